@@ -1,0 +1,186 @@
+"""The feature-group declaration: one object from which everything else derives.
+
+Arrow schema, Feast view, Great Expectations suite, Dagster asset with checks and freshness policy, the
+serving reader's plan and the reference page all read `FeatureGroup`; a group is one module in
+`feature_repo/groups/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+EVENT_TIMESTAMP = "event_timestamp"
+CREATED_TIMESTAMP = "created_timestamp"
+_UTC = pa.timestamp("us", tz="UTC")
+
+
+class DType(StrEnum):
+    """Types a feature may have: what Arrow, Feast, DuckDB and Spark all hold without loss."""
+
+    STRING = "string"
+    INT64 = "int64"
+    FLOAT64 = "float64"
+    BOOL = "bool"
+    TIMESTAMP = "timestamp"
+    STRINGS = "strings"
+    INT64S = "int64s"
+    FLOAT64S = "float64s"
+    FLOAT32S = "float32s"
+
+    @property
+    def arrow(self) -> pa.DataType:
+        """The Arrow type of a column of this feature."""
+        return _ARROW[self]
+
+
+_ARROW: dict[DType, pa.DataType] = {
+    DType.STRING: pa.string(),
+    DType.INT64: pa.int64(),
+    DType.FLOAT64: pa.float64(),
+    DType.BOOL: pa.bool_(),
+    DType.TIMESTAMP: _UTC,
+    DType.STRINGS: pa.list_(pa.string()),
+    DType.INT64S: pa.list_(pa.int64()),
+    DType.FLOAT64S: pa.list_(pa.float64()),
+    DType.FLOAT32S: pa.list_(pa.float32()),
+}
+
+
+@dataclass(frozen=True)
+class Entity:
+    """What a group describes. `join_key` is the column that names it."""
+
+    name: str
+    join_key: str
+    meaning: str
+
+
+USER = Entity("user", "user_id", "A person, known across sessions.")
+SEGMENT = Entity("segment", "segment", "A set of users with something in common.")
+ITEM = Entity("item", "item_id", "Something that can be ranked.")
+SESSION = Entity("session", "session_id", "A run of events without a gap of 30 minutes.")
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """One thing that must hold of a group's rows.
+
+    Attributes:
+        kind: ``not_null`` (share of nulls ≤ 1 − `mostly`), ``between`` (`minimum` … `maximum`), ``in_set``
+            (`values`), ``unique``, ``row_count_between``, ``same_length`` (list columns `columns` pair up).
+        severity: a failing ``block`` keeps the build from the online store; ``warn`` only reports.
+    """
+
+    kind: Literal["not_null", "between", "in_set", "unique", "row_count_between", "same_length"]
+    minimum: float | None = None
+    maximum: float | None = None
+    values: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    mostly: float = 1.0
+    severity: Literal["block", "warn"] = "block"
+
+
+NOT_NULL = Expectation("not_null")
+UNIQUE = Expectation("unique")
+NON_NEGATIVE = Expectation("between", minimum=0)
+SHARE = Expectation("between", minimum=0, maximum=1)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column: name, type, unit, one line of meaning, and what must hold of it."""
+
+    name: str
+    dtype: DType
+    meaning: str
+    unit: str = ""
+    expectations: tuple[Expectation, ...] = ()
+
+
+@dataclass(frozen=True)
+class BatchParams:
+    """What a batch expression may depend on besides its tables. Half-lives and spans as `timedelta`."""
+
+    as_of: datetime
+    weights: Mapping[str, float]
+    segment_attribute: str
+    affinity_half_life: timedelta
+    popularity_half_lives: tuple[timedelta, timedelta, timedelta]
+    affinity_top_k: int
+    neighbours_top_k: int
+    session_gap: timedelta
+    consent_default: bool
+
+
+@dataclass(frozen=True)
+class LakeTables:
+    """Inputs of a batch expression, as Ibis tables.
+
+    `events` holds each event once, with ``event_time < as_of`` and within the look-back; `items` and `users`
+    hold the newest record of each id. `groups` holds the rows of the groups named in `depends_on`.
+    """
+
+    events: ir.Table
+    items: ir.Table
+    users: ir.Table
+    groups: Mapping[str, ir.Table] = field(default_factory=dict)
+
+
+BatchExpression = Callable[[LakeTables, BatchParams], "ir.Table"]
+"""Returns one row per entity: the join key and every feature. The runner adds the two timestamps:
+`event_timestamp` is `as_of`, `created_timestamp` the wall time of the build."""
+
+
+@dataclass(frozen=True)
+class FeatureGroup:
+    """A declared group.
+
+    Attributes:
+        freshness: age beyond which the group counts as stale.
+        ttl: age beyond which a row counts as absent. Feast does not enforce it online; readers here do.
+        batch: expression for slow groups; absent for groups the stream keeps.
+        depends_on: groups whose rows the expression reads.
+        version: raised when a feature changes its meaning; the view's name carries it from 2 on.
+    """
+
+    name: str
+    entity: Entity
+    meaning: str
+    features: tuple[Feature, ...]
+    freshness: timedelta
+    ttl: timedelta
+    batch: BatchExpression | None = None
+    depends_on: tuple[str, ...] = ()
+    expectations: tuple[Expectation, ...] = ()
+    version: int = 1
+
+    @property
+    def view_name(self) -> str:
+        """Name of the Feast feature view."""
+        return self.name if self.version == 1 else f"{self.name}_v{self.version}"
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the features, in order."""
+        return tuple(f.name for f in self.features)
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """Columns of the group offline: join key, features, `event_timestamp`, `created_timestamp`."""
+        return pa.schema(
+            [
+                pa.field(self.entity.join_key, pa.string(), nullable=False),
+                *(pa.field(f.name, f.dtype.arrow) for f in self.features),
+                pa.field(EVENT_TIMESTAMP, _UTC, nullable=False),
+                pa.field(CREATED_TIMESTAMP, _UTC, nullable=False),
+            ]
+        )

@@ -1,0 +1,175 @@
+"""The lake: Parquet by kind and event day. Layout and reading; `streaming.lake` writes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from feature_repo.contract import Kind, arrow_schema
+
+if TYPE_CHECKING:
+    import ibis
+    import ibis.expr.types as ir
+
+    from feature_repo.group import LakeTables
+
+
+@dataclass(frozen=True)
+class Lake:
+    """``events/day=YYYY-MM-DD/*.parquet``, ``items/*.parquet``, ``users/*.parquet`` below `root`.
+
+    Files are written once under a temporary name (leading dot) and renamed into place; a reader sees whole
+    files only. Within a day each event id stands once.
+    """
+
+    root: Path
+
+    def events_of(self, day: date) -> Path:
+        """Folder of one event day."""
+        return self.root / "events" / f"day={day.isoformat()}"
+
+    def folder(self, kind: Kind) -> Path:
+        """Folder of one kind of record."""
+        return self.root / f"{kind}s"
+
+    def days(self) -> list[date]:
+        """Event days present, ascending."""
+        return sorted(
+            date.fromisoformat(p.name.removeprefix("day="))
+            for p in self.folder("event").glob("day=*")
+            if any(p.glob("[!.]*.parquet"))
+        )
+
+    def files(self, kind: Kind, start: date | None = None, end: date | None = None) -> list[str]:
+        """Parquet files of a kind; for events only days with ``start <= day < end``."""
+        if kind != "event":
+            return sorted(str(p) for p in self.folder(kind).glob("[!.]*.parquet"))
+        days = [d for d in self.days() if (start is None or d >= start) and (end is None or d < end)]
+        return sorted(str(p) for d in days for p in self.events_of(d).glob("[!.]*.parquet"))
+
+
+def read_kind(
+    con: ibis.BaseBackend, lake: Lake, kind: Kind, start: date | None = None, end: date | None = None
+) -> ir.Table:
+    """One kind of record as an Ibis table (empty, with the right columns, where the lake has none)."""
+    import ibis  # noqa: PLC0415 - half a second, and the command line imports this module
+
+    files = lake.files(kind, start, end)
+    if not files:
+        return ibis.memtable(arrow_schema(kind).empty_table())
+    return con.read_parquet(files, hive_partitioning=False, union_by_name=True)
+
+
+def read_tables(con: ibis.BaseBackend, lake: Lake, as_of: datetime, history: timedelta) -> LakeTables:
+    """Inputs of the batch groups as of a time: no event at or after it, no older than `history`.
+
+    Items and users carry no event time of their own: the newest record of each id as ingested is used.
+    """
+    import ibis  # noqa: PLC0415
+
+    from feature_repo.group import LakeTables  # noqa: PLC0415
+
+    since = as_of - history
+    events = read_kind(con, lake, "event", since.date(), (as_of + timedelta(days=1)).date())
+    events = events.filter(events.event_time < as_of, events.event_time >= since)
+    newest = {}
+    for kind, key in (("item", "item_id"), ("user", "user_id")):
+        table = read_kind(con, lake, kind)  # type: ignore[arg-type]
+        rank = ibis.row_number().over(group_by=table[key], order_by=table.ingested_at.desc())
+        newest[kind] = table.mutate(_rank=rank).filter(lambda t: t._rank == 0).drop("_rank")
+    return LakeTables(events=events, items=newest["item"], users=newest["user"])
+
+
+@contextmanager
+def duckdb_backend(memory: str, threads: int, spill: Path) -> Iterator[ibis.BaseBackend]:
+    """An in-memory DuckDB behind Ibis that spills to `spill` beyond `memory`. Times are UTC."""
+    import ibis  # noqa: PLC0415
+
+    spill.mkdir(parents=True, exist_ok=True)
+    con = ibis.duckdb.connect(memory_limit=memory, threads=threads, temp_directory=str(spill))
+    con.raw_sql("SET TimeZone = 'UTC'")
+    try:
+        yield con
+    finally:
+        con.disconnect()
+
+
+@dataclass(frozen=True)
+class Build:
+    """One finished build of a batch group: a Parquet file and what is known of it."""
+
+    path: Path
+    as_of: datetime
+    created: datetime
+    rows: int
+
+
+@dataclass(frozen=True)
+class Builds:
+    """``<root>/<group>/v<version>/as_of=<time>/data.parquet`` and a ``CURRENT`` that names the promoted one.
+
+    A build is written aside and renamed; it becomes current only by `promote`, after its checks have passed,
+    so readers stay on the last good version.
+    """
+
+    root: Path
+
+    def folder(self, group: str, version: int = 1) -> Path:
+        """Folder of a group's builds."""
+        return self.root / group / f"v{version}"
+
+    def path(self, group: str, as_of: datetime, version: int = 1) -> Path:
+        """File of the build as of a time."""
+        return self.folder(group, version) / f"as_of={as_of.astimezone(UTC):%Y%m%dT%H%M%SZ}" / "data.parquet"
+
+    def history(self, group: str, version: int = 1) -> list[Path]:
+        """Files of all builds, oldest first."""
+        return sorted(self.folder(group, version).glob("as_of=*/data.parquet"))
+
+    def write(self, group: str, as_of: datetime, table: pa.Table, version: int = 1) -> Path:
+        """Write a build; the same `as_of` replaces it whole."""
+        import pyarrow.parquet as pq  # noqa: PLC0415
+
+        path = self.path(group, as_of, version)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.tmp")
+        pq.write_table(table, aside, compression="zstd")
+        aside.replace(path)
+        return path
+
+    def promote(self, group: str, build: Build, version: int = 1) -> None:
+        """Make a build the current one, atomically."""
+        pointer = self.folder(group, version) / "CURRENT"
+        aside = pointer.with_name(".CURRENT.tmp")
+        aside.write_text(
+            json.dumps(
+                {
+                    "path": str(build.path.relative_to(self.root)),
+                    "as_of": build.as_of.isoformat(),
+                    "created": build.created.isoformat(),
+                    "rows": build.rows,
+                }
+            )
+        )
+        aside.replace(pointer)
+
+    def current(self, group: str, version: int = 1) -> Build | None:
+        """The promoted build, or `None` before the first."""
+        pointer = self.folder(group, version) / "CURRENT"
+        try:
+            fields = json.loads(pointer.read_text())
+        except FileNotFoundError:
+            return None
+        return Build(
+            path=self.root / fields["path"],
+            as_of=datetime.fromisoformat(fields["as_of"]),
+            created=datetime.fromisoformat(fields["created"]),
+            rows=fields["rows"],
+        )

@@ -1,0 +1,180 @@
+"""One `Settings`, the one reader of the environment (``HEADRACE_*``).
+
+A bad value fails at start with a message that names the variable. Composition roots call
+`load_settings` once and hand the object on; no other module reads the environment.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from feature_repo.clock import Clock, shifted_clock, wall_clock
+from feature_repo.errors import SettingsError
+
+ENV_PREFIX = "HEADRACE_"
+
+BUILTIN_EVENT_WEIGHTS: dict[str, float] = {
+    "impression": 0.0,
+    "search": 0.0,
+    "view": 1.0,
+    "click": 1.0,
+    "like": 2.0,
+    "add_to_cart": 3.0,
+    "purchase": 5.0,
+}
+"""Engagement weight of each built-in event type; 0 means the event is context, not engagement."""
+
+
+def _pairs(value: Any) -> Any:
+    """Read ``bookmark=2,comment=3`` into a mapping; leave mappings alone."""
+    if not isinstance(value, str):
+        return value
+    pairs = {}
+    for part in filter(None, (p.strip() for p in value.split(","))):
+        name, sep, weight = part.partition("=")
+        if not sep:
+            msg = f"{part!r} is not name=weight; write e.g. bookmark=2,comment=3"
+            raise ValueError(msg)
+        pairs[name.strip()] = weight.strip()
+    return pairs
+
+
+Pairs = Annotated[dict[str, float], NoDecode, BeforeValidator(_pairs)]
+Half = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Every setting of Headrace, its default (embedded mode) and its unit."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True)
+
+    # Where everything written at run time lives.
+    home: Path = Field(Path("var"), description="Folder for everything written at run time.")
+    clock_offset_s: float = Field(
+        0.0, description="Seconds added to the wall clock; lets historical data be served as if it were now."
+    )
+
+    # Event contract.
+    event_weights: Pairs = Field(
+        default_factory=dict,
+        description="Further event types with their engagement weights, e.g. bookmark=2,comment=3,follow=3.",
+    )
+    earliest_event_time: datetime = Field(
+        datetime(1990, 1, 1, tzinfo=UTC), description="Events before this are quarantined."
+    )
+    future_tolerance_s: float = Field(
+        86_400.0, ge=0, description="How far after now an event time may lie before it is quarantined."
+    )
+
+    # Event log.
+    event_log: Literal["segments", "redis", "kafka"] = Field("segments", description="Which event log.")
+    log_partitions: int = Field(4, ge=1, le=1024, description="Partitions of the event log.")
+    log_fsync: Literal["always", "interval", "never"] = Field(
+        "interval", description="When the segment log is forced to disk: each batch, each second, or never."
+    )
+    log_segment_mb: int = Field(64, ge=1, description="Size at which a segment file is rotated (MiB).")
+    log_retention_hours: float = Field(168.0, gt=0, description="Age at which log segments may be removed.")
+    kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers.")
+    kafka_topic: str = Field("headrace-events", description="Kafka topic of the event log.")
+
+    # Online store.
+    online_store: Literal["sqlite", "redis"] = Field("sqlite", description="Which Feast online store.")
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis URL (rediss:// for TLS; may hold a password).",
+    )
+
+    # Sessions and stream.
+    session_gap_s: float = Field(1800.0, gt=0, description="A session ends after this long without an event.")
+    session_ttl_s: float = Field(86_400.0, gt=0, description="A session expires from the store after this.")
+    session_half_life_s: Half = Field(1800.0, description="Half-life of in-session category affinity.")
+    allowed_lateness_s: float = Field(600.0, ge=0, description="Events later than this are not folded.")
+    dedup_horizon_s: float = Field(
+        3600.0, gt=0, description="How long event ids are remembered by the stream."
+    )
+    stream_batch_size: int = Field(1000, ge=1, description="Micro-batch size of the online writer (rows).")
+    stream_batch_ms: float = Field(5.0, gt=0, description="Micro-batch age at which it is written (ms).")
+    stream_metrics_port: int = Field(
+        9464, ge=0, le=65_535, description="Prometheus port of the flow (0: none)."
+    )
+    heartbeat_s: float = Field(1.0, gt=0, description="How often the stream writes its heartbeat.")
+
+    # Batch features.
+    segment_attribute: str = Field("segment", description="Declared user attribute that names the segment.")
+    affinity_half_life_days: Half = Field(30.0, description="Half-life of long-term affinities.")
+    affinity_top_k: int = Field(64, ge=1, description="Attribute values kept per profile and attribute type.")
+    popularity_half_lives_s: tuple[Half, Half, Half] = Field(
+        (3600.0, 86_400.0, 604_800.0), description="Short, mid and long half-life of item popularity (s)."
+    )
+    history_days: int = Field(365, ge=1, description="Days of events a batch group looks back over.")
+    neighbours_top_k: int = Field(50, ge=1, description="Neighbours kept per item.")
+    duckdb_memory: str = Field("2GB", description="DuckDB's memory limit; beyond it, it spills to disk.")
+    duckdb_threads: int = Field(2, ge=1, description="DuckDB's threads.")
+
+    # Serving.
+    host: str = Field("127.0.0.1", description="Address serving binds to.")
+    port: int = Field(8080, ge=0, le=65_535, description="Port serving binds to.")
+    dagster_port: int = Field(3000, ge=0, le=65_535, description="Port of Dagster's UI under `headrace up`.")
+    budget_ms: float = Field(30.0, gt=0, description="Time budget of personalization as a whole (ms).")
+    store_budget_ms: float = Field(10.0, gt=0, description="Time budget of the session store (ms).")
+    stream_stale_s: float = Field(
+        30.0, gt=0, description="Session lag above which session signals are off (s)."
+    )
+    max_candidates: int = Field(2000, ge=1, description="Candidates a request may hold.")
+    max_body_bytes: int = Field(1_048_576, ge=1024, description="Body a request may have (bytes).")
+    max_id_bytes: int = Field(256, ge=16, le=256, description="Length an id may have (bytes).")
+    consent_default: bool = Field(True, description="Whether a user who stated nothing is personalized.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Log level.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.store_budget_ms > self.budget_ms:
+            msg = (
+                f"HEADRACE_STORE_BUDGET_MS ({self.store_budget_ms:g}) must not exceed "
+                f"HEADRACE_BUDGET_MS ({self.budget_ms:g})"
+            )
+            raise ValueError(msg)
+        if self.earliest_event_time.tzinfo is None:
+            msg = "HEADRACE_EARLIEST_EVENT_TIME needs a time zone, e.g. 1990-01-01T00:00:00Z"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Engagement weight by event type: the built-in types and those registered in settings."""
+        return {**BUILTIN_EVENT_WEIGHTS, **self.event_weights}
+
+    @property
+    def clock(self) -> Clock:
+        """The clock composition roots hand out."""
+        if not self.clock_offset_s:
+            return wall_clock
+        return shifted_clock(timedelta(seconds=self.clock_offset_s))
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment once.
+
+    Raises:
+        SettingsError: names the variable, the value and what would be right.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        name = f"{ENV_PREFIX}{'_'.join(str(p) for p in problem['loc'][:1])}".upper()
+        if not problem["loc"]:
+            lines.append(problem["msg"].removeprefix("Value error, "))
+        else:
+            lines.append(f"{name}={problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}")
+    return "bad setting: " + "; ".join(lines)

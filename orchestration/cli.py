@@ -1,0 +1,40 @@
+"""The `headrace` command. Each command is one module in `orchestration/commands/`; all are found by name.
+
+Command modules import nothing heavy at module level, so that `headrace --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import sys
+from importlib import import_module
+
+import typer
+
+from feature_repo.errors import HeadraceError
+from orchestration import commands
+
+app = typer.Typer(
+    name="headrace",
+    help="Events in, fresh features, a better ranking out. Start with `headrace demo`.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for _module in pkgutil.iter_modules(commands.__path__):
+    import_module(f"{commands.__name__}.{_module.name}").register(app)
+
+
+def main() -> None:
+    """Console entry point: errors of our own are printed as one line, with exit code 2."""
+    try:
+        app()
+    except HeadraceError as error:
+        typer.secho(f"headrace: {error}", fg=typer.colors.RED, err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Commands of the console script; a module `<noun>.py` here offers `register(app)`."""
