@@ -1,4 +1,4 @@
-"""Fixtures every test may use: a home of its own, settings that read no environment, a clock that stands still."""
+"""Fixtures for every test: a home of its own, settings that read no environment, a clock standing still."""
 
 from __future__ import annotations
 
