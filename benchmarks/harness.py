@@ -1,0 +1,236 @@
+"""What a benchmark is: rows with a baseline from the same run, found by name, written as JSON.
+
+A benchmark module ``benchmarks/<name>.py`` defines ``run() -> list[Row]``. Optional beside it:
+
+- ``NAMES``: names of the benchmarks the module yields, when they differ from the module's; or
+- ``RUNS``: name to function, when each can run alone;
+- ``TARGETS``: row name to `Target`, shown in the table.
+
+A row belongs to the benchmark whose name it bears or continues (``rank_100_p99`` belongs to ``rank_100``).
+
+    >>> from benchmarks.harness import Row, alternate, timed
+    >>> pair = alternate(timed(lambda: sorted(range(1000))), timed(lambda: list(range(1000))), rounds=3)
+    >>> Row("sort", pair.value, "s", "list", pair.baseline, pair.samples).ratio > 0
+    True
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pkgutil
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+import benchmarks
+from feature_repo.errors import HeadraceError
+
+_NOT_BENCHMARKS = {"harness", "report"}
+
+
+class BenchmarkError(HeadraceError):
+    """No benchmark of that name, or one that yields no row; says which there are."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure and the baseline measured alternating with it in the same run.
+
+    Attributes:
+        unit: of `value` and `baseline_value` (``s``, ``ms``, ``rows/s``, …).
+        samples: number of measurements the value is drawn from.
+        extra: further facts, kept in the JSON (peak memory, row counts, a note).
+    """
+
+    name: str
+    value: float
+    unit: str
+    baseline_name: str
+    baseline_value: float
+    samples: int
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float:
+        """``value / baseline_value``; not a number where the baseline is zero."""
+        return self.value / self.baseline_value if self.baseline_value else float("nan")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound that a row should meet: on its value or on its ratio, from above or from below."""
+
+    bound: float
+    of: Literal["value", "ratio"] = "value"
+    side: Literal["at most", "at least"] = "at most"
+
+    def met(self, row: Row) -> bool:
+        """Whether the row keeps the bound."""
+        figure = row.value if self.of == "value" else row.ratio
+        return figure <= self.bound if self.side == "at most" else figure >= self.bound
+
+    def __str__(self) -> str:
+        sign = "≤" if self.side == "at most" else "≥"
+        return f"{sign} {self.bound:g}{' × baseline' if self.of == 'ratio' else ''}"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Medians of a thing and its baseline over alternating rounds."""
+
+    value: float
+    baseline: float
+    samples: int
+    values: tuple[float, ...] = ()
+    baselines: tuple[float, ...] = ()
+
+
+def timed(call: Callable[[], Any]) -> Callable[[], float]:
+    """A measurement: the wall time of one call, in seconds."""
+
+    def measure() -> float:
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start
+
+    return measure
+
+
+def alternate(
+    thing: Callable[[], float], baseline: Callable[[], float], rounds: int = 5, warmup: int = 1
+) -> Pair:
+    """Measure thing and baseline in turn, so that a busy machine burdens both alike.
+
+    Args:
+        thing: returns one measurement (seconds, ms, rows/s: whatever the row states); see `timed`.
+        baseline: the same of the baseline, in the same unit.
+        rounds: measurements of each that count. `warmup` further ones come first and do not.
+    """
+    values, baselines = [], []
+    for n in range(warmup + rounds):
+        # Which goes first changes from round to round: neither always meets the warmer cache.
+        order = (thing, baseline) if n % 2 == 0 else (baseline, thing)
+        measured = {measure: measure() for measure in order}
+        if n >= warmup:
+            values.append(measured[thing])
+            baselines.append(measured[baseline])
+    return Pair(
+        statistics.median(values), statistics.median(baselines), rounds, tuple(values), tuple(baselines)
+    )
+
+
+def percentile(samples: Sequence[float], share: float) -> float:
+    """The value below which `share` (0 … 1) of the samples lie, nearest rank."""
+    ordered = sorted(samples)
+    return ordered[min(len(ordered) - 1, max(0, math.ceil(share * len(ordered)) - 1))]
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on: processor, cores, memory, system, Python. No host name."""
+    info = Path("/proc/cpuinfo")
+    models = [
+        line.partition(":")[2].strip()
+        for line in (info.read_text().splitlines() if info.exists() else ())
+        if line.startswith("model name")
+    ]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "cpu": models[0] if models else platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(memory / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark: how to run it, and the bounds its module states."""
+
+    name: str
+    module: str
+    run: Callable[[], Sequence[Row]]
+    targets: Mapping[str, Target]
+
+
+def discover() -> dict[str, Benchmark]:
+    """Benchmarks by name, from every module of this package."""
+    found: dict[str, Benchmark] = {}
+    for info in sorted(pkgutil.iter_modules(benchmarks.__path__), key=lambda m: m.name):
+        if info.name.startswith("_") or info.name in _NOT_BENCHMARKS:
+            continue
+        module = import_module(f"{benchmarks.__name__}.{info.name}")
+        runs = getattr(module, "RUNS", None)
+        if runs is None and not hasattr(module, "run"):
+            continue
+        names = getattr(module, "NAMES", (info.name,))
+        for name, run in (runs or dict.fromkeys(names, module.run)).items():
+            found[name] = Benchmark(name, info.name, run, getattr(module, "TARGETS", {}))
+    return found
+
+
+def select(found: Mapping[str, Benchmark], wanted: Sequence[str]) -> list[Benchmark]:
+    """The benchmarks asked for by their own name, their module's or a row's; all, when none is named.
+
+    Raises:
+        BenchmarkError: nothing bears a wanted name; lists the names there are.
+    """
+    chosen: dict[str, Benchmark] = {} if wanted else dict(found)
+    for name in wanted:
+        owner = owner_of(name, found)
+        matches = [owner] if owner in found else [n for n, b in found.items() if b.module == name]
+        if not matches:
+            msg = f"no benchmark {name!r}; there are: {', '.join(sorted(found)) or 'none'}"
+            raise BenchmarkError(msg)
+        chosen.update({n: found[n] for n in matches})
+    return list(chosen.values())
+
+
+def owner_of(row_name: str, names: Iterable[str]) -> str:
+    """The benchmark a row belongs to: the longest name it equals or continues with ``_``; else itself."""
+    owners = [n for n in names if row_name == n or row_name.startswith(f"{n}_")]
+    return max(owners, key=len, default=row_name)
+
+
+def execute(chosen: Sequence[Benchmark], known: Iterable[str]) -> dict[str, list[Row]]:
+    """Run benchmarks; rows by the benchmark they belong to. A function shared by several runs once.
+
+    Raises:
+        BenchmarkError: a benchmark yielded no row of its name.
+    """
+    known, wanted = set(known), {b.name for b in chosen}
+    rows: dict[str, list[Row]] = {b.name: [] for b in chosen}
+    for run in dict.fromkeys(b.run for b in chosen):
+        alone = [b.name for b in chosen if b.run is run]
+        for row in run():
+            owner = owner_of(row.name, known)
+            if owner in wanted:
+                rows[owner].append(row)
+            elif owner not in known:
+                rows[alone[0]].append(row)
+    if empty := [name for name, some in rows.items() if not some]:
+        msg = f"benchmark {', '.join(empty)} yielded no row of its name; name its rows {empty[0]}…"
+        raise BenchmarkError(msg)
+    return rows
+
+
+def write(rows: Mapping[str, Sequence[Row]], folder: Path) -> list[Path]:
+    """Write ``<folder>/<name>.json`` for each benchmark: one object, or a list where it has several rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    host = machine()
+    paths = []
+    for name, some in rows.items():
+        objects = [{**asdict(row), "ratio": row.ratio, "machine": host} for row in some]
+        for one in objects:
+            one.update(one.pop("extra"))
+        path = folder / f"{name}.json"
+        path.write_text(json.dumps(objects[0] if len(objects) == 1 else objects, indent=2) + "\n")
+        paths.append(path)
+    return paths
