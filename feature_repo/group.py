@@ -18,6 +18,8 @@ import pyarrow as pa
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
+    from feature_repo.settings import Settings
+
 EVENT_TIMESTAMP = "event_timestamp"
 CREATED_TIMESTAMP = "created_timestamp"
 _UTC = pa.timestamp("us", tz="UTC")
@@ -119,6 +121,22 @@ class BatchParams:
     neighbours_top_k: int
     session_gap: timedelta
     consent_default: bool
+
+    @classmethod
+    def of(cls, settings: Settings, as_of: datetime) -> BatchParams:
+        """What the settings say, as of a time."""
+        short, mid, long = (timedelta(seconds=s) for s in settings.popularity_half_lives_s)
+        return cls(
+            as_of=as_of,
+            weights=settings.weights,
+            segment_attribute=settings.segment_attribute,
+            affinity_half_life=timedelta(days=settings.affinity_half_life_days),
+            popularity_half_lives=(short, mid, long),
+            affinity_top_k=settings.affinity_top_k,
+            neighbours_top_k=settings.neighbours_top_k,
+            session_gap=timedelta(seconds=settings.session_gap_s),
+            consent_default=settings.consent_default,
+        )
 
 
 @dataclass(frozen=True)
