@@ -37,7 +37,15 @@ class ShownItem(Struct, frozen=True, omit_defaults=True):
     score: Annotated[float | None, Meta(description="The score it was shown with.")] = None
 
 
-class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="record", tag="event"):
+class Event(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="record",
+    tag="event",
+):
     """Something a user did or was shown."""
 
     kind: ClassVar[Kind] = "event"
@@ -68,7 +76,15 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="re
     schema_version: Annotated[int, Meta(ge=1, le=SCHEMA_VERSION, description="Version of this contract.")] = 1
 
 
-class Item(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="record", tag="item"):
+class Item(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="record",
+    tag="item",
+):
     """Something that can be ranked. The newest record of an item id wins."""
 
     kind: ClassVar[Kind] = "item"
@@ -86,7 +102,15 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="rec
     schema_version: Annotated[int, Meta(ge=1, le=SCHEMA_VERSION, description="Version of this contract.")] = 1
 
 
-class User(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="record", tag="user"):
+class User(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="record",
+    tag="user",
+):
     """What is declared about a user. The newest record of a user id wins."""
 
     kind: ClassVar[Kind] = "user"
@@ -122,6 +146,19 @@ def decode(raw: bytes) -> Record:
     try:
         return _decoder.decode(raw)
     except msgspec.MsgspecError as error:
+        return _decode_newer(raw, error)
+
+
+def _decode_newer(raw: bytes, error: msgspec.MsgspecError) -> Record:
+    """A record of a later version of this contract: what this one does not know is kept as text."""
+    try:
+        fields = _dict_decoder.decode(raw)
+        kind = fields["record"]
+        if not _keep_unknown(fields, kind):
+            raise _explain(error) from error
+        fields["schema_version"] = min(fields.get("schema_version", 1), SCHEMA_VERSION)
+        return msgspec.convert(fields, RECORD_TYPES[kind])
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
         raise _explain(error) from error
 
 
@@ -131,10 +168,17 @@ class Contract:
     Args:
         settings: registered event types and the bounds on event time.
         clock: the present, for the bound on the future.
+        on_unknown: told the kind and the names of fields the contract does not know.
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], datetime],
+        on_unknown: Callable[[Kind, Sequence[str]], None] | None = None,
+    ) -> None:
         self.weights: Mapping[str, float] = settings.weights
+        self._on_unknown = on_unknown
         self._clock = clock
         self._earliest = settings.earliest_event_time
         self._tolerance = timedelta(seconds=settings.future_tolerance_s)
@@ -153,13 +197,18 @@ class Contract:
         Raises:
             ContractError: with a stable code, the field, and what would be right.
         """
+        if not isinstance(raw, Mapping) and (record := _as_written(raw, kind)) is not None:
+            self._check(record)
+            return record
         fields = self._object(raw)
         kind = _kind(fields, kind)
         fields["record"] = kind
         for name in TIME_FIELDS[kind]:
             if name in fields:
                 fields[name] = _time(fields[name], name)
-        _keep_unknown(fields, kind)
+        unknown = _keep_unknown(fields, kind)
+        if unknown and self._on_unknown is not None:
+            self._on_unknown(kind, unknown)
         try:
             record = msgspec.convert(fields, RECORD_TYPES[kind])
         except msgspec.ValidationError as error:
@@ -231,6 +280,21 @@ def _check_item(item: Item) -> None:
             raise ContractError("not_finite", name, msg)
 
 
+def _as_written(raw: bytes | str, kind: Kind | None) -> Record | None:
+    """The record, when the text is canonical already (UTC times, known fields); else the slow way decides."""
+    try:
+        record = _decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    if kind is not None and record.kind != kind:
+        return None
+    if isinstance(record, Event):
+        return record if record.event_time.tzinfo is UTC else None
+    if isinstance(record, Item) and record.created_at is not None:
+        return record if record.created_at.tzinfo is UTC else None
+    return record
+
+
 _FIELD_AT = re.compile(r" - at `\$?\.?([^`]*)`")
 
 
@@ -283,11 +347,11 @@ def _time(value: Any, name: str) -> Any:
     return value
 
 
-def _keep_unknown(fields: dict[str, Any], kind: Kind) -> None:
+def _keep_unknown(fields: dict[str, Any], kind: Kind) -> list[str]:
     known = _FIELD_NAMES[kind]
     unknown = [name for name in fields if name not in known]
     if not unknown:
-        return
+        return unknown
     room = "properties" if kind == "event" else "attributes"
     kept = fields.get(room)
     kept = dict(kept) if isinstance(kept, Mapping) else {}
@@ -296,6 +360,7 @@ def _keep_unknown(fields: dict[str, Any], kind: Kind) -> None:
         if value is not None:
             kept.setdefault(name, value if isinstance(value, str) else _encoder.encode(value).decode())
     fields[room] = kept
+    return unknown
 
 
 _FIELD_NAMES: dict[Kind, frozenset[str]] = {
@@ -404,6 +469,7 @@ def json_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of one record in a file or in `POST /v1/events`."""
     (schema,), components = msgspec.json.schema_components((Record,), ref_template="#/$defs/{name}")
     for name, struct in RECORD_TYPES.items():
+        components[struct.__name__].pop("additionalProperties", None)  # unknown fields are kept, not refused
         for field in TIME_FIELDS[name]:
             properties = components[struct.__name__]["properties"]
             described = properties[field].get("description", "")

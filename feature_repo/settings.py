@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from feature_repo.clock import Clock, shifted_clock, wall_clock
 from feature_repo.errors import SettingsError
+from feature_repo.event_types import with_registered
 
 ENV_PREFIX = "HEADRACE_"
 
@@ -158,13 +159,13 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read the environment once.
+    """Read the environment once, and the event types that came with ingested data.
 
     Raises:
         SettingsError: names the variable, the value and what would be right.
     """
     try:
-        return Settings(**overrides)
+        return with_registered(Settings(**overrides))
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
 

@@ -1,0 +1,62 @@
+"""Event types that came with the data: ``HEADRACE_HOME/event_types.json``, merged by `load_settings`.
+
+A source format may bring types of its own with their engagement weights (Deskdrop's bookmark, comment,
+follow). Ingesting registers them here, so that every later process (batch groups, stream, serving) knows
+them without an environment variable. What ``HEADRACE_EVENT_WEIGHTS`` says always wins.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from feature_repo.errors import SettingsError
+
+if TYPE_CHECKING:
+    from feature_repo.settings import Settings
+
+
+def _file(home: Path) -> Path:
+    return home / "event_types.json"
+
+
+def registered(home: Path) -> dict[str, float]:
+    """Types registered by earlier ingests; empty before the first.
+
+    Raises:
+        SettingsError: the file is damaged; names it.
+    """
+    path = _file(home)
+    try:
+        found = json.loads(path.read_text())
+        return {str(name): float(weight) for name, weight in found.items()}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        msg = f'{path}: unreadable ({error}); it should read e.g. {{"bookmark": 2}}, or be deleted'
+        raise SettingsError(msg) from error
+
+
+def register(home: Path, weights: Mapping[str, float]) -> None:
+    """Remember types with their weights; a type known already keeps its weight."""
+    known = registered(home)
+    if not (new := {name: weight for name, weight in weights.items() if name not in known}):
+        return
+    path = _file(home)
+    aside = path.with_name(".event_types.json.tmp")
+    try:
+        aside.write_text(json.dumps({**known, **new}, indent=2, sort_keys=True))
+        aside.replace(path)
+    except OSError as error:
+        msg = f"HEADRACE_HOME={home}: cannot write {path.name} ({error.strerror}); point it at a writable folder"
+        raise SettingsError(msg) from error
+
+
+def with_registered(settings: Settings, more: Mapping[str, float] | None = None) -> Settings:
+    """The settings with the types registered in their home (and `more`); what they say themselves wins."""
+    found = {**(more or {}), **registered(settings.home)}
+    if not found.keys() - settings.event_weights.keys():
+        return settings
+    return settings.model_copy(update={"event_weights": {**found, **settings.event_weights}})

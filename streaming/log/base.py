@@ -1,0 +1,102 @@
+"""What every event log promises: ordered partitions of raw records, and positions to come back to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol, TypeAlias
+
+import xxhash
+
+from feature_repo.contract import Event, Item, Record
+
+Position: TypeAlias = str
+"""Opaque token of a place in a partition; tokens of one partition compare in log order."""
+
+Keyed: TypeAlias = tuple[str, bytes]
+"""A partition key and the canonical bytes of a record (`feature_repo.contract.encode`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Bytes of the log that no longer hold a record: reported once, skipped, never silently dropped.
+
+    Attributes:
+        source: where they lie (the segment file).
+        offset: where they begin in it (bytes).
+        raw: the bytes themselves.
+        reason: what is wrong with them.
+    """
+
+    source: str
+    offset: int
+    raw: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records read from one partition.
+
+    Attributes:
+        records: raw bytes in log order; empty at the end of the log.
+        position: the place after the last record, to read on from.
+        damaged: stretches skipped on the way.
+    """
+
+    records: list[bytes]
+    position: Position
+    damaged: tuple[Damage, ...] = ()
+
+
+class EventLog(Protocol):
+    """An append-only, partitioned log. Publishing is at-least-once; readers keep their own positions."""
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions; fixed for the life of a log."""
+        ...
+
+    def publish(self, records: Sequence[Keyed]) -> None:
+        """Append a batch; returns once it is as durable as the log's policy says.
+
+        Records of one key land in one partition, in the order given. After an error some of the batch may
+        have been written: publishing it again is safe, since readers drop repeated event ids.
+
+        Raises:
+            LogError: nothing of the batch is acknowledged.
+        """
+        ...
+
+    def read(self, partition: int, position: Position, limit: int) -> Batch:
+        """At most `limit` records after a position; empty at the end; never waits for new ones."""
+        ...
+
+    def start(self, partition: int) -> Position:
+        """The position of the oldest record kept."""
+        ...
+
+    def end(self, partition: int) -> Position:
+        """The position after the newest record."""
+        ...
+
+    def trim(self, older_than: timedelta) -> int:
+        """Remove what was written longer ago than this; how many segments or entries went."""
+        ...
+
+    def close(self) -> None:
+        """Force what is pending to its place and let go of files and connections."""
+        ...
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """The partition of a key: the same in every process and on every machine."""
+    return xxhash.xxh64_intdigest(key.encode()) % partitions
+
+
+def key_of(record: Record) -> str:
+    """What keeps records in order among themselves: the session of an event, the id of an item or user."""
+    if isinstance(record, Event):
+        return record.session_id
+    return record.item_id if isinstance(record, Item) else record.user_id

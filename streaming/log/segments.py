@@ -1,0 +1,131 @@
+"""The embedded event log: segment files below ``HEADRACE_HOME/log``. No server, many writers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from threading import Lock, Timer
+from typing import Literal
+
+from feature_repo.errors import LogError
+from streaming.log.base import Batch, Keyed, Position, partition_of
+from streaming.log.partition import Partition
+
+FSYNC_EVERY_S = 1.0
+FsyncPolicy = Literal["always", "interval", "never"]
+
+
+class SegmentLog:
+    """An `EventLog` of append-only files.
+
+    Args:
+        folder: of this log; made at the first write.
+        partitions: fixed at the first write.
+        fsync: ``always``: a batch that was acknowledged survives a power cut. ``interval``: all but at most
+            the last second does. ``never``: the operating system decides. Whatever the policy, a batch that
+            was acknowledged survives the death of the process.
+        segment_bytes: size at which a new file is begun.
+    """
+
+    def __init__(
+        self, folder: Path, partitions: int, fsync: FsyncPolicy = "interval", segment_bytes: int = 64 << 20
+    ) -> None:
+        self._folder = folder
+        self._fsync = fsync
+        self._timer: Timer | None = None
+        self._timing = Lock()
+        self._known = False
+        self._partitions = [Partition(folder / f"p={n:04d}", segment_bytes) for n in range(partitions)]
+        self._check_partitions()
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions."""
+        return len(self._partitions)
+
+    def publish(self, records: Sequence[Keyed]) -> None:
+        """Append a batch; see `EventLog.publish`."""
+        if not self._known:
+            self._remember_partitions()
+        count = len(self._partitions)
+        batches: dict[int, list[bytes]] = {}
+        for key, payload in records:
+            batches.setdefault(partition_of(key, count), []).append(payload)
+        for number, payloads in sorted(batches.items()):
+            self._partitions[number].append(payloads)
+        if self._fsync == "always":
+            for number in batches:
+                self._partitions[number].force()
+        elif self._fsync == "interval":
+            self._force_soon()
+
+    def read(self, partition: int, position: Position, limit: int) -> Batch:
+        """At most `limit` records after a position."""
+        return self._partitions[partition].read(position, limit)
+
+    def start(self, partition: int) -> Position:
+        """The position of the oldest record kept."""
+        return self._partitions[partition].start()
+
+    def end(self, partition: int) -> Position:
+        """The position after the newest record."""
+        return self._partitions[partition].end()
+
+    def trim(self, older_than: timedelta) -> int:
+        """Remove segments last written longer ago than this; how many."""
+        return sum(p.trim(older_than) for p in self._partitions)
+
+    def close(self) -> None:
+        """Force what is pending and let go of the files."""
+        with self._timing:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+        for partition in self._partitions:
+            partition.close()
+
+    def _force_soon(self) -> None:
+        with self._timing:
+            if self._timer is None:
+                self._timer = Timer(FSYNC_EVERY_S, self._force_all)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _force_all(self) -> None:
+        with self._timing:
+            self._timer = None
+        for partition in self._partitions:
+            partition.force()
+
+    @property
+    def _meta(self) -> Path:
+        return self._folder / "log.json"
+
+    def _check_partitions(self) -> None:
+        try:
+            known = json.loads(self._meta.read_text())["partitions"]
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError) as error:
+            msg = f"{self._meta}: unreadable ({error}); it should hold the number of partitions"
+            raise LogError(msg) from error
+        if known != self.partitions:
+            msg = (
+                f"event log {self._folder} has {known} partitions and HEADRACE_LOG_PARTITIONS={self.partitions}; "
+                f"set HEADRACE_LOG_PARTITIONS={known}, or start a new HEADRACE_HOME"
+            )
+            raise LogError(msg)
+        self._known = True
+
+    def _remember_partitions(self) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            aside = self._meta.with_name(".log.json.tmp")
+            aside.write_text(json.dumps({"partitions": self.partitions}))
+            aside.replace(self._meta)
+        except OSError as error:
+            msg = f"event log {self._folder}: cannot write ({error.strerror}); point HEADRACE_HOME at a writable folder"
+            raise LogError(msg) from error
+        self._known = True
