@@ -1,22 +1,27 @@
-"""Results of checking data against its contract; `check_group` and `check_events` produce them.
+"""Check data against its contract: derive the suite, measure in DuckDB, let Great Expectations judge.
 
-These dataclasses are what the rest of the platform sees of a check: Dagster's asset checks, the gate, metrics
-and `headrace status` are written against them, not against Great Expectations.
+`CheckResult` and `CheckReport` are what the rest of the platform sees of a check: Dagster's asset checks,
+the gate, metrics and `headrace status` are written against them, not against Great Expectations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
+
+from quality.suites import Rule, Severity, event_suite, group_suite
+from quality.wording import observed_text, wanted_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from feature_repo.group import FeatureGroup
-
-Severity: TypeAlias = Literal["block", "warn"]
+    from feature_repo.settings import Settings
+    from quality.measure import Source
+    from quality.suites import Suite
 
 
 @dataclass(frozen=True)
@@ -86,14 +91,69 @@ class CheckReport:
             "checks": len(self.results),
             "failures": [f"{r.severity}: {r.message}" for r in self.failures],
         }
-        return found if self.docs is None else {**found, "data_docs": self.docs.as_uri()}
+        return found if self.docs is None else {**found, "data_docs": self.docs.absolute().as_uri()}
 
 
-def check_group(group: FeatureGroup, table: pa.Table | Path, docs: Path | None = None) -> CheckReport:
-    """Check the rows of a built group against its declaration."""
-    raise NotImplementedError
+def check_group(
+    group: FeatureGroup,
+    table: pa.Table | Path,
+    docs: Path | None = None,
+    overrides: Sequence[Rule] = (),
+) -> CheckReport:
+    """Check the rows of a built group against its declaration.
+
+    Args:
+        table: the rows, or the Parquet file (or folder of files) that holds them.
+        docs: folder of the Data Docs; a page of this report is written there.
+        overrides: accepted bounds (`quality.proposals`).
+
+    Raises:
+        LakeError: the file is missing or not readable.
+    """
+    from quality.measure import file_source  # noqa: PLC0415
+
+    source = file_source(table) if isinstance(table, Path) else table
+    return check(group_suite(group).with_overrides(overrides), source, docs)
 
 
-def check_events(files: Sequence[str], docs: Path | None = None) -> CheckReport:
-    """Check Parquet files of events (usually one day) against the event contract."""
-    raise NotImplementedError
+def check_events(
+    files: Sequence[str],
+    docs: Path | None = None,
+    *,
+    settings: Settings | None = None,
+    day: date | None = None,
+) -> CheckReport:
+    """Check Parquet files of events (usually one lake day) against the event contract.
+
+    Raises:
+        LakeError: a file is missing or not readable; names it.
+    """
+    return check(event_suite(settings, day), list(files), docs)
+
+
+def check(suite: Suite, source: Source, docs: Path | None = None) -> CheckReport:
+    """Check any data against a suite; imports Great Expectations (seconds, once per process)."""
+    from quality.expectations import judge, verdicts  # noqa: PLC0415
+    from quality.measure import measure  # noqa: PLC0415
+
+    measurement = measure(suite, source)
+    judged = judge(suite, measurement)
+    results = tuple(
+        CheckResult(
+            name=name,
+            column=",".join(rule.columns),
+            severity=rule.severity,
+            passed=passed,
+            observed=observed_text(rule, measured, suite, measurement),
+            wanted=wanted_text(rule, suite),
+        )
+        for rule, measured, (name, passed) in zip(
+            suite.rules, measurement.rules, verdicts(judged), strict=True
+        )
+    )
+    page = None
+    if docs is not None:
+        from quality.datadocs import write_page  # noqa: PLC0415
+
+        page = write_page(judged, docs)
+    return CheckReport(suite.name, results, measurement.rows, page)
