@@ -24,6 +24,18 @@ EVENT_TIMESTAMP = "event_timestamp"
 CREATED_TIMESTAMP = "created_timestamp"
 _UTC = pa.timestamp("us", tz="UTC")
 
+# Constants of the statistics, see docs/architecture.md; batch expressions and the replay share them.
+CTR_PRIOR = 10.0
+"""Impressions' worth of prior that a click-through rate is shrunk with."""
+CTR_UNSHOWN = 0.1
+"""Mean click-through rate assumed where nothing was ever shown."""
+CLICK_RATE_PRIOR = 5.0
+"""Clicks' worth of prior that a user's click rate is shrunk to 1 with."""
+POSITIONS = 100
+"""Positions told apart; those beyond the last count as the last."""
+SESSION_ITEMS = 50
+"""Distinct items of a session, last engaged with first, that become neighbours of each other."""
+
 
 class DType(StrEnum):
     """Types a feature may have: what Arrow, Feast, DuckDB and Spark all hold without loss."""

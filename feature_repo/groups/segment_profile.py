@@ -9,6 +9,9 @@ from feature_repo.group import NON_NEGATIVE, SEGMENT, DType, Expectation, Featur
 EVERYONE = "all"
 """The segment that holds every user; the prior of last resort."""
 
+TOP_ITEMS = 100
+"""Items kept in `top_items`."""
+
 GROUP = FeatureGroup(
     name="segment_profile",
     entity=SEGMENT,

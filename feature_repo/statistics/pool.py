@@ -1,0 +1,164 @@
+"""What a user, or a segment's users together, engaged with and were shown."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_repo.group import CLICK_RATE_PRIOR
+from feature_repo.statistics.vocabulary import Vocabulary
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Pool:
+    """Decayed sums by item number, in units of a scale that the owner divides out.
+
+    Attributes:
+        clicks: engagement weight.
+        shown: slots shown.
+        givers: of a pool of users, how many of them contribute to each entry of `clicks` and `shown`; at
+            zero the entry goes, so that float dust never poses as an engagement.
+        prices: prices of the distinct items engaged with, ascending.
+    """
+
+    clicks: dict[int, float] = field(default_factory=dict)
+    shown: dict[int, float] = field(default_factory=dict)
+    givers: tuple[dict[int, int], dict[int, int]] = field(default_factory=lambda: ({}, {}))
+    prices: list[float] = field(default_factory=list)
+
+    def engage(self, item: int, amount: float, price: float | None, *, new: bool) -> None:
+        """Count an engagement; `new` when its giver did not engage with the item before."""
+        if item not in self.clicks and price is not None:
+            insort(self.prices, price)
+        self._give(0, self.clicks, item, amount, new=new)
+
+    def show(self, item: int, amount: float, *, new: bool) -> None:
+        """Count a slot shown; `new` when it is the giver's first with the item."""
+        self._give(1, self.shown, item, amount, new=new)
+
+    def _give(self, which: int, sums: dict[int, float], item: int, amount: float, *, new: bool) -> None:
+        sums[item] = sums.get(item, 0.0) + amount
+        if new:
+            givers = self.givers[which]
+            givers[item] = givers.get(item, 0) + 1
+
+    def join(self, giver: Pool, prices: Sequence[float | None]) -> None:
+        """Add all that a user gave; `prices` by item number."""
+        for item, amount in giver.clicks.items():
+            self.engage(item, amount, prices[item], new=True)
+        for item, amount in giver.shown.items():
+            self.show(item, amount, new=True)
+
+    def leave(self, giver: Pool, prices: Sequence[float | None]) -> None:
+        """Take back all that a user gave."""
+        for which, (mine, theirs) in enumerate(((self.clicks, giver.clicks), (self.shown, giver.shown))):
+            givers = self.givers[which]
+            for item, amount in theirs.items():
+                givers[item] -= 1
+                if givers[item]:
+                    mine[item] -= amount
+                    continue
+                del givers[item], mine[item]
+                price = prices[item] if which == 0 else None
+                if price is not None:
+                    del self.prices[bisect_left(self.prices, price)]
+
+    def rescale(self, factor: float) -> None:
+        """Multiply every sum."""
+        for sums in (self.clicks, self.shown):
+            for item in sums:
+                sums[item] *= factor
+
+
+@dataclass(frozen=True)
+class Affinity:
+    """Per attribute value (numbers, ascending) the decayed clicks and what was to be expected."""
+
+    attrs: Ints
+    clicks: Floats
+    expected: Floats
+    click_rate: float
+
+
+def affinity(pool: Pool, vocabulary: Vocabulary, ctr_of: Any, unit: float, everybody: Floats) -> Affinity:
+    """Clicks and expected clicks of every attribute value met.
+
+    Args:
+        ctr_of: click-through rates of item numbers.
+        unit: what one unit of the pool's scale is worth now.
+        everybody: clicks of each attribute value over everybody, in the pool's scale: the expectation
+            where nothing was shown.
+    """
+    size = len(vocabulary.keys)
+    clicked, clicks = columns(pool.clicks, unit)
+    shown, slots = columns(pool.shown, unit)
+    attr, source = vocabulary.spread(clicked)
+    clicks_by = np.bincount(attr, weights=clicks[source], minlength=size)
+    met = np.zeros(size, dtype=bool)
+    met[attr] = True
+    if not len(shown):
+        attrs = np.flatnonzero(met)
+        expected_by = _by_share(clicks_by, everybody, vocabulary)
+        return Affinity(attrs, clicks_by[attrs], expected_by[attrs], 1.0)
+    expected = slots * ctr_of(shown)
+    attr, source = vocabulary.spread(shown)
+    expected_by = np.bincount(attr, weights=expected[source], minlength=size)
+    met[attr] = True
+    attrs = np.flatnonzero(met)
+    rate = (clicks.sum() + CLICK_RATE_PRIOR) / (expected.sum() + CLICK_RATE_PRIOR)
+    return Affinity(attrs, clicks_by[attrs], expected_by[attrs], float(rate))
+
+
+def columns(sums: dict[int, float], unit: float) -> tuple[Ints, Floats]:
+    """Item numbers and their sums in units of now."""
+    items = np.fromiter(sums.keys(), dtype=np.int64, count=len(sums))
+    return items, np.fromiter(sums.values(), dtype=np.float64, count=len(sums)) * unit
+
+
+def _by_share(clicks: Floats, everybody: Floats, vocabulary: Vocabulary) -> Floats:
+    expected = np.zeros_like(clicks)
+    for first, end in vocabulary.types.values():
+        total = everybody[first:end].sum()
+        if total:
+            expected[first:end] = everybody[first:end] / total * clicks[first:end].sum()
+    return expected
+
+
+def strongest(scores: Floats, limit: int) -> Ints:
+    """Places of the `limit` largest scores, largest first, ties by place.
+
+    Compared in single precision, so that the order of summation does not decide between equals.
+    """
+    return np.argsort(-scores.astype(np.float32), kind="stable")[:limit]
+
+
+def kept(found: Affinity, vocabulary: Vocabulary, limit: int) -> Affinity:
+    """The `limit` values of each attribute type with the largest clicks + expected, by number."""
+    places: list[Ints] = []
+    scores = found.clicks + found.expected
+    for first, end in vocabulary.types.values():
+        start, stop = np.searchsorted(found.attrs, (first, end))
+        if stop - start <= limit:
+            places.append(np.arange(start, stop))
+        else:
+            places.append(start + np.sort(strongest(scores[start:stop], limit)))
+    at = np.concatenate(places) if places else np.zeros(0, dtype=np.int64)
+    return Affinity(found.attrs[at], found.clicks[at], found.expected[at], found.click_rate)
+
+
+def quantile(ascending: Sequence[float], share: float) -> float | None:
+    """Quantile with linear interpolation; `None` of nothing."""
+    if not ascending:
+        return None
+    place = share * (len(ascending) - 1)
+    low = int(place)
+    high = min(low + 1, len(ascending) - 1)
+    return ascending[low] + (ascending[high] - ascending[low]) * (place - low)

@@ -1,0 +1,72 @@
+"""Items and attribute values as numbers, so that profiles are array operations."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_repo.catalogue import CATEGORY, Catalogue
+
+Ints = npt.NDArray[np.int64]
+
+
+class Vocabulary:
+    """Numbers of items and of attribute values; attribute values are numbered in sorted order.
+
+    Attributes:
+        keys: attribute values, ascending; a value's number is its place here.
+        types: for each attribute type the range of its values in `keys` (values of one type are adjacent,
+            because they share the prefix ``type:``).
+        items: item ids by number; items that the catalogue lacks are appended as they are met.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.keys = sorted({key for facts in catalogue.values() for key in facts.attr_keys})
+        self.types = _ranges(self.keys)
+        self.items = list(catalogue)
+        self._number = {item: number for number, item in enumerate(self.items)}
+        attr = {key: number for number, key in enumerate(self.keys)}
+        self.attrs = [[attr[key] for key in facts.attr_keys] for facts in catalogue.values()]
+        self._lengths = np.array([len(a) for a in self.attrs], dtype=np.int64)
+        self._starts = np.cumsum(self._lengths) - self._lengths
+        self._flat = np.array([a for attrs in self.attrs for a in attrs], dtype=np.int64)
+
+    @property
+    def categories(self) -> tuple[int, int]:
+        """Range of the category values in `keys`; empty where there are none."""
+        return self.types.get(CATEGORY, (0, 0))
+
+    def number(self, item_id: str) -> int:
+        """Number of an item, which is given one when it is new."""
+        found = self._number.get(item_id)
+        if found is None:
+            found = self._number[item_id] = len(self.items)
+            self.items.append(item_id)
+            self.attrs.append([])
+        return found
+
+    def known(self, item_id: str) -> int | None:
+        """Number of an item if it has one."""
+        return self._number.get(item_id)
+
+    def spread(self, items: Ints) -> tuple[Ints, Ints]:
+        """Attribute values of items, flat.
+
+        Returns:
+            the numbers of all attribute values of all `items`, and for each the place in `items` it is from.
+        """
+        described = np.flatnonzero(items < len(self._lengths))
+        items = items[described]
+        lengths = self._lengths[items]
+        source = np.repeat(described, lengths)
+        within = np.arange(len(source)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return self._flat[np.repeat(self._starts[items], lengths) + within], source
+
+
+def _ranges(keys: list[str]) -> dict[str, tuple[int, int]]:
+    ranges: dict[str, tuple[int, int]] = {}
+    for number, key in enumerate(keys):
+        kind = key.partition(":")[0]
+        first, _ = ranges.get(kind, (number, number))
+        ranges[kind] = (first, number + 1)
+    return ranges
