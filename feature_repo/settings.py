@@ -89,6 +89,9 @@ class Settings(BaseSettings):
         SecretStr("redis://127.0.0.1:6379/0"),
         description="Redis URL (rediss:// for TLS; may hold a password).",
     )
+    store_timeout_s: float = Field(
+        2.0, gt=0, description="How long one call of the online store may take outside serving (s)."
+    )
 
     # Sessions and stream.
     session_gap_s: float = Field(1800.0, gt=0, description="A session ends after this long without an event.")
@@ -129,6 +132,15 @@ class Settings(BaseSettings):
     max_candidates: int = Field(2000, ge=1, description="Candidates a request may hold.")
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Body a request may have (bytes).")
     max_id_bytes: int = Field(256, ge=16, le=256, description="Length an id may have (bytes).")
+    session_copy_s: float = Field(
+        60.0, ge=0, description="Age up to which a copy of a session serves when the store does not (s)."
+    )
+    profile_copy_s: float = Field(
+        3600.0, ge=0, description="Age up to which a copy of a profile serves when the store does not (s)."
+    )
+    segment_reuse_s: float = Field(
+        10.0, ge=0, description="How long a segment profile is used without asking the store again (s)."
+    )
     consent_default: bool = Field(True, description="Whether a user who stated nothing is personalized.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Log level.")
 

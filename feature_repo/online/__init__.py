@@ -1,0 +1,20 @@
+"""Feast's online layout on Redis and SQLite: encode, write monotonely, read in one round trip."""
+
+from __future__ import annotations
+
+from feature_repo.online.layout import PROJECT, ViewLayout, layout_of, redis_key
+from feature_repo.online.store import OnlineRow, OnlineStore, online_path, open_store
+from feature_repo.online.wire import decode_value, encode_value
+
+__all__ = [
+    "OnlineRow",
+    "OnlineStore",
+    "open_store",
+    "online_path",
+    "PROJECT",
+    "ViewLayout",
+    "layout_of",
+    "redis_key",
+    "encode_value",
+    "decode_value",
+]

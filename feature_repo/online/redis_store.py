@@ -1,0 +1,185 @@
+"""The online store on Redis: one pipeline per write, one per read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+
+from feature_repo.errors import SettingsError, StoreError
+from feature_repo.group import FeatureGroup
+from feature_repo.online.layout import PROJECT, ViewLayout, layout_of, redis_key
+from feature_repo.online.store import OnlineRow
+from feature_repo.online.wire import decode_micros, encode_time
+from feature_repo.settings import Settings
+
+MARKS_KEY = f"{PROJECT}:marks"
+"""Redis hash of the marks."""
+_CHUNK = 2000
+
+
+def _bulk(raw: bytes) -> bytes:
+    """One argument of a command in Redis's protocol."""
+    return b"$%d\r\n%b\r\n" % (len(raw), raw)
+
+
+class _Commands:
+    """A view's commands, packed by hand: redis-py's packing costs more than encoding the values."""
+
+    def __init__(self, layout: ViewLayout) -> None:
+        self._fields = tuple(_bulk(field) + b"$" for field in layout.fields)
+        stamp = _bulk(layout.time_field)
+        self._stamp = stamp + b"$"
+        self._hset = b"*%d\r\n$4\r\nHSET\r\n" % (4 + 2 * len(layout.fields))
+        self._hget_tail = stamp
+
+    def hget_time(self, key: bytes) -> bytes:
+        return b"*3\r\n$4\r\nHGET\r\n" + _bulk(key) + self._hget_tail
+
+    def hset(self, key: bytes, stamp: bytes, values: Sequence[bytes]) -> bytes:
+        parts = [self._hset, _bulk(key), self._stamp, b"%d\r\n%b\r\n" % (len(stamp), stamp)]
+        for field, value in zip(self._fields, values, strict=True):
+            parts += (field, b"%d\r\n" % len(value), value, b"\r\n")
+        return b"".join(parts)
+
+
+class RedisStore:
+    """`OnlineStore` on one Redis.
+
+    Args:
+        url: ``redis://`` or ``rediss://``, password allowed.
+        timeout_s: how long connecting and each reply may take.
+    """
+
+    def __init__(self, url: str, timeout_s: float = 2.0) -> None:
+        parts = urlsplit(url)
+        self._name = f"{parts.hostname}:{parts.port or 6379}"
+        try:
+            self._client: redis.Redis = redis.Redis.from_url(
+                url,
+                socket_timeout=timeout_s,
+                socket_connect_timeout=timeout_s,
+                retry=None,
+                decode_responses=False,
+                protocol=2,
+            )
+        except ValueError as error:
+            msg = f"HEADRACE_REDIS_URL: {error}; write e.g. redis://127.0.0.1:6379/0"
+            raise SettingsError(msg) from error
+        self._commands: dict[int, tuple[ViewLayout, _Commands]] = {}
+
+    @classmethod
+    def of(cls, settings: Settings) -> RedisStore:
+        """The store the settings name."""
+        return cls(settings.redis_url.get_secret_value(), settings.store_timeout_s)
+
+    def write(self, group: FeatureGroup, rows: Sequence[OnlineRow]) -> int:
+        """See `OnlineStore.write`. Check and write are two pipelines: each key needs one writer at a time."""
+        layout = layout_of(group)
+        commands = self._commands_of(layout)
+        newest: dict[str, OnlineRow] = {}
+        for row in rows:
+            held = newest.get(row.key)
+            if held is None or row.event_time >= held.event_time:
+                newest[row.key] = row
+        written = 0
+        with self._connection() as connection:
+            chosen = list(newest.values())
+            for start in range(0, len(chosen), _CHUNK):
+                written += self._write_chunk(connection, layout, commands, chosen[start : start + _CHUNK])
+        return written
+
+    def _write_chunk(
+        self, connection: Any, layout: ViewLayout, commands: _Commands, rows: Sequence[OnlineRow]
+    ) -> int:
+        keys = [redis_key(layout.join_key, row.key) for row in rows]
+        stored = _exchange(connection, [commands.hget_time(key) for key in keys])
+        payload = []
+        for key, row, held in zip(keys, rows, stored, strict=True):
+            stamp = encode_time(row.event_time)
+            if held and held != stamp and decode_micros(held) > decode_micros(stamp):
+                continue
+            payload.append(commands.hset(key, stamp, layout.encode(row.values)))
+        _exchange(connection, payload)
+        return len(payload)
+
+    def read(self, requests: Sequence[tuple[FeatureGroup, str]]) -> list[OnlineRow | None]:
+        """See `OnlineStore.read`."""
+        layouts = [layout_of(group) for group, _ in requests]
+        with self._mapped():
+            pipe = self._client.pipeline(transaction=False)
+            for layout, (_, key) in zip(layouts, requests, strict=True):
+                pipe.hmget(redis_key(layout.join_key, key), [*layout.fields, layout.time_field])
+            answers: list[list[bytes | None]] = pipe.execute()
+        found: list[OnlineRow | None] = []
+        for layout, (_, key), raws in zip(layouts, requests, answers, strict=True):
+            row = layout.decode(raws)
+            found.append(None if row is None else OnlineRow(key, row[0], row[1]))
+        return found
+
+    def delete(self, group: FeatureGroup, keys: Iterable[str]) -> int:
+        """See `OnlineStore.delete`. Other groups of the same entity keep their fields."""
+        layout = layout_of(group)
+        with self._mapped():
+            pipe = self._client.pipeline(transaction=False)
+            for key in keys:
+                pipe.hdel(redis_key(layout.join_key, key), layout.time_field, *layout.fields)
+            return sum(1 for removed in pipe.execute() if removed)
+
+    def put_marks(self, marks: Mapping[str, bytes]) -> None:
+        """See `OnlineStore.put_marks`."""
+        if marks:
+            with self._mapped():
+                self._client.hset(MARKS_KEY, mapping=dict(marks))
+
+    def marks(self, prefix: str = "") -> dict[str, bytes]:
+        """See `OnlineStore.marks`."""
+        with self._mapped():
+            held: dict[bytes, bytes] = self._client.hgetall(MARKS_KEY)
+        return {name.decode(): v for name, v in held.items() if name.decode().startswith(prefix)}
+
+    def close(self) -> None:
+        """See `OnlineStore.close`."""
+        self._client.close()
+
+    def _commands_of(self, layout: ViewLayout) -> _Commands:
+        found = self._commands.get(id(layout))
+        if found is None:
+            found = self._commands[id(layout)] = (layout, _Commands(layout))
+        return found[1]
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        try:
+            yield
+        except (redis.RedisError, OSError) as error:
+            msg = (
+                f"online store: Redis at {self._name} failed ({type(error).__name__}: {error}); "
+                "is it running, and is HEADRACE_REDIS_URL right?"
+            )
+            raise StoreError(msg) from error
+
+    @contextmanager
+    def _connection(self) -> Iterator[Any]:
+        """A connection of the pool for packed commands; one that failed is dropped, replies may be under way."""
+        pool = self._client.connection_pool
+        with self._mapped():
+            connection = pool.get_connection()
+            try:
+                yield connection
+            except BaseException:
+                connection.disconnect()
+                raise
+            finally:
+                pool.release(connection)
+
+
+def _exchange(connection: Any, commands: Sequence[bytes]) -> list[Any]:
+    """Send packed commands at once and read every reply; the first error reply is raised."""
+    if not commands:
+        return []
+    connection.send_packed_command([b"".join(commands)])
+    return [connection.read_response() for _ in commands]

@@ -1,0 +1,244 @@
+"""The online store on SQLite: the embedded default, in the file Feast reads.
+
+Feast keeps event times there in whole seconds of a naive local time. `headrace_times` keeps the microseconds
+beside them, so that writes are monotone within a second too.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from feature_repo.errors import StoreError
+from feature_repo.group import FeatureGroup
+from feature_repo.online.layout import ViewLayout, entity_key, layout_of
+from feature_repo.online.store import OnlineRow
+from feature_repo.online.wire import decode_value
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_KEYS_PER_QUERY = 500
+_OWN_TABLES = """
+CREATE TABLE IF NOT EXISTS headrace_marks (name TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS headrace_times
+    (view TEXT, entity_key BLOB, micros INTEGER, PRIMARY KEY (view, entity_key)) WITHOUT ROWID;
+"""
+_FEAST_TABLE = """
+CREATE TABLE IF NOT EXISTS "{table}" (entity_key BLOB, feature_name TEXT, value BLOB, value_text TEXT,
+    vector_value BLOB, event_ts timestamp, created_ts timestamp, PRIMARY KEY(entity_key, feature_name));
+CREATE INDEX IF NOT EXISTS "{table}_ek" ON "{table}" (entity_key);
+"""
+
+
+def _micros(time: datetime) -> int:
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def feast_seconds(time: datetime) -> int:
+    """A time as Feast's SQLite adapter stores it: naive UTC, taken for local time, in whole seconds."""
+    return int(time.astimezone(UTC).replace(tzinfo=None).timestamp())
+
+
+def _time_of(seconds: int, micros: int | None) -> datetime:
+    """The event time of a row: to the microsecond if Headrace wrote it last, else what Feast kept."""
+    if micros is not None:
+        exact = _EPOCH + _MICROSECOND * micros
+        if feast_seconds(exact) == seconds:
+            return exact
+    return datetime.fromtimestamp(seconds).replace(tzinfo=UTC)  # noqa: DTZ006 - Feast's own reading
+
+
+class SqliteStore:
+    """`OnlineStore` on one SQLite file, in WAL mode, with a connection per thread.
+
+    Args:
+        path: the file; made at first use.
+        timeout_s: how long a write waits for another process's write.
+    """
+
+    def __init__(self, path: str, timeout_s: float = 5.0) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._opened: list[sqlite3.Connection] = []
+
+    def write(self, group: FeatureGroup, rows: Sequence[OnlineRow]) -> int:
+        """See `OnlineStore.write`. Check and write are one transaction."""
+        layout = layout_of(group)
+        upsert = (
+            f'INSERT INTO "{layout.table}" (entity_key, feature_name, value, event_ts) VALUES (?, ?, ?, ?) '
+            "ON CONFLICT (entity_key, feature_name) DO UPDATE SET "
+            "value = excluded.value, value_text = NULL, event_ts = excluded.event_ts, created_ts = NULL"
+        )
+        with self._connection() as connection, _transaction(connection):
+            self._make_table(connection, layout)
+            newest = self._times(connection, layout, [entity_key(layout.join_key, r.key) for r in rows])
+            taken: dict[bytes, OnlineRow] = {}
+            for row in rows:
+                key, micros = entity_key(layout.join_key, row.key), _micros(row.event_time)
+                if micros >= newest.get(key, micros):
+                    newest[key] = micros
+                    taken[key] = row
+            for key, row in taken.items():
+                seconds = feast_seconds(row.event_time)
+                raws = layout.encode(row.values)
+                lines = [(key, n, raw, seconds) for n, raw in zip(layout.names, raws, strict=True)]
+                connection.executemany(upsert, lines)
+            connection.executemany(
+                "INSERT OR REPLACE INTO headrace_times VALUES (?, ?, ?)",
+                [(layout.table, key, newest[key]) for key in taken],
+            )
+        return len(taken)
+
+    def read(self, requests: Sequence[tuple[FeatureGroup, str]]) -> list[OnlineRow | None]:
+        """See `OnlineStore.read`. One query per group."""
+        wanted: dict[str, tuple[ViewLayout, dict[bytes, str]]] = {}
+        for group, key in requests:
+            layout = layout_of(group)
+            keys = wanted.setdefault(layout.table, (layout, {}))[1]
+            keys[entity_key(layout.join_key, key)] = key
+        found: dict[tuple[str, str], OnlineRow] = {}
+        with self._connection() as connection:
+            for layout, keys in wanted.values():
+                for row in self._rows(connection, layout, keys):
+                    found[layout.table, row.key] = row
+        return [found.get((layout_of(group).table, key)) for group, key in requests]
+
+    def delete(self, group: FeatureGroup, keys: Iterable[str]) -> int:
+        """See `OnlineStore.delete`."""
+        layout = layout_of(group)
+        removed = 0
+        with self._connection() as connection, _transaction(connection):
+            self._make_table(connection, layout)
+            for key in keys:
+                raw = entity_key(layout.join_key, key)
+                cursor = connection.execute(f'DELETE FROM "{layout.table}" WHERE entity_key = ?', (raw,))
+                removed += cursor.rowcount > 0
+                connection.execute(
+                    "DELETE FROM headrace_times WHERE view = ? AND entity_key = ?", (layout.table, raw)
+                )
+        return removed
+
+    def put_marks(self, marks: Mapping[str, bytes]) -> None:
+        """See `OnlineStore.put_marks`."""
+        with self._connection() as connection, _transaction(connection):
+            connection.executemany("INSERT OR REPLACE INTO headrace_marks VALUES (?, ?)", marks.items())
+
+    def marks(self, prefix: str = "") -> dict[str, bytes]:
+        """See `OnlineStore.marks`."""
+        with self._connection() as connection:
+            lines = connection.execute("SELECT name, value FROM headrace_marks").fetchall()
+        return {name: value for name, value in lines if name.startswith(prefix)}
+
+    def close(self) -> None:
+        """See `OnlineStore.close`. Closes the connections of every thread."""
+        with self._lock:
+            while self._opened:
+                self._opened.pop().close()
+            self._local = threading.local()
+
+    def _times(
+        self, connection: sqlite3.Connection, layout: ViewLayout, keys: Sequence[bytes]
+    ) -> dict[bytes, int]:
+        times: dict[bytes, int] = {}
+        for part in _parts(keys):
+            query = (
+                f'SELECT f.entity_key, max(f.event_ts), t.micros FROM "{layout.table}" f '
+                "LEFT JOIN headrace_times t ON t.view = ? AND t.entity_key = f.entity_key "
+                f"WHERE f.entity_key IN ({_marks(part)}) GROUP BY f.entity_key"
+            )
+            for key, seconds, micros in connection.execute(query, (layout.table, *part)):
+                times[key] = _micros(_time_of(seconds, micros))
+        return times
+
+    def _rows(
+        self, connection: sqlite3.Connection, layout: ViewLayout, keys: Mapping[bytes, str]
+    ) -> Iterator[OnlineRow]:
+        lines: dict[bytes, dict[str, bytes]] = {}
+        times: dict[bytes, datetime] = {}
+        for part in _parts(list(keys)):
+            query = (
+                f'SELECT f.entity_key, f.feature_name, f.value, f.event_ts, t.micros FROM "{layout.table}" f '
+                "LEFT JOIN headrace_times t ON t.view = ? AND t.entity_key = f.entity_key "
+                f"WHERE f.entity_key IN ({_marks(part)})"
+            )
+            for key, name, value, seconds, micros in self._select(connection, query, (layout.table, *part)):
+                lines.setdefault(key, {})[name] = value
+                if key not in times:
+                    times[key] = _time_of(seconds, micros)
+        for key, values in lines.items():
+            decoded = {name: decode_value(values.get(name)) for name in layout.names}
+            yield OnlineRow(keys[key], decoded, times[key])
+
+    @staticmethod
+    def _select(connection: sqlite3.Connection, query: str, arguments: tuple[Any, ...]) -> list[Any]:
+        try:
+            return connection.execute(query, arguments).fetchall()
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):  # nothing was ever written to this view
+                return []
+            raise
+
+    def _make_table(self, connection: sqlite3.Connection, layout: ViewLayout) -> None:
+        made: set[str] = self._local.made
+        if layout.table not in made:
+            for statement in _FEAST_TABLE.format(table=layout.table).split(";"):
+                connection.execute(statement)
+            made.add(layout.table)
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        try:
+            connection = getattr(self._local, "connection", None)
+            if connection is None:
+                connection = self._local.connection = self._open()
+                self._local.made = set()
+            yield connection
+        except (sqlite3.Error, OSError) as error:
+            msg = (
+                f"online store: {self._path}: {error}; "
+                "is HEADRACE_HOME writable, its disk not full, and the file a SQLite database?"
+            )
+            raise StoreError(msg) from error
+
+    def _open(self) -> sqlite3.Connection:
+        Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(
+            self._path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.executescript(_OWN_TABLES)
+        except sqlite3.Error:
+            connection.close()
+            raise
+        with self._lock:
+            self._opened.append(connection)
+        return connection
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _parts(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    for start in range(0, len(keys), _KEYS_PER_QUERY):
+        yield keys[start : start + _KEYS_PER_QUERY]
+
+
+def _marks(part: Sequence[bytes]) -> str:
+    return ",".join("?" * len(part))

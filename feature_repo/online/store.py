@@ -1,0 +1,85 @@
+"""The online store as Headrace uses it: monotone writes, reads in one round trip, marks beside the features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from feature_repo.group import FeatureGroup
+from feature_repo.home import Home
+from feature_repo.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineRow:
+    """One entity of one group.
+
+    Attributes:
+        key: value of the group's join key.
+        values: features by name; absent ones read as `None`. Timestamps hold whole seconds in the store.
+        event_time: what the row was computed from; decides which of two writes is the newer.
+    """
+
+    key: str
+    values: Mapping[str, Any]
+    event_time: datetime
+
+
+class OnlineStore(Protocol):
+    """Feast's online layout, read and written without Feast. Safe to use from several threads.
+
+    Every method raises `StoreError` when the store is unreachable, slow beyond its timeout, or answers garbage.
+    """
+
+    def write(self, group: FeatureGroup, rows: Sequence[OnlineRow]) -> int:
+        """Write rows in one pipeline and return how many were taken.
+
+        Monotone per key: a row whose event time is before the stored one is left out; an equal one replaces it,
+        since a late event may change a profile without changing its time.
+        """
+        ...
+
+    def read(self, requests: Sequence[tuple[FeatureGroup, str]]) -> list[OnlineRow | None]:
+        """Rows of any groups and keys in one round trip, in the order asked; `None` where there is none.
+
+        The time-to-live is the caller's to apply: Feast does not enforce it online.
+        """
+        ...
+
+    def delete(self, group: FeatureGroup, keys: Iterable[str]) -> int:
+        """Remove a group's rows; returns how many there were."""
+        ...
+
+    def put_marks(self, marks: Mapping[str, bytes]) -> None:
+        """Keep small facts beside the features (heartbeats); no Feast object knows of them."""
+        ...
+
+    def marks(self, prefix: str = "") -> dict[str, bytes]:
+        """The facts kept, by name."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+def online_path(home: Home) -> str:
+    """File of the SQLite online store."""
+    return str(home.feast / "online.db")
+
+
+def open_store(settings: Settings, home: Home) -> OnlineStore:
+    """The online store of the settings. Connects at first use.
+
+    Raises:
+        SettingsError: the Redis URL cannot be read.
+    """
+    if settings.online_store == "redis":
+        from feature_repo.online.redis_store import RedisStore  # noqa: PLC0415 - only who uses Redis loads it
+
+        return RedisStore.of(settings)
+    from feature_repo.online.sqlite_store import SqliteStore  # noqa: PLC0415
+
+    return SqliteStore(online_path(home))
