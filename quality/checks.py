@@ -12,6 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from feature_repo.clock import Clock, wall_clock
 from quality.suites import Rule, Severity, event_suite, group_suite
 from quality.wording import observed_text, wanted_text
 
@@ -131,13 +132,13 @@ def check_events(
     return check(event_suite(settings, day), list(files), docs)
 
 
-def check(suite: Suite, source: Source, docs: Path | None = None) -> CheckReport:
+def check(suite: Suite, source: Source, docs: Path | None = None, clock: Clock = wall_clock) -> CheckReport:
     """Check any data against a suite; imports Great Expectations (seconds, once per process)."""
     from quality.expectations import judge, verdicts  # noqa: PLC0415
     from quality.measure import measure  # noqa: PLC0415
 
     measurement = measure(suite, source)
-    judged = judge(suite, measurement)
+    judged = judge(suite, measurement, clock())
     results = tuple(
         CheckResult(
             name=name,

@@ -21,7 +21,7 @@ td,th{border-bottom:1px solid #ddd;padding:.35rem .5rem;text-align:left;vertical
 .badge{background:#eef;border-radius:.25rem;padding:0 .3rem;font-family:monospace}
 .badge-secondary{background:#eee}.text-success{color:#187a2f}.text-danger{color:#b3261e}.text-warning{color:#8a5a00}
 .fa-check-circle:before{content:"\\2713"}.fa-times:before{content:"\\2717"}.fa-exclamation-triangle:before{content:"!"}
-h1,h2,h3,h4{line-height:1.2}nav,.navbar,.modal,.hide-succeeded-validations-column-section,.ge-cta-footer,footer{display:none}
+h1,h2,h3,h4{line-height:1.2}nav,.navbar,.modal,.card,.ge-cta-footer,footer,img{display:none}
 </style>"""
 
 

@@ -8,12 +8,15 @@ module imports Great Expectations, which takes seconds: do it inside the functio
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from html import escape
 from typing import Any, ClassVar
 
 import great_expectations as gx
 import great_expectations.expectations as gxe
 import numpy as np
 from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
+from great_expectations.core.run_identifier import RunIdentifier
 from great_expectations.execution_engine import PandasExecutionEngine
 from great_expectations.expectations.conditions import Column
 from great_expectations.expectations.expectation import ColumnMapExpectation, MulticolumnMapExpectation
@@ -64,21 +67,11 @@ class ExpectColumnValuesToBeFinite(ColumnMapExpectation):  # type: ignore[misc]
 
     map_metric: ClassVar[str] = "column_values.finite"
 
-    @classmethod
-    def _prescriptive_template(cls, renderer_configuration: Any) -> Any:
-        renderer_configuration.template_str = "values must be finite numbers."
-        return renderer_configuration
-
 
 class ExpectMulticolumnListLengthsToBeEqual(MulticolumnMapExpectation):  # type: ignore[misc]
     """In each row the lists of these columns are equally long (an absent list has length 0)."""
 
     map_metric: ClassVar[str] = "multicolumn_values.list_lengths_equal"
-
-    @classmethod
-    def _prescriptive_template(cls, renderer_configuration: Any) -> Any:
-        renderer_configuration.template_str = "lists must be equally long."
-        return renderer_configuration
 
 
 def expectation_of(rule: Rule, suite: Suite) -> Any:
@@ -116,8 +109,8 @@ def expectation_of(rule: Rule, suite: Suite) -> Any:
             return ExpectColumnValuesToBeFinite(**common)
 
 
-def judge(suite: Suite, measurement: Measurement) -> ExpectationSuiteValidationResult:
-    """Great Expectations' verdict on each rule, in the suite's order."""
+def judge(suite: Suite, measurement: Measurement, now: datetime) -> ExpectationSuiteValidationResult:
+    """Great Expectations' verdict on each rule, in the suite's order; `now` is the time it bears."""
     results = [
         _judge(expectation_of(rule, suite), measured, measurement)
         for rule, measured in zip(suite.rules, measurement.rules, strict=True)
@@ -133,7 +126,10 @@ def judge(suite: Suite, measurement: Measurement) -> ExpectationSuiteValidationR
             "unsuccessful_expectations": len(results) - passed,
             "success_percent": 100.0 * passed / len(results) if results else None,
         },
-        meta={"great_expectations_version": gx.__version__},
+        meta={
+            "great_expectations_version": gx.__version__,
+            "run_id": RunIdentifier(run_name=suite.name, run_time=now),
+        },
     )
 
 
@@ -142,7 +138,7 @@ def _judge(expectation: Any, measured: Measured, measurement: Measurement) -> Ex
         return ExpectationValidationResult(
             success=False,
             expectation_config=expectation.configuration,
-            result={"observed_value": measured.fault},
+            result={"observed_value": escape(measured.fault)},
             exception_info={
                 "raised_exception": False,
                 "exception_message": None,
@@ -166,12 +162,13 @@ def _metric(name: str, measured: Measured, measurement: Measurement) -> Any:
     if name == "column_values.nonnull.unexpected_count":
         return measured.nulls
     if name == "table.columns":
-        return list(measurement.columns)
+        return [escape(column) for column in measurement.columns]
     known: Mapping[str, Any] = {
         "row_count": measured.rows,
         "filtered_row_count": measured.rows,
         "unexpected_count": measured.unexpected,
-        "unexpected_values": list(measured.samples),
+        # Great Expectations writes samples into its pages as they are, and these come from strangers.
+        "unexpected_values": [escape(repr(sample)) for sample in measured.samples],
     }
     suffix = name.rpartition(".")[2]
     if suffix not in known:

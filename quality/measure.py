@@ -15,7 +15,7 @@ import pyarrow as pa
 from feature_repo.errors import LakeError
 from quality.suites import Rule, Suite, Where
 
-MEMORY = "512MB"
+MEMORY = "128MB"
 """DuckDB's limit while checking; distinct counts of larger days spill to disk."""
 SAMPLES = 5
 
@@ -74,14 +74,15 @@ def type_text(dtype: pa.DataType) -> str:
     if pa.types.is_dictionary(dtype):
         return type_text(dtype.value_type)
     if pa.types.is_map(dtype):
-        return f"map<{type_text(dtype.key_type)}, {type_text(dtype.item_type)}>"
+        return f"map[{type_text(dtype.key_type)}, {type_text(dtype.item_type)}]"
     if pa.types.is_list(dtype) or pa.types.is_large_list(dtype):
-        return f"list<{type_text(dtype.value_type)}>"
+        return f"list[{type_text(dtype.value_type)}]"
     if pa.types.is_struct(dtype):
-        return f"struct<{', '.join(f'{f.name}: {type_text(f.type)}' for f in dtype)}>"
+        return f"struct[{', '.join(f'{f.name}: {type_text(f.type)}' for f in dtype)}]"
     if pa.types.is_timestamp(dtype):
         return f"timestamp[{dtype.unit}, {'UTC' if dtype.tz else 'no zone'}]"
-    return str(dtype).removeprefix("large_")
+    text = str(dtype).removeprefix("large_")
+    return "string" if text == "string_view" else text
 
 
 def _types_of(source: Source) -> dict[str, set[str]]:

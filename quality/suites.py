@@ -142,10 +142,9 @@ def event_suite(settings: Settings | None = None, day: date | None = None) -> Su
     """Rules of a lake day of events, from the bounds in the contract's struct.
 
     Args:
-        settings: registered event types and the earliest event time; the defaults if absent.
+        settings: registered event types and the earliest event time; without them neither is bounded.
         day: the event day all rows must lie in.
     """
-    settings = settings or Settings()
     rules = [Rule("columns"), Rule("row_count_between", minimum=1)]
     info = msgspec.inspect.type_info(Event)
     assert isinstance(info, msgspec.inspect.StructType)
@@ -153,15 +152,17 @@ def event_suite(settings: Settings | None = None, day: date | None = None) -> Su
         if field.required:
             rules.append(Rule("not_null", (field.name,)))
         rules += _field_rules(field.name, field.type)
-    earliest: datetime = settings.earliest_event_time
-    latest: datetime | None = None
+    earliest = settings.earliest_event_time if settings else None
+    latest = None
     if day is not None:
-        earliest = max(earliest, datetime.combine(day, time(), UTC))
-        latest = datetime.combine(day, time(), UTC) + timedelta(days=1) - timedelta(microseconds=1)
+        earliest = datetime.combine(day, time(), UTC)
+        latest = earliest + timedelta(days=1) - timedelta(microseconds=1)
+    if earliest is not None:
+        rules.append(Rule("between", ("event_time",), minimum=earliest, maximum=latest))
+    if settings is not None:
+        rules.append(Rule("in_set", ("event_type",), values=tuple(sorted(settings.weights))))
     rules += [
         Rule("unique", ("event_id",)),
-        Rule("in_set", ("event_type",), values=tuple(sorted(settings.weights))),
-        Rule("between", ("event_time",), minimum=earliest, maximum=latest),
         Rule("not_null", ("item_id",), where=Where("event_type", WITHOUT_ITEM, negated=True)),
         Rule("not_null", ("query",), where=Where("event_type", ("search",))),
         Rule("length_between", ("items",), minimum=1, where=Where("event_type", ("impression",))),
