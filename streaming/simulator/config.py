@@ -1,0 +1,67 @@
+"""What may be chosen about a simulated shop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from feature_repo.errors import SourceError
+
+DEFAULT_END = datetime(2024, 6, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A change planted in the traffic: tastes turn, prices rise or clicks fall, from a day on.
+
+    Attributes:
+        from_day: first day (from 0) it holds.
+        kind: ``taste`` (every user's categories rotate), ``conversion`` (carts and purchases halve),
+            ``activity`` (half as many sessions).
+    """
+
+    from_day: int
+    kind: Literal["taste", "conversion", "activity"] = "taste"
+
+
+@dataclass(frozen=True)
+class ShopConfig:
+    """Size, seed and period of a shop, and what goes wrong on the way to us.
+
+    Attributes:
+        end: first instant after the last simulated day.
+        sessions_per_user_day: mean sessions of a user on a day; about 9 events each.
+        duplicates, late, malformed: shares of the events; a duplicate repeats one, a late one arrives
+            15 minutes to 20 hours after it happened, a malformed one is a further, unreadable line.
+        drift: a planted change; absent: a stable shop.
+    """
+
+    users: int = 2000
+    items: int = 1000
+    days: int = 14
+    seed: int = 0
+    end: datetime = DEFAULT_END
+    sessions_per_user_day: float = 0.35
+    duplicates: float = 0.01
+    late: float = 0.005
+    malformed: float = 0.001
+    drift: Drift | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("users", "items", "days"):
+            if getattr(self, name) < 1:
+                msg = f"--{name} {getattr(self, name)}: a shop needs at least 1"
+                raise SourceError(msg)
+        for name in ("duplicates", "late", "malformed"):
+            if not 0 <= getattr(self, name) <= 1:
+                msg = f"--{name} {getattr(self, name)}: a share lies between 0 and 1, e.g. 0.01"
+                raise SourceError(msg)
+        if self.end.tzinfo is None:
+            msg = f"--end {self.end.isoformat()}: needs a time zone, e.g. 2024-06-01T00:00:00Z"
+            raise SourceError(msg)
+
+    @property
+    def start(self) -> datetime:
+        """First instant of the first day."""
+        return self.end - timedelta(days=self.days)

@@ -1,0 +1,190 @@
+"""Items with latent appeal and users with latent tastes: the causes behind the simulated events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_repo.contract import Item, User
+from streaming.simulator.config import ShopConfig
+
+CATEGORIES = (
+    "shoes", "jackets", "dresses", "shirts", "jeans", "bags", "watches", "jewellery", "toys", "books",
+    "games", "headphones", "phones", "laptops", "cameras", "kitchen", "furniture", "garden", "sports",
+    "beauty",
+)  # fmt: skip
+SEGMENTS = ("fashion", "tech", "home", "family", "active", "classic")
+COLOURS = ("black", "white", "red", "blue", "green", "brown", "grey", "gold")
+BRANDS = 40
+TAGS_PER_CATEGORY = 6
+COUNTRIES = ("de", "fr", "it", "es", "nl", "pl")
+
+TWO_CATEGORIES, NEW = 0.15, 0.1
+"""Shares of items that lie in two categories, and that come on sale within the simulated days."""
+COLD, DECLARED, DENIES = 0.25, 0.7, 0.03
+"""Shares of users who first come within the simulated days, declare their segment, deny consent."""
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Items:
+    """Columns of the catalogue; row *n* is item ``i<n>``. `appeal`, `log_popularity`, `trend` are latent.
+
+    Attributes:
+        appeal: what makes it clicked beyond taste, standard normal.
+        log_popularity: log of the Zipf weight with which it is retrieved.
+        trend: change of it by day, shape (days, items).
+        price_level: standardized log price within its category.
+        first_day: first simulated day it is on sale (0 for most).
+    """
+
+    ids: list[str]
+    category: Ints
+    second_category: Ints
+    brand: Ints
+    colour: Ints
+    tag: Ints
+    price: Floats
+    price_level: Floats
+    first_day: Ints
+    age_days: Floats
+    appeal: Floats
+    log_popularity: Floats
+    trend: Floats
+
+
+@dataclass(frozen=True)
+class Users:
+    """Columns of the users; row *n* is user ``u<n>``. All but `declared` and `consent` are latent.
+
+    Attributes:
+        taste: share of each category in what the user wants in the long run; rows sum to 1.
+        brands: liking of each brand, shape (users, brands), 0 or 1.
+        activity: sessions a day.
+        first_day: day of the first visit; the late ones are cold.
+    """
+
+    ids: list[str]
+    segment: Ints
+    declared: NDArray[np.bool_]
+    consent: NDArray[np.bool_]
+    country: Ints
+    taste: Floats
+    brands: Floats
+    price_level: Floats
+    activity: Floats
+    first_day: Ints
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A shop and everything about it that its events only hint at."""
+
+    config: ShopConfig
+    items: Items
+    users: Users
+    segment_taste: Floats
+
+    def item_records(self) -> list[Item]:
+        """The catalogue as contract items."""
+        i = self.items
+        start = self.config.start
+        return [
+            Item(
+                item_id=i.ids[n],
+                title=f"{COLOURS[i.colour[n]]} {CATEGORIES[i.category[n]]} by brand{i.brand[n]}",
+                categories=tuple(
+                    dict.fromkeys((CATEGORIES[i.category[n]], CATEGORIES[i.second_category[n]]))
+                ),
+                price=float(i.price[n]),
+                created_at=start + timedelta(days=float(i.first_day[n] - i.age_days[n])),
+                attributes={
+                    "brand": f"brand{i.brand[n]}",
+                    "colour": COLOURS[i.colour[n]],
+                    "tags": [f"{CATEGORIES[i.category[n]]}-{i.tag[n]}"],
+                },
+            )
+            for n in range(len(i.ids))
+        ]
+
+    def user_records(self) -> list[User]:
+        """The users as they declare themselves."""
+        u = self.users
+        return [
+            User(
+                user_id=u.ids[n],
+                attributes={
+                    "country": COUNTRIES[u.country[n]],
+                    **({"segment": SEGMENTS[u.segment[n]]} if u.declared[n] else {}),
+                },
+                consent=None if u.consent[n] else False,
+            )
+            for n in range(len(u.ids))
+        ]
+
+
+def make_shop(config: ShopConfig) -> Shop:
+    """Draw a shop; the same config gives the same shop."""
+    rng = np.random.default_rng([config.seed, 0])
+    items = _items(config, rng)
+    segment_taste = rng.dirichlet(np.full(len(CATEGORIES), 0.25), len(SEGMENTS))
+    return Shop(config, items, _users(config, rng, segment_taste), segment_taste)
+
+
+def _items(config: ShopConfig, rng: np.random.Generator) -> Items:
+    count = config.items
+    category = rng.integers(0, len(CATEGORIES), count)
+    # Brands specialize: a category is made by a few of them.
+    brand = (category * 7 + rng.geometric(0.3, count)) % BRANDS
+    log_popularity = -0.9 * np.log(rng.permutation(count) + 3.0)
+    price_level = rng.normal(0, 1, count)
+    base_price = rng.lognormal(3.5, 0.8, len(CATEGORIES))
+    new = rng.random(count) < NEW
+    steps = rng.normal(0, 0.25, (config.days, count))
+    trend = np.zeros_like(steps)
+    for day in range(1, config.days):
+        trend[day] = 0.9 * trend[day - 1] + steps[day]
+    standing = (log_popularity - log_popularity.mean()) / (log_popularity.std() or 1.0)
+    return Items(
+        ids=[f"i{n}" for n in range(count)],
+        category=category,
+        second_category=np.where(
+            rng.random(count) < TWO_CATEGORIES, rng.integers(0, len(CATEGORIES), count), category
+        ),
+        brand=brand,
+        colour=rng.integers(0, len(COLOURS), count),
+        tag=rng.integers(0, TAGS_PER_CATEGORY, count),
+        price=np.round(base_price[category] * np.exp(0.5 * price_level), 2),
+        price_level=price_level,
+        first_day=np.where(new, rng.integers(0, config.days, count), 0),
+        age_days=np.where(new, 0.0, np.round(rng.exponential(180, count), 3)),
+        appeal=0.9 * rng.normal(0, 1, count) + 0.4 * standing,
+        log_popularity=log_popularity,
+        trend=trend,
+    )
+
+
+def _users(config: ShopConfig, rng: np.random.Generator, segment_taste: Floats) -> Users:
+    count = config.users
+    segment = rng.integers(0, len(SEGMENTS), count)
+    # A user is a peaked draw around the segment: a few categories make up most of what they want.
+    gamma = rng.gamma(4.0 * segment_taste[segment] + 0.03)
+    brands = (rng.random((count, BRANDS)) < 4 / BRANDS).astype(np.float64)
+    cold = rng.random(count) < COLD
+    return Users(
+        ids=[f"u{n}" for n in range(count)],
+        segment=segment,
+        declared=rng.random(count) < DECLARED,
+        consent=rng.random(count) >= DENIES,
+        country=rng.integers(0, len(COUNTRIES), count),
+        taste=gamma / gamma.sum(axis=1, keepdims=True),
+        brands=brands,
+        price_level=rng.normal(0, 1, count),
+        activity=config.sessions_per_user_day * rng.lognormal(-0.32, 0.8, count),
+        first_day=np.where(cold, rng.integers(0, config.days, count), 0),
+    )

@@ -1,0 +1,92 @@
+"""A simulated day as Arrow: contract events, and the truth of each session."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_repo.contract import SCHEMA_VERSION, arrow_schema
+from streaming.simulator.events import IMPRESSION, TYPES, Day
+from streaming.simulator.shop import CATEGORIES, Ints, Shop
+
+EVENT_SCHEMA = pa.schema([f for f in arrow_schema("event") if f.name != "ingested_at"])
+"""The lake's columns of an event but for `ingested_at`, which whoever ingests adds."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def event_table(shop: Shop, day: Day) -> pa.Table:
+    """The day's events in order of time, columns of `EVENT_SCHEMA`."""
+    events, users = day.events, shop.users
+    start_us = round((shop.config.start - _EPOCH).total_seconds()) * 1_000_000
+    denies = events.identified & ~users.consent[events.user]
+    columns: dict[str, Any] = {
+        "event_id": _numbered("e", events.day, events.number),
+        "event_type": _chosen(TYPES, events.type),
+        "event_time": pa.array(start_us + events.time_ms * 1000, pa.int64()).cast(
+            pa.timestamp("us", tz="UTC")
+        ),
+        "session_id": _numbered("s", events.day, events.session),
+        "user_id": _chosen(users.ids, np.where(events.identified, events.user, -1)),
+        "item_id": _chosen(shop.items.ids, events.item),
+        "items": _lists(shop, day),
+        "request_id": _numbered("r", events.day, events.page),
+        "position": _masked(events.position),
+        "query": _chosen(CATEGORIES, events.query),
+        "consent": pa.array(np.zeros(len(denies), bool), mask=~denies),
+        "properties": pa.repeat(pa.scalar([], pa.map_(pa.string(), pa.string())), len(denies)),
+        "schema_version": pa.repeat(pa.scalar(SCHEMA_VERSION, pa.int64()), len(denies)),
+    }
+    return pa.table([columns[f.name].cast(f.type) for f in EVENT_SCHEMA], schema=EVENT_SCHEMA)
+
+
+def session_table(shop: Shop, day: Day) -> pa.Table:
+    """What only the simulator knows of a session: whose it is, and the intent of each page."""
+    seen, on = day.visits, day.pages
+    n = len(seen.user)
+    offsets = np.concatenate([[0], np.cumsum(seen.pages)]).astype(np.int32)
+    return pa.table(
+        {
+            "session_id": _numbered("s", np.full(n, day.number), np.arange(n)),
+            "user_id": _chosen(shop.users.ids, seen.user),
+            "anonymous": pa.array(seen.anonymous),
+            "logs_in": pa.array(seen.logs_in),
+            "intents": pa.ListArray.from_arrays(pa.array(offsets), _chosen(CATEGORIES, on.intent)),
+        }
+    )
+
+
+def _lists(shop: Shop, day: Day) -> pa.Array:
+    """The list of each impression, empty for other events."""
+    events, lists = day.events, day.shown
+    impressions = events.type == IMPRESSION
+    page = events.page[impressions]
+    item, score = lists.item[page], lists.score[page]
+    filled = item >= 0
+    length = np.zeros(len(events.type), np.int64)
+    length[impressions] = filled.sum(axis=1)
+    offsets = np.concatenate([[0], np.cumsum(length)]).astype(np.int32)
+    slots = pa.StructArray.from_arrays(
+        [_chosen(shop.items.ids, item[filled]), pa.array(score[filled])], ["item_id", "score"]
+    )
+    return pa.ListArray.from_arrays(pa.array(offsets), slots)
+
+
+def _numbered(prefix: str, day: Ints, number: Ints) -> pa.Array:
+    """Ids like ``e3-17``; null where the number is negative."""
+    text = pc.binary_join_element_wise(
+        pc.cast(pa.array(day), pa.string()), pc.cast(_masked(number), pa.string()), "-"
+    )
+    return pc.binary_join_element_wise(prefix, text, "")
+
+
+def _chosen(names: Any, index: Ints) -> pa.Array:
+    return pa.array(names, pa.string()).take(_masked(index))
+
+
+def _masked(values: Ints) -> pa.Array:
+    return pa.array(values, mask=values < 0)
