@@ -3,10 +3,119 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
-from feature_repo.group import ITEM, NON_NEGATIVE, NOT_NULL, DType, Expectation, Feature, FeatureGroup
+from feature_repo.group import (
+    CTR_PRIOR,
+    ITEM,
+    NON_NEGATIVE,
+    NOT_NULL,
+    BatchParams,
+    DType,
+    Expectation,
+    Feature,
+    FeatureGroup,
+    LakeTables,
+)
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
 
 VECTOR_DIMENSIONS = 32
+
+
+def expression(tables: LakeTables, params: BatchParams) -> ir.Table:
+    """One row per item of the catalogue or met in events."""
+    import ibis  # noqa: PLC0415 - half a second, and everything imports the declarations
+
+    from feature_repo.expressions import events, items, reception  # noqa: PLC0415
+
+    marked = events.marked(tables, params)
+    shown = reception.shown_at(marked)
+    engaged = _engaged(marked, params)
+    impressions = shown.group_by("item_id").agg(
+        slots=shown["slots"].sum(), first_shown=shown.first_seen.min()
+    )
+    received = impressions.outer_join(engaged, "item_id")
+    received = received.mutate(
+        item_id=ibis.coalesce(received.item_id, received.item_id_right),
+        slots=received["slots"].fill_null(0),
+        engagements=received.engagements.fill_null(0),
+    ).drop("item_id_right")
+    rates = reception.click_through(received)
+    mean = reception.mean_click_through(rates)
+    expected = reception.expected_clicks(shown, reception.clicked_at(marked))
+    keys = items.attribute_keys(tables.items)
+    rows = tables.items.select("item_id", "title", "categories", "price", "created_at")
+    rows = rows.outer_join(received.drop("slots", "engagements"), "item_id")
+    rows = rows.mutate(item_id=ibis.coalesce(rows.item_id, rows.item_id_right)).drop("item_id_right")
+    parts = (rates, expected, _key_lists(keys), _numeric_lists(items.numerics(tables.items)))
+    for part in (*parts, items.vectors(keys, VECTOR_DIMENSIONS)):
+        rows = rows.left_join(part.rename(_item="item_id"), rows.item_id == part.item_id).drop("_item")
+    return _features(rows.cross_join(mean), params)
+
+
+def _engaged(marked: ir.Table, params: BatchParams) -> ir.Table:
+    from feature_repo.expressions import events  # noqa: PLC0415
+
+    engaged = events.engagements(marked)
+    popularity = {
+        f"popularity_{name}": (engaged.weight * events.decay(engaged.event_time, params.as_of, span)).sum()
+        for name, span in zip(("short", "mid", "long"), params.popularity_half_lives, strict=True)
+    }
+    return engaged.group_by("item_id").agg(
+        engagements=engaged.count(), first_engaged=engaged.event_time.min(), **popularity
+    )
+
+
+def _key_lists(keys: ir.Table) -> ir.Table:
+    lists = keys.group_by("item_id").agg(attr_keys=keys.attr_key.collect())
+    return lists.mutate(attr_keys=lists.attr_keys.sort())
+
+
+def _numeric_lists(numerics: ir.Table) -> ir.Table:
+    import ibis  # noqa: PLC0415
+
+    pair = ibis.struct({"name": numerics["name"], "value": numerics["value"]})
+    lists = numerics.group_by("item_id").agg(pairs=pair.collect())
+    lists = lists.mutate(pairs=lists.pairs.sort())
+    return lists.select(
+        "item_id",
+        numeric_keys=lists.pairs.map(lambda p: p["name"]),
+        numeric_values=lists.pairs.map(lambda p: p["value"]),
+    )
+
+
+def _features(rows: ir.Table, params: BatchParams) -> ir.Table:
+    import ibis  # noqa: PLC0415
+
+    from feature_repo.expressions.affinity import FLOATS, STRINGS, or_empty  # noqa: PLC0415
+    from feature_repo.expressions.events import age_us  # noqa: PLC0415
+    from feature_repo.expressions.users import DAY_US  # noqa: PLC0415
+
+    born = ibis.coalesce(rows.created_at, ibis.least(rows.first_shown, rows.first_engaged))
+    age_days = age_us(born, params.as_of) / DAY_US
+    clicks = rows.clicks.fill_null(0.0)
+    return rows.select(
+        "item_id",
+        title=rows.title.fill_null(""),
+        categories=or_empty(rows.categories, STRINGS),
+        price=rows.price,
+        created_at=rows.created_at,
+        age_days=age_days.notnull().ifelse(ibis.greatest(age_days, 0.0), ibis.null("float64")),
+        attr_keys=or_empty(rows.attr_keys, STRINGS),
+        numeric_keys=or_empty(rows.numeric_keys, STRINGS),
+        numeric_values=or_empty(rows.numeric_values, FLOATS),
+        impressions=rows.impressions.fill_null(0.0),
+        clicks=clicks,
+        ctr=ibis.coalesce(rows.ctr, rows["mean"]),
+        ctr_debiased=(clicks + CTR_PRIOR) / (rows.expected.fill_null(0.0) + CTR_PRIOR),
+        popularity_short=rows.popularity_short.fill_null(0.0),
+        popularity_mid=rows.popularity_mid.fill_null(0.0),
+        popularity_long=rows.popularity_long.fill_null(0.0),
+        vector=ibis.coalesce(rows.vector, ibis.literal([0.0] * VECTOR_DIMENSIONS, type="array<float32>")),
+    )
+
 
 GROUP = FeatureGroup(
     name="item_profile",
@@ -34,6 +143,7 @@ GROUP = FeatureGroup(
     ),
     freshness=timedelta(hours=26),
     ttl=timedelta(days=90),
+    batch=expression,
     expectations=(
         Expectation("row_count_between", minimum=1),
         Expectation("same_length", columns=("numeric_keys", "numeric_values")),

@@ -3,19 +3,87 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from feature_repo.group import (
     NON_NEGATIVE,
     NOT_NULL,
     USER,
+    BatchParams,
     DType,
     Expectation,
     Feature,
     FeatureGroup,
+    LakeTables,
 )
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
 
 WINDOWS_DAYS = (1, 7, 30, 90)
 COUNTED = ("impression", "view", "click", "like", "add_to_cart", "purchase")
+
+
+def expression(tables: LakeTables, params: BatchParams) -> ir.Table:
+    """One row per user who may be profiled: seen in events, or declared."""
+    import ibis  # noqa: PLC0415 - half a second, and everything imports the declarations
+
+    from feature_repo.expressions import affinity, events, items, reception, users  # noqa: PLC0415
+
+    marked = events.marked(tables, params)
+    touched = events.touches(marked, params)
+    ctr = reception.click_through(touched).select("item_id", "ctr")
+    keys = items.attribute_keys(tables.items)
+    permitted = touched.filter(touched.permitted)
+    everybody = permitted.group_by("item_id").agg(clicks=permitted.clicks.sum()).join(keys, "item_id")
+    share = affinity.shares(everybody)
+    own = touched.filter(touched.user_id.notnull()).join(ctr, "item_id")
+    own = own.mutate(expected=own.shown * own.ctr)
+    total = affinity.totals(own, "user_id")
+    by_attr = affinity.by_attribute(own, keys, "user_id")
+    by_attr = affinity.with_expectation(by_attr, total, share, "user_id")
+    preferences = affinity.preferences(by_attr, "user_id", params.affinity_top_k)
+    engaged = own.filter(own.engagements > 0).select("user_id", "item_id")
+    tastes = users.numeric_tastes(engaged, items.numerics(tables.items))
+    active = users.activity(marked, params, COUNTED, WINDOWS_DAYS)
+    declared = users.declared(tables.users, params)
+    rows = active.outer_join(declared, "user_id")
+    rows = rows.filter(rows.last_event_time.notnull() | rows.listed)
+    rows = rows.mutate(user_id=ibis.coalesce(rows.user_id, rows.user_id_right)).drop("user_id_right")
+    for part in (total.drop("all_slots"), preferences, tastes):
+        rows = rows.left_join(part.rename(_user="user_id"), rows.user_id == part.user_id).drop("_user")
+    return _features(rows, params)
+
+
+def _features(rows: ir.Table, params: BatchParams) -> ir.Table:
+    import ibis  # noqa: PLC0415
+
+    from feature_repo.expressions.affinity import FLOATS, STRINGS, or_empty  # noqa: PLC0415
+    from feature_repo.expressions.events import age_us  # noqa: PLC0415
+    from feature_repo.expressions.users import DAY_US  # noqa: PLC0415
+
+    liked = or_empty(rows.categories, STRINGS)
+    behaviour = (liked.length() > 0).ifelse("likes:" + liked[0], "all")
+    counts = [f"{kind}_count_{days}d" for kind in COUNTED for days in WINDOWS_DAYS]
+    return rows.select(
+        "user_id",
+        segment=ibis.coalesce(rows.declared, behaviour),
+        attr_keys=or_empty(rows.attr_keys, STRINGS),
+        attr_clicks=or_empty(rows.attr_clicks, FLOATS),
+        attr_expected=or_empty(rows.attr_expected, FLOATS),
+        click_rate=rows.click_rate.fill_null(1.0),
+        categories=liked,
+        category_shares=or_empty(rows.category_shares, FLOATS),
+        numeric_keys=or_empty(rows.numeric_keys, STRINGS),
+        numeric_medians=or_empty(rows.numeric_medians, FLOATS),
+        price_low=rows.price_low,
+        price_median=rows.price_median,
+        price_high=rows.price_high,
+        **{name: rows[name].fill_null(0) for name in counts},
+        recency_days=age_us(rows.last_event_time, params.as_of) / DAY_US,
+        last_event_time=rows.last_event_time,
+    )
+
 
 GROUP = FeatureGroup(
     name="user_profile",
@@ -59,6 +127,7 @@ GROUP = FeatureGroup(
     ),
     freshness=timedelta(hours=26),
     ttl=timedelta(days=90),
+    batch=expression,
     expectations=(
         Expectation("row_count_between", minimum=1),
         Expectation("same_length", columns=("attr_keys", "attr_clicks", "attr_expected")),

@@ -1,0 +1,110 @@
+"""Events as the statistics see them: who may be profiled, what is engagement, what was shown."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta
+
+import ibis
+import ibis.expr.types as ir
+
+from feature_repo.group import BatchParams, LakeTables
+
+MICROSECOND = 1e-6
+IMPRESSION = "impression"
+
+
+def instant(time: datetime) -> ir.TimestampScalar:
+    """A moment as a literal."""
+    return ibis.literal(time, type="timestamp('UTC', 6)")
+
+
+def age_us(time: ir.TimestampColumn, as_of: datetime) -> ir.IntegerColumn:
+    """Microseconds from `time` to `as_of`."""
+    return instant(as_of).delta(time, unit="microsecond")
+
+
+def decay(time: ir.TimestampColumn, as_of: datetime, half_life: timedelta) -> ir.FloatingColumn:
+    """``2^(-age / half_life)``."""
+    rate = math.log(2) / (half_life / timedelta(microseconds=1))
+    return (age_us(time, as_of) * -rate).exp()
+
+
+def weight(event_type: ir.StringColumn, params: BatchParams) -> ir.FloatingColumn:
+    """Engagement weight of an event type; 0 is no engagement."""
+    engaging = [(name, float(w)) for name, w in sorted(params.weights.items()) if w > 0]
+    if not engaging:
+        return ibis.literal(0.0)
+    return event_type.cases(*engaging, else_=0.0)
+
+
+def marked(tables: LakeTables, params: BatchParams) -> ir.Table:
+    """Events with `weight` (0 without an item) and `permitted`: whether users and sessions may count them.
+
+    `user_id` is null where it is not permitted, so that nobody's profile can count them by mistake.
+    """
+    stated = tables.users.filter(tables.users.consent.notnull())
+    stated = stated.select(_user_id="user_id", _stated="consent")
+    events = tables.events.left_join(stated, tables.events.user_id == stated._user_id)
+    denied = (events._stated == ibis.literal(False)).fill_null(False)
+    permitted = ~denied & ibis.coalesce(events.consent, events._stated, params.consent_default)
+    return events.select(
+        "session_id",
+        "event_type",
+        "event_time",
+        "item_id",
+        "items",
+        "request_id",
+        "position",
+        user_id=permitted.ifelse(events.user_id, ibis.null("string")),
+        permitted=permitted,
+        weight=events.item_id.notnull().ifelse(weight(events.event_type, params), 0.0),
+    )
+
+
+def engagements(events: ir.Table) -> ir.Table:
+    """Of `marked` events those that engage with an item."""
+    return events.filter(events.weight > 0)
+
+
+def slots(impressions: ir.Table) -> ir.Table:
+    """One row per slot shown: `item_id` and `position` (from 0) instead of `items`."""
+    shown = impressions.drop("item_id", "position").unnest("items", offset="position")
+    return shown.mutate(item_id=shown["items"]["item_id"]).drop("items")
+
+
+def touches(events: ir.Table, params: BatchParams) -> ir.Table:
+    """What was engaged with and shown, summed per user, permission and item.
+
+    Columns `clicks` (decayed weight), `engagements` (count), `shown` (decayed slots), `slots` (count).
+    """
+    fade = decay(events.event_time, params.as_of, params.affinity_half_life)
+    events = events.mutate(_fade=fade)
+    engaged = engagements(events)
+    engaged = engaged.select(
+        "user_id",
+        "permitted",
+        "item_id",
+        clicks=engaged.weight * engaged._fade,
+        engagements=ibis.literal(1, "int64"),
+        shown=ibis.literal(0.0),
+        slots=ibis.literal(0, "int64"),
+    )
+    impressions = events.filter(events.event_type == IMPRESSION)
+    shown = slots(impressions.select("user_id", "permitted", "item_id", "position", "items", "_fade"))
+    shown = shown.select(
+        "user_id",
+        "permitted",
+        "item_id",
+        clicks=ibis.literal(0.0),
+        engagements=ibis.literal(0, "int64"),
+        shown=shown._fade,
+        slots=ibis.literal(1, "int64"),
+    )
+    both = ibis.union(engaged, shown)
+    return both.group_by("user_id", "permitted", "item_id").agg(
+        clicks=both.clicks.sum(),
+        engagements=both.engagements.sum(),
+        shown=both.shown.sum(),
+        slots=both.slots.sum(),
+    )

@@ -1,0 +1,71 @@
+"""Attributes of items as rows; the same definitions as `feature_repo.catalogue`."""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+from feature_repo.catalogue import CATEGORY, CREATED_YEAR, PRICE
+
+HEX = "0123456789abcdef"
+
+
+def attribute_keys(items: ir.Table) -> ir.Table:
+    """`item_id`, `attr_key`: each category and each text attribute value of an item once."""
+    categories = items.select("item_id", value="categories").unnest("value")
+    named = items.select("item_id", attribute="attributes").unnest("attribute")
+    named = named.select(
+        "item_id", name=named["attribute"]["name"], value=named["attribute"]["values"]
+    ).unnest("value")
+    rows = ibis.union(
+        categories.select("item_id", attr_key=(f"{CATEGORY}:" + categories["value"]).lower()),
+        named.select("item_id", attr_key=(named["name"] + ":" + named["value"]).lower()),
+    )
+    return rows.distinct()
+
+
+def attribute_type(attr_key: ir.StringColumn) -> ir.StringColumn:
+    """The part of an attribute value before the first colon."""
+    return attr_key.substr(0, attr_key.find(":"))
+
+
+def numerics(items: ir.Table) -> ir.Table:
+    """`item_id`, `name`, `value`: price, year of creation and each numeric attribute, one row per name.
+
+    Of several of one name (in lower case) the fields of the item win, then the later attribute.
+    """
+    named = items.select("item_id", attribute="attributes").unnest("attribute", offset="place")
+    named = named.select(
+        "item_id",
+        name=named["attribute"]["name"].lower(),
+        value=named["attribute"]["number"],
+        rank=named["place"].cast("int64"),
+    )
+    last = ibis.literal(2**31, "int64")
+    price = items.select("item_id", name=ibis.literal(PRICE), value=items.price, rank=last)
+    year = items.created_at.year().cast("float64")
+    created = items.select("item_id", name=ibis.literal(CREATED_YEAR), value=year, rank=last)
+    rows = ibis.union(named, price, created)
+    rows = rows.filter(rows["value"].notnull())
+    return rows.group_by("item_id", "name").agg(value=rows["value"].argmax(rows["rank"]))
+
+
+def vectors(keys: ir.Table, dimensions: int) -> ir.Table:
+    """`item_id`, `vector`: attribute values hashed into signed dimensions, scaled to unit length.
+
+    Feature hashing (Weinberger et al. 2009) with digits of the MD5 of the value: the same on every engine.
+    A vector whose entries cancel out stays zero.
+    """
+    vocabulary = keys.select("attr_key").distinct()
+    digest = vocabulary.attr_key.hexdigest("md5")
+    digits = [ibis.literal(HEX).find(digest.substr(place, 1)) for place in range(3)]
+    vocabulary = vocabulary.mutate(
+        dimension=(digits[0] * 16 + digits[1]) % dimensions,
+        sign=(digits[2] < 8).ifelse(1.0, -1.0),  # noqa: PLR2004 - half of the hex digits
+    )
+    signed = keys.join(vocabulary, "attr_key")
+    sums = {f"d{d}": signed.sign.sum(where=signed.dimension == d).fill_null(0.0) for d in range(dimensions)}
+    summed = signed.group_by("item_id").agg(**sums)
+    entries = [summed[name] for name in sums]
+    length = ibis.greatest(sum((e * e for e in entries[1:]), entries[0] * entries[0]).sqrt(), 1e-9)
+    return summed.select("item_id", vector=ibis.array([e / length for e in entries]).cast("array<float32>"))

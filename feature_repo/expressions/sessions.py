@@ -1,0 +1,54 @@
+"""Sessions by the gap rule and the pairs of items that they touched."""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+from feature_repo.expressions.events import engagements
+from feature_repo.group import SESSION_ITEMS, BatchParams
+
+
+def session_items(events: ir.Table, params: BatchParams) -> ir.Table:
+    """`session_id`, `run`, `item_id`: the distinct items engaged with in each session, at most the last few.
+
+    A session id that is quiet for longer than the gap starts another run. Only ids that span more than
+    the gap can do so; they alone are put in order.
+    """
+    seen = events.filter(events.permitted)
+    spans = seen.group_by("session_id").agg(first=seen.event_time.min(), last=seen.event_time.max())
+    gap_us = int(params.session_gap.total_seconds() * 1_000_000)
+    spans = spans.filter(spans["last"].delta(spans["first"], unit="microsecond") > gap_us)
+    wide = spans.select(_wide="session_id")
+    narrow = seen.anti_join(wide, seen.session_id == wide._wide)
+    columns = ("session_id", "event_time", "item_id", "weight")
+    events = ibis.union(
+        narrow.select(*columns, run=ibis.literal(0, "int64")),
+        _runs(seen.semi_join(wide, seen.session_id == wide._wide).select(*columns), gap_us),
+    )
+    engaged = engagements(events)
+    items = engaged.group_by("session_id", "run", "item_id").agg(last=engaged.event_time.max())
+    newest = [items["last"].desc(), items.item_id.desc()]
+    place = ibis.row_number().over(group_by=["session_id", "run"], order_by=newest)
+    items = items.mutate(place=place)
+    return items.filter(items.place < SESSION_ITEMS).select("session_id", "run", "item_id")
+
+
+def _runs(events: ir.Table, gap_us: int) -> ir.Table:
+    before = events.event_time.lag().over(group_by="session_id", order_by="event_time")
+    events = events.mutate(_quiet=events.event_time.delta(before, unit="microsecond"))
+    starts = (events._quiet > gap_us).fill_null(False).cast("int64")
+    run = starts.sum().over(ibis.cumulative_window(group_by="session_id", order_by="event_time"))
+    return events.mutate(run=run).drop("_quiet")
+
+
+def pairs(items: ir.Table) -> ir.Table:
+    """`item_id`, `other`, `sessions`: both ways round, of every two items of one session."""
+    left = items.rename(one="item_id")
+    right = items.rename(two="item_id", _session="session_id", _run="run")
+    both = left.join(right, [left.session_id == right._session, left.run == right._run, left.one < right.two])
+    counted = both.group_by("one", "two").agg(sessions=both.count())
+    return ibis.union(
+        counted.select(item_id="one", other="two", sessions="sessions"),
+        counted.select(item_id="two", other="one", sessions="sessions"),
+    )

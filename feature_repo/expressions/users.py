@@ -1,0 +1,71 @@
+"""Activity, segments and numeric tastes of users."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import ibis
+import ibis.expr.types as ir
+
+from feature_repo.catalogue import PRICE
+from feature_repo.expressions.events import age_us
+from feature_repo.group import BatchParams
+
+DAY_US = 86_400_000_000
+
+
+def activity(events: ir.Table, params: BatchParams, kinds: Sequence[str], days: Sequence[int]) -> ir.Table:
+    """`user_id`, `last_event_time` and `<kind>_count_<days>d` for each kind and window, `marked` events."""
+    own = events.filter(events.user_id.notnull())
+    age = age_us(own.event_time, params.as_of)
+    counts = {
+        f"{kind}_count_{span}d": own.count(where=(own.event_type == kind) & (age <= span * DAY_US))
+        for kind in kinds
+        for span in days
+    }
+    return own.group_by("user_id").agg(last_event_time=own.event_time.max(), **counts)
+
+
+def declared(users: ir.Table, params: BatchParams) -> ir.Table:
+    """`user_id`, `declared` (segment or null), `listed`: whether the record alone makes a profile."""
+    named = users.select("user_id", attribute="attributes").unnest("attribute")
+    named = named.filter(named["attribute"]["name"] == params.segment_attribute)
+    number = named["attribute"]["number"]
+    whole = number == number.floor()
+    written = whole.ifelse(number.cast("int64").cast("string"), number.cast("string"))
+    texts = named["attribute"]["values"]
+    first = ibis.coalesce((texts.length() > 0).ifelse(texts[0], ibis.null("string")), written)
+    segments = named.group_by("user_id").agg(declared=first.nullif("").max())
+    allowed = users.filter(ibis.coalesce(users.consent, True))
+    rows = allowed.left_join(segments.rename(_user="user_id"), allowed.user_id == segments.user_id)
+    return rows.select(
+        "user_id", "declared", listed=ibis.coalesce(rows.consent, ibis.literal(params.consent_default))
+    )
+
+
+def numeric_tastes(engaged: ir.Table, numerics: ir.Table) -> ir.Table:
+    """`user_id`, medians of numeric attributes and quartiles of price over the items engaged with.
+
+    `engaged` holds each user and item once.
+    """
+    met = engaged.join(numerics, "item_id")
+    value = met["value"]
+    priced = met["name"] == PRICE
+    named = met.group_by("user_id", "name").agg(
+        median=value.quantile(0.5),
+        low=value.quantile(0.25, where=priced),
+        high=value.quantile(0.75, where=priced),
+    )
+    pair = ibis.struct({"name": named["name"], "median": named["median"]})
+    of_price = named["name"] == PRICE
+    lists = named.group_by("user_id").agg(
+        pairs=pair.collect(),
+        price_low=named.low.max(where=of_price),
+        price_median=named["median"].max(where=of_price),
+        price_high=named.high.max(where=of_price),
+    )
+    lists = lists.mutate(pairs=lists.pairs.sort())
+    return lists.mutate(
+        numeric_keys=lists.pairs.map(lambda p: p["name"]),
+        numeric_medians=lists.pairs.map(lambda p: p["median"]),
+    ).drop("pairs")
