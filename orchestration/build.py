@@ -1,0 +1,206 @@
+"""One build of a batch group: its expression on DuckDB, cast to the declared schema, written whole."""
+
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_repo.clock import Clock, wall_clock
+from feature_repo.errors import BuildError
+from feature_repo.group import BatchParams, FeatureGroup
+from feature_repo.groups import all_groups
+from feature_repo.home import Home
+from feature_repo.lake import Build, Builds, Lake, duckdb_backend, read_tables
+from feature_repo.settings import Settings
+
+if TYPE_CHECKING:
+    import ibis
+    import ibis.expr.types as ir
+
+ROWS_PER_BATCH = 50_000
+_CREATED = b"headrace.created"
+
+logger = logging.getLogger(__name__)
+
+
+def end_of(day: date) -> datetime:
+    """Midnight after the day, UTC."""
+    return datetime.combine(day, time(), UTC) + timedelta(days=1)
+
+
+def as_of_day(day: date, now: datetime) -> datetime:
+    """The time a day's partition is built as of: its end, or now while it lasts.
+
+    Raises:
+        BuildError: the day has not begun.
+    """
+    if datetime.combine(day, time(), UTC) >= now:
+        msg = f"partition {day}: the day has not begun (it is {now:%Y-%m-%dT%H:%M:%SZ}); build it once it has"
+        raise BuildError(msg)
+    return min(end_of(day), now.replace(microsecond=0))
+
+
+def read_build(path: Path) -> Build:
+    """What a finished build says of itself.
+
+    Raises:
+        BuildError: the file is no build (corrupt, or cut short); names it.
+    """
+    try:
+        found = pq.read_metadata(path)
+        created = datetime.fromisoformat((found.metadata or {})[_CREATED].decode())
+        as_of = datetime.strptime(path.parent.name, "as_of=%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except (pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
+        msg = f"{path}: not a readable build ({error}); remove it and build its partition again"
+        raise BuildError(msg) from error
+    return Build(path, as_of, created, found.num_rows)
+
+
+def build_of_day(
+    builds: Builds, group: FeatureGroup, day: date, until: datetime | None = None
+) -> Build | None:
+    """The newest build of a day's partition (as of a time within the day, or its end), not after `until`."""
+    start, end = end_of(day) - timedelta(days=1), end_of(day)
+    for path in reversed(builds.history(group.name, group.version)):
+        build = read_build(path)
+        if start < build.as_of <= min(end, until or end):
+            return build
+        if build.as_of <= start:
+            break
+    return None
+
+
+def build_group(
+    group: FeatureGroup, settings: Settings, home: Home, as_of: datetime, clock: Clock = wall_clock
+) -> Build:
+    """Build a batch group as of a time. Making it current is for `Builds.promote`, after its checks.
+
+    Rows stream from DuckDB to the file, so memory is bounded by ``HEADRACE_DUCKDB_MEMORY``.
+
+    Args:
+        as_of: only events strictly before it count; whole seconds.
+
+    Raises:
+        BuildError: names the group, the time and what failed; earlier builds stay as they are.
+    """
+    builds = Builds(home.features)
+    created = clock()
+    spill = home.features / ".spill" / uuid.uuid4().hex
+    try:
+        with duckdb_backend(settings.duckdb_memory, settings.duckdb_threads, spill) as con:
+            expression = expression_of(group, settings, home, as_of, con)
+            batches = _batches(con, expression, group, as_of, created)
+            path = builds.path(group.name, as_of, group.version)
+            rows = write_aside(
+                path, group.arrow_schema.with_metadata({_CREATED: created.isoformat()}), batches
+            )
+    except BuildError:
+        raise
+    except Exception as error:  # DuckDB, Arrow, Ibis and the disk each have exceptions of their own
+        raise BuildError(_explain(group, as_of, error)) from error
+    finally:
+        shutil.rmtree(spill, ignore_errors=True)
+    logger.info("built %s as of %s: %d rows", group.name, as_of.isoformat(), rows)
+    return Build(path, as_of, created, rows)
+
+
+def expression_of(
+    group: FeatureGroup, settings: Settings, home: Home, as_of: datetime, con: "ibis.BaseBackend"
+) -> "ir.Table":
+    """The group's expression over the lake and the builds it depends on.
+
+    Raises:
+        BuildError: the group is none that is built, or a group it depends on has no build of that day.
+    """
+    if group.batch is None:
+        msg = f"{group.name}: has no batch expression; the stream keeps it"
+        raise BuildError(msg)
+    tables = read_tables(con, Lake(home.lake), as_of, timedelta(days=settings.history_days))
+    needed: dict[str, ir.Table] = {}
+    day = (as_of - timedelta(microseconds=1)).date()
+    for name in group.depends_on:
+        build = build_of_day(Builds(home.features), all_groups()[name], day, as_of)
+        if build is None:
+            msg = f"{group.name} of {day}: reads {name}, which has no build of that day; build {name} first"
+            raise BuildError(msg)
+        needed[name] = con.read_parquet([str(build.path)], hive_partitioning=False)
+    tables = type(tables)(events=tables.events, items=tables.items, users=tables.users, groups=needed)
+    return group.batch(tables, BatchParams.of(settings, as_of))
+
+
+def write_aside(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
+    """Write a Parquet file under a name of its own and rename it into place; returns its rows.
+
+    Two writers of one path do not meet: each has its own file, and the later rename wins, whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    rows = 0
+    try:
+        with aside.open("wb") as file:
+            with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+                for batch in batches:
+                    writer.write_batch(batch)
+                    rows += batch.num_rows
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return rows
+
+
+def _batches(
+    con: "ibis.BaseBackend", expression: "ir.Table", group: FeatureGroup, as_of: datetime, created: datetime
+) -> Iterator[pa.RecordBatch]:
+    """Rows of the expression in the group's schema, the two timestamps added."""
+    stamps = {"event_timestamp": as_of, "created_timestamp": created}
+    wanted = [name for name in group.arrow_schema.names if name not in stamps]
+    _same_columns(group, expression.columns, wanted)
+    con._run_pre_execute_hooks(expression)
+    # Ibis' own `to_pyarrow_batches` calls a method that DuckDB 2 no longer has.
+    for batch in con.con.sql(con.compile(expression)).to_arrow_reader(ROWS_PER_BATCH):
+        _no_null_keys(group, as_of, batch)
+        columns: list[Any] = [
+            pa.repeat(pa.scalar(stamps[f.name], f.type), batch.num_rows)
+            if f.name in stamps
+            else batch.column(batch.schema.get_field_index(f.name)).cast(f.type)
+            for f in group.arrow_schema
+        ]
+        yield pa.RecordBatch.from_arrays(columns, schema=group.arrow_schema)
+
+
+def _no_null_keys(group: FeatureGroup, as_of: datetime, batch: pa.RecordBatch) -> None:
+    key = group.entity.join_key
+    nulls = batch.column(batch.schema.get_field_index(key)).null_count
+    if nulls:
+        rows = "1 row has" if nulls == 1 else f"{nulls} rows have"
+        msg = f"{group.name} as of {as_of:%Y-%m-%dT%H:%M:%SZ}: {rows} no {key}; its expression must leave them out"
+        raise BuildError(msg)
+
+
+def _same_columns(group: FeatureGroup, found: tuple[str, ...], wanted: list[str]) -> None:
+    missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+    if missing or extra:
+        parts = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"adds {', '.join(extra)}"] * bool(extra)
+        msg = f"{group.name}: its expression {' and '.join(parts)}; it must yield exactly {', '.join(wanted)}"
+        raise BuildError(msg)
+
+
+def _explain(group: FeatureGroup, as_of: datetime, error: Exception) -> str:
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    hint = "the last good build stays current; mend the cause and build again"
+    if "Out of Memory" in str(error) or type(error).__name__ == "OutOfMemoryException":
+        hint = "raise HEADRACE_DUCKDB_MEMORY, or lower HEADRACE_HISTORY_DAYS"
+    elif "No space left" in str(error):
+        hint = "free space under HEADRACE_HOME, then build again; the last good build stays current"
+    elif "No magic bytes" in str(error) or "not a parquet file" in str(error).lower():
+        hint = "remove or restore that file and ingest its day again; the last good build stays current"
+    return f"{group.name} as of {as_of:%Y-%m-%dT%H:%M:%SZ}: {text}; {hint}"

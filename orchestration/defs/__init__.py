@@ -1,0 +1,1 @@
+"""Dagster's nouns, one module each; `orchestration.definitions` puts them together."""

@@ -1,0 +1,81 @@
+"""One asset and its checks per batch feature group. A new group file suffices: nothing here names a group."""
+
+import time
+from collections.abc import Iterator
+
+import dagster as dg
+
+from feature_repo.errors import BuildError
+from feature_repo.group import EVENT_TIMESTAMP, FeatureGroup
+from orchestration.build import as_of_day, build_group, build_of_day
+from orchestration.defs.keys import EVENTS, ITEMS, RUNTIME, USERS, days_of, features_key
+from orchestration.defs.results import check_results, check_specs
+from orchestration.metadata import file_metadata
+from orchestration.runtime import Runtime
+
+
+def group_asset(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """The builds of a group: one per day, as of the day's end (as of now while the day lasts)."""
+
+    @dg.asset(
+        key=features_key(group),
+        deps=[EVENTS, ITEMS, USERS, *(features_key(name) for name in group.depends_on)],
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.multi_run(1),
+        group_name="features",
+        kinds={"duckdb", "parquet"},
+        description=group.meaning,
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=group.freshness),
+        code_version=f"{group.version}",
+        metadata={"dagster/column_schema": _columns(group)},
+        required_resource_keys={RUNTIME},
+    )
+    def features(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        runtime: Runtime = context.resources.runtime
+        started = time.monotonic()
+        [day] = days_of(context)
+        as_of = as_of_day(day, runtime.now())
+        build = build_group(group, runtime.settings, runtime.home, as_of, runtime.clock)
+        return dg.MaterializeResult(
+            metadata={
+                **file_metadata([build.path], EVENT_TIMESTAMP),
+                "as_of": as_of.isoformat(),
+                "seconds": round(time.monotonic() - started, 3),
+                "path": dg.PathMetadataValue(str(build.path)),
+            }
+        )
+
+    return features
+
+
+def group_check(group: FeatureGroup) -> dg.AssetChecksDefinition:
+    """The declared expectations on the day's build: those that block, and those that only advise."""
+    key = features_key(group)
+
+    @dg.multi_asset_check(
+        name=f"check_{group.view_name}",
+        specs=check_specs(key),
+        required_resource_keys={RUNTIME},
+    )
+    def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        from quality.checks import check_group  # noqa: PLC0415 - Great Expectations takes seconds to import
+
+        runtime: Runtime = context.resources.runtime
+        [day] = days_of(context)
+        build = build_of_day(runtime.builds, group, day)
+        if build is None:
+            msg = f"{group.name}: no build of {day} to check; materialize its partition first"
+            raise BuildError(msg)
+        report = check_group(group, build.path, runtime.home.docs)
+        yield from check_results([report], key)
+
+    return check
+
+
+def _columns(group: FeatureGroup) -> dg.TableSchema:
+    described = {f.name: f.meaning + (f" [{f.unit}]" if f.unit else "") for f in group.features}
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(f.name, str(f.type), description=described.get(f.name)) for f in group.arrow_schema
+        ]
+    )

@@ -1,0 +1,30 @@
+"""Jobs: the whole chain of one day, and the lake alone for many."""
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import (
+    UnresolvedAssetJobDefinition as Job,  # what `define_asset_job` returns; Dagster exports no name for it
+)
+
+from orchestration.defs.keys import EVENTS
+
+CHAIN, LAKE = "feature_chain", "lake_days"
+
+
+def chain_job(partitions: dg.PartitionsDefinition) -> Job:
+    """Events to Feast views and the blend, with every check, for one day."""
+    return dg.define_asset_job(
+        CHAIN,
+        selection=dg.AssetSelection.all(),
+        partitions_def=partitions,
+        description="Log → lake → checks → features → checks → Feast, and the blend.",
+    )
+
+
+def lake_job(partitions: dg.PartitionsDefinition) -> Job:
+    """Events of a range of days, in one run."""
+    return dg.define_asset_job(
+        LAKE,
+        selection=dg.AssetSelection.assets(EVENTS),
+        partitions_def=partitions,
+        description="What the lake holds, for a range of days in one run.",
+    )

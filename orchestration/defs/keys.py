@@ -1,0 +1,47 @@
+"""Asset keys and partitions: the names in the UI's lineage from the event log to Feast's views."""
+
+from datetime import date, timedelta
+
+import dagster as dg
+
+from feature_repo.group import FeatureGroup
+from orchestration.runtime import Runtime
+
+EVENT_LOG = dg.AssetKey(["log", "events"])
+EVENTS = dg.AssetKey(["lake", "events"])
+ITEMS = dg.AssetKey(["lake", "items"])
+USERS = dg.AssetKey(["lake", "users"])
+REGISTRY = dg.AssetKey(["feast", "registry"])
+BLEND = dg.AssetKey(["models", "blend"])
+
+RUNTIME = "runtime"
+"""Name of the resource that holds the `Runtime`."""
+
+_LATE_DAYS = 7
+
+
+def features_key(group: FeatureGroup | str) -> dg.AssetKey:
+    """The offline builds of a group."""
+    return dg.AssetKey(["features", group if isinstance(group, str) else group.name])
+
+
+def view_key(group: FeatureGroup) -> dg.AssetKey:
+    """The Feast view of a group, online."""
+    return dg.AssetKey(["feast", group.view_name])
+
+
+def daily_partitions(runtime: Runtime) -> dg.DailyPartitionsDefinition:
+    """One partition per event day, today included.
+
+    They begin a week before the first day the lake holds when the definitions load, so that a day which
+    arrives late still has its partition; ingesting much older data needs a reload of the code location,
+    which the sensor asks for.
+    """
+    today = runtime.now().date()
+    first = min([today, *runtime.lake.days()[:1]]) - timedelta(days=_LATE_DAYS)
+    return dg.DailyPartitionsDefinition(start_date=first.isoformat(), end_offset=1)
+
+
+def days_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> list[date]:
+    """The days of this run, ascending."""
+    return sorted(date.fromisoformat(key) for key in context.partition_keys)

@@ -1,0 +1,125 @@
+"""Assets of the lake: the event log, events by day, the newest item and user records."""
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_repo.contract import Kind
+from feature_repo.errors import LakeError
+from orchestration.defs.keys import EVENT_LOG, EVENTS, ITEMS, RUNTIME, USERS, days_of
+from orchestration.defs.results import check_results, check_specs
+from orchestration.fingerprint import fingerprint
+from orchestration.metadata import file_metadata
+from orchestration.runtime import Runtime
+
+_RECORDS: dict[dg.AssetKey, tuple[Kind, str]] = {
+    ITEMS: ("item", "Item records as ingested; the newest of each id counts."),
+    USERS: ("user", "User records as ingested; the newest of each id counts."),
+}
+
+
+def event_log() -> dg.AssetSpec:
+    """The log: written by the doors, read by the lake and the stream; Dagster only shows it."""
+    return dg.AssetSpec(
+        EVENT_LOG,
+        description="The event log: everything that passed the contract, in order of arrival.",
+        group_name="lake",
+        kinds={"log"},
+    )
+
+
+def events_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """Events by day: brings the lake up to the log, then says what each day holds."""
+
+    @dg.asset(
+        key=EVENTS,
+        deps=[EVENT_LOG],
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name="lake",
+        kinds={"parquet"},
+        description="Events of one day, each event id once.",
+        required_resource_keys={RUNTIME},
+    )
+    def events(context: dg.AssetExecutionContext) -> None:
+        runtime: Runtime = context.resources.runtime
+        started = time.monotonic()
+        changed = runtime.sync(runtime.settings, runtime.home, runtime.clock)
+        context.log.info("log → lake: %d days gained events", len(changed))
+        for day in days_of(context):
+            folder = runtime.lake.events_of(day)
+            files = sorted(folder.glob("[!.]*.parquet"))
+            key = day.isoformat()
+            found = _metadata([str(f) for f in files], "event_time")
+            context.add_asset_metadata({**found, "synced": day in changed}, partition_key=key)
+        context.log.info("%.1f s", time.monotonic() - started)
+
+    return events
+
+
+def events_check() -> dg.AssetChecksDefinition:
+    """The event contract over the days of the run."""
+
+    @dg.multi_asset_check(name="check_events", specs=check_specs(EVENTS), required_resource_keys={RUNTIME})
+    def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        from quality.checks import check_events  # noqa: PLC0415 - Great Expectations takes seconds to import
+
+        runtime: Runtime = context.resources.runtime
+        reports = [
+            check_events(
+                runtime.lake.files("event", day, day + timedelta(days=1)),
+                runtime.home.docs,
+                settings=runtime.settings,
+                day=day,
+            )
+            for day in days_of(context)
+        ]
+        yield from check_results(reports, EVENTS)
+
+    return check
+
+
+def record_assets() -> list[dg.AssetsDefinition]:
+    """Items and users, unpartitioned: records carry no event time."""
+    return [_record_asset(key, kind, text) for key, (kind, text) in _RECORDS.items()]
+
+
+def _record_asset(key: dg.AssetKey, kind: Kind, description: str) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=key,
+        deps=[EVENT_LOG],
+        group_name="lake",
+        kinds={"parquet"},
+        description=description,
+        required_resource_keys={RUNTIME},
+    )
+    def records(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        runtime: Runtime = context.resources.runtime
+        runtime.sync(runtime.settings, runtime.home, runtime.clock)
+        files = runtime.lake.files(kind)
+        return dg.MaterializeResult(
+            metadata=_metadata(files, "ingested_at"), data_version=dg.DataVersion(fingerprint(files))
+        )
+
+    return records
+
+
+def _metadata(files: list[str], column: str) -> dict[str, object]:
+    try:
+        return file_metadata(files, column)
+    except (pa.ArrowInvalid, OSError) as error:
+        bad = next((f for f in files if not _readable(f)), "?")
+        msg = f"{bad}: not a readable Parquet file ({error}); remove or restore it and ingest its day again"
+        raise LakeError(msg) from error
+
+
+def _readable(path: str) -> bool:
+    try:
+        pq.read_metadata(path)
+    except (pa.ArrowInvalid, OSError):
+        return False
+    return True

@@ -1,0 +1,100 @@
+"""Feast: the registry, and each group's view in the online store, downstream of the checked builds."""
+
+import time
+
+import dagster as dg
+
+from feature_repo.errors import BuildError
+from feature_repo.group import FeatureGroup
+from feature_repo.lake import Build
+from feature_repo.online import open_store
+from feature_repo.store import apply
+from orchestration.build import build_of_day
+from orchestration.defs.keys import EVENT_LOG, REGISTRY, RUNTIME, days_of, features_key, view_key
+from orchestration.materialize import materialize
+from orchestration.runtime import Runtime
+
+
+def registry_asset() -> dg.AssetsDefinition:
+    """Feast's registry, derived from the declarations."""
+
+    @dg.asset(
+        key=REGISTRY,
+        group_name="feast",
+        kinds={"feast"},
+        description="Entities, feature views and the feature service, as `feast apply` registers them.",
+        required_resource_keys={RUNTIME},
+    )
+    def registry(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        runtime: Runtime = context.resources.runtime
+        started = time.monotonic()
+        counts = apply(runtime.settings, runtime.home)
+        return dg.MaterializeResult(metadata={**counts, "seconds": round(time.monotonic() - started, 3)})
+
+    return registry
+
+
+def view_asset(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """A batch group's view online. Only the newest build goes there: a backfilled day stays history."""
+
+    @dg.asset(
+        key=view_key(group),
+        deps=[features_key(group), REGISTRY],
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.multi_run(1),
+        group_name="feast",
+        kinds={"feast"},
+        description=f"{group.meaning} Read online by {group.entity.join_key}.",
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=group.freshness),
+        required_resource_keys={RUNTIME},
+    )
+    def view(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        runtime: Runtime = context.resources.runtime
+        [day] = days_of(context)
+        build = build_of_day(runtime.builds, group, day)
+        if build is None:
+            msg = f"{group.name}: no build of {day} to materialize; build its partition first"
+            raise BuildError(msg)
+        return _serve(runtime, group, build)
+
+    return view
+
+
+def stream_spec(group: FeatureGroup) -> dg.AssetSpec:
+    """A stream group's view: kept by the session flow, shown in the graph, never run by Dagster."""
+    return dg.AssetSpec(
+        view_key(group),
+        deps=[EVENT_LOG, REGISTRY],
+        group_name="feast",
+        kinds={"bytewax", "feast"},
+        description=f"{group.meaning} Kept by `headrace stream`.",
+    )
+
+
+def _serve(runtime: Runtime, group: FeatureGroup, build: Build) -> dg.MaterializeResult:
+    current = runtime.builds.current(group.name, group.version)
+    found = {"as_of": build.as_of.isoformat()}
+    if current is not None and current.as_of > build.as_of:
+        status = "kept as history: a newer build is online"
+        return dg.MaterializeResult(
+            metadata={**found, "status": status, "online_as_of": current.as_of.isoformat()}
+        )
+    started = time.monotonic()
+    store = open_store(runtime.settings, runtime.home)
+    try:
+        written = materialize(group, build, store)
+    finally:
+        store.close()
+    # Promoted after the write: a crash in between leaves the pointer on the build before; a rerun repairs it.
+    runtime.builds.promote(group.name, build, group.version)
+    seconds = time.monotonic() - started
+    return dg.MaterializeResult(
+        metadata={
+            **found,
+            "status": "online",
+            "dagster/row_count": build.rows,
+            "written": written,
+            "seconds": round(seconds, 3),
+            "rows_per_second": round(written / seconds) if seconds else 0,
+        }
+    )

@@ -1,0 +1,59 @@
+"""Quality's reports as Dagster's check results."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from quality.checks import CheckReport, CheckResult
+
+BLOCKING, ADVICE = "contract", "advice"
+_SEVERITY = {"block": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
+_NAMES = {"block": BLOCKING, "warn": ADVICE}
+
+
+def check_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    """The two checks of an asset: what must hold before anything reads it, and what should."""
+    return [
+        dg.AssetCheckSpec(
+            BLOCKING,
+            asset=key,
+            blocking=True,
+            description="Must hold before anything reads the data.",
+        ),
+        dg.AssetCheckSpec(ADVICE, asset=key, description="Should hold; reported, never blocking."),
+    ]
+
+
+def check_results(reports: list[CheckReport], key: dg.AssetKey) -> Iterator[dg.AssetCheckResult]:
+    """One result per severity over all reports of a run."""
+    for severity, name in _NAMES.items():
+        of_severity = [(report, r) for report in reports for r in report.results if r.severity == severity]
+        failed = [f"{report.target}: {r.message}" for report, r in of_severity if not r.passed]
+        yield dg.AssetCheckResult(
+            asset_key=key,
+            check_name=name,
+            passed=not failed,
+            severity=_SEVERITY[severity],
+            description="; ".join(failed) or f"{len(of_severity)} expectations hold",
+            metadata=_metadata(reports, [r for _, r in of_severity]),
+        )
+
+
+def _metadata(reports: list[CheckReport], results: list[CheckResult]) -> dict[str, Any]:
+    found: dict[str, Any] = {"rows": sum(r.rows for r in reports), "expectations": len(results)}
+    if results:
+        found["results"] = dg.MarkdownMetadataValue(_table(results))
+    docs = [r.docs for r in reports if r.docs is not None]
+    if docs:
+        found["data_docs"] = dg.MetadataValue.url(docs[-1].resolve().as_uri())
+    return found
+
+
+def _table(results: list[CheckResult]) -> str:
+    lines = ["| | expectation | column | observed | wanted |", "|---|---|---|---|---|"]
+    ordered = sorted(results, key=lambda r: r.passed)
+    lines += [
+        f"| {'✓' if r.passed else '✗'} | {r.name} | {r.column} | {r.observed} | {r.wanted} |" for r in ordered
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,42 @@
+"""Dagster's own home: `dagster.yaml` is generated, never edited by hand."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from feature_repo.home import Home
+
+_YAML = """\
+# Written by Headrace at each start.
+freshness:
+  enabled: true        # freshness policies are evaluated only when this is set
+telemetry:
+  enabled: false
+concurrency:
+  runs:
+    max_concurrent_runs: 1   # a run uses every core already
+retention:
+  schedule:
+    purge_after_days: 30
+  sensor:
+    purge_after_days:
+      skipped: 1
+      failure: 30
+      success: 30
+"""
+
+
+def prepare_instance(home: Home) -> Path:
+    """Write `dagster.yaml` under ``home.dagster``; returns that folder, absolute: the ``DAGSTER_HOME``."""
+    folder = home.dagster.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder / ".dagster.yaml.tmp"
+    aside.write_text(_YAML)
+    aside.replace(folder / "dagster.yaml")
+    return folder
+
+
+def open_instance(home: Home) -> dg.DagsterInstance:
+    """The instance whose runs the UI shows."""
+    folder = prepare_instance(home)
+    return dg.DagsterInstance.from_config(str(folder))

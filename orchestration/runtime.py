@@ -1,0 +1,51 @@
+"""What every asset, check, job and command of the offline path is handed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+from feature_repo.clock import Clock
+from feature_repo.home import Home
+from feature_repo.lake import Builds, Lake
+from feature_repo.settings import Settings
+from orchestration.sync import sync_lake
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Settings, paths and clock of one process.
+
+    Attributes:
+        sync: brings the lake up to the log and returns the event days that changed.
+    """
+
+    settings: Settings
+    home: Home
+    clock: Clock
+    sync: Callable[[Settings, Home, Clock], frozenset[date]] = sync_lake
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Runtime":
+        """The runtime of the settings; proves the home writable."""
+        return cls(settings, Home(Path(settings.home).resolve()).ensure(), settings.clock)
+
+    @property
+    def lake(self) -> Lake:
+        """The event lake."""
+        return Lake(self.home.lake)
+
+    @property
+    def builds(self) -> Builds:
+        """The feature builds."""
+        return Builds(self.home.features)
+
+    def now(self) -> datetime:
+        """The present, in whole seconds: builds are named by it."""
+        return self.clock().replace(microsecond=0)
+
+    def newest_day(self) -> date | None:
+        """The newest event day that has begun, or `None` while the lake is empty."""
+        today = self.now().date()
+        days = [day for day in self.lake.days() if day <= today]
+        return days[-1] if days else None
