@@ -1,0 +1,35 @@
+"""`headrace serve`: the ranking and events API."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("serve")(serve)
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to bind to (HEADRACE_HOST).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 lets the system choose (HEADRACE_PORT).")] = None,
+) -> None:
+    """Serve rankings and take in events over HTTP.
+
+    Ask for a ranking with
+
+        curl localhost:8080/v1/rank -d '{"user_id": "u1", "candidates": [{"item_id": "i1"}]}'
+
+    The API explains itself at /docs. Ctrl-C ends it; requests in flight are finished first.
+    """
+    import logging  # noqa: PLC0415 - nothing is loaded before the command runs
+
+    from feature_repo.settings import load_settings  # noqa: PLC0415
+    from serving.server import serve as run  # noqa: PLC0415
+
+    given = {"host": host, "port": port}
+    settings = load_settings(**{name: value for name, value in given.items() if value is not None})
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    run(settings, lambda address: typer.echo(f"serving on {address} (docs at {address}/docs)"))

@@ -1,0 +1,133 @@
+"""Serving's composition root: everything is constructed here and handed on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from feature_repo.settings import Settings
+from serving.http import Handler, Receive, Scope, Send
+from serving.openapi import document
+from serving.problem import ApiError
+from serving.routes.events import EventsRoute
+from serving.routes.health import health_router
+from serving.routes.rank import RankRoute
+from serving.services import Services, open_services
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = (
+    "Re-ranks the results of any search or recommender for one user and session, inside a time budget. "
+    "Each answer says from what it was made, how old that was, and what was degraded."
+)
+_CODES = {401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed"}
+
+
+class ServingApp(FastAPI):
+    """FastAPI with bare ASGI handlers for the hot routes, which its middleware and routing never see.
+
+    Attributes:
+        hot: handlers by method and path.
+    """
+
+    hot: dict[tuple[str, str], Handler]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Dispatch one connection."""
+        if scope["type"] == "http":
+            handler = self.hot.get((scope["method"], scope["path"]))
+            if handler is not None:
+                return await handler(scope, receive, send)
+        return await super().__call__(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        """The document of all routes, the hot ones included."""
+        if self.openapi_schema is None:
+            self.openapi_schema = document(super().openapi())
+        return self.openapi_schema
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application.
+
+    Raises:
+        SettingsError: a setting cannot work (the home is not writable, …).
+    """
+    services = open_services(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await services.start()
+        yield
+        await services.stop()
+
+    app = ServingApp(title="Headrace", version="1", description=DESCRIPTION, lifespan=lifespan)
+    app.hot = _hot_routes(services)
+    app.state.services = services
+    app.include_router(health_router(lambda: services.ready, services.state, services.metrics))
+    _add_error_answers(app)
+    return app
+
+
+def _hot_routes(services: Services) -> dict[tuple[str, str], Handler]:
+    limit = services.settings.max_body_bytes
+    rank = RankRoute(services.ranker, services.decoder, services.metrics, limit)
+    events = EventsRoute(services.door, services.metrics, limit)
+    return {("POST", "/v1/rank"): _guard(rank), ("POST", "/v1/events"): _guard(events)}
+
+
+def _guard(handler: Handler) -> Handler:
+    """The last line: a defect is logged and answered as JSON, never as a stack trace."""
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def noting_send(message: Any) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await handler(scope, receive, noting_send)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            if not started:
+                error = ApiError(500, "internal", "", "an unexpected error; it was logged")
+                await Response(error.body, 500, dict(_text(error.headers)))(scope, receive, send)
+
+    return guarded
+
+
+def _text(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    return [(k.decode(), v.decode()) for k, v in headers]
+
+
+def _add_error_answers(app: FastAPI) -> None:
+    """Errors of FastAPI's own routes in the same shape as ours."""
+
+    @app.exception_handler(HTTPException)
+    async def _http(_: Request, error: HTTPException) -> Response:
+        code = _CODES.get(error.status_code, "http_error")
+        body = ApiError(error.status_code, code, "", str(error.detail)).body
+        return Response(body, error.status_code, error.headers, "application/json")
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        body = ApiError(422, "bad_value", field, f"{field}: {first['msg']}").body
+        return Response(body, 422, media_type="application/json")
+
+    @app.exception_handler(ApiError)
+    async def _ours(_: Request, error: ApiError) -> Response:
+        return Response(error.body, error.status, dict(_text(error.headers)))

@@ -1,0 +1,43 @@
+"""The un-personalized order of one request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.request import Candidate
+from serving.signals import base_scores
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class BaseOrder:
+    """What the caller's ranking says of the candidates, indexed as given.
+
+    Attributes:
+        scores: float64[n] within ``[0, 1]``; from the order given where one is missing.
+        order: int[n], candidate indices, best first; equal scores keep the order given.
+        positions: int[n], position of each candidate in `order`, from 0.
+    """
+
+    scores: Floats
+    order: Ints
+    positions: Ints
+
+
+def base_order(candidates: Sequence[Candidate]) -> BaseOrder:
+    """The order the caller's scores give; the order given where a score is missing."""
+    given = [c.score for c in candidates]
+    scores = base_scores(given)
+    # By the scores as given: normalizing may round a small difference away.
+    order = (
+        np.arange(len(given)) if None in given else np.argsort(-np.array(given, np.float64), kind="stable")
+    )
+    positions = np.empty(len(order), np.intp)
+    positions[order] = np.arange(len(order))
+    return BaseOrder(scores, order, positions)

@@ -1,0 +1,117 @@
+"""Everything known of one request while it passes through the stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from time import perf_counter
+from typing import Any
+
+from serving.answer import Dropped, Tier
+from serving.base import BaseOrder, Floats, Ints
+from serving.live import Model
+from serving.request import RankRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a feature group as serving uses it.
+
+    Attributes:
+        values: feature name → value.
+        event_time: what the row was computed from.
+        cached: whether it is a copy from an earlier request rather than the store's.
+    """
+
+    values: Mapping[str, Any]
+    event_time: datetime
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Contributions:
+    """What each signal added to each candidate's score.
+
+    Attributes:
+        names: the k signals.
+        values: float64[n, k], by candidate as given; a row sums to what the blend made of the candidate.
+    """
+
+    names: tuple[str, ...]
+    values: Floats
+
+
+_RANKING = ("tier", "order", "scores", "contributions", "adjustments", "propensities", "dropped")
+
+
+@dataclass(slots=True)
+class RankContext:
+    """State of one request. Stages read what earlier ones left and write their own part.
+
+    Attributes:
+        request_id: given or generated.
+        now: the moment of the request, event-time clock.
+        model: item features and blend, captured once, so that no answer mixes versions.
+        deadline: `perf_counter` time at which personalization ends.
+        settled: set by a stage that decided for the base order; personal stages are then skipped.
+        order: candidate indices in answer order, best first; `base.order` until a stage changes it.
+        scores: float64[n] by candidate; `contributions` and the `adjustments` of later stages sum to it.
+        propensities: float64[n] by candidate, where slots explore.
+    """
+
+    request: RankRequest
+    request_id: str
+    base: BaseOrder
+    model: Model
+    now: datetime
+    arrived: float
+    deadline: float
+    tier: Tier = Tier.BASE
+    settled: bool = False
+    user: Row | None = None
+    segment: Row | None = None
+    session: Row | None = None
+    order: Ints = field(init=False)
+    scores: Floats = field(init=False)
+    contributions: Contributions | None = None
+    adjustments: dict[str, Floats] = field(default_factory=dict)
+    propensities: Floats | None = None
+    degraded: list[str] = field(default_factory=list)
+    ages: dict[str, float] = field(default_factory=dict)
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    dropped: list[Dropped] = field(default_factory=list)
+    arms: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.order = self.base.order
+        self.scores = self.base.scores
+
+    def degrade(self, code: str) -> None:
+        """Note a code once."""
+        if code not in self.degraded:
+            self.degraded.append(code)
+
+    def settle(self, code: str | None = None) -> None:
+        """Decide for the base order."""
+        self.settled = True
+        self.tier = Tier.BASE
+        if code is not None:
+            self.degrade(code)
+
+    def ranking(self) -> tuple[Any, ...]:
+        """The ranking as it stands, for `restore`."""
+        return tuple(getattr(self, name) for name in _RANKING)
+
+    def restore(self, ranking: tuple[Any, ...]) -> None:
+        """Back to what `ranking` returned: a stage that failed leaves nothing behind."""
+        for name, value in zip(_RANKING, ranking, strict=True):
+            setattr(self, name, value)
+
+    def reset(self) -> None:
+        """Back to the base order, whatever was done before."""
+        self.restore((Tier.BASE, self.base.order, self.base.scores, None, {}, None, []))
+
+    def remaining_s(self) -> float:
+        """Seconds left of the budget; negative once it is spent."""
+        return self.deadline - perf_counter()

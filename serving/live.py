@@ -1,0 +1,110 @@
+"""Things that change while serving runs: loaded aside, swapped whole, the last good one kept."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from serving.blend import Blend
+    from serving.snapshot import ItemSnapshot
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What a request is scored with: item features and blend, each as of one version."""
+
+    snapshot: ItemSnapshot | None
+    blend: Blend | None
+
+
+class Watched(Generic[T]):
+    """A value loaded from files, reloaded when its stamp changes.
+
+    Reading `value` is one attribute read: a reader holds one whole version for as long as it keeps it.
+
+    Args:
+        name: for the log and the failure counter.
+        stamp: cheap description of what is on disk; a change makes `refresh` load.
+        load: reads the value; a raise keeps the last good one.
+        on_failure: told the name each time a load fails.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        stamp: Callable[[], object],
+        load: Callable[[], T],
+        initial: T,
+        on_failure: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.name = name
+        self.value: T = initial
+        self._stamp = stamp
+        self._load = load
+        self._seen: object = None
+        self._on_failure = on_failure
+        self._lock = threading.Lock()
+
+    def refresh(self) -> bool:
+        """Load if the stamp changed; whether the value was swapped."""
+        with self._lock:
+            stamp = self._stamp()
+            if stamp == self._seen:
+                return False
+            self._seen = stamp
+            try:
+                self.value = self._load()
+            except Exception:
+                log.exception("%s cannot be loaded; the last good one stays", self.name)
+                self._on_failure(self.name)
+                return False
+            return True
+
+
+class Watcher:
+    """A thread that refreshes, every `interval_s`, whatever it was given."""
+
+    def __init__(self, refreshes: Sequence[Callable[[], object]], interval_s: float, name: str) -> None:
+        self._refreshes = tuple(refreshes)
+        self._interval_s = interval_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"watch-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin watching."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End watching; returns once the thread has ended."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._interval_s):
+            for refresh in self._refreshes:
+                try:
+                    refresh()
+                except Exception:
+                    log.exception("a refresh failed; trying again in %g s", self._interval_s)
+
+
+def stamp_of(*paths: Path) -> object:
+    """Identity of files as they are now: inode, size and time of change of each; `None` for a missing one."""
+    stamps: list[tuple[int, int, int] | None] = []
+    for path in paths:
+        try:
+            stat = path.stat()
+        except OSError:
+            stamps.append(None)
+        else:
+            stamps.append((stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return tuple(stamps)

@@ -1,0 +1,63 @@
+"""What a client is told when its request cannot be served: code, field, and what would be right."""
+
+from __future__ import annotations
+
+import msgspec
+
+from feature_repo.errors import HeadraceError
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Body of every error answer, under ``error``."""
+
+    code: str
+    field: str
+    message: str
+
+
+class ProblemAnswer(msgspec.Struct, frozen=True):
+    """``{"error": {"code": …, "field": …, "message": …}}``."""
+
+    error: Problem
+
+
+class ApiError(HeadraceError):
+    """A request that gets a 4xx or 503 answer.
+
+    Attributes:
+        status: HTTP status.
+        code: stable, machine-readable reason.
+        field: dotted path of the offending field, ``""`` where none is to blame.
+        retry_after_s: sent as ``Retry-After`` where trying again helps.
+    """
+
+    def __init__(
+        self, status: int, code: str, field: str, message: str, retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.field = field
+        self.retry_after_s = retry_after_s
+
+    @property
+    def body(self) -> bytes:
+        """The JSON answer."""
+        return msgspec.json.encode(ProblemAnswer(Problem(self.code, self.field, str(self))))
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Headers of the answer."""
+        headers = [(b"content-type", b"application/json")]
+        if self.retry_after_s is not None:
+            headers.append((b"retry-after", str(self.retry_after_s).encode()))
+        return headers
+
+
+def too_large(size: int, limit: int) -> ApiError:
+    """The body is over the limit (bytes)."""
+    message = (
+        f"body: {size} bytes or more; at most {limit} are read: send fewer candidates or events at once, "
+        "or raise HEADRACE_MAX_BODY_BYTES"
+    )
+    return ApiError(413, "body_too_large", "", message)

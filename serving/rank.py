@@ -1,0 +1,154 @@
+"""The runner: orders, times and guards the stages of a ranking, and makes the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+from time import perf_counter
+
+import numpy as np
+
+from serving.answer import RankAnswer, RankedItem
+from serving.base import Floats, base_order
+from serving.blend import grouped
+from serving.context import RankContext
+from serving.live import Model
+from serving.request import RankRequest
+from serving.stage import Stage
+
+log = logging.getLogger(__name__)
+
+
+class Ranker:
+    """Ranks the candidates of a request.
+
+    Args:
+        stages: in the order they run.
+        model: returns the item features and the blend that are current now.
+        clock: the present, for ages.
+        budget: time for personalization, from the arrival of the request.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        model: Callable[[], Model],
+        clock: Callable[[], datetime],
+        budget: timedelta,
+    ) -> None:
+        self._stages = tuple(stages)
+        self._model = model
+        self._clock = clock
+        self._budget_s = budget.total_seconds()
+
+    def open(self, request: RankRequest, arrived: float) -> RankContext:
+        """The context of a request that arrived at a `perf_counter` time, on the base order."""
+        return RankContext(
+            request=request,
+            request_id=request.request_id or secrets.token_hex(12),
+            base=base_order(request.candidates),
+            model=self._model(),
+            now=self._clock(),
+            arrived=arrived,
+            deadline=arrived + self._budget_s,
+        )
+
+    async def rank(self, context: RankContext) -> RankAnswer:
+        """Run the stages and answer. Never raises for what a stage does."""
+        for stage in self._stages:
+            if stage.personal and context.settled:
+                continue
+            started = perf_counter()
+            if stage.personal and started > context.deadline:
+                context.degrade("budget_exceeded")
+                continue
+            await self._guarded(stage, context)
+            context.timings_ms[stage.name] = (perf_counter() - started) * 1e3
+        return self.answer(context)
+
+    async def _guarded(self, stage: Stage, context: RankContext) -> None:
+        before = context.ranking()
+        try:
+            waiting = stage.run(context)
+            if waiting is not None:
+                await _bounded(waiting, context.remaining_s())
+        except TimeoutError:
+            context.restore(before)
+            context.degrade(f"{stage.name}_late")
+        except Exception:
+            log.exception("stage %s failed, request %r", stage.name, context.request_id)
+            context.restore(before)
+            context.degrade(f"{stage.name}_failed")
+
+    def answer(self, context: RankContext) -> RankAnswer:
+        """The answer of a context as it stands."""
+        if not _whole(context):
+            log.error("order is not a permutation of the candidates, request %r", context.request_id)
+            context.reset()
+            context.degrade("order_invalid")
+        items = _items(context)
+        context.timings_ms["total"] = (perf_counter() - context.arrived) * 1e3
+        return RankAnswer(
+            request_id=context.request_id,
+            items=items,
+            tier=context.tier,
+            degraded=context.degraded,
+            ages=context.ages,
+            timings_ms=context.timings_ms,
+            dropped=context.dropped,
+            arms=context.arms,
+        )
+
+
+async def _bounded(waiting: Awaitable[None], seconds: float) -> None:
+    async with asyncio.timeout(seconds):
+        await waiting
+
+
+def _whole(context: RankContext) -> bool:
+    """Whether `order` and `dropped` hold each candidate exactly once and every score is finite."""
+    count = len(context.base.order)
+    order, scores = context.order, context.scores
+    if len(order) + len(context.dropped) != count or len(scores) != count or not np.isfinite(scores).all():
+        return False
+    if len(order) and not 0 <= order.min() <= order.max() < count:
+        return False
+    seen = np.zeros(count, bool)
+    seen[order] = True
+    if int(seen.sum()) != len(order):
+        return False
+    if not context.dropped:
+        return True
+    candidates = context.request.candidates
+    return {d.item_id for d in context.dropped} == {candidates[i].item_id for i in np.flatnonzero(~seen)}
+
+
+def _items(context: RankContext) -> list[RankedItem]:
+    request = context.request
+    order = context.order[: request.limit].tolist()
+    candidates = request.candidates
+    scores = context.scores.tolist()
+    base_positions = context.base.positions.tolist()
+    items = [
+        RankedItem(candidates[index].item_id, scores[index], position, base_positions[index])
+        for position, index in enumerate(order)
+    ]
+    if request.explain:
+        parts = explained(context)
+        columns = [values.tolist() for values in parts.values()]
+        for item, index in zip(items, order, strict=True):
+            item.why = {name: column[index] for name, column in zip(parts, columns, strict=True)}
+    if context.propensities is not None:
+        for item, index in zip(items, order, strict=True):
+            item.propensity = float(context.propensities[index])
+    return items
+
+
+def explained(context: RankContext) -> dict[str, Floats]:
+    """The parts of every candidate's score, each float64[n]; they sum to the score."""
+    held = context.contributions
+    parts = {"base": context.base.scores} if held is None else grouped(held.names, held.values)
+    return {**parts, **context.adjustments}

@@ -1,0 +1,218 @@
+"""Reads the online groups of a request within its time budget, and says how old they are.
+
+The store applies neither time-to-live nor freshness; both are applied here, from event times. What the store
+does not deliver in time is taken from copies of earlier reads, as long as those are young enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import Protocol, TypeAlias
+
+from feature_repo.errors import StoreError
+from feature_repo.group import FeatureGroup
+from feature_repo.groups.segment_profile import EVERYONE
+from feature_repo.online.store import OnlineRow
+from serving.context import Row
+from serving.copies import Copies
+
+USER, SEGMENT, SESSION = "user_profile", "segment_profile", "session_profile"
+Key: TypeAlias = tuple[FeatureGroup, str]
+
+
+class RowSource(Protocol):
+    """Where rows come from, without blocking the event loop."""
+
+    async def read(self, keys: Sequence[Key]) -> list[OnlineRow | None]:
+        """The rows of keys in one round trip, `None` where absent.
+
+        Raises:
+            StoreError: the store is unreachable or answers garbage.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release the connection."""
+        ...
+
+
+@dataclass(slots=True)
+class Reading:
+    """The rows a request may use.
+
+    Attributes:
+        ages: seconds since the event time, by group.
+        codes: what was late, failing, stale or a copy.
+    """
+
+    user: Row | None = None
+    segment: Row | None = None
+    session: Row | None = None
+    ages: dict[str, float] = field(default_factory=dict)
+    codes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ReadLimits:
+    """Bounds of the reader.
+
+    Attributes:
+        store: time the store may take.
+        session_ttl: age beyond which a session counts as absent.
+        session_copy: age up to which a copy of a session serves when the store does not.
+        profile_copy: the same of user and segment profiles.
+        segment_reuse: time a segment profile is used without asking the store again.
+    """
+
+    store: timedelta
+    session_ttl: timedelta
+    session_copy: timedelta
+    profile_copy: timedelta
+    segment_reuse: timedelta
+
+
+class FeatureReader:
+    """User, segment and session rows of a request.
+
+    Args:
+        source: the online store.
+        groups: declared groups by name.
+        stream_stale: whether the stream lags so far that session rows cannot be trusted.
+    """
+
+    def __init__(
+        self,
+        source: RowSource,
+        groups: Mapping[str, FeatureGroup],
+        limits: ReadLimits,
+        stream_stale: Callable[[], bool] = lambda: False,
+        copies: int = 10_000,
+    ) -> None:
+        self._source = source
+        self._user, self._segment, self._session = groups[USER], groups[SEGMENT], groups[SESSION]
+        self._limits = limits
+        self._stream_stale = stream_stale
+        profile_copy = limits.profile_copy.total_seconds()
+        self._copies = {
+            USER: Copies(copies, profile_copy),
+            SEGMENT: Copies(copies, profile_copy),
+            SESSION: Copies(copies, limits.session_copy.total_seconds()),
+        }
+        self._ttl = {g.name: g.ttl for g in (self._user, self._segment, self._session)}
+        self._ttl[SESSION] = min(self._session.ttl, limits.session_ttl)
+
+    async def read(
+        self, user_id: str | None, session_id: str | None, now: datetime, remaining_s: float
+    ) -> Reading:
+        """Rows of a request; never raises for what the store does.
+
+        Args:
+            now: the moment ages refer to.
+            remaining_s: what is left of the request's budget; the store's own budget bounds it further.
+        """
+        reading = Reading()
+        deadline = monotonic() + min(remaining_s, self._limits.store.total_seconds())
+        segment = self._likely_segment(user_id)
+        keys: list[Key] = []
+        if user_id is not None:
+            keys.append((self._user, user_id))
+        if session_id is not None:
+            if self._stream_stale():
+                reading.codes.append("stream_stale")
+            else:
+                keys.append((self._session, session_id))
+        if not self._reusable(segment):
+            keys.append((self._segment, segment))
+        rows = await self._fetch(keys, deadline, reading)
+        reading.user = self._judge(USER, rows.get((USER, user_id or "")), now, reading)
+        reading.session = self._judge(SESSION, rows.get((SESSION, session_id or "")), now, reading)
+        wanted = str(reading.user.values.get("segment") or EVERYONE) if reading.user else EVERYONE
+        reading.segment = await self._segment_row(wanted, rows, deadline, now, reading)
+        return reading
+
+    async def warm(self) -> None:
+        """Read the prior of last resort, so that it is at hand when the store is not."""
+        await self._fetch([(self._segment, EVERYONE)], monotonic() + 5.0, Reading())
+
+    async def _segment_row(
+        self,
+        segment: str,
+        rows: Mapping[tuple[str, str], Row],
+        deadline: float,
+        now: datetime,
+        reading: Reading,
+    ) -> Row | None:
+        key = (SEGMENT, segment)
+        row = rows.get(key)
+        if row is None and self._reusable(segment):
+            row = self._copies[SEGMENT].get(segment)
+        elif row is None:
+            row = (await self._fetch([(self._segment, segment)], deadline, reading)).get(key)
+        if row is None and segment != EVERYONE:
+            row = self._copies[SEGMENT].get(EVERYONE)
+        return self._judge(SEGMENT, row, now, reading)
+
+    def _likely_segment(self, user_id: str | None) -> str:
+        """The segment the user was in when last read: one round trip then fetches all three rows."""
+        copy = self._copies[USER].get(user_id) if user_id is not None else None
+        return str(copy.values.get("segment") or EVERYONE) if copy is not None else EVERYONE
+
+    def _reusable(self, segment: str) -> bool:
+        age = self._copies[SEGMENT].age(segment)
+        return age is not None and age <= self._limits.segment_reuse.total_seconds()
+
+    async def _fetch(
+        self, keys: Sequence[Key], deadline: float, reading: Reading
+    ) -> dict[tuple[str, str], Row]:
+        """Rows by group and key: from the store, else copies. Absent rows are left out."""
+        if not keys:
+            return {}
+        try:
+            async with asyncio.timeout(deadline - monotonic()):
+                found = await self._source.read(keys)
+        except TimeoutError:
+            return self._from_copies(keys, "store_late", reading)
+        except StoreError:
+            return self._from_copies(keys, "store_failing", reading)
+        rows = {}
+        for (group, key), row in zip(keys, found, strict=True):
+            if row is None:
+                self._copies[group.name].drop(key)
+                continue
+            rows[group.name, key] = copied = Row(row.values, row.event_time)
+            self._copies[group.name].put(key, copied)
+        return rows
+
+    def _from_copies(self, keys: Sequence[Key], code: str, reading: Reading) -> dict[tuple[str, str], Row]:
+        reading.codes.append(code)
+        rows = {}
+        for group, key in keys:
+            copy = self._copies[group.name].get(key)
+            if copy is not None:
+                rows[group.name, key] = Row(copy.values, copy.event_time, cached=True)
+        return rows
+
+    def _judge(self, name: str, row: Row | None, now: datetime, reading: Reading) -> Row | None:
+        """The row if it may be used; its age and what is wrong with it go into the reading."""
+        if row is None:
+            return None
+        age = (now - row.event_time).total_seconds()
+        what = name.removesuffix("_profile")
+        if age > self._ttl[name].total_seconds():
+            reading.codes.append(f"{what}_expired")
+            return None
+        reading.ages[name] = max(age, 0.0)
+        # A session is as fresh as the stream is; a visitor who pauses does not make it stale.
+        if name != SESSION and age > self._freshness(name):
+            reading.codes.append(f"{what}_stale")
+        if row.cached:
+            reading.codes.append(f"{what}_cached")
+        return row
+
+    def _freshness(self, name: str) -> float:
+        group = self._user if name == USER else self._segment
+        return group.freshness.total_seconds()

@@ -1,0 +1,231 @@
+"""The online store on Redis, read without threads: prepared commands on one multiplexed asyncio connection.
+
+redis-py's asyncio client spends more on packing and parsing a pipeline of three HMGET than Redis spends on
+answering it (docs/adr/0060); commands here are packed once per group, replies parsed by hiredis, and requests
+under way at the same time share the connection. redis-py still reads the URL, TLS options included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import hiredis
+from redis.asyncio.connection import RedisSSLContext
+from redis.connection import parse_url
+
+from feature_repo.errors import SettingsError, StoreError
+from feature_repo.group import FeatureGroup
+from feature_repo.online.layout import ViewLayout, layout_of, redis_key
+from feature_repo.online.store import OnlineRow
+from serving.reader import Key
+
+MAX_WAITING = 256
+"""Requests whose replies may be outstanding; beyond it Redis is too slow to be asked more."""
+
+
+def _bulk(raw: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(raw), raw)
+
+
+def command(*parts: bytes) -> bytes:
+    """A command in Redis's protocol."""
+    return b"*%d\r\n" % len(parts) + b"".join(map(_bulk, parts))
+
+
+class _Plan:
+    """HMGET of one group: everything but the key is packed once."""
+
+    def __init__(self, layout: ViewLayout) -> None:
+        self.layout = layout
+        fields = (*layout.fields, layout.time_field)
+        self._head = b"*%d\r\n$5\r\nHMGET\r\n" % (2 + len(fields))
+        self._tail = b"".join(map(_bulk, fields))
+
+    def pack(self, key: str) -> bytes:
+        return self._head + _bulk(redis_key(self.layout.join_key, key)) + self._tail
+
+
+class _Link(asyncio.Protocol):
+    """One connection: replies come in the order of the commands, the oldest request takes the next ones."""
+
+    def __init__(self) -> None:
+        self._reader = hiredis.Reader()
+        self._waiting: deque[tuple[asyncio.Future[list[Any]], int]] = deque()
+        self._replies: list[Any] = []
+        self._transport: asyncio.Transport | None = None
+        self.open = False
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
+        self._transport = transport  # type: ignore[assignment] - uvloop's transports are no subclass
+        self.open = True
+
+    def ask(self, payload: bytes, replies: int) -> asyncio.Future[list[Any]]:
+        assert self._transport is not None
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((future, replies))
+        self._transport.write(payload)
+        return future
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._reader.feed(data)
+            while (reply := self._reader.gets()) is not False:
+                self._replies.append(reply)
+                if not self._waiting:
+                    msg = "a reply that was not asked for"
+                    raise hiredis.ProtocolError(msg)
+                future, count = self._waiting[0]
+                if len(self._replies) == count:
+                    self._waiting.popleft()
+                    if not future.done():
+                        future.set_result(self._replies)
+                    self._replies = []
+        except hiredis.HiredisError as error:
+            self._fail(StoreError(f"online store: Redis answered garbage ({error})"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(StoreError(f"online store: the connection to Redis was lost ({exc or 'closed'})"))
+
+    def close(self) -> None:
+        self._fail(StoreError("online store: the connection to Redis was closed"))
+
+    def _fail(self, error: StoreError) -> None:
+        self.open = False
+        waiting, self._waiting = self._waiting, deque()
+        for future, _ in waiting:
+            if not future.done():
+                future.set_exception(error)
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class RedisSource:
+    """`RowSource` on one Redis.
+
+    Args:
+        url: ``redis://``, ``rediss://`` (TLS) or ``unix://``; user, password and database are honoured.
+        connect_timeout_s: how long connecting may take, whoever waits for it.
+    """
+
+    def __init__(self, url: str, connect_timeout_s: float = 1.0) -> None:
+        try:
+            self._options: Mapping[str, Any] = parse_url(url)
+        except ValueError as error:
+            msg = f"HEADRACE_REDIS_URL: {error}; write e.g. redis://127.0.0.1:6379/0"
+            raise SettingsError(msg) from error
+        self._connect_timeout_s = connect_timeout_s
+        self._plans: dict[int, tuple[FeatureGroup, _Plan]] = {}
+        self._link: _Link | None = None
+        self._connecting: asyncio.Task[_Link] | None = None
+
+    async def read(self, keys: Sequence[Key]) -> list[OnlineRow | None]:
+        """See `RowSource.read`."""
+        plans = [self._plan(group) for group, _ in keys]
+        payload = b"".join([plan.pack(key) for plan, (_, key) in zip(plans, keys, strict=True)])
+        link = self._link
+        if link is None or not link.open:
+            link = await self._connected()
+        if link.waiting >= MAX_WAITING:
+            msg = f"online store: {link.waiting} reads are waiting already; Redis is too slow"
+            raise StoreError(msg)
+        replies = await link.ask(payload, len(keys))
+        return [
+            _row(plan.layout, key, raws) for plan, (_, key), raws in zip(plans, keys, replies, strict=True)
+        ]
+
+    async def close(self) -> None:
+        """Drop the connection."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._link is not None:
+            self._link.close()
+
+    def _plan(self, group: FeatureGroup) -> _Plan:
+        found = self._plans.get(id(group))
+        if found is None:
+            found = self._plans[id(group)] = (group, _Plan(layout_of(group)))
+        return found[1]
+
+    async def _connected(self) -> _Link:
+        """The connection; all who need one wait for the same attempt, and giving up does not cancel it."""
+        if self._connecting is None or self._connecting.done():
+            self._connecting = asyncio.create_task(self._connect())
+            self._connecting.add_done_callback(_retrieve)
+        return await asyncio.shield(self._connecting)
+
+    async def _connect(self) -> _Link:
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                link = await self._open()
+                greeting = self._greeting()
+                replies = await link.ask(b"".join(greeting), len(greeting)) if greeting else []
+        except (OSError, TimeoutError) as error:
+            where = self._options.get("path") or f"{self._host}:{self._port}"
+            msg = f"online store: Redis at {where} cannot be reached ({error or type(error).__name__})"
+            raise StoreError(msg) from error
+        for reply in replies:
+            if isinstance(reply, hiredis.ReplyError):
+                link.close()
+                msg = f"online store: Redis refused the connection ({reply})"
+                raise StoreError(msg)
+        self._link = link
+        return link
+
+    @property
+    def _host(self) -> str:
+        return str(self._options.get("host", "localhost"))
+
+    @property
+    def _port(self) -> int:
+        return int(self._options.get("port", 6379))
+
+    async def _open(self) -> _Link:
+        loop = asyncio.get_running_loop()
+        if path := self._options.get("path"):
+            return (await loop.create_unix_connection(_Link, path))[1]
+        return (await loop.create_connection(_Link, self._host, self._port, ssl=self._tls()))[1]
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if "connection_class" not in self._options:
+            return None
+        # redis-py's own defaults for rediss://: the certificate and its host name are checked.
+        options = {"cert_reqs": "required", "check_hostname": True}
+        options |= {k.removeprefix("ssl_"): v for k, v in self._options.items() if k.startswith("ssl_")}
+        if options["cert_reqs"] == "none":
+            options["check_hostname"] = False
+        context: ssl.SSLContext = RedisSSLContext(**options).get()
+        return context
+
+    def _greeting(self) -> list[bytes]:
+        """Commands a new connection begins with."""
+        commands = []
+        password, username = self._options.get("password"), self._options.get("username")
+        if password:
+            names = [username.encode()] if username else []
+            commands.append(command(b"AUTH", *names, password.encode()))
+        if db := self._options.get("db"):
+            commands.append(command(b"SELECT", str(db).encode()))
+        return commands
+
+
+def _retrieve(task: asyncio.Task[_Link]) -> None:
+    """Take the exception of an attempt that nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _row(layout: ViewLayout, key: str, raws: Any) -> OnlineRow | None:
+    if not isinstance(raws, list):
+        msg = f"online store: Redis answered {raws!r:.200} where a row was asked for"
+        raise StoreError(msg)
+    decoded = layout.decode(raws)
+    return None if decoded is None else OnlineRow(key, decoded[0], decoded[1])

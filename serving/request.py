@@ -1,0 +1,142 @@
+"""The body of `POST /v1/rank`: the shape as msgspec structs, the limits from the settings."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from feature_repo.settings import Settings
+from serving.problem import ApiError
+
+Id = Annotated[str, Meta(min_length=1, max_length=256)]
+_FIELD_AT = re.compile(r" - at `\$?\.?([^`]*)`")
+
+
+class Candidate(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """One item to be ranked, with the score its source gave it."""
+
+    item_id: Annotated[Id, Meta(description="The item.")]
+    score: Annotated[
+        float | None, Meta(description="Base score, higher is better; absent: from the order given.")
+    ] = None
+
+
+class RankRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What to rank, and for whom."""
+
+    candidates: Annotated[list[Candidate], Meta(description="Distinct items, best first.")]
+    user_id: Annotated[Id | None, Meta(description="The user; absent while anonymous.")] = None
+    session_id: Annotated[Id | None, Meta(description="The running session.")] = None
+    query: Annotated[
+        Annotated[str, Meta(max_length=1024)] | None, Meta(description="What was searched for.")
+    ] = None
+    limit: Annotated[
+        Annotated[int, Meta(ge=1, le=1_000_000)] | None, Meta(description="Items wanted; absent: all.")
+    ] = None
+    explain: Annotated[bool, Meta(description="Whether each item says why it stands where it does.")] = False
+    request_id: Annotated[Id | None, Meta(description="Echoed; generated where absent.")] = None
+    consent: Annotated[
+        bool | None, Meta(description="Whether personalization is permitted; absent: not stated here.")
+    ] = None
+    overrides: Annotated[
+        dict[Id, Id] | None, Meta(description="Experiment arms forced for testing (needs the admin scope).")
+    ] = None
+
+
+class RequestDecoder:
+    """Reads and checks a rank request.
+
+    Args:
+        settings: `max_candidates` and `max_id_bytes`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._decoder = msgspec.json.Decoder(RankRequest)
+        self._max_candidates = settings.max_candidates
+        self._max_id_bytes = settings.max_id_bytes
+
+    def decode(self, body: bytes) -> RankRequest:
+        """The request of a body.
+
+        Raises:
+            ApiError: 422 with code, field and what would be right.
+        """
+        try:
+            request = self._decoder.decode(body)
+        except msgspec.ValidationError as error:
+            raise _invalid(str(error)) from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            message = (
+                f"body: not valid JSON in UTF-8 ({error}); send one JSON object, "
+                'e.g. {"candidates": [{"item_id": "i1"}]}'
+            )
+            raise ApiError(422, "not_json", "", message) from error
+        self._check(request)
+        return request
+
+    def _check(self, request: RankRequest) -> None:
+        count = len(request.candidates)
+        if count > self._max_candidates:
+            limit = self._max_candidates
+            message = f"candidates: {count} items; a request may hold {limit} (HEADRACE_MAX_CANDIDATES)"
+            raise ApiError(422, "too_many_candidates", "candidates", message)
+        for name in ("user_id", "session_id", "request_id"):
+            value = getattr(request, name)
+            if value is not None:
+                self._check_id(value, name)
+        seen = set()
+        limit = self._max_id_bytes
+        for index, candidate in enumerate(request.candidates):
+            item_id = candidate.item_id
+            if len(item_id) * 4 > limit:
+                self._check_id(item_id, f"candidates[{index}].item_id")
+            seen.add(item_id)
+        if len(seen) != count:
+            raise _duplicate(request)
+
+    def _check_id(self, value: str, field: str) -> None:
+        size = len(value.encode())
+        if size > self._max_id_bytes:
+            message = f"{field}: {size} bytes; an id has at most {self._max_id_bytes} (HEADRACE_MAX_ID_BYTES)"
+            raise ApiError(422, "id_too_long", field, message)
+
+
+def _duplicate(request: RankRequest) -> ApiError:
+    seen: dict[str, int] = {}
+    for index, candidate in enumerate(request.candidates):
+        first = seen.setdefault(candidate.item_id, index)
+        if first != index:
+            field = f"candidates[{index}].item_id"
+            message = f"{field}: the same item as candidates[{first}]; send each item once"
+            return ApiError(422, "duplicate_item", field, message)
+    raise AssertionError  # pragma: no cover - called only where the ids are not distinct
+
+
+_CODES = (
+    ("missing required field", "missing_field"),
+    ("unknown field", "unknown_field"),
+    (", got `", "wrong_type"),
+    ("out of range", "not_finite"),
+)
+
+
+def _invalid(text: str) -> ApiError:
+    """Map msgspec's message to a code, the field and a sentence."""
+    match = _FIELD_AT.search(text)
+    field = match.group(1) if match else ""
+    what = _FIELD_AT.sub("", text)
+    code = next((code for part, code in _CODES if part in what), "bad_value")
+    if named := re.search(r"(?:missing required|unknown) field `([^`]*)`", what):
+        field = f"{field}.{named.group(1)}".lstrip(".")
+    message = f"{field or 'body'}: {what[:1].lower()}{what[1:]}"
+    if code == "unknown_field":
+        message += f"; known are {', '.join(sorted(_known(field)))}"
+    return ApiError(422, code, field, message)
+
+
+def _known(field: str) -> tuple[str, ...]:
+    struct = Candidate if field.startswith("candidates") else RankRequest
+    return tuple(f.encode_name for f in msgspec.structs.fields(struct))

@@ -1,0 +1,144 @@
+"""`POST /v1/events`: one record or a batch of them, to the event log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from feature_repo.errors import LogError
+from serving.http import ClientGone, Receive, Scope, Send, read_body, respond, respond_error
+from serving.metrics import Metrics
+from serving.problem import ApiError, Problem
+
+log = logging.getLogger(__name__)
+
+SOURCE = "http"
+RETRY_AFTER_S = 2
+
+
+class Rejection(Protocol):
+    """A record that was refused, by its index in the batch."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def code(self) -> str: ...
+    @property
+    def field(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+
+
+class DoorResult(Protocol):
+    """What became of a batch."""
+
+    @property
+    def accepted(self) -> int: ...
+    @property
+    def rejected(self) -> Sequence[Rejection]: ...
+
+
+class Door(Protocol):
+    """`streaming.door.EventDoor`: validates, quarantines, publishes. Blocking."""
+
+    def accept(self, raws: Sequence[bytes | Mapping[str, Any]], source: str) -> DoorResult:
+        """Take in records.
+
+        Raises:
+            LogError: nothing was published.
+        """
+        ...
+
+
+class RejectedRecord(msgspec.Struct, frozen=True):
+    """A record that was quarantined: which one, and why."""
+
+    index: int
+    code: str
+    field: str
+    message: str
+
+
+class EventsAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How many records were taken, and which were not."""
+
+    accepted: int
+    rejected: list[RejectedRecord]
+    error: Problem | None = None
+
+
+class EventsRoute:
+    """Reads, validates and publishes what was posted; publishing is off the event loop.
+
+    Answers 202 where anything was taken (or nothing was sent), 422 where every record was refused, 503 with
+    ``Retry-After`` where the event log cannot be written: nothing is acknowledged then.
+    """
+
+    def __init__(self, door: Door, metrics: Metrics, max_body_bytes: int) -> None:
+        self._door = door
+        self._metrics = metrics
+        self._limit = max_body_bytes
+        self._encoder = msgspec.json.Encoder()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, as ASGI."""
+        try:
+            records = records_of(await read_body(scope, receive, self._limit))
+            result = await self._accept(records)
+        except ApiError as error:
+            self._metrics.refused.labels(error.code).inc()
+            await respond_error(send, error)
+            return
+        except ClientGone:
+            return
+        self._metrics.events.labels("accepted").inc(result.accepted)
+        self._metrics.events.labels("rejected").inc(len(result.rejected))
+        answer = _answer(result)
+        await respond(send, 202 if answer.error is None else 422, self._encoder.encode(answer))
+
+    async def _accept(self, records: Sequence[Mapping[str, Any] | bytes]) -> DoorResult:
+        try:
+            return await asyncio.to_thread(self._door.accept, records, SOURCE)
+        except LogError as error:
+            log.error("events refused: %s", error)
+            message = "the event log cannot be written now; nothing was stored: send the same records again"
+            raise ApiError(503, "log_unavailable", "", message, retry_after_s=RETRY_AFTER_S) from error
+
+
+def records_of(body: bytes) -> list[Mapping[str, Any] | bytes]:
+    """The records of a body: one object, or an array of them.
+
+    Elements of an array that are no objects are handed on as JSON text, for the door to quarantine.
+
+    Raises:
+        ApiError: the body is no JSON, or neither object nor array.
+    """
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        message = f"body: not valid JSON in UTF-8 ({error}); send one event object or an array of them"
+        raise ApiError(422, "not_json", "", message) from error
+    if isinstance(value, dict):
+        return [_event_by_default(value)]
+    if isinstance(value, list):
+        return [_event_by_default(v) if isinstance(v, dict) else msgspec.json.encode(v) for v in value]
+    message = "body: neither an object nor an array; send one event object or an array of them"
+    raise ApiError(422, "wrong_type", "", message)
+
+
+def _event_by_default(record: dict[str, Any]) -> dict[str, Any]:
+    """What names no kind is an event: this is the events door; items and users say what they are."""
+    return record if "record" in record else {**record, "record": "event"}
+
+
+def _answer(result: DoorResult) -> EventsAnswer:
+    rejected = [RejectedRecord(r.index, r.code, r.field, r.message) for r in result.rejected]
+    error = None
+    if rejected and not result.accepted:
+        first = rejected[0]
+        error = Problem(first.code, first.field, first.message)
+    return EventsAnswer(result.accepted, rejected, error)

@@ -1,0 +1,1 @@
+"""The stages of a ranking, one file per kind; `serving.rank` runs them."""

@@ -1,0 +1,77 @@
+"""Scores the candidates with the fitted blend of all signals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from serving.answer import Tier
+from serving.context import Contributions, RankContext, Row
+from serving.signals import Known, SignalMatrix, last_items, signals
+
+if TYPE_CHECKING:
+    from serving.snapshot import ItemSnapshot
+
+ITEMS = "item_profile"
+
+
+class BlendStage:
+    """Orders by the blend of base score, long-term, segment and session signals."""
+
+    name = "blend"
+    personal = True
+
+    def run(self, context: RankContext) -> None:
+        """Set `contributions`, `scores`, `order` and the tier; without a model the base order stands."""
+        snapshot, blend = context.model.snapshot, context.model.blend
+        if snapshot is None:
+            return context.settle("items_missing")
+        if blend is None:
+            return context.settle("blend_missing")
+        tier = tier_of(context)
+        if tier is Tier.BASE:
+            return context.settle()
+        if blend.kind != "fitted":
+            # The gate kept a simple order: it serves everyone alike, so nothing here is personal.
+            context.degrade("gate_closed")
+            tier = Tier.BASE
+        matrix = request_signals(context, snapshot)
+        first = context.base.order
+        parts = np.empty_like(matrix.values)
+        parts[first] = blend.contributions(matrix)
+        scores = parts.sum(axis=1)
+        order = first[np.argsort(-scores[first], kind="stable")]
+        context.ages[ITEMS] = max((context.now - snapshot.as_of).total_seconds(), 0.0)
+        context.contributions = Contributions(matrix.names, parts)
+        context.scores, context.order, context.tier = scores, order, tier
+        return None
+
+
+def request_signals(context: RankContext, snapshot: ItemSnapshot) -> SignalMatrix:
+    """The signals of a request, rows in base order."""
+    candidates = context.request.candidates
+    first = context.base.order.tolist()
+    item_ids = [candidates[i].item_id for i in first]
+    session = _values(context.session)
+    return signals(
+        item_ids,
+        [candidates[i].score for i in first],
+        snapshot.rows(item_ids, last_items(session)),
+        Known(_values(context.user), _values(context.segment), session),
+        int(context.now.timestamp() * 1000),
+    )
+
+
+def tier_of(context: RankContext) -> Tier:
+    """The highest tier that the features at hand allow."""
+    if context.session is not None:
+        return Tier.SESSION_LONG_TERM if context.user is not None else Tier.SESSION_SEGMENT
+    if context.user is not None:
+        return Tier.LONG_TERM
+    return Tier.SEGMENT if context.segment is not None else Tier.BASE
+
+
+def _values(row: Row | None) -> Mapping[str, Any] | None:
+    return None if row is None else row.values
