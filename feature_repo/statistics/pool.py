@@ -101,7 +101,7 @@ def affinity(pool: Pool, vocabulary: Vocabulary, ctr_of: Any, unit: float, every
     clicked, clicks = columns(pool.clicks, unit)
     shown, slots = columns(pool.shown, unit)
     attr, source = vocabulary.spread(clicked)
-    clicks_by = np.bincount(attr, weights=clicks[source], minlength=size)
+    clicks_by = _summed(attr, clicks[source], size)
     met = np.zeros(size, dtype=bool)
     met[attr] = True
     if not len(shown):
@@ -110,11 +110,15 @@ def affinity(pool: Pool, vocabulary: Vocabulary, ctr_of: Any, unit: float, every
         return Affinity(attrs, clicks_by[attrs], expected_by[attrs], 1.0)
     expected = slots * ctr_of(shown)
     attr, source = vocabulary.spread(shown)
-    expected_by = np.bincount(attr, weights=expected[source], minlength=size)
+    expected_by = _summed(attr, expected[source], size)
     met[attr] = True
     attrs = np.flatnonzero(met)
     rate = (clicks.sum() + CLICK_RATE_PRIOR) / (expected.sum() + CLICK_RATE_PRIOR)
     return Affinity(attrs, clicks_by[attrs], expected_by[attrs], float(rate))
+
+
+def _summed(places: Ints, amounts: Floats, size: int) -> Floats:
+    return np.asarray(np.bincount(places, weights=amounts, minlength=size), dtype=np.float64)
 
 
 def columns(sums: dict[int, float], unit: float) -> tuple[Ints, Floats]:
