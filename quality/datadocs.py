@@ -11,7 +11,9 @@ from great_expectations.render.renderer import ValidationResultsPageRenderer
 from great_expectations.render.view import DefaultJinjaPageView
 
 _REMOTE = re.compile(
-    r"<script\b[^>]*\bsrc=\"https?://[^\"]*\"[^>]*>\s*</script>|<link\b[^>]*\bhref=\"(?:https?://|\.\./)[^\"]*\"[^>]*/?>",
+    r"<script\b[^>]*\bsrc=\"https?://[^\"]*\"[^>]*>\s*</script>"
+    r"|<link\b[^>]*\bhref=\"(?:https?://|\.\./)[^\"]*\"[^>]*/?>"
+    r"|<img\b[^>]*\bsrc=\"https?://[^\"]*\"[^>]*/?>",
     re.S,
 )
 _STYLE = """<style>

@@ -54,7 +54,7 @@ def measure(suite: Suite, source: Source) -> Measurement:
     """Count, for every rule of the suite, the rows that break it.
 
     Raises:
-        LakeError: a file is missing or is not Parquet; names it.
+        LakeError: a file is missing, is not Parquet or is torn; names it.
     """
     types = _types_of(source)
     wanted = {field.name: type_text(field.type) for field in suite.schema}
@@ -101,8 +101,26 @@ def _schema(path: str) -> pa.Schema:
     try:
         return pq.read_schema(path)
     except (OSError, pa.ArrowInvalid) as error:
-        msg = f"{path}: not a readable Parquet file ({error}); write or ingest it again"
-        raise LakeError(msg) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: Exception) -> LakeError:
+    why = " ".join(str(error).split())
+    return LakeError(f"{path}: not a readable Parquet file ({why}); write or ingest it again")
+
+
+def _torn(source: Source, error: Exception) -> LakeError:
+    """Which file a failed query failed on: the first that Arrow cannot read to its end either."""
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    paths = [] if isinstance(source, pa.Table) else list(source)
+    for path in paths:
+        try:
+            for _ in pq.ParquetFile(path).iter_batches():
+                pass
+        except (OSError, pa.ArrowException) as cause:
+            return _unreadable(path, cause)
+    return LakeError(f"{', '.join(paths[:3]) or 'the table'}: cannot be checked ({error})")
 
 
 def _fault(rule: Rule, types: dict[str, set[str]], wanted: dict[str, str]) -> str:
@@ -135,6 +153,8 @@ def _relation(source: Source, types: dict[str, set[str]]) -> Iterator[Any]:
             else:
                 con.execute("CREATE VIEW data AS SELECT NULL AS nothing WHERE false")
             yield con
+        except duckdb.Error as error:
+            raise _torn(source, error) from error
         finally:
             con.close()
 
