@@ -50,7 +50,7 @@ def register(home: Path, weights: Mapping[str, float]) -> None:
         aside.write_text(json.dumps({**known, **new}, indent=2, sort_keys=True))
         aside.replace(path)
     except OSError as error:
-        msg = f"HEADRACE_HOME={home}: cannot write {path.name} ({error.strerror}); point it at a writable folder"
+        msg = f"{path}: cannot write ({error.strerror}); point HEADRACE_HOME at a writable folder"
         raise SettingsError(msg) from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from feature_repo.contract import Kind, arrow_schema
+from feature_repo.errors import LakeError
 
 if TYPE_CHECKING:
     import ibis
@@ -26,7 +27,9 @@ class Lake:
     """``events/day=YYYY-MM-DD/*.parquet``, ``items/*.parquet``, ``users/*.parquet`` below `root`.
 
     Files are written once under a temporary name (leading dot) and renamed into place; a reader sees whole
-    files only. Within a day each event id stands once.
+    files only. Within a day each event id stands once. ``upto-N`` is the compaction of all before it and
+    stands for every ``part-M`` with M ≤ N: those stay on disk for a while, for readers that listed them
+    before, so ask `files` and never glob.
     """
 
     root: Path
@@ -44,15 +47,53 @@ class Lake:
         return sorted(
             date.fromisoformat(p.name.removeprefix("day="))
             for p in self.folder("event").glob("day=*")
-            if any(p.glob("[!.]*.parquet"))
+            if present(p)
         )
+
+    def files_of(self, day: date) -> list[str]:
+        """Parquet files of one event day."""
+        return [str(p) for p in present(self.events_of(day))]
 
     def files(self, kind: Kind, start: date | None = None, end: date | None = None) -> list[str]:
         """Parquet files of a kind; for events only days with ``start <= day < end``."""
         if kind != "event":
-            return sorted(str(p) for p in self.folder(kind).glob("[!.]*.parquet"))
+            return [str(p) for p in present(self.folder(kind))]
         days = [d for d in self.days() if (start is None or d >= start) and (end is None or d < end)]
-        return sorted(str(p) for d in days for p in self.events_of(d).glob("[!.]*.parquet"))
+        return [name for d in days for name in self.files_of(d)]
+
+
+PART, UPTO = "part", "upto"
+
+
+def numbered(path: Path) -> tuple[str, int]:
+    """The role and number in a file name of the lake; ``("", 0)`` for any other name."""
+    role, _, number = path.stem.partition("-")
+    return (role, int(number)) if role in (PART, UPTO) and number.isdigit() else ("", 0)
+
+
+def present(folder: Path) -> list[Path]:
+    """The files that make up a folder of the lake: the newest compaction and what came after it."""
+    paths = sorted(folder.glob("[!.]*.parquet"))
+    names = [numbered(p) for p in paths]
+    last = max((number for role, number in names if role == UPTO), default=-1)
+    return [
+        path
+        for path, (role, number) in zip(paths, names, strict=True)
+        if not role or (number == last if role == UPTO else number > last)
+    ]
+
+
+def unreadable(files: Sequence[str]) -> LakeError | None:
+    """The error that names the first file of these that is no whole Parquet file; `None` if all are."""
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    for name in files:
+        try:
+            pq.read_metadata(name)
+        except (OSError, pa.ArrowException) as error:
+            msg = f"{name}: damaged Parquet file ({error}); move it away, then run `headrace ingest` on its source again"
+            return LakeError(msg)
+    return None
 
 
 def read_kind(

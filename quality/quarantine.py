@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import fcntl
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, BinaryIO
 
 import xxhash
 from prometheus_client import Counter as Metric
@@ -21,7 +22,7 @@ from feature_repo.errors import ContractError, LakeError
 QUARANTINED = Metric(
     "headrace_quarantined_records_total", "Records put into quarantine, by reason code.", ["code"]
 )
-RETRIED = "retried"
+RETRIED = "retried.jsonl"
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Quarantine:
     def mark_retried(self, entry: Entry) -> None:
         """Note that a record was replayed; it is kept, and not replayed again."""
         with self._lock:
-            self._append("retried.jsonl", {"id": entry.id, "at": self._clock().isoformat()})
+            self._append(RETRIED, {"id": entry.id, "at": self._clock().isoformat()})
 
     def entries(self, *, code: str | None = None, pending: bool = False) -> Iterator[Entry]:
         """Entries in order of first sight; `pending` leaves out those replayed already."""
@@ -157,24 +158,29 @@ class Quarantine:
         return self._known
 
     def _retried(self) -> dict[str, datetime]:
-        return {f["id"]: datetime.fromisoformat(f["at"]) for f in _objects(self._root / "retried.jsonl")}
+        return {f["id"]: datetime.fromisoformat(f["at"]) for f in _objects(self._root / RETRIED)}
 
     def _append(self, name: str, fields: dict[str, Any]) -> None:
         path = self._root / name
         line = json.dumps(fields, ensure_ascii=False).encode() + b"\n"
         try:
             self._root.mkdir(parents=True, exist_ok=True)
-            with path.open("ab") as file:
+            with path.open("a+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                file.write(line)
-                file.flush()
-                if name != "retried.jsonl":
-                    self._sizes[path] = (
-                        file.tell() if self._sizes.get(path, 0) + len(line) == file.tell() else -1
-                    )
+                file.write(line if _ends_whole(file) else b"\n" + line)
         except OSError as error:
-            msg = f"quarantine {path}: cannot write ({error.strerror}); point HEADRACE_HOME at a writable folder"
+            msg = f"quarantine {path}: cannot write ({error.strerror}); point HEADRACE_HOME elsewhere"
             raise LakeError(msg) from error
+        if name != RETRIED:
+            self._sizes[path] = self._sizes.get(path, 0) + len(line)
+
+
+def _ends_whole(file: BinaryIO) -> bool:
+    """Whether the last line is complete; a crash may have cut it."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return True
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
 
 
 def _identity(raw: bytes, source: str, line: int | None) -> str:

@@ -113,7 +113,7 @@ class SegmentLog:
             raise LogError(msg) from error
         if known != self.partitions:
             msg = (
-                f"event log {self._folder} has {known} partitions and HEADRACE_LOG_PARTITIONS={self.partitions}; "
+                f"event log {self._folder} has {known} partitions, not HEADRACE_LOG_PARTITIONS={self.partitions}; "
                 f"set HEADRACE_LOG_PARTITIONS={known}, or start a new HEADRACE_HOME"
             )
             raise LogError(msg)
@@ -126,6 +126,7 @@ class SegmentLog:
             aside.write_text(json.dumps({"partitions": self.partitions}))
             aside.replace(self._meta)
         except OSError as error:
-            msg = f"event log {self._folder}: cannot write ({error.strerror}); point HEADRACE_HOME at a writable folder"
+            why = f"{error.strerror}; point HEADRACE_HOME at a folder this user may write to"
+            msg = f"event log {self._folder}: cannot write; {why}"
             raise LogError(msg) from error
         self._known = True

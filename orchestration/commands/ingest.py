@@ -1,0 +1,107 @@
+"""`headrace ingest`: files into the event log and the lake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from streaming.ingest import IngestCounts
+
+KINDS = {"events": "event", "items": "item", "users": "user"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("ingest")(ingest_command)
+
+
+def ingest_command(
+    paths: Annotated[list[Path], typer.Argument(help="Files (.jsonl, .csv, .parquet; .gz and .zip too).")],
+    fmt: Annotated[
+        str, typer.Option("--format", "-f", help="headrace, metarank, movielens or deskdrop.")
+    ] = "headrace",
+    kind: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads the annotation at run time
+        typer.Option(
+            "--kind", help="events, items or users, for files of one kind; else seen from the data."
+        ),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when a record was quarantined.")] = False,
+) -> None:
+    """Ingest events, items and users. The same file twice changes nothing.
+
+    For example: `headrace ingest events.jsonl.gz`, `headrace ingest --kind items catalogue.csv`,
+    `headrace ingest --format movielens ml-latest-small/`. Rejected rows are kept with their reason:
+    `headrace quarantine list`.
+    """
+    from feature_repo.errors import SettingsError  # noqa: PLC0415
+    from feature_repo.settings import load_settings  # noqa: PLC0415
+    from streaming.ingest import IngestError, ingest  # noqa: PLC0415
+
+    if kind is not None and kind not in KINDS:
+        msg = f"--kind {kind}: one of {', '.join(KINDS)}"
+        raise SettingsError(msg)
+    settings = load_settings()
+    failed: IngestError | None = None
+    with _bars() as progress:
+        try:
+            counts = ingest(paths, fmt, settings, KINDS.get(kind or ""), progress)  # type: ignore[arg-type]
+        except IngestError as error:
+            failed, counts = error, error.counts
+    _print(counts)
+    if failed is not None:
+        raise failed
+    if strict and counts.quarantined:
+        raise typer.Exit(1)
+
+
+class _bars:  # noqa: N801 - reads as a function at its one call
+    """A progress bar per file, on standard error so that pipes stay clean."""
+
+    def __enter__(self) -> _bars:
+        from rich.console import Console  # noqa: PLC0415
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+        self._tasks: dict[Path, int] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._progress.start()
+        return self
+
+    def __call__(self, path: Path, done: int, size: int) -> None:
+        if path not in self._tasks:
+            self._tasks[path] = self._progress.add_task(path.name, total=size)
+        self._progress.update(self._tasks[path], completed=done)  # type: ignore[arg-type]
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+
+def _print(counts: IngestCounts) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table("", "read", "accepted", "duplicate", "quarantined")
+    for kind, of_kind in counts.kinds.items():
+        read = of_kind.accepted + of_kind.duplicate
+        if read:
+            table.add_row(f"{kind}s", f"{read:,}", f"{of_kind.accepted:,}", f"{of_kind.duplicate:,}", "")
+    if counts.quarantined:
+        table.add_row("rejected", f"{counts.quarantined:,}", "", "", f"{counts.quarantined:,}")
+    total = (counts.read, counts.accepted, counts.duplicate, counts.quarantined)
+    table.add_row("all", *(f"{n:,}" for n in total), style="bold")
+    Console().print(table)
+    if counts.days:
+        typer.echo(f"{len(counts.days):,} event days, {min(counts.days)} to {max(counts.days)}")
+    for problem in counts.problems:
+        typer.secho(f"warning: {problem}", fg=typer.colors.YELLOW, err=True)
+    if counts.quarantined:
+        typer.secho("rejected rows and reasons: headrace quarantine list", fg=typer.colors.YELLOW, err=True)

@@ -1,0 +1,83 @@
+"""One folder of the lake as it is written: numbered files, renamed into place, merged when they get many."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from feature_repo.errors import LakeError
+from feature_repo.lake import PART, UPTO, numbered, present, unreadable
+
+MAX_FILES = 8
+KEEP_SUPERSEDED_S = 3600.0
+"""How long files that were merged into another stay for readers that listed them before."""
+
+
+class ParquetFolder:
+    """Adds tables to a folder. One writer at a time (the caller holds the lock).
+
+    Args:
+        folder: made at the first table.
+        newest_of: key column of which only the newest row survives a merge; `None` keeps all rows.
+    """
+
+    def __init__(self, folder: Path, newest_of: str | None = None) -> None:
+        self._folder = folder
+        self._newest_of = newest_of
+
+    def add(self, table: pa.Table) -> None:
+        """Write a table as a file of its own; merge when there are more than `MAX_FILES`."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        number = 1 + max((numbered(p)[1] for p in self._folder.glob("*-*.parquet")), default=-1)
+        self._write(table, f"{PART}-{number:08d}.parquet")
+        files = present(self._folder)
+        if len(files) > MAX_FILES:
+            self._merge([p for p in files if numbered(p)[0]], number)
+            self._sweep(number)
+
+    def _write(self, table: pa.Table, name: str) -> None:
+        aside = self._folder / f".{name}.tmp"
+        try:
+            pq.write_table(table, aside, compression="zstd")
+            aside.replace(self._folder / name)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+
+    def _merge(self, files: list[Path], number: int) -> None:
+        try:
+            table = pa.concat_tables([pq.read_table(p) for p in files], promote_options="default")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise unreadable([str(p) for p in files]) or LakeError(f"{self._folder}: {error}") from error
+        if self._newest_of is not None:
+            table = table.take(_newest(table, self._newest_of))
+        else:
+            table = table.sort_by("event_time")
+        self._write(table, f"{UPTO}-{number:08d}.parquet")
+
+    def _sweep(self, last: int) -> None:
+        """Remove what earlier merges stand for, once no reader can still be at it."""
+        horizon = time.time() - KEEP_SUPERSEDED_S
+        for path in self._folder.glob("*-*.parquet"):
+            role, number = numbered(path)
+            superseded = (role == PART and number <= last) or (role == UPTO and number < last)
+            if superseded and path.stat().st_mtime < horizon:
+                path.unlink()
+        for path in self._folder.glob(".*.tmp"):
+            if path.stat().st_mtime < horizon:
+                os.unlink(path)
+
+
+def _newest(table: pa.Table, key: str) -> pa.Array:
+    """Row numbers of the newest row of each key."""
+    order = pc.sort_indices(table, sort_keys=[("ingested_at", "descending")])
+    keys = table.column(key).take(order)
+    firsts = (
+        pa.table({"key": keys, "at": order}).group_by("key", use_threads=False).aggregate([("at", "first")])
+    )
+    return firsts.column("at_first").combine_chunks()

@@ -1,0 +1,249 @@
+"""Log → lake: Parquet by event day, atomically, each event once, however often it is run or killed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+
+from feature_repo.contract import Event, Item, Record, User, decode, to_arrow
+from feature_repo.errors import ContractError, LakeError
+from feature_repo.lake import Lake
+from quality.quarantine import Quarantine
+from streaming.folder import ParquetFolder
+from streaming.log import Damage, EventLog, Position
+from streaming.lookup import LakeLookup, id_of, rows_of
+
+FLUSH_RECORDS = 100_000
+"""Records held in memory at a time; what a flush writes becomes visible at once, day by day."""
+_READ = 10_000
+
+
+@dataclass(frozen=True)
+class SyncCounts:
+    """What one `LakeWriter.sync` did.
+
+    Attributes:
+        events, items, users: rows written.
+        duplicates: events the lake had, and items or users identical to the newest it had.
+        quarantined: records of the log that no longer can be read.
+        days: event days that got rows.
+    """
+
+    events: int = 0
+    items: int = 0
+    users: int = 0
+    duplicates: int = 0
+    quarantined: int = 0
+    days: frozenset[date] = frozenset()
+
+    def __add__(self, other: SyncCounts) -> SyncCounts:
+        return SyncCounts(
+            self.events + other.events,
+            self.items + other.items,
+            self.users + other.users,
+            self.duplicates + other.duplicates,
+            self.quarantined + other.quarantined,
+            self.days | other.days,
+        )
+
+
+@dataclass(frozen=True)
+class _State:
+    positions: dict[int, Position]
+    ingested_at: datetime
+
+
+class LakeWriter:
+    """Moves what is new in the log into the lake. One process at a time; a second waits.
+
+    The state file is written after the Parquet files it speaks of. After a crash in between, the same
+    records are read again and found in the lake: nothing is lost and nothing stands twice.
+
+    Args:
+        lake: written to.
+        log: read from.
+        clock: gives ``ingested_at``, which is kept ascending so that the newest item or user wins.
+        state: file with the positions reached.
+        quarantine: takes records that can no longer be read; without it they are counted only.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        log: EventLog,
+        clock: Callable[[], datetime],
+        state: Path,
+        quarantine: Quarantine | None = None,
+    ) -> None:
+        self._lake = lake
+        self._log = log
+        self._clock = clock
+        self._state = state
+        self._quarantine = quarantine
+
+    def sync(self) -> SyncCounts:
+        """Write everything the log holds beyond the last sync.
+
+        Raises:
+            LakeError: the lake cannot be read or written; what was written before stays, and the next sync
+                goes on from there.
+            LogError: the log cannot be read.
+        """
+        counts = SyncCounts()
+        with self._alone():
+            lookup = LakeLookup(self._lake)
+            try:
+                state = self._load()
+                for records, damaged, positions in self._pending(state.positions):
+                    counts += replace(
+                        self._flush(records, lookup, self._stamp(state)), quarantined=self._report(damaged)
+                    )
+                    state = _State(positions, self._stamp(state))
+                    self._save(state)
+            finally:
+                lookup.close()
+        return counts
+
+    def prune(self, older_than: timedelta) -> int:
+        """Remove event days that lie wholly further back than this; how many."""
+        horizon = (self._clock() - older_than).date()
+        removed = 0
+        with self._alone():
+            for day in self._lake.days():
+                if day < horizon:
+                    folder = self._lake.events_of(day)
+                    aside = folder.with_name(f".{folder.name}.removed")
+                    folder.rename(aside)  # gone at once for readers, whatever happens to the rest
+                    shutil.rmtree(aside)
+                    removed += 1
+        return removed
+
+    def _pending(
+        self, positions: dict[int, Position]
+    ) -> Iterator[tuple[list[bytes], list[Damage], dict[int, Position]]]:
+        """The log beyond these positions, in portions, with the positions behind each."""
+        reached = {n: positions.get(n) or self._log.start(n) for n in range(self._log.partitions)}
+        records: list[bytes] = []
+        damaged: list[Damage] = []
+        for partition in reached:
+            while True:
+                batch = self._log.read(partition, reached[partition], _READ)
+                records += batch.records
+                damaged += batch.damaged
+                ended = batch.position == reached[partition]
+                reached[partition] = batch.position
+                if len(records) >= FLUSH_RECORDS:
+                    yield records, damaged, dict(reached)
+                    records, damaged = [], []
+                if ended:
+                    break
+        if records or damaged or reached != positions:
+            yield records, damaged, dict(reached)
+
+    def _flush(self, raws: Sequence[bytes], lookup: LakeLookup, ingested_at: datetime) -> SyncCounts:
+        events: dict[tuple[date, str], Event] = {}
+        items: dict[str, Item | User] = {}
+        users: dict[str, Item | User] = {}
+        unreadable = superseded = 0
+        for raw in raws:
+            if (record := self._decoded(raw)) is None:
+                unreadable += 1
+            elif isinstance(record, Event):
+                events.setdefault((record.event_time.date(), record.event_id), record)
+            else:
+                newest = items if isinstance(record, Item) else users
+                superseded += id_of(record) in newest
+                newest[id_of(record)] = record
+        counts = self._write_events(events, lookup, ingested_at)
+        for kind, newest in (("item", items), ("user", users)):
+            counts += self._write_newest(kind, newest, lookup, ingested_at)
+        whole = len(raws) - unreadable
+        repeated = whole - superseded - counts.events - counts.items - counts.users
+        return replace(counts, duplicates=repeated, quarantined=unreadable)
+
+    def _write_events(
+        self, events: dict[tuple[date, str], Event], lookup: LakeLookup, ingested_at: datetime
+    ) -> SyncCounts:
+        known = lookup.known_ids(list(events.values()))
+        by_day: dict[date, list[Record]] = {}
+        for key, event in events.items():
+            if key not in known:
+                by_day.setdefault(key[0], []).append(event)
+        for day, of_day in sorted(by_day.items()):
+            table = to_arrow("event", of_day, ingested_at).sort_by("event_time")
+            ParquetFolder(self._lake.events_of(day)).add(table)
+        return SyncCounts(events=sum(map(len, by_day.values())), days=frozenset(by_day))
+
+    def _write_newest(
+        self, kind: str, newest: dict[str, Item | User], lookup: LakeLookup, ingested_at: datetime
+    ) -> SyncCounts:
+        assert kind in ("item", "user")
+        known = lookup.newest(kind, list(newest))
+        rows = rows_of(kind, list(newest.values()))
+        changed = [r for r, row in zip(newest.values(), rows, strict=True) if known.get(id_of(r)) != row]
+        if changed:
+            key = f"{kind}_id"
+            ParquetFolder(self._lake.folder(kind), newest_of=key).add(to_arrow(kind, changed, ingested_at))
+        return SyncCounts(items=len(changed)) if kind == "item" else SyncCounts(users=len(changed))
+
+    def _decoded(self, raw: bytes) -> Record | None:
+        try:
+            return decode(raw)
+        except ContractError as error:
+            if self._quarantine is not None:
+                self._quarantine.put(raw, "event log", None, error)
+            return None
+
+    def _report(self, damaged: Sequence[Damage]) -> int:
+        for stretch in damaged:
+            error = ContractError(
+                "damaged_log", "", f"{stretch.source} at {stretch.offset}: {stretch.reason}"
+            )
+            if self._quarantine is not None:
+                self._quarantine.put(stretch.raw, stretch.source, stretch.offset, error)
+        return len(damaged)
+
+    def _stamp(self, state: _State) -> datetime:
+        return max(self._clock(), state.ingested_at + timedelta(microseconds=1))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        try:
+            self._state.parent.mkdir(parents=True, exist_ok=True)
+            with self._state.with_suffix(".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
+        except (OSError, pa.ArrowException) as error:
+            why = getattr(error, "strerror", None) or error
+            msg = (
+                f"lake {self._lake.root}: cannot write ({why}); free space, or point HEADRACE_HOME elsewhere"
+            )
+            raise LakeError(msg) from error
+
+    def _load(self) -> _State:
+        try:
+            fields = json.loads(self._state.read_text())
+            return _State(
+                {int(n): position for n, position in fields["positions"].items()},
+                datetime.fromisoformat(fields["ingested_at"]),
+            )
+        except FileNotFoundError:
+            return _State({}, datetime.min.replace(tzinfo=UTC))
+        except (ValueError, KeyError) as error:
+            msg = f"{self._state}: damaged ({error}); delete it: the log is then read again from its start"
+            raise LakeError(msg) from error
+
+    def _save(self, state: _State) -> None:
+        aside = self._state.with_name(f".{self._state.name}.tmp")
+        aside.write_text(
+            json.dumps({"positions": state.positions, "ingested_at": state.ingested_at.isoformat()})
+        )
+        aside.replace(self._state)

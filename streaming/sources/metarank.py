@@ -1,0 +1,179 @@
+"""Metarank's event format: item, user, ranking and interaction events as JSON lines (also ``.gz``, ``.zip``).
+
+The format is described at https://docs.metarank.ai/reference/event-schema; any Metarank user can ingest it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from feature_repo.contract import Kind
+from feature_repo.errors import ContractError, SourceError
+from streaming.sources.base import Fields, Raw, Row, fields_of, required
+from streaming.sources.files import InputFile
+
+CATEGORY_FIELDS = ("genres", "genre", "categories", "category")
+DATE_FIELDS = ("created_at", "release_date", "published_at", "publish_date", "created", "date")
+SYNONYMS = {
+    "buy": "purchase",
+    "order": "purchase",
+    "cart": "add_to_cart",
+    "addtocart": "add_to_cart",
+    "favorite": "like",
+    "pageview": "view",
+}
+_EARLIEST = datetime(1800, 1, 1, tzinfo=UTC).timestamp()
+_MS_FROM = 1e11  # larger numbers are milliseconds: as seconds they lie beyond the year 5000
+
+
+class MetarankSource:
+    """Rankings become impressions (the relevancy is the score, the ranking's id the request id), interactions
+    become events of their type, items and users become records of those.
+
+    Args:
+        known: event types the contract knows. An interaction of any other type becomes a ``click`` with its
+            own name in ``properties.type``; register the type to keep it apart.
+    """
+
+    event_types: ClassVar[Mapping[str, float]] = {}
+
+    def __init__(self, known: Container[str]) -> None:
+        self._known = known
+
+    def files(self, path: InputFile) -> list[InputFile]:
+        """One file."""
+        if path.path.is_dir():
+            msg = f"{path.path}: a folder; give the event file in it, e.g. events.jsonl.gz"
+            raise SourceError(msg)
+        return [path]
+
+    def rows(self, file: InputFile, kind: Kind | None) -> Iterator[Row]:
+        """Lines; empty ones are passed over."""
+        return (Row(line, number) for number, line in file.lines() if line.strip())
+
+    def convert(self, raw: Raw, kind: Kind | None) -> Raw:
+        """One event of any of the four kinds."""
+        event = fields_of(raw)
+        match event.get("event"):
+            case "item":
+                return _item(event)
+            case "user":
+                return _user(event)
+            case "ranking":
+                return _ranking(event)
+            case "interaction":
+                return self._interaction(event)
+        msg = f"event: {event.get('event')!r} is none of item, user, ranking, interaction"
+        raise ContractError("bad_value", "event", msg)
+
+    def _interaction(self, event: Fields) -> Raw:
+        named = required(event, "type")
+        kind = re.sub(r"[^a-z0-9]+", "_", named.lower()).strip("_")
+        kind = SYNONYMS.get(kind, kind)
+        properties = _properties(event)
+        if kind not in self._known:
+            properties["type"] = named
+            kind = "click"
+        fields = {**_common(event), "event_type": kind, "item_id": required(event, "item")}
+        if event.get("ranking"):
+            fields["request_id"] = event["ranking"]
+        return {**fields, "properties": properties}
+
+
+def _common(event: Fields) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "record": "event",
+        "event_id": required(event, "id"),
+        "event_time": _timestamp(event),
+    }
+    if event.get("user"):
+        fields["user_id"] = event["user"]
+    fields["session_id"] = event.get("session") or event.get("user") or fields["event_id"]
+    return fields
+
+
+def _ranking(event: Fields) -> Raw:
+    slots = event.get("items")
+    if not isinstance(slots, list):
+        msg = 'items: a ranking lists what was shown, e.g. [{"id": "i1", "relevancy": 0.5}]'
+        raise ContractError("missing_field", "items", msg)
+    items = []
+    for slot in slots:
+        if not isinstance(slot, dict) or not slot.get("id"):
+            msg = f"items: {slot!r} has no id"
+            raise ContractError("missing_field", "items.id", msg)
+        items.append({"item_id": slot["id"], "score": slot.get("relevancy")})
+    properties = _properties(event)
+    fields = {**_common(event), "event_type": "impression", "items": items, "request_id": event["id"]}
+    if query := properties.pop("query", None):
+        fields["query"] = query
+    return {**fields, "properties": properties}
+
+
+def _item(event: Fields) -> Raw:
+    values = _fields(event)
+    fields: dict[str, Any] = {"record": "item", "item_id": required(event, "item")}
+    if isinstance(values.get("title"), str):
+        fields["title"] = values.pop("title")
+    for name in CATEGORY_FIELDS:
+        if isinstance(values.get(name), str | list):
+            found = values.pop(name)
+            fields["categories"] = [c for c in ([found] if isinstance(found, str) else found) if c]
+            break
+    if isinstance(values.get("price"), int | float):
+        fields["price"] = values.pop("price")
+    for name in DATE_FIELDS:
+        if (created := _date(values.get(name))) is not None:
+            fields["created_at"] = created
+            break
+    return {**fields, "attributes": values}
+
+
+def _user(event: Fields) -> Raw:
+    return {"record": "user", "user_id": required(event, "user"), "attributes": _fields(event)}
+
+
+def _fields(event: Fields) -> dict[str, Any]:
+    """The named fields of an item or user, as attributes may be: text, a number or a list of texts."""
+    listed = event.get("fields") or []
+    if not isinstance(listed, list) or not all(isinstance(f, dict) and f.get("name") for f in listed):
+        msg = 'fields: must be a list of {"name": ..., "value": ...}'
+        raise ContractError("wrong_type", "fields", msg)
+    values: dict[str, Any] = {}
+    for field in listed:
+        value = field.get("value")
+        if isinstance(value, bool):
+            value = str(value).lower()
+        elif isinstance(value, list):
+            value = [v if isinstance(v, str) else str(v) for v in value]
+        if value is not None:
+            values[str(field["name"])] = value
+    return values
+
+
+def _properties(event: Fields) -> dict[str, str]:
+    texts = {n: v if isinstance(v, str) else str(v) for n, v in _fields(event).items()}
+    return {**texts, **({"tenant": str(event["tenant"])} if event.get("tenant") else {})}
+
+
+def _timestamp(event: Fields) -> Any:
+    value = required(event, "timestamp")
+    return int(value) if value.lstrip("-").isdigit() else value
+
+
+def _date(value: Any) -> datetime | None:
+    """A plausible date: epoch seconds or milliseconds, or ISO 8601; else nothing."""
+    try:
+        if isinstance(value, str):
+            found = datetime.fromisoformat(value)
+            return found if found.tzinfo else found.replace(tzinfo=UTC)
+        if isinstance(value, int | float) and value:
+            seconds = value / 1000 if abs(value) >= _MS_FROM else float(value)
+            if seconds >= _EARLIEST:
+                return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return None
