@@ -1,14 +1,239 @@
-"""What a session is about, seconds old."""
+"""What a session is about, seconds old.
+
+The fold is pure: `step` takes a profile and one event, `values` reads the features off. The stream applies it
+as events come, `headrace backfill sessions` over the lake, the evaluation over history: the same function.
+"""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from msgspec import Struct
+
+from feature_repo.catalogue import CATEGORY, ItemFacts
+from feature_repo.contract import Event
 from feature_repo.group import NON_NEGATIVE, NOT_NULL, SESSION, DType, Expectation, Feature, FeatureGroup
+from feature_repo.settings import Settings
 
 LAST_ITEMS = 20
 LAST_QUERIES = 5
+CART_ITEMS = 50
+ATTRIBUTES = 64
 COUNTED = ("impression", "view", "click", "like", "add_to_cart", "purchase", "search")
+
+_SLACK = 32
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_RENORMALIZE_AT = 512.0
+_COUNT_INDEX = {kind: i for i, kind in enumerate(COUNTED)}
+_CATEGORY_PREFIX = f"{CATEGORY}:"
+
+
+class Touch(Struct, array_like=True, frozen=True, gc=False):
+    """What the fold needs of one event. Their order is that of ``(time_us, event_id)``.
+
+    Attributes:
+        time_us: event time, microseconds since 1970.
+        weight: engagement weight of the event type; 0 is context.
+        consent: whether personalization is permitted; `None`: not stated.
+    """
+
+    time_us: int
+    event_id: str
+    kind: str
+    weight: float
+    item_id: str | None = None
+    user_id: str | None = None
+    query: str | None = None
+    consent: bool | None = None
+
+
+class Profile(Struct, array_like=True, gc=False):
+    """State of a session. Every list in it is capped.
+
+    Attributes:
+        denied: personalization was denied; nothing else is kept then.
+        items: item id to ``[last touched (µs), weight so far]``, oldest touch first.
+        attrs: attribute value to weight, scaled by ``2^((t − landmark) / half-life)``, so that an event adds to
+            its own values only and no others need decaying.
+        price_sum, price_count: over items when they enter `items`.
+    """
+
+    started_us: int
+    last_us: int
+    landmark_us: int
+    user_id: str | None = None
+    denied: bool = False
+    event_count: int = 0
+    counts: list[int] = []
+    items: dict[str, list[float]] = {}
+    attrs: dict[str, float] = {}
+    queries: list[str] = []
+    cart: list[str] = []
+    price_sum: float = 0.0
+    price_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRules:
+    """What the fold depends on besides its events, in microseconds."""
+
+    gap_us: int
+    half_life_us: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> SessionRules:
+        """The rules of the settings."""
+        return cls(int(settings.session_gap_s * 1e6), settings.session_half_life_s * 1e6)
+
+
+def touch_of(event: Event, weights: Mapping[str, float], consent: bool | None) -> Touch:
+    """The touch of an event; `consent` is what holds for it: by the event, its user, or the settings."""
+    return Touch(
+        (event.event_time - _EPOCH) // _MICROSECOND,
+        event.event_id,
+        event.event_type,
+        weights.get(event.event_type, 0.0),
+        event.item_id,
+        event.user_id,
+        event.query,
+        consent,
+    )
+
+
+def step(profile: Profile | None, touch: Touch, facts: ItemFacts | None, rules: SessionRules) -> Profile:
+    """The profile after one more event; `profile` is used up.
+
+    A gap, another user on the same device, or a denial of consent ends the session; the next event begins a
+    new one under the same id. A denial holds until consent is given, another user comes, or the session ends.
+
+    Args:
+        touch: not before the profile's last event.
+        facts: of the touched item, where the catalogue knows it.
+    """
+    now = touch.time_us
+    if touch.consent is False:
+        known = touch.user_id if profile is None else touch.user_id or profile.user_id
+        return Profile(now, now, now, known, True, counts=[0] * len(COUNTED))
+    if profile is None or now - profile.last_us > rules.gap_us or _another(profile, touch):
+        profile = _begin(now)
+    elif profile.denied:
+        if touch.consent is None:
+            profile.last_us = now
+            return profile
+        profile = _begin(now)
+    profile.last_us = now
+    profile.event_count += 1
+    if touch.user_id is not None:
+        profile.user_id = touch.user_id
+    index = _COUNT_INDEX.get(touch.kind)
+    if index is not None:
+        profile.counts[index] += 1
+    if touch.query:
+        _to_front(profile.queries, touch.query, LAST_QUERIES)
+    if touch.item_id is not None and touch.weight > 0:
+        _engage(profile, touch, touch.item_id, facts, rules)
+    return profile
+
+
+def _begin(now: int) -> Profile:
+    return Profile(now, now, now, counts=[0] * len(COUNTED))
+
+
+def _another(profile: Profile, touch: Touch) -> bool:
+    return touch.user_id is not None and profile.user_id is not None and touch.user_id != profile.user_id
+
+
+def _to_front(entries: list[str], entry: str, cap: int) -> None:
+    if entry in entries:
+        entries.remove(entry)
+    entries.insert(0, entry)
+    del entries[cap:]
+
+
+def _engage(
+    profile: Profile, touch: Touch, item_id: str, facts: ItemFacts | None, rules: SessionRules
+) -> None:
+    items = profile.items
+    entry = items.pop(item_id, None)
+    if entry is None:
+        entry = [0, 0.0]
+        if len(items) >= LAST_ITEMS:
+            del items[next(iter(items))]
+        if facts is not None and facts.price is not None:
+            profile.price_sum += facts.price
+            profile.price_count += 1
+    items[item_id] = [touch.time_us, entry[1] + touch.weight]
+    if touch.kind == "add_to_cart":
+        _to_front(profile.cart, item_id, CART_ITEMS)
+    elif touch.kind == "purchase" and item_id in profile.cart:
+        profile.cart.remove(item_id)
+    if facts is not None:
+        _add_attributes(profile, touch, facts, rules)
+
+
+def _add_attributes(profile: Profile, touch: Touch, facts: ItemFacts, rules: SessionRules) -> None:
+    attrs = profile.attrs
+    exponent = (touch.time_us - profile.landmark_us) / rules.half_life_us
+    if exponent > _RENORMALIZE_AT:
+        factor = 2.0**-exponent
+        profile.attrs = attrs = {key: weight * factor for key, weight in attrs.items()}
+        profile.landmark_us = touch.time_us
+        exponent = 0.0
+    added = touch.weight * 2.0**exponent
+    for key in facts.attr_keys:
+        attrs[key] = attrs.get(key, 0.0) + added
+    if len(attrs) > ATTRIBUTES + _SLACK:
+        profile.attrs = dict(_strongest(attrs)[:ATTRIBUTES])
+
+
+def _strongest(attrs: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Heaviest first; of equal weights the one met first."""
+    return sorted(attrs.items(), key=_weight, reverse=True)
+
+
+def _weight(entry: tuple[str, float]) -> float:
+    return entry[1]
+
+
+def values(profile: Profile, rules: SessionRules) -> dict[str, Any]:
+    """The features of a profile, as of its last event."""
+    items = profile.items
+    decay = 2.0 ** ((profile.landmark_us - profile.last_us) / rules.half_life_us)
+    attrs = [(key, weight * decay) for key, weight in _strongest(profile.attrs)[:ATTRIBUTES]]
+    categories = [(k[len(_CATEGORY_PREFIX) :], w) for k, w in attrs if k.startswith(_CATEGORY_PREFIX)]
+    total = sum([w for _, w in categories]) or 1.0
+    newest = list(items.values())
+    newest.reverse()
+    return {
+        "user_id": profile.user_id,
+        "item_ids": list(items)[::-1],
+        "item_times_ms": [int(entry[0]) // 1000 for entry in newest],
+        "item_weights": [entry[1] for entry in newest],
+        "attr_keys": [key for key, _ in attrs],
+        "attr_weights": [weight for _, weight in attrs],
+        "categories": [category for category, _ in categories],
+        "category_shares": [weight / total for _, weight in categories],
+        "event_count": profile.event_count,
+        **dict(zip(_COUNT_NAMES, profile.counts, strict=True)),
+        "queries": profile.queries,
+        "cart_item_ids": profile.cart,
+        "dwell_s": (profile.last_us - profile.started_us) / 1e6,
+        "mean_price": profile.price_sum / profile.price_count if profile.price_count else None,
+        "started_at": time_of(profile.started_us),
+        "last_event_time": time_of(profile.last_us),
+    }
+
+
+def time_of(micros: int) -> datetime:
+    """The UTC time of microseconds since 1970."""
+    return _EPOCH + _MICROSECOND * micros
+
+
+_COUNT_NAMES = tuple(f"{kind}_count" for kind in COUNTED)
 
 GROUP = FeatureGroup(
     name="session_profile",
