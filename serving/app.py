@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from feature_repo.settings import Settings
-from serving.http import Handler, Receive, Scope, Send
+from serving.http import Handler, Receive, Scope, Send, respond, respond_error
 from serving.openapi import document
 from serving.problem import ApiError
 from serving.routes.events import EventsRoute
@@ -35,17 +35,18 @@ class ServingApp(FastAPI):
     """FastAPI with bare ASGI handlers for the hot routes, which its middleware and routing never see.
 
     Attributes:
-        hot: handlers by method and path.
+        hot: handlers by path and method.
     """
 
-    hot: dict[tuple[str, str], Handler]
+    hot: Mapping[str, Mapping[str, Handler]]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Dispatch one connection."""
         if scope["type"] == "http":
-            handler = self.hot.get((scope["method"], scope["path"]))
-            if handler is not None:
-                return await handler(scope, receive, send)
+            handlers = self.hot.get(scope["path"])
+            if handlers is not None:
+                handler = handlers.get(scope["method"])
+                return await (handler or _not_allowed(handlers))(scope, receive, send)
         return await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
@@ -77,11 +78,21 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _hot_routes(services: Services) -> dict[tuple[str, str], Handler]:
+def _hot_routes(services: Services) -> dict[str, dict[str, Handler]]:
     limit = services.settings.max_body_bytes
     rank = RankRoute(services.ranker, services.decoder, services.metrics, limit)
     events = EventsRoute(services.door, services.metrics, limit)
-    return {("POST", "/v1/rank"): _guard(rank), ("POST", "/v1/events"): _guard(events)}
+    return {"/v1/rank": {"POST": _guard(rank)}, "/v1/events": {"POST": _guard(events)}}
+
+
+def _not_allowed(handlers: Mapping[str, Handler]) -> Handler:
+    allowed = ", ".join(sorted(handlers))
+
+    async def answer(_: Scope, __: Receive, send: Send) -> None:
+        error = ApiError(405, "method_not_allowed", "", f"this path takes {allowed}")
+        await respond(send, 405, error.body, [*error.headers, (b"allow", allowed.encode())])
+
+    return answer
 
 
 def _guard(handler: Handler) -> Handler:
@@ -103,7 +114,7 @@ def _guard(handler: Handler) -> Handler:
             log.exception("%s %s failed", scope["method"], scope["path"])
             if not started:
                 error = ApiError(500, "internal", "", "an unexpected error; it was logged")
-                await Response(error.body, 500, dict(_text(error.headers)))(scope, receive, send)
+                await respond_error(send, error)
 
     return guarded
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from serving.answer import RankAnswer
 
@@ -45,6 +45,10 @@ class Metrics:
         )
         self._stages: dict[str, Histogram] = {}
         self._tiers: dict[str, Counter] = {}
+
+    def render(self) -> bytes:
+        """All metrics of the process in Prometheus's text format: these, and those of the layers below."""
+        return generate_latest(self.registry) + generate_latest(REGISTRY)
 
     def ranked(self, answer: RankAnswer) -> None:
         """Count one answer."""

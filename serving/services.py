@@ -31,7 +31,7 @@ from serving.source import ThreadSource
 from serving.stages.blending import BlendStage
 from serving.stages.consent import ConsentStage
 from serving.stages.features import FeaturesStage
-from streaming.door import EventDoor
+from streaming.door import EventDoor, count_unknown
 from streaming.log import EventLog, open_log
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def open_services(settings: Settings) -> Services:
     reader = FeatureReader(source, all_groups(), _limits(settings))
     snapshot, blend = _snapshot(home, metrics), _blend(home, metrics)
     event_log = open_log(settings, home)
-    contract = Contract(settings, clock)
+    contract = Contract(settings, clock, count_unknown)
     stages = (ConsentStage(settings.consent_default), FeaturesStage(reader), BlendStage())
     ranker = Ranker(
         stages,

@@ -1,0 +1,87 @@
+"""Files that change under a running server: swapped whole, the last good one kept."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from serving.live import Watched, Watcher, stamp_of
+
+
+def watched(path: Path, failures: list[str]) -> Watched[int | None]:
+    def load() -> int | None:
+        return int(path.read_text()) if path.exists() else None
+
+    return Watched("number", lambda: stamp_of(path), load, None, failures.append)
+
+
+def write(path: Path, text: str) -> None:
+    aside = path.with_suffix(".tmp")
+    aside.write_text(text)
+    aside.replace(path)
+
+
+def test_a_change_is_loaded_once(tmp_path: Path) -> None:
+    path, failures = tmp_path / "n", list[str]()
+    value = watched(path, failures)
+    assert value.refresh()
+    assert value.value is None
+    write(path, "1")
+    assert value.refresh()
+    assert value.value == 1
+    assert not value.refresh()
+    write(path, "2")
+    assert value.refresh()
+    assert (value.value, failures) == (2, [])
+
+
+def test_a_file_that_cannot_be_read_leaves_the_last_good_value(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, failures = tmp_path / "n", list[str]()
+    value = watched(path, failures)
+    write(path, "1")
+    value.refresh()
+    write(path, "one")
+    assert not value.refresh()
+    assert (value.value, failures) == (1, ["number"])
+    assert "the last good one stays" in caplog.text
+    assert not value.refresh()
+    assert failures == ["number"], "the same broken file is reported once"
+    write(path, "3")
+    value.refresh()
+    assert value.value == 3
+
+
+def test_a_watcher_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    done = threading.Event()
+    calls = []
+
+    def refresh() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            msg = "once"
+            raise OSError(msg)
+        done.set()
+
+    watcher = Watcher([refresh], 0.005, "test")
+    watcher.start()
+    assert done.wait(5)
+    watcher.stop()
+    assert "trying again" in caplog.text
+    before = len(calls)
+    watcher.stop()
+    assert len(calls) == before
+
+
+def test_a_watcher_that_never_started_stops() -> None:
+    Watcher([], 1.0, "idle").stop()
+
+
+def test_a_stamp_tells_missing_from_present(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    missing = stamp_of(path)
+    path.touch()
+    assert stamp_of(path) != missing

@@ -1,0 +1,221 @@
+"""The reader: round trips, time-to-live, freshness, and what serves when the store does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from feature_repo.errors import StoreError
+from feature_repo.groups import all_groups
+from feature_repo.online.store import OnlineRow
+from serving.reader import FeatureReader, Key, Reading, ReadLimits
+
+NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
+LIMITS = ReadLimits(
+    store=timedelta(milliseconds=50),
+    session_ttl=timedelta(hours=24),
+    session_copy=timedelta(seconds=60),
+    profile_copy=timedelta(hours=1),
+    segment_reuse=timedelta(0),
+)
+
+
+class FakeSource:
+    """Rows in a dictionary; may be told to fail or to hang."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], OnlineRow] = {}
+        self.trips: list[list[tuple[str, str]]] = []
+        self.failure: BaseException | None = None
+        self.hangs = False
+
+    def put(self, group: str, key: str, age: timedelta = timedelta(minutes=1), **values: Any) -> None:
+        self.rows[group, key] = OnlineRow(key, values, NOW - age)
+
+    async def read(self, keys: Sequence[Key]) -> list[OnlineRow | None]:
+        self.trips.append([(group.name, key) for group, key in keys])
+        if self.hangs:
+            await asyncio.sleep(60)
+        if self.failure is not None:
+            raise self.failure
+        return [self.rows.get((group.name, key)) for group, key in keys]
+
+    async def close(self) -> None: ...
+
+
+@pytest.fixture
+def source() -> FakeSource:
+    fake = FakeSource()
+    fake.put("user_profile", "u", segment="likes:shoes")
+    fake.put("segment_profile", "likes:shoes", user_count=5)
+    fake.put("segment_profile", "all", user_count=50)
+    fake.put("session_profile", "s", timedelta(seconds=3), event_count=2)
+    return fake
+
+
+def reader_of(source: FakeSource, limits: ReadLimits = LIMITS, stale: bool = False) -> FeatureReader:
+    return FeatureReader(source, all_groups(), limits, lambda: stale)
+
+
+def read(reader: FeatureReader, user: str | None = "u", session: str | None = "s", s: float = 1.0) -> Reading:
+    return asyncio.run(reader.read(user, session, NOW, s))
+
+
+def test_all_rows_and_their_ages(source: FakeSource) -> None:
+    reading = read(reader_of(source))
+    assert reading.user is not None
+    assert reading.segment is not None
+    assert reading.session is not None
+    assert reading.segment.values == {"user_count": 5}
+    assert reading.ages == {"user_profile": 60.0, "session_profile": 3.0, "segment_profile": 60.0}
+    assert reading.codes == []
+
+
+def test_the_segment_of_a_known_user_comes_in_the_same_round_trip(source: FakeSource) -> None:
+    reader = reader_of(source)
+    read(reader)
+    assert len(source.trips) == 2
+    source.trips.clear()
+    read(reader)
+    assert source.trips == [
+        [("user_profile", "u"), ("session_profile", "s"), ("segment_profile", "likes:shoes")]
+    ]
+
+
+def test_a_segment_read_lately_is_not_asked_for_again(source: FakeSource) -> None:
+    reader = reader_of(source, replace(LIMITS, segment_reuse=timedelta(minutes=1)))
+    read(reader)
+    source.trips.clear()
+    reading = read(reader)
+    assert source.trips == [[("user_profile", "u"), ("session_profile", "s")]]
+    assert reading.segment is not None
+    assert not reading.segment.cached
+
+
+def test_a_stranger_gets_the_prior_of_everyone(source: FakeSource) -> None:
+    reading = read(reader_of(source), user="nobody", session=None)
+    assert (reading.user, reading.session) == (None, None)
+    assert reading.segment is not None
+    assert reading.segment.values == {"user_count": 50}
+    assert reading.codes == []
+
+
+def test_an_unknown_segment_falls_back_to_everyone(source: FakeSource) -> None:
+    del source.rows["segment_profile", "likes:shoes"]
+    reader = reader_of(source)
+    read(reader, user="nobody")
+    reading = read(reader)
+    assert reading.segment is not None
+    assert reading.segment.values == {"user_count": 50}
+
+
+@pytest.mark.parametrize(
+    ("group", "key", "field", "code"),
+    [
+        ("user_profile", "u", "user", "user_expired"),
+        ("session_profile", "s", "session", "session_expired"),
+        ("segment_profile", "likes:shoes", "segment", "segment_expired"),
+    ],
+)
+def test_a_row_over_its_time_to_live_is_absent(
+    source: FakeSource, group: str, key: str, field: str, code: str
+) -> None:
+    source.put(group, key, all_groups()[group].ttl + timedelta(seconds=1), segment="likes:shoes")
+    reading = read(reader_of(source))
+    assert getattr(reading, field) is None
+    assert code in reading.codes
+    assert group not in reading.ages
+
+
+def test_the_session_time_to_live_of_the_settings_holds_when_shorter(source: FakeSource) -> None:
+    source.put("session_profile", "s", timedelta(minutes=3))
+    reading = read(reader_of(source, replace(LIMITS, session_ttl=timedelta(minutes=2))))
+    assert reading.session is None
+    assert reading.codes == ["session_expired"]
+
+
+def test_a_row_over_its_freshness_is_used_and_named(source: FakeSource) -> None:
+    source.put("user_profile", "u", timedelta(hours=27), segment="likes:shoes")
+    reading = read(reader_of(source))
+    assert reading.user is not None
+    assert reading.codes == ["user_stale"]
+
+
+def test_a_visitor_who_pauses_does_not_make_the_session_stale(source: FakeSource) -> None:
+    source.put("session_profile", "s", timedelta(minutes=20))
+    reading = read(reader_of(source))
+    assert reading.session is not None
+    assert reading.codes == []
+
+
+def test_a_stale_stream_turns_the_session_off(source: FakeSource) -> None:
+    reading = read(reader_of(source, stale=True))
+    assert reading.session is None
+    assert reading.user is not None
+    assert reading.codes == ["stream_stale"]
+    assert all(group != "session_profile" for trip in source.trips for group, _ in trip)
+
+
+@pytest.mark.parametrize(("failure", "code"), [(None, "store_late"), (StoreError("gone"), "store_failing")])
+def test_copies_serve_when_the_store_does_not(
+    source: FakeSource, failure: Exception | None, code: str
+) -> None:
+    reader = reader_of(source)
+    read(reader)
+    source.hangs, source.failure = failure is None, failure
+    reading = read(reader)
+    assert reading.user is not None
+    assert reading.session is not None
+    assert reading.segment is not None
+    assert reading.user.cached
+    assert reading.session.cached
+    assert reading.codes == [code, "user_cached", "session_cached", "segment_cached"]
+
+
+def test_without_copies_a_failing_store_leaves_the_prior_that_was_warmed(source: FakeSource) -> None:
+    reader = reader_of(source)
+    asyncio.run(reader.warm())
+    source.failure = StoreError("gone")
+    reading = read(reader, user="other", session="other")
+    assert (reading.user, reading.session) == (None, None)
+    assert reading.segment is not None
+    assert reading.codes == ["store_failing", "segment_cached"]
+
+
+def test_a_session_copy_over_its_limit_is_not_used(source: FakeSource) -> None:
+    reader = reader_of(source, replace(LIMITS, session_copy=timedelta(0)))
+    read(reader)
+    source.failure = StoreError("gone")
+    reading = read(reader)
+    assert reading.session is None
+    assert reading.user is not None
+
+
+def test_what_the_store_no_longer_has_is_forgotten(source: FakeSource) -> None:
+    reader = reader_of(source)
+    read(reader)
+    del source.rows["session_profile", "s"]
+    read(reader)
+    source.failure = StoreError("gone")
+    assert read(reader).session is None
+
+
+def test_the_remaining_budget_bounds_the_store(source: FakeSource) -> None:
+    source.hangs = True
+    reading = read(reader_of(source, replace(LIMITS, store=timedelta(seconds=30))), s=0.02)
+    assert reading.codes[0] == "store_late"
+
+
+def test_warming_survives_a_store_that_is_gone(source: FakeSource) -> None:
+    source.failure = StoreError("gone")
+    asyncio.run(reader_of(source).warm())
+
+
+def test_an_event_time_ahead_of_the_clock_is_age_zero(source: FakeSource) -> None:
+    source.put("session_profile", "s", timedelta(seconds=-5))
+    assert read(reader_of(source)).ages["session_profile"] == 0.0
