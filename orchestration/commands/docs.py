@@ -1,0 +1,39 @@
+"""``headrace docs``: renew the reference pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def docs(
+        out: Annotated[Path, typer.Option(help="Folder of the pages.")] = Path("docs/reference"),
+        *,
+        check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a page is old.")] = False,
+    ) -> None:
+        """Write the reference: a page per feature group and one of all settings, from the declarations.
+
+        Example: `headrace docs` after a feature was added; `headrace docs --check` in CI.
+        """
+        from rich.console import Console  # noqa: PLC0415
+
+        from orchestration.reference import pages, write_pages  # noqa: PLC0415
+
+        console = Console()
+        if not check:
+            changed = write_pages(out)
+            console.print(f"{len(changed)} of {len(pages())} pages changed in {out}")
+            return
+        old = [
+            n for n, text in pages().items() if not (out / n).exists() or (out / n).read_text("utf-8") != text
+        ]
+        if old:
+            console.print(f"not current in {out}: {', '.join(old)}; run `headrace docs`")
+            raise typer.Exit(1)
+        console.print(f"{out} is current")
