@@ -11,7 +11,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 from redis.asyncio.connection import RedisSSLContext
@@ -64,8 +64,7 @@ class _Link(asyncio.Protocol):
         return len(self._waiting)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
-        self._transport = transport  # type: ignore[assignment] - uvloop's transports are no subclass
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is no subclass
         self.open = True
 
     def ask(self, payload: bytes, replies: int) -> asyncio.Future[list[Any]]:
@@ -118,7 +117,7 @@ class RedisSource:
 
     def __init__(self, url: str, connect_timeout_s: float = 1.0) -> None:
         try:
-            self._options: Mapping[str, Any] = parse_url(url)
+            self._options: Mapping[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
         except ValueError as error:
             msg = f"HEADRACE_REDIS_URL: {error}; write e.g. redis://127.0.0.1:6379/0"
             raise SettingsError(msg) from error
@@ -198,7 +197,7 @@ class RedisSource:
         if "connection_class" not in self._options:
             return None
         # redis-py's own defaults for rediss://: the certificate and its host name are checked.
-        options = {"cert_reqs": "required", "check_hostname": True}
+        options: dict[str, Any] = {"cert_reqs": "required", "check_hostname": True}
         options |= {k.removeprefix("ssl_"): v for k, v in self._options.items() if k.startswith("ssl_")}
         if options["cert_reqs"] == "none":
             options["check_hostname"] = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Callable
 
@@ -73,4 +74,10 @@ def run(app: FastAPI, settings: Settings, server: socket.socket) -> None:
         backlog=BACKLOG,
         timeout_graceful_shutdown=10,
     )
-    uvicorn.Server(config).run(sockets=[server])
+    # uvicorn raises the signal again once it has shut down in order; that would end us as if we had failed.
+    held = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        uvicorn.Server(config).run(sockets=[server])
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)

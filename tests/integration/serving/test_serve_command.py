@@ -1,0 +1,66 @@
+"""`headrace serve` as a process: its address, its end, its one-line errors."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+
+def command(home: Path, *arguments: str) -> subprocess.Popen[str]:
+    env = {**os.environ, "HEADRACE_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "orchestration.cli", "serve", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+    )
+
+
+@contextmanager
+def served(home: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    process = command(home, *arguments)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert found, line
+        yield process, found.group()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_says_where_it_is_and_ends_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    with served(tmp_path, "--port", "0") as (process, address):
+        with httpx.Client(transport=httpx.HTTPTransport(retries=5), timeout=20) as client:
+            assert client.get(f"{address}/healthz").json() == {"status": "ok"}
+            body = {"candidates": [{"item_id": "a"}], "user_id": "u"}
+            assert client.post(f"{address}/v1/rank", json=body).status_code == 200
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=20)
+        assert process.returncode == 0, errors
+        assert "Traceback" not in errors
+
+
+def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        process = command(tmp_path, "--port", str(taken.getsockname()[1]))
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "cannot listen (Address already in use)" in errors
+    assert "HEADRACE_PORT" in errors
+    assert "Traceback" not in errors
