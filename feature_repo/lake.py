@@ -91,7 +91,7 @@ def unreadable(files: Sequence[str]) -> LakeError | None:
         try:
             pq.read_metadata(name)
         except (OSError, pa.ArrowException) as error:
-            msg = f"{name}: damaged Parquet file ({error}); move it away, then run `headrace ingest` on its source again"
+            msg = f"{name}: damaged Parquet file ({error}); move it away and ingest its source again"
             return LakeError(msg)
     return None
 

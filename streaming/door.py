@@ -95,8 +95,8 @@ class EventDoor:
             kinds[record.kind] += 1
         if keyed:
             self._log.publish(keyed)
-        for index, error in refused:
-            self._quarantine.put(_bytes(raws[index]), source, None, error, kind=kind)
+        for index, reason in refused:
+            self._quarantine.put(_bytes(raws[index]), source, None, reason, kind=kind)
         for name, count in kinds.items():
             ACCEPTED.labels(name).inc(count)
         return DoorResult(len(keyed), tuple(Rejection(i, e.code, e.field, str(e)) for i, e in refused))

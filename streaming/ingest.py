@@ -1,4 +1,4 @@
-"""Files → contract → log → lake, in portions of bounded memory; what is bad goes to quarantine, nothing is lost."""
+"""Files → contract → log → lake, in portions of bounded memory; what is bad goes to quarantine."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from feature_repo.contract import Event, Item, Record, User, decode, to_arrow
+from feature_repo.contract import Event, Item, Kind, Record, User, decode, to_arrow
 from feature_repo.errors import ContractError, LakeError
 from feature_repo.lake import Lake
 from quality.quarantine import Quarantine
@@ -133,8 +133,9 @@ class LakeWriter:
         reached = {n: positions.get(n) or self._log.start(n) for n in range(self._log.partitions)}
         records: list[bytes] = []
         damaged: list[Damage] = []
-        for partition in reached:
-            while True:
+        for partition in list(reached):
+            ended = False
+            while not ended:
                 batch = self._log.read(partition, reached[partition], _READ)
                 records += batch.records
                 damaged += batch.damaged
@@ -143,8 +144,6 @@ class LakeWriter:
                 if len(records) >= FLUSH_RECORDS:
                     yield records, damaged, dict(reached)
                     records, damaged = [], []
-                if ended:
-                    break
         if records or damaged or reached != positions:
             yield records, damaged, dict(reached)
 
@@ -163,8 +162,8 @@ class LakeWriter:
                 superseded += id_of(record) in newest
                 newest[id_of(record)] = record
         counts = self._write_events(events, lookup, ingested_at)
-        for kind, newest in (("item", items), ("user", users)):
-            counts += self._write_newest(kind, newest, lookup, ingested_at)
+        counts += self._write_newest("item", items, lookup, ingested_at)
+        counts += self._write_newest("user", users, lookup, ingested_at)
         whole = len(raws) - unreadable
         repeated = whole - superseded - counts.events - counts.items - counts.users
         return replace(counts, duplicates=repeated, quarantined=unreadable)
@@ -183,9 +182,8 @@ class LakeWriter:
         return SyncCounts(events=sum(map(len, by_day.values())), days=frozenset(by_day))
 
     def _write_newest(
-        self, kind: str, newest: dict[str, Item | User], lookup: LakeLookup, ingested_at: datetime
+        self, kind: Kind, newest: dict[str, Item | User], lookup: LakeLookup, ingested_at: datetime
     ) -> SyncCounts:
-        assert kind in ("item", "user")
         known = lookup.newest(kind, list(newest))
         rows = rows_of(kind, list(newest.values()))
         changed = [r for r, row in zip(newest.values(), rows, strict=True) if known.get(id_of(r)) != row]

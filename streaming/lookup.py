@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import duckdb
@@ -55,14 +55,15 @@ class LakeLookup:
         return set(zip(found["day"].to_pylist(), found["event_id"].to_pylist(), strict=True))
 
     def newest(self, kind: Kind, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """The newest row of each of these items or users that the lake holds, by id, without ``ingested_at``."""
+        """The newest row the lake holds of each of these items or users, by id, without ``ingested_at``."""
         files = self._lake.files(kind)
         if not files or not ids:
             return {}
         key = f"{kind}_id"
         wanted = pa.table({"id": pa.array(ids, pa.string())})
         query = (
-            f"SELECT t.* FROM read_parquet($files, union_by_name = true) t SEMI JOIN wanted ON {key} = wanted.id "
+            f"SELECT t.* FROM read_parquet($files, union_by_name = true) t "
+            f"SEMI JOIN wanted ON {key} = wanted.id "
             f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY ingested_at DESC) = 1"
         )
         return {row[key]: _comparable(kind, row) for row in self._rows(query, files, wanted).to_pylist()}
@@ -98,7 +99,7 @@ def id_of(record: Record) -> str:
     return record.item_id if isinstance(record, Item) else record.user_id
 
 
-_ANY_TIME = None
+_ANY_TIME = datetime.min.replace(tzinfo=UTC)
 _COLUMNS: dict[Kind, list[str]] = {
     kind: [name for name in arrow_schema(kind).names if name != "ingested_at"]
     for kind in ("event", "item", "user")

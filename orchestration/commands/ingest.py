@@ -46,7 +46,7 @@ def ingest_command(
         raise SettingsError(msg)
     settings = load_settings()
     failed: IngestError | None = None
-    with _bars() as progress:
+    with _Bars() as progress:
         try:
             counts = ingest(paths, fmt, settings, KINDS.get(kind or ""), progress)  # type: ignore[arg-type]
         except IngestError as error:
@@ -58,19 +58,19 @@ def ingest_command(
         raise typer.Exit(1)
 
 
-class _bars:  # noqa: N801 - reads as a function at its one call
+class _Bars:
     """A progress bar per file, on standard error so that pipes stay clean."""
 
-    def __enter__(self) -> _bars:
+    def __enter__(self) -> _Bars:
+        from rich import progress as bar  # noqa: PLC0415
         from rich.console import Console  # noqa: PLC0415
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
-        self._tasks: dict[Path, int] = {}
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TimeRemainingColumn(),
+        self._tasks: dict[Path, bar.TaskID] = {}
+        self._progress = bar.Progress(
+            bar.TextColumn("{task.description}"),
+            bar.BarColumn(),
+            bar.DownloadColumn(),
+            bar.TimeRemainingColumn(),
             console=Console(stderr=True),
         )
         self._progress.start()
@@ -79,7 +79,7 @@ class _bars:  # noqa: N801 - reads as a function at its one call
     def __call__(self, path: Path, done: int, size: int) -> None:
         if path not in self._tasks:
             self._tasks[path] = self._progress.add_task(path.name, total=size)
-        self._progress.update(self._tasks[path], completed=done)  # type: ignore[arg-type]
+        self._progress.update(self._tasks[path], completed=done)
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()

@@ -113,8 +113,8 @@ class SegmentLog:
             raise LogError(msg) from error
         if known != self.partitions:
             msg = (
-                f"event log {self._folder} has {known} partitions, not HEADRACE_LOG_PARTITIONS={self.partitions}; "
-                f"set HEADRACE_LOG_PARTITIONS={known}, or start a new HEADRACE_HOME"
+                f"event log {self._folder} has {known} partitions; HEADRACE_LOG_PARTITIONS={self.partitions} "
+                f"does not fit: set HEADRACE_LOG_PARTITIONS={known}, or start a new HEADRACE_HOME"
             )
             raise LogError(msg)
         self._known = True

@@ -1,4 +1,4 @@
-"""Deskdrop: reading of articles inside a company (Kaggle, ``users_interactions.csv``, also ``.zip``, ``.gz``)."""
+"""Deskdrop: articles read inside a company (Kaggle's ``users_interactions.csv``, also ``.zip``, ``.gz``)."""
 
 from __future__ import annotations
 

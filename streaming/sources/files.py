@@ -170,15 +170,13 @@ class InputFile:
             msg = f"{self.path}: no header; the first line must name the columns"
             raise SourceError(msg)
         header = [name.strip().removeprefix("\ufeff") for name in header]
-        for line, row, error in rows:
-            if not row:
-                continue
+        for line, row, bad in rows:
             fields = dict(zip(header, row, strict=False))
-            if error is None and len(row) != len(header):
+            if bad is None and len(row) not in (0, len(header)):
                 msg = f"{len(row)} cells where the header names {len(header)} columns"
-                error = ContractError("bad_csv_row", "", msg)
-                fields["_cells"] = ",".join(row)
-            yield line, fields, error
+                yield line, {**fields, "_cells": ",".join(row)}, ContractError("bad_csv_row", "", msg)
+            elif row:
+                yield line, fields, bad
 
 
 def _escaped(cell: str) -> bool:

@@ -48,7 +48,7 @@ class MovieLensSource:
             if not known and error is None:
                 if not any(columns <= fields.keys() for columns in TABLES.values()):
                     wanted = "; ".join(f"{t}: {', '.join(sorted(c))}" for t, c in TABLES.items())
-                    msg = f"{file.path}: columns {', '.join(fields)} are no MovieLens table Headrace uses ({wanted})"
+                    msg = f"{file.path}: columns {', '.join(fields)} are of no table read here ({wanted})"
                     raise SourceError(msg)
                 known = True
             yield Row(fields, line, error)

@@ -41,7 +41,8 @@ def kind_of(path: Path, columns: Collection[str], kind: Kind | None) -> Kind:
             )
             raise SourceError(msg)
     if missing := [name for name in REQUIRED[kind] if name not in columns]:
-        msg = f"{path}: missing column {', '.join(missing)}; a file of {kind}s needs {', '.join(REQUIRED[kind])}"
+        needed = ", ".join(REQUIRED[kind])
+        msg = f"{path}: missing column {', '.join(missing)}; a file of {kind}s needs {needed}"
         raise SourceError(msg)
     return kind
 
@@ -135,7 +136,7 @@ def decoded(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def pair(entry: Any) -> tuple[str, Any]:
-    """One attribute or property of an Arrow list: a key and value, or the lake's ``{name, values, number}``."""
+    """One entry of an Arrow list: a key with its value, or the lake's ``{name, values, number}``."""
     if isinstance(entry, dict) and "name" in entry:
         return entry["name"], entry["number"] if entry.get("number") is not None else entry.get("values")
     name, value = entry if isinstance(entry, tuple) else ("", entry)
