@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import uuid
+import warnings
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -90,6 +91,8 @@ def build_group(
     Raises:
         BuildError: names the group, the time and what failed; earlier builds stay as they are.
     """
+    # Ibis 12 calls a method that DuckDB 2 deprecates, once per file list.
+    warnings.filterwarnings("ignore", r"fetch_arrow_table\(\) is deprecated", DeprecationWarning)
     builds = Builds(home.features)
     created = clock()
     spill = home.features / ".spill" / uuid.uuid4().hex
@@ -182,7 +185,7 @@ def _no_null_keys(group: FeatureGroup, as_of: datetime, batch: pa.RecordBatch) -
     nulls = batch.column(batch.schema.get_field_index(key)).null_count
     if nulls:
         rows = "1 row has" if nulls == 1 else f"{nulls} rows have"
-        msg = f"{group.name} as of {as_of:%Y-%m-%dT%H:%M:%SZ}: {rows} no {key}; its expression must leave them out"
+        msg = f"{group.name} as of {as_of:%Y-%m-%dT%H:%M:%SZ}: {rows} no {key}; drop them in its expression"
         raise BuildError(msg)
 
 

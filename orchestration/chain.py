@@ -4,9 +4,10 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 import dagster as dg
+from dagster._utils.error import SerializableErrorInfo
 
 from feature_repo.errors import BuildError
 from feature_repo.groups import batch_groups
@@ -15,6 +16,9 @@ from orchestration.definitions import build_definitions
 from orchestration.defs.jobs import CHAIN
 from orchestration.instance import open_instance
 from orchestration.runtime import Runtime
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""Dagster's own console: a failure is raised as one sentence, the rest stands in the UI."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +51,13 @@ def run_chain(
     """
     runtime = runtime or Runtime.of(settings)
     started = time.monotonic()
-    runtime.sync(settings, runtime.home, runtime.clock)
+    runtime.sync(settings, runtime.home)
     chosen = _days(runtime, days)
     job = build_definitions(runtime).resolve_job_def(CHAIN)
     with open_instance(runtime.home) as instance:
         for day in chosen:
             result = job.execute_in_process(
-                partition_key=day.isoformat(), instance=instance, raise_on_error=False
+                partition_key=day.isoformat(), instance=instance, raise_on_error=False, run_config=_QUIET
             )
             if not result.success:
                 raise BuildError(failure_of(result, day))
@@ -61,6 +65,18 @@ def run_chain(
     current = {name: runtime.builds.current(name, g.version) for name, g in batch_groups().items()}
     rows = {name: build.rows for name, build in current.items() if build is not None}
     return ChainResult(rows, time.monotonic() - started, tuple(chosen))
+
+
+def days_between(first: date, last: date) -> list[date]:
+    """Every day from the first to the last, both included.
+
+    Raises:
+        BuildError: the last lies before the first.
+    """
+    if last < first:
+        msg = f"--to {last} lies before --from {first}; swap them"
+        raise BuildError(msg)
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
 def _days(runtime: Runtime, days: Sequence[date] | None) -> list[date]:
@@ -77,9 +93,15 @@ def failure_of(result: dg.ExecuteInProcessResult, day: date) -> str:
     """One sentence: the step and what it said."""
     for event in result.all_events:
         if event.is_step_failure:
-            error = event.step_failure_data.error
-            while error is not None and error.cause is not None:
-                error = error.cause
-            said = error.message.strip().splitlines()[0] if error is not None else "failed"
-            return f"chain of {day}: {event.step_key}: {said}"
+            return f"chain of {day}: {event.step_key}: {_said(event.step_failure_data.error)}"
     return f"chain of {day}: failed before any step ran"
+
+
+def _said(error: SerializableErrorInfo | None) -> str:
+    """The first line of the first error that is not Dagster's own wrapping."""
+    while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
+        error = error.cause
+    if error is None:
+        return "failed"
+    text = error.message.strip().splitlines()[0]
+    return text.partition(": ")[2] or text

@@ -25,7 +25,7 @@ def build_definitions(runtime: Runtime, batch: Sequence[FeatureGroup] | None = N
 
 def _definitions(runtime: Runtime, batch: Sequence[FeatureGroup]) -> dg.Definitions:
     partitions = keys.daily_partitions(runtime)
-    chain, days = jobs.chain_job(partitions), jobs.lake_job(partitions)
+    chain, days = jobs.chain_job(), jobs.lake_job()
     return dg.Definitions(
         assets=[
             lake.event_log(),

@@ -14,7 +14,7 @@ def fingerprint(files: Iterable[Path | str], *more: str) -> str:
     digest = xxhash.xxh3_64()
     for path in sorted(Path(f) for f in files):
         stat = path.stat()
-        digest.update(f"{path.parent.name}/{path.name}:{stat.st_size}:{stat.st_mtime_ns}\n")
+        digest.update(f"{path.parent.name}/{path.name}:{stat.st_size}:{stat.st_mtime_ns}\n".encode())
     for text in more:
-        digest.update(f"{text}\n")
+        digest.update(f"{text}\n".encode())
     return digest.hexdigest()

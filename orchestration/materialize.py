@@ -1,7 +1,7 @@
 """From a build to the online store: Arrow batches in, bounded memory, newest event time wins."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,11 @@ import pyarrow.parquet as pq
 
 from feature_repo.errors import BuildError
 from feature_repo.group import EVENT_TIMESTAMP, FeatureGroup
-from feature_repo.lake import Build
-from feature_repo.online import OnlineRow, OnlineStore
+from feature_repo.groups import batch_groups
+from feature_repo.home import Home
+from feature_repo.lake import Build, Builds
+from feature_repo.online import OnlineRow, OnlineStore, open_store
+from feature_repo.settings import Settings
 
 ROWS_PER_BATCH = 5_000
 
@@ -39,6 +42,39 @@ def materialize(
         progress(len(rows))
     logger.info("materialized %s as of %s: %d rows", group.view_name, build.as_of.isoformat(), written)
     return written
+
+
+def chosen_builds(home: Home, names: Sequence[str] | None = None) -> list[tuple[FeatureGroup, Build]]:
+    """The current builds of the named batch groups, of all by default.
+
+    Raises:
+        BuildError: a name is no batch group, or nothing is built yet; says what would be right.
+    """
+    known = batch_groups()
+    if unknown := sorted(set(names or ()) - known.keys()):
+        msg = f"{unknown[0]}: no batch group; there are {', '.join(known)}"
+        raise BuildError(msg)
+    builds = Builds(home.features)
+    current = {n: builds.current(n, known[n].version) for n in known if not names or n in names}
+    if missing := [name for name in names or () if current[name] is None]:
+        msg = f"{missing[0]}: nothing built yet; `headrace build` builds it"
+        raise BuildError(msg)
+    found = [(known[name], build) for name, build in current.items() if build is not None]
+    if not found:
+        msg = f"{home.features}: nothing built yet; `headrace build` builds every group"
+        raise BuildError(msg)
+    return found
+
+
+def materialize_current(
+    group: FeatureGroup, build: Build, settings: Settings, home: Home, progress: Progress = lambda rows: None
+) -> int:
+    """`materialize` into the store of the settings; returns the rows written."""
+    store = open_store(settings, home)
+    try:
+        return materialize(group, build, store, progress)
+    finally:
+        store.close()
 
 
 def read_batches(path: Path, rows: int = ROWS_PER_BATCH) -> Iterator[pa.RecordBatch]:

@@ -67,7 +67,7 @@ def _cell(name: str, value: Any) -> str:
     if value is None:
         return ""
     if name in _PERSONAL:
-        return f"#{xxhash.xxh64_hexdigest(str(value))[:8]}"
+        return f"#{xxhash.xxh64_hexdigest(str(value).encode())[:8]}"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):

@@ -23,7 +23,7 @@ class Runtime:
     settings: Settings
     home: Home
     clock: Clock
-    sync: Callable[[Settings, Home, Clock], frozenset[date]] = sync_lake
+    sync: Callable[[Settings, Home], frozenset[date]] = sync_lake
 
     @classmethod
     def of(cls, settings: Settings) -> "Runtime":

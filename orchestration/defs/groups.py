@@ -21,7 +21,6 @@ def group_asset(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.
         key=features_key(group),
         deps=[EVENTS, ITEMS, USERS, *(features_key(name) for name in group.depends_on)],
         partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.multi_run(1),
         group_name="features",
         kinds={"duckdb", "parquet"},
         description=group.meaning,

@@ -10,21 +10,19 @@ from orchestration.defs.keys import EVENTS
 CHAIN, LAKE = "feature_chain", "lake_days"
 
 
-def chain_job(partitions: dg.PartitionsDefinition) -> Job:
+def chain_job() -> Job:
     """Events to Feast views and the blend, with every check, for one day."""
     return dg.define_asset_job(
         CHAIN,
         selection=dg.AssetSelection.all(),
-        partitions_def=partitions,
         description="Log → lake → checks → features → checks → Feast, and the blend.",
     )
 
 
-def lake_job(partitions: dg.PartitionsDefinition) -> Job:
+def lake_job() -> Job:
     """Events of a range of days, in one run."""
     return dg.define_asset_job(
         LAKE,
         selection=dg.AssetSelection.assets(EVENTS),
-        partitions_def=partitions,
         description="What the lake holds, for a range of days in one run.",
     )

@@ -39,7 +39,6 @@ def events_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
         key=EVENTS,
         deps=[EVENT_LOG],
         partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
         group_name="lake",
         kinds={"parquet"},
         description="Events of one day, each event id once.",
@@ -48,7 +47,7 @@ def events_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
     def events(context: dg.AssetExecutionContext) -> None:
         runtime: Runtime = context.resources.runtime
         started = time.monotonic()
-        changed = runtime.sync(runtime.settings, runtime.home, runtime.clock)
+        changed = runtime.sync(runtime.settings, runtime.home)
         context.log.info("log → lake: %d days gained events", len(changed))
         for day in days_of(context):
             folder = runtime.lake.events_of(day)
@@ -99,7 +98,7 @@ def _record_asset(key: dg.AssetKey, kind: Kind, description: str) -> dg.AssetsDe
     )
     def records(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         runtime: Runtime = context.resources.runtime
-        runtime.sync(runtime.settings, runtime.home, runtime.clock)
+        runtime.sync(runtime.settings, runtime.home)
         files = runtime.lake.files(kind)
         return dg.MaterializeResult(
             metadata=_metadata(files, "ingested_at"), data_version=dg.DataVersion(fingerprint(files))

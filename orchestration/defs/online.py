@@ -7,11 +7,10 @@ import dagster as dg
 from feature_repo.errors import BuildError
 from feature_repo.group import FeatureGroup
 from feature_repo.lake import Build
-from feature_repo.online import open_store
 from feature_repo.store import apply
 from orchestration.build import build_of_day
 from orchestration.defs.keys import EVENT_LOG, REGISTRY, RUNTIME, days_of, features_key, view_key
-from orchestration.materialize import materialize
+from orchestration.materialize import materialize_current
 from orchestration.runtime import Runtime
 
 
@@ -41,7 +40,6 @@ def view_asset(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.A
         key=view_key(group),
         deps=[features_key(group), REGISTRY],
         partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.multi_run(1),
         group_name="feast",
         kinds={"feast"},
         description=f"{group.meaning} Read online by {group.entity.join_key}.",
@@ -80,11 +78,7 @@ def _serve(runtime: Runtime, group: FeatureGroup, build: Build) -> dg.Materializ
             metadata={**found, "status": status, "online_as_of": current.as_of.isoformat()}
         )
     started = time.monotonic()
-    store = open_store(runtime.settings, runtime.home)
-    try:
-        written = materialize(group, build, store)
-    finally:
-        store.close()
+    written = materialize_current(group, build, runtime.settings, runtime.home)
     # Promoted after the write: a crash in between leaves the pointer on the build before; a rerun repairs it.
     runtime.builds.promote(group.name, build, group.version)
     seconds = time.monotonic() - started

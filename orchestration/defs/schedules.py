@@ -18,7 +18,7 @@ def hourly(job: Job, runtime: Runtime) -> dg.ScheduleDefinition:
         description="The chain for the newest event day.",
     )
     def chain_hourly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        runtime.sync(runtime.settings, runtime.home, runtime.clock)
+        runtime.sync(runtime.settings, runtime.home)
         day = runtime.newest_day()
         if day is None:
             return dg.SkipReason("the lake is empty; `headrace ingest` or POST /v1/events fills it")

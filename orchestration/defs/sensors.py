@@ -89,7 +89,7 @@ def lake_sensor(
         description="Log → lake; new and changed days start the chain.",
     )
     def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        runtime.sync(runtime.settings, runtime.home, runtime.clock)
+        runtime.sync(runtime.settings, runtime.home)
         changes = changes_since(context.cursor, day_states(runtime.lake), first, runtime.now().date())
         requests = run_requests(changes)
         if changes.before:

@@ -1,0 +1,47 @@
+"""`headrace materialize`: put finished builds online again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(materialize)
+
+
+def materialize(
+    groups: Annotated[list[str] | None, typer.Argument(help="Groups; by default every batch group.")] = None,
+) -> None:
+    """Write the current build of each group to the online store.
+
+    For a store that came back empty, or after changing HEADRACE_ONLINE_STORE:
+
+        headrace materialize
+
+        headrace materialize user_profile item_profile
+
+    It may be repeated: a stored value that is newer stays.
+    """
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    from feature_repo.home import Home  # noqa: PLC0415
+    from feature_repo.settings import load_settings  # noqa: PLC0415
+    from orchestration.materialize import chosen_builds, materialize_current  # noqa: PLC0415
+
+    settings = load_settings()
+    home = Home(Path(settings.home)).ensure()
+    builds = chosen_builds(home, groups)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} rows"))
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+        for group, build in builds:
+            task = bar.add_task(group.view_name, total=build.rows)
+            rows = materialize_current(
+                group, build, settings, home, lambda n, task=task: bar.advance(task, n)
+            )
+            bar.update(task, completed=build.rows, description=f"{group.view_name}: {rows:,} written")
