@@ -1,0 +1,133 @@
+"""``headrace demo``: the main job end to end, shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from orchestration.demo import DemoReport
+    from orchestration.demo_session import Moment, Scene
+
+ROWS = 10
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def demo(
+        *,
+        data: Annotated[Path | None, typer.Option(help="Your own data instead of a simulated shop.")] = None,
+        fmt: Annotated[
+            str, typer.Option("--format", help="Its format, as in `headrace ingest`.")
+        ] = "headrace",
+        users: Annotated[int, typer.Option(help="Users of the simulated shop.")] = 2000,
+        items: Annotated[int, typer.Option(help="Its items.")] = 1000,
+        days: Annotated[int, typer.Option(help="Its days.")] = 14,
+        seed: Annotated[int, typer.Option(help="Its seed.")] = 0,
+        evaluate: Annotated[bool, typer.Option(help="Whether to run the evaluation.")] = True,
+    ) -> None:
+        """Run everything once, without any server: data in, features built, a click that changes a ranking.
+
+        Everything is written to HEADRACE_HOME/demo, which is emptied first; the summary is report.json there.
+
+        Example: `headrace demo --data events.jsonl.gz --format metarank`
+        """
+        import logging  # noqa: PLC0415 - nothing is loaded before the command runs
+
+        from rich.console import Console  # noqa: PLC0415
+
+        from feature_repo.settings import load_settings  # noqa: PLC0415
+        from orchestration.demo import DemoPlan, Told  # noqa: PLC0415
+        from orchestration.demo import demo as run  # noqa: PLC0415
+
+        console = Console(highlight=False)
+        settings = load_settings()
+        logging.basicConfig(level="WARNING")
+        plan = DemoPlan(data, fmt, users, items, days, seed, evaluate)
+        told = Told(
+            step=lambda name, seconds, said: console.print(f"[bold]{name:9}[/bold] {seconds:6.1f} s  {said}"),
+            scene=lambda scene, before, after: show_scene(console.print, scene, before, after),
+        )
+        report = run(settings, plan, told)
+        console.print(summary_table(report))
+        console.print(f"report: {settings.home / 'demo' / 'report.json'}")
+
+
+def show_scene(show: object, scene: Scene, before: Moment, after: Moment) -> None:
+    """The rankings around the clicks, and the reasons."""
+    assert callable(show)
+    show(
+        f"\nUser [bold]{scene.user_id}[/bold] clicks {' and '.join(scene.clicked)} "
+        f"({scene.clicked_group or 'no category'}):"
+    )
+    show(rankings_table(scene, before, after))
+    show(why_table(scene, after))
+
+
+def rankings_table(scene: Scene, before: Moment, after: Moment) -> Table:
+    """Both orders side by side; what moved up is marked."""
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title=f"Ranking before any click ({before.tier}) and after two ({after.tier})")
+    for heading in ("", "before", "after", "moved"):
+        table.add_column(heading)
+    for position, (old, new) in enumerate(zip(before.order[:ROWS], after.order[:ROWS], strict=False)):
+        moved = before.order.index(new) - position
+        style = "bold" if scene.clicked_group in scene.groups[new] else ""
+        table.add_row(
+            str(position), label(scene, old), label(scene, new), f"{moved:+d}" if moved else "", style=style
+        )
+    return table
+
+
+def why_table(scene: Scene, moment: Moment) -> Table:
+    """What each part contributed to the score of the first items."""
+    from rich.table import Table  # noqa: PLC0415
+
+    from orchestration.demo_session import parts_of  # noqa: PLC0415
+
+    parts = parts_of(moment)
+    table = Table(title="Why: contribution of each part; they sum to the score")
+    table.add_column("item")
+    for heading in ("score", *parts):
+        table.add_column(heading, justify="right")
+    for item in moment.items[:ROWS]:
+        why = item.get("why") or {}
+        table.add_row(
+            label(scene, item["item_id"]),
+            f"{item['score']:.3f}",
+            *(f"{why.get(part, 0.0):+.3f}" for part in parts),
+        )
+    return table
+
+
+def label(scene: Scene, item: str) -> str:
+    """Id, title and groups of an item, short."""
+    groups = ", ".join(scene.groups.get(item, ())[:2])
+    return f"{item} {scene.titles.get(item, '')[:34]}{f' [{groups}]' if groups else ''}".replace("[", r"\[")
+
+
+def summary_table(report: DemoReport) -> Table:
+    """The figures of the report."""
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title="Summary", show_header=False)
+    rows = {
+        "events": f"{report.events:,}",
+        "items, users": f"{report.items:,}, {report.users:,}",
+        "duplicates": f"{report.duplicates:,}",
+        "quarantined": f"{report.quarantined:,}",
+        "feature rows": ", ".join(f"{name} {n:,}" for name, n in report.features.items()),
+        "click to ranking": f"{report.click_to_ranking_ms:,.0f} ms",
+        **{f"NDCG@10 {arm}": text for arm, text in report.ndcg().items()},
+        "time": f"{report.seconds['total']:.0f} s",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table

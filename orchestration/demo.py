@@ -1,0 +1,233 @@
+"""``headrace demo``: the main job end to end, on data simulated for it or given, each step timed.
+
+simulate → ingest → Dagster chain → stream and serving as processes → one session's ranking before and
+after two clicks → evaluation → ``report.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from feature_repo.errors import HeadraceError
+from feature_repo.home import Home
+from feature_repo.lake import Lake
+from feature_repo.settings import Settings
+from orchestration.children import Children, headrace
+from orchestration.demo_session import Moment, Scene, choose_scene, play
+from orchestration.up import stream_is_alive, wait_for_serving
+
+MARKER = ".headrace-demo"
+READY_S = 120.0
+
+
+class DemoError(HeadraceError):
+    """The demo cannot begin, or did not show what it is meant to show."""
+
+
+@dataclass(frozen=True)
+class DemoPlan:
+    """What to run.
+
+    Attributes:
+        data: files to ingest instead of a simulated shop, of format `fmt`.
+        users, items, days, seed: of the simulated shop.
+        evaluate: whether to run the evaluation.
+    """
+
+    data: Path | None = None
+    fmt: str = "headrace"
+    users: int = 2000
+    items: int = 1000
+    days: int = 14
+    seed: int = 0
+    evaluate: bool = True
+
+
+@dataclass
+class DemoReport:
+    """What happened; `write` is ``report.json``."""
+
+    events: int = 0
+    items: int = 0
+    users: int = 0
+    quarantined: int = 0
+    duplicates: int = 0
+    by_type: Mapping[str, int] = field(default_factory=dict)
+    features: Mapping[str, int] = field(default_factory=dict)
+    click_to_ranking_ms: float = 0.0
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def ndcg(self) -> dict[str, str]:
+        """NDCG@10 with its interval, by arm of the evaluation."""
+        return {}
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON."""
+        path.write_text(json.dumps(self.__dict__, indent=2, default=str) + "\n")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the demo tells while it runs; the command line shows it.
+
+    Attributes:
+        step: a step has ended: its name, its seconds, one line of what came of it.
+        scene: the rankings of the session around its clicks.
+    """
+
+    step: Callable[[str, float, str], None]
+    scene: Callable[[Scene, Moment, Moment], None]
+
+
+def demo(settings: Settings, plan: DemoPlan, told: Told) -> DemoReport:
+    """Run everything in ``<home>/demo``, which is emptied first.
+
+    Raises:
+        DemoError: that folder holds something else, or a click did not change the ranking.
+        HeadraceError: of the step that failed.
+    """
+    folder = clean_folder(settings.home / "demo")
+    settings = settings.model_copy(update={"home": folder})
+    report = DemoReport()
+    run = _Demo(settings, plan, told, report)
+    started = time.monotonic()
+    run.fill_lake()
+    run.settings = at_end_of_data(settings)
+    run.build_features()
+    run.show_session()
+    if plan.evaluate:
+        run.evaluate()
+    report.seconds["total"] = round(time.monotonic() - started, 2)
+    report.write(folder / "report.json")
+    return report
+
+
+class _Demo:
+    """The steps, in the order of `demo`."""
+
+    def __init__(self, settings: Settings, plan: DemoPlan, told: Told, report: DemoReport) -> None:
+        self.settings = settings
+        self._plan = plan
+        self._told = told
+        self._report = report
+        self._data = (plan.data or settings.home / "shop.jsonl.gz", plan.fmt if plan.data else "headrace")
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[list[str]]:
+        """Time a step; what it puts in the list is told at its end."""
+        said: list[str] = []
+        start = time.monotonic()
+        yield said
+        seconds = time.monotonic() - start
+        self._report.seconds[name] = round(seconds, 2)
+        self._told.step(name, seconds, " ".join(said))
+
+    def fill_lake(self) -> None:
+        from streaming.ingest import ingest  # noqa: PLC0415
+        from streaming.simulator import ShopConfig, simulate  # noqa: PLC0415
+
+        plan, report = self._plan, self._report
+        path, fmt = self._data
+        if plan.data is None:
+            with self._step("simulate") as said:
+                config = ShopConfig(plan.users, plan.items, plan.days, plan.seed)
+                counts = simulate(config, path)
+                said.append(
+                    f"{counts.lines:,} lines of {plan.users:,} users, {plan.items:,} items, {plan.days} days"
+                )
+        with self._step("ingest") as said:
+            taken = ingest([path], fmt, self.settings)
+            report.events = taken.kinds["event"].accepted
+            report.items = taken.kinds["item"].accepted
+            report.users = taken.kinds["user"].accepted
+            report.quarantined, report.duplicates = taken.quarantined, taken.duplicate
+            report.by_type = events_by_type(self.settings)
+            said.append(
+                f"{taken.read:,} read: {taken.accepted:,} accepted, {taken.duplicate:,} duplicate, "
+                f"{taken.quarantined:,} quarantined"
+            )
+
+    def build_features(self) -> None:
+        from orchestration.chain import run_chain  # noqa: PLC0415
+
+        with self._step("chain") as said:
+            self._report.features = dict(run_chain(self.settings).rows)
+            said.append(", ".join(f"{name} {rows:,}" for name, rows in self._report.features.items()))
+
+    def show_session(self) -> None:
+        settings = self.settings
+        scene = choose_scene(settings)
+        with Children() as children:
+            with self._step("start") as said:
+                children.start(headrace("stream", ["stream"], settings, stream_metrics_port=0))
+                serving = children.start(headrace("serving", ["serve", "--port", "0"], settings))
+                address = wait_for_serving(children, serving, READY_S)
+                assert address is not None
+                children.wait_for("stream", lambda: stream_is_alive(settings), READY_S)
+                said.append(f"stream and serving on {address}")
+            with self._step("session") as said:
+                with httpx.Client(base_url=address, timeout=5) as client:
+                    before, after, delay_ms = play(client, scene, settings.clock, children.check)
+                self._report.click_to_ranking_ms = round(delay_ms, 1)
+                said.append(f"two clicks changed the ranking in {delay_ms:.0f} ms")
+        self._told.scene(scene, before, after)
+
+    def evaluate(self) -> None:
+        with self._step("evaluate"):
+            pass
+
+
+def clean_folder(folder: Path) -> Path:
+    """The demo's own folder, emptied.
+
+    Raises:
+        DemoError: it holds files that no demo put there.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
+        msg = f"{folder}: holds files that are not the demo's; move them, or point HEADRACE_HOME elsewhere"
+        raise DemoError(msg)
+    if folder.exists():
+        shutil.rmtree(folder)
+    Home(folder).ensure()
+    (folder / MARKER).touch()
+    return folder
+
+
+def at_end_of_data(settings: Settings) -> Settings:
+    """Settings whose clock stands one second after the newest event: history served as if it were now."""
+    import pyarrow.compute as pc  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    lake = Lake(Home(settings.home).lake)
+    days = lake.days()
+    if not days:
+        msg = f"{lake.root}: no event was accepted, so there is nothing to show; see the quarantine"
+        raise DemoError(msg)
+    newest: datetime = max(
+        pc.max(pq.read_table(path, columns=["event_time"])["event_time"]).as_py()
+        for path in lake.files("event", start=days[-1])
+    )
+    offset = newest + timedelta(seconds=1) - datetime.now(UTC)
+    return settings.model_copy(update={"clock_offset_s": offset.total_seconds()})
+
+
+def events_by_type(settings: Settings) -> dict[str, int]:
+    """Events in the lake by type."""
+    import duckdb  # noqa: PLC0415
+
+    files = Lake(Home(settings.home).lake).files("event")
+    if not files:
+        return {}
+    query = "SELECT event_type, count(*) FROM read_parquet($1) GROUP BY 1 ORDER BY 2 DESC, 1"
+    return dict(duckdb.connect().execute(query, [files]).fetchall())
