@@ -1,0 +1,87 @@
+"""`headrace quarantine`: what was rejected, why, and how to get it back in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from quality.quarantine import Quarantine
+
+quarantine = typer.Typer(no_args_is_help=True, help="Rejected records: list, show, retry after a fix.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(quarantine, name="quarantine")
+
+
+def _open() -> Quarantine:
+    from feature_repo.home import Home  # noqa: PLC0415
+    from feature_repo.settings import load_settings  # noqa: PLC0415
+    from quality.quarantine import Quarantine  # noqa: PLC0415
+
+    settings = load_settings()
+    return Quarantine(Home(settings.home).quarantine, settings.clock)
+
+
+@quarantine.command("list")
+def list_command(
+    code: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads the annotation at run time
+        typer.Option(help="Only this reason, e.g. missing_field."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most so many records.")] = 50,
+    everything: Annotated[bool, typer.Option("--all", help="Also those replayed already.")] = False,
+) -> None:
+    """List rejected records, oldest first, and count them by reason.
+
+    For example: `headrace quarantine list --code time_out_of_range`.
+    """
+    from collections import Counter  # noqa: PLC0415
+
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table("id", "first seen", "source", "line", "code", "reason")
+    reasons: Counter[str] = Counter()
+    for entry in _open().entries(code=code, pending=not everything):
+        reasons[entry.code] += 1
+        if reasons.total() <= limit:
+            line = "" if entry.line is None else str(entry.line)
+            seen = f"{entry.first_seen:%Y-%m-%d %H:%M:%S}"
+            table.add_row(entry.id[:8], seen, entry.source, line, entry.code, entry.message)
+    console = Console()
+    if not reasons:
+        console.print("Nothing in quarantine.")
+        return
+    console.print(table)
+    if reasons.total() > limit:
+        console.print(f"… and {reasons.total() - limit:,} more (--limit)")
+    console.print(", ".join(f"{name}: {count:,}" for name, count in reasons.most_common()))
+
+
+@quarantine.command("show")
+def show_command(
+    entry_id: Annotated[str, typer.Argument(metavar="ID", help="As `list` prints it, or longer.")],
+) -> None:
+    """Show one rejected record, byte for byte.
+
+    For example: `headrace quarantine show 1f0c9ab2`.
+    """
+    from feature_repo.errors import LakeError  # noqa: PLC0415
+
+    entry = _open().find(entry_id)
+    if entry is None:
+        msg = f"quarantine: no single record begins with id {entry_id!r}; see `headrace quarantine list`"
+        raise LakeError(msg)
+    place = entry.source if entry.line is None else f"{entry.source}:{entry.line}"
+    typer.echo(f"id          {entry.id}")
+    typer.echo(f"source      {place} (format {entry.format})")
+    typer.echo(f"first seen  {entry.first_seen.isoformat()}")
+    typer.echo(f"retried     {entry.retried.isoformat() if entry.retried else 'no'}")
+    typer.echo(f"reason      {entry.code}{f', field {entry.field}' if entry.field else ''}")
+    typer.echo(f"            {entry.message}")
+    typer.echo("")
+    typer.echo(entry.raw.decode("utf-8", "backslashreplace"))
