@@ -66,6 +66,11 @@ class Home:
         return self.root / "docs"
 
     @property
+    def quality(self) -> Path:
+        """The gate's state, proposed and accepted bounds, drift and parity figures."""
+        return self.root / "quality"
+
+    @property
     def runs(self) -> Path:
         """Reports of evaluations, demos and benchmarks."""
         return self.root / "runs"

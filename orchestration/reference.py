@@ -90,8 +90,8 @@ def settings_page() -> str:
         for name, field in Settings.model_fields.items()
     ]
     text = (
-        "# Settings\n\nEvery setting is an environment variable. A value that does not fit stops the command at "
-        "its start, with a message that names the variable.\n"
+        "# Settings\n\nEvery setting is an environment variable. A value that does not fit stops the command "
+        "at its start, with a message that names the variable.\n"
     )
     return "\n".join([_NOTE, text, _table(("variable", "default", "type", "meaning"), rows), ""])
 
