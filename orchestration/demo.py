@@ -24,7 +24,7 @@ from feature_repo.lake import Lake
 from feature_repo.settings import Settings
 from orchestration.children import Children, headrace
 from orchestration.demo_session import Moment, Scene, choose_scene, play
-from orchestration.up import stream_is_alive, wait_for_serving
+from orchestration.up import stream_is_ready, wait_for_serving
 
 MARKER = ".headrace-demo"
 READY_S = 120.0
@@ -170,11 +170,12 @@ class _Demo:
         scene = choose_scene(settings)
         with Children() as children:
             with self._step("start") as said:
+                began = settings.clock()
                 children.start(headrace("stream", ["stream"], settings, stream_metrics_port=0))
                 serving = children.start(headrace("serving", ["serve", "--port", "0"], settings))
                 address = wait_for_serving(children, serving, READY_S)
                 assert address is not None
-                children.wait_for("stream", lambda: stream_is_alive(settings), READY_S)
+                children.wait_for("stream", lambda: stream_is_ready(settings, began), READY_S)
                 said.append(f"stream and serving on {address}")
             with self._step("session") as said:
                 with httpx.Client(base_url=address, timeout=5) as client:

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from types import FrameType
 
 import httpx
@@ -33,13 +34,14 @@ def up(settings: Settings, tell: Callable[[str, str], None], stop: threading.Eve
         ProcessError: one of them ended or did not come up; the others have been stopped.
     """
     dagster_port = free_port(settings.host, settings.dagster_port)
+    began = settings.clock()
     with Children(stop) as children:
         stream = children.start(headrace("stream", ["stream"], settings))
         serving = children.start(headrace("serving", ["serve"], settings))
         ui = children.start(dagster_child(settings, dagster_port))
         if address := wait_for_serving(children, serving, READY_S):
             tell("serving", f"{address} (docs at {address}/docs)")
-        if children.wait_for("stream", lambda: stream_is_alive(settings), READY_S):
+        if children.wait_for("stream", lambda: stream_is_ready(settings, began), READY_S):
             tell("stream", f"running (metrics on port {settings.stream_metrics_port}, log {stream.log})")
         url = f"http://{settings.host}:{dagster_port}"
         if children.wait_for("Dagster's UI", lambda: answers(f"{url}/server_info"), READY_S):
@@ -78,8 +80,8 @@ def wait_for_serving(children: Children, serving: Child, timeout_s: float) -> st
     return address() if children.wait_for("serving", ready, timeout_s) else None
 
 
-def stream_is_alive(settings: Settings) -> bool:
-    """Whether the stream has written a heartbeat into the online store since it started."""
+def stream_is_ready(settings: Settings, since: datetime) -> bool:
+    """Whether the stream has read every partition to its end since a time (of the settings' clock)."""
     from feature_repo.online import open_store  # noqa: PLC0415
     from streaming.heartbeat import read_heartbeats  # noqa: PLC0415
 
@@ -88,7 +90,8 @@ def stream_is_alive(settings: Settings) -> bool:
         beats = read_heartbeats(store)
     finally:
         store.close()
-    return bool(beats)
+    live = [beat for beat in beats if beat.wall_time >= since and beat.behind_s == 0]
+    return len(live) == settings.log_partitions
 
 
 def answers(url: str) -> bool:
