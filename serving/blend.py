@@ -20,6 +20,7 @@ from serving.signals import BASE, GROUPS, SignalMatrix, group_of
 CLIP = 6.0
 """Standardized signals are cut at this many scales."""
 CURRENT = "CURRENT"
+TIE_BREAK = 1e-6
 
 Kind: TypeAlias = Literal["base", "popularity", "fitted"]
 
@@ -126,10 +127,16 @@ def _aligned(blend: Blend, names: tuple[str, ...]) -> tuple[Floats, Floats, Bool
     return scales, weights, centred_signals(names)
 
 
-def simple_blend(kind: Literal["base", "popularity"], gate: Gate, version: str, fitted_at: str = "") -> Blend:
-    """The base order, or click-through rate with the base order as tie-break."""
-    names = {"base": (BASE,), "popularity": (BASE, "log_ctr")}[kind]
-    weights = {"base": (1.0,), "popularity": (0.001, 1.0)}[kind]
+def simple_blend(
+    kind: Literal["base", "popularity"],
+    gate: Gate,
+    version: str,
+    fitted_at: str = "",
+    signal: str = "log_ctr",
+) -> Blend:
+    """The base order, or one signal of popularity with the base order to break ties."""
+    names = (BASE,) if kind == "base" else (BASE, signal)
+    weights = (1.0,) if kind == "base" else (TIE_BREAK, 1.0)
     return Blend(
         version=version,
         kind=kind,

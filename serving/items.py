@@ -22,7 +22,7 @@ class ItemRows:
         cells, values: attribute occurrences of the candidates (`Attributes.gather`).
         ctr: smoothed click-through rate ``(n,)``; nan where unknown.
         popularity: decayed engagement, short, mid and long half-life ``(n, 3)``; nan where unknown.
-        share: share of the recent engagement of all items ``(n,)``.
+        share: share of all engagement (long half-life), smoothed by one unit an item ``(n,)``; above 0.
         numeric_names: columns of `numerics`.
         numerics: numeric attributes ``(n, m)``; nan where absent.
         together: sessions that touched both the candidate and each of the last items ``(n, s)``.

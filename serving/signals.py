@@ -37,6 +37,7 @@ GROUP_OF = {
 }
 """Group of each family; a signal's family is its name up to the first colon."""
 
+MIN_CTR = 1e-4
 TOUCH_HALF_LIFE_S = 600.0
 COVISIT_HALF_LIFE_S = 7200.0
 COVISIT_PRIOR = 3.0
@@ -122,7 +123,7 @@ def signals(
         [
             base_scores(scores)[:, None],
             -np.log2(np.arange(n) + 2.0)[:, None],
-            np.log(rows.ctr)[:, None],
+            np.log(np.maximum(rows.ctr, MIN_CTR))[:, None],
             np.log1p(rows.popularity),
             scale,
             _log_odds(rows, known.user),
@@ -194,15 +195,18 @@ def _session_affinity(rows: ItemRows, session: Row | None) -> Floats:
 
 
 def _covisit(rows: ItemRows, session: Row | None, now_ms: int) -> Floats:
-    """Σ decay · log((c + 3p) / (n + 3)) over the last items, growing with the session; 3p keeps it finite."""
+    """Mean of log((c + 3p) / ((n + 3) p)) over the last items, newest most, growing with the session.
+
+    How much more often than its share `p` of all engagement the candidate goes with what was touched.
+    """
     times = (session or {}).get("item_times_ms")
     if session is None or times is None or not rows.together.shape[1]:
         return np.full(len(rows.rows), np.nan)
     ages_s = (now_ms - np.asarray(times[: rows.together.shape[1]], np.float64)) / 1000.0
     decay = np.exp2(-np.maximum(ages_s, 0.0) / COVISIT_HALF_LIFE_S)
-    prior = COVISIT_PRIOR * np.maximum(rows.share, 1e-6)[:, None]
-    odds = np.log((rows.together + prior) / (rows.sessions + COVISIT_PRIOR))
-    return (odds @ decay) / max(float(decay.sum()), 1e-9) * _ramp(session)
+    share = rows.share[:, None]
+    lift = np.log((rows.together + COVISIT_PRIOR * share) / ((rows.sessions + COVISIT_PRIOR) * share))
+    return (lift @ decay) / max(float(decay.sum()), 1e-9) * _ramp(session)
 
 
 def _touched(item_ids: Sequence[str], session: Row | None, now_ms: int) -> Floats:

@@ -156,7 +156,7 @@ def snapshot_of(items: pa.Table, neighbours: pa.Table | None, version: str, as_o
         attributes=attributes_of(_list(items["attr_keys"])),
         ctr=_floats(items["ctr"], np.nan),
         popularity=popularity,
-        share=popularity[:, 0] / max(float(popularity[:, 0].sum()), 1e-9),
+        share=(popularity[:, 2] + 1.0) / (float(popularity[:, 2].sum()) + len(popularity)),
         numeric_names=names,
         numerics=numerics,
         neighbours=_neighbours(neighbours, index),

@@ -1,0 +1,140 @@
+"""`headrace evaluate`: what personalization would have gained on a history."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from orchestration.evaluation import Evaluation
+    from quality.ranking import Interval
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("evaluate")(evaluate_command)
+
+
+def evaluate_command(  # noqa: PLR0917 - one per option
+    data: Annotated[Path, typer.Option("--data", "-d", help="File or folder with the history.")],
+    fmt: Annotated[
+        str, typer.Option("--format", "-f", help="headrace, metarank, movielens or deskdrop.")
+    ] = "headrace",
+    split: Annotated[
+        float, typer.Option(min=0.05, max=0.95, help="Share of rankings, the oldest, that is history.")
+    ] = 0.8,
+    candidates: Annotated[
+        str, typer.Option(help="Where the data has no impressions: popular:COUNT:SPAN.")
+    ] = "popular:100:1h",
+    report: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time
+        typer.Option(help="Also write the figures here, as JSON."),
+    ] = None,
+    max_lists: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=100, help="Rank about so many of the lists, chosen by hash; all by default."),
+    ] = None,
+) -> None:
+    """Replay a history and compare rankers on its newest part, without look-ahead.
+
+    For example: `headrace evaluate --data events.jsonl.gz --format metarank --report report.json`.
+    Weights are fitted on the older part only. Arms: the order shown, popularity, and the blend with segment,
+    long-term, session or all signals. docs/evaluation.md says how to read the table.
+    """
+    from feature_repo.settings import load_settings  # noqa: PLC0415
+    from orchestration.evaluation import Plan, evaluate  # noqa: PLC0415
+    from orchestration.history import read_history  # noqa: PLC0415
+    from orchestration.replay_tasks import parse_candidates  # noqa: PLC0415
+
+    settings = load_settings()
+    plan = Plan(split, parse_candidates(candidates), max_lists)
+    with _Steps() as progress:
+        history = read_history(data, fmt, settings, progress)
+        found = evaluate(history, settings, plan, data=str(data), fmt=fmt, progress=progress)
+    show(found)
+    if report is not None:
+        write_report(found, report)
+        typer.echo(f"report: {report}")
+
+
+def show(found: Evaluation) -> None:
+    """Print the tables."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    since = f"{found.test_from:%Y-%m-%d %H:%M:%S} UTC"
+    figures = Table("arm", title=f"{found.test_lists:,} test rankings since {since}", title_justify="left")
+    for column in ("NDCG@10", "MRR", "hit rate@10", "coverage"):
+        figures.add_column(column, justify="right", no_wrap=True)
+    differences = Table("arm", title="NDCG@10 against, paired", title_justify="left")
+    for column in ("shown", "popularity"):
+        differences.add_column(column, justify="right", no_wrap=True)
+    for arm in found.arms:
+        metrics = (arm.ndcg_10, arm.mrr, arm.hit_rate_10, arm.coverage)
+        figures.add_row(arm.name, *(_figure(metric) for metric in metrics))
+        differences.add_row(arm.name, *(_difference(arm.versus.get(b)) for b in ("shown", "popularity")))
+    console = Console()
+    console.print(figures, differences)
+    console.print(
+        f"{found.events:,} events, {found.items:,} items, {found.duplicates:,} duplicates, "
+        f"{found.rejected:,} rejected; {found.history_lists:,} history rankings; left out of the test: "
+        f"{found.without_relevant:,} rankings without an engagement. ± and [ ]: 95 % intervals"
+    )
+    console.print(f"gate, on history: {found.gate.reason}", markup=False)
+
+
+def write_report(found: Evaluation, path: Path) -> None:
+    """Write the figures as JSON.
+
+    Raises:
+        SettingsError: the path cannot be written.
+    """
+    import msgspec  # noqa: PLC0415
+
+    from feature_repo.errors import SettingsError  # noqa: PLC0415
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2))
+    except OSError as error:
+        msg = (
+            f"--report {path}: cannot be written ({error.strerror}); name a file in a folder you may write to"
+        )
+        raise SettingsError(msg) from error
+
+
+def _figure(value: Interval) -> str:
+    return f"{value.mean:.3f} ± {(value.high - value.low) / 2:.3f}"
+
+
+def _difference(value: Interval | None) -> str:
+    return "" if value is None else f"{value.mean:+.4f} [{value.low:+.4f}, {value.high:+.4f}]"
+
+
+class _Steps:
+    """A progress bar per step, on standard error so that pipes stay clean."""
+
+    def __enter__(self) -> _Steps:
+        from rich import progress as bar  # noqa: PLC0415
+        from rich.console import Console  # noqa: PLC0415
+
+        self._tasks: dict[str, bar.TaskID] = {}
+        self._progress = bar.Progress(
+            bar.TextColumn("{task.description}"),
+            bar.BarColumn(),
+            bar.TaskProgressColumn(),
+            bar.TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._progress.start()
+        return self
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        if step not in self._tasks:
+            self._tasks[step] = self._progress.add_task(step, total=total)
+        self._progress.update(self._tasks[step], completed=done)
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()

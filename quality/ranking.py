@@ -1,0 +1,132 @@
+"""Ranking metrics over many lists at once, with their intervals.
+
+Lists are ragged: list ``i`` holds the places ``offsets[i] … offsets[i + 1]`` of every flat array.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.intp]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+
+CUTOFF = 10
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean and its 95 % interval; nan where there is nothing to average."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def above_zero(self) -> bool:
+        """Whether the whole interval lies above zero."""
+        return self.low > 0.0
+
+
+def mean_interval(values: Floats) -> Interval:
+    """Mean with Student's 95 % interval; one value has no width to speak of, so its bounds are infinite."""
+    n = len(values)
+    if n == 0:
+        return Interval(np.nan, np.nan, np.nan)
+    mean = float(values.mean())
+    if n == 1:
+        return Interval(mean, -np.inf, np.inf)
+    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1)) * float(values.std(ddof=1)) / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half)
+
+
+def paired_interval(values: Floats, others: Floats) -> Interval:
+    """Interval of the difference of two rankers on the same lists."""
+    return mean_interval(values - others)
+
+
+def positions_of(scores: Floats, offsets: Ints) -> Ints:
+    """Position of each place within its list, best score first, from 0; ties keep the order given."""
+    lengths = np.diff(offsets)
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    order = np.lexsort((-scores, owner))
+    positions = np.empty(len(scores), np.intp)
+    positions[order] = np.arange(len(scores)) - offsets[:-1][owner]
+    return positions
+
+
+def ndcg(positions: Ints, relevant: Bools, offsets: Ints, cutoff: int = CUTOFF) -> Floats:
+    """NDCG of each list with binary gains, discount 1 / log2(position + 2) (Järvelin & Kekäläinen 2002).
+
+    A list without relevant items is nan.
+    """
+    owner = _owner(offsets)
+    gains = np.where(relevant & (positions < cutoff), 1.0 / np.log2(positions + 2.0), 0.0)
+    count = _per_list(relevant.astype(np.float64), owner, offsets)
+    ideal = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(cutoff) + 2.0))])
+    best = ideal[np.minimum(count, cutoff).astype(np.intp)]
+    return _ratio(_per_list(gains, owner, offsets), best)
+
+
+def reciprocal_rank(positions: Ints, relevant: Bools, offsets: Ints) -> Floats:
+    """1 / (position + 1) of the first relevant item of each list; nan without one."""
+    reciprocal = np.where(relevant, 1.0 / (positions + 1.0), 0.0)
+    best = np.zeros(len(offsets) - 1)
+    np.maximum.at(best, _owner(offsets), reciprocal)
+    return np.where(best > 0, best, np.nan)
+
+
+def hits(positions: Ints, relevant: Bools, offsets: Ints, cutoff: int = CUTOFF) -> Floats:
+    """1 where a relevant item is among the first `cutoff`, else 0; nan for a list without relevant items."""
+    owner = _owner(offsets)
+    found = _per_list((relevant & (positions < cutoff)).astype(np.float64), owner, offsets) > 0
+    any_relevant = _per_list(relevant.astype(np.float64), owner, offsets) > 0
+    return np.where(any_relevant, found.astype(np.float64), np.nan)
+
+
+def coverage(items: Ints, positions: Ints, cutoff: int = CUTOFF) -> float:
+    """Share of the items offered in any list that some list shows among its first `cutoff`."""
+    offered = len(np.unique(items))
+    return len(np.unique(items[positions < cutoff])) / offered if offered else float("nan")
+
+
+def coverage_interval(
+    items: Ints, positions: Ints, offsets: Ints, *, cutoff: int = CUTOFF, seed: int = 0, draws: int = 200
+) -> Interval:
+    """Coverage with the spread of its bootstrap over lists, centred on the value itself.
+
+    Resampled lists repeat, so they cover less than the lists themselves: only the spread is taken.
+    """
+    value = coverage(items, positions, cutoff)
+    n = len(offsets) - 1
+    offered, number = np.unique(items, return_inverse=True)
+    shown = positions < cutoff
+    owner, shown_items = _owner(offsets)[shown], number[shown]
+    generator = np.random.default_rng(seed)
+    found = np.empty(draws)
+    for draw in range(draws):
+        drawn = np.bincount(generator.integers(0, n, n), minlength=n) > 0
+        found[draw] = len(np.unique(shown_items[drawn[owner]])) / max(len(offered), 1)
+    low, high = np.quantile(found, [0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2]) - found.mean()
+    return Interval(value, max(value + float(low), 0.0), min(value + float(high), 1.0))
+
+
+def _owner(offsets: Ints) -> Ints:
+    return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+
+
+def _per_list(values: Floats, owner: Ints, offsets: Ints) -> Floats:
+    return np.asarray(np.bincount(owner, values, len(offsets) - 1), np.float64)
+
+
+def _ratio(value: Floats, total: Floats) -> Floats:
+    shares: Floats = np.full(len(value), np.nan)
+    np.divide(value, total, out=shares, where=total > 0)
+    return shares
