@@ -142,8 +142,9 @@ def _relation(source: Source, types: dict[str, set[str]]) -> Iterator[Any]:
     with tempfile.TemporaryDirectory(prefix="headrace-check-") as spill:
         con = duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": spill})
         try:
-            con.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false; "
-                "SET enable_progress_bar = false")
+            con.execute(
+                "SET TimeZone = 'UTC'; SET preserve_insertion_order = false; SET enable_progress_bar = false"
+            )
             if isinstance(source, pa.Table):
                 con.register("data", source)
             elif types:

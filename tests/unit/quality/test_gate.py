@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from feature_repo.errors import LakeError
+from quality.checks import CheckReport, CheckResult
+from quality.gate import Gate, GateCollector, GateState
+
+DAY = datetime(2024, 6, 1, tzinfo=UTC)
+PASS = CheckResult("expect_x", "a", "block", True, "0 of 9 rows null", "no nulls")
+FAIL = replace(PASS, passed=False, observed="3 of 9 rows null (0.3333)")
+WARN = replace(FAIL, severity="warn", column="b")
+
+
+def report(*results: CheckResult, rows: int = 100, docs: Path | None = None) -> CheckReport:
+    return CheckReport("taste", results, rows, docs)
+
+
+@pytest.fixture
+def gate(tmp_path: Path, clock: Callable[[], datetime]) -> Gate:
+    return Gate(tmp_path, clock)
+
+
+def test_before_the_first_check_nothing_is_known(gate: Gate) -> None:
+    assert gate.state("taste") == GateState("taste")
+    assert not gate.state("taste").open
+    assert gate.states() == []
+
+
+def test_a_pass_is_the_last_good_build(gate: Gate, clock: Callable[[], datetime], tmp_path: Path) -> None:
+    gate.judge("taste", DAY, report(PASS, WARN, docs=tmp_path / "taste.html"))
+    state = gate.state("taste")
+    assert state.open
+    assert state.good is not None
+    assert (state.good.as_of, state.good.checked, state.good.rows) == (DAY, clock(), 100)
+    assert state.good.docs.endswith("taste.html")
+    assert state.warnings == ("b: 3 of 9 rows null (0.3333); wanted no nulls",)
+
+
+def test_a_failure_keeps_the_last_good_build_and_says_why(gate: Gate) -> None:
+    gate.judge("taste", DAY, report(PASS))
+    judged = gate.judge("taste", DAY + timedelta(days=1), report(PASS, FAIL))
+    assert not judged.passed
+    state = gate.state("taste")
+    assert not state.open
+    assert state.good is not None
+    assert state.good.as_of == DAY
+    assert [(b.as_of, b.reasons) for b in state.blocked] == [
+        (DAY + timedelta(days=1), ("a: 3 of 9 rows null (0.3333); wanted no nulls",))
+    ]
+
+
+def test_a_later_pass_opens_the_gate_again(gate: Gate) -> None:
+    gate.judge("taste", DAY, report(FAIL))
+    gate.judge("taste", DAY + timedelta(days=1), report(PASS))
+    assert gate.state("taste").open
+
+
+def test_a_rerun_that_passes_takes_its_block_away(gate: Gate) -> None:
+    for results in ((FAIL,), (FAIL,), (PASS,)):
+        gate.judge("taste", DAY, report(*results))
+        assert len(gate.state("taste").blocked) == (results != (PASS,))
+
+
+def test_a_good_build_that_fails_its_rerun_is_no_longer_good(gate: Gate) -> None:
+    gate.judge("taste", DAY, report(PASS))
+    gate.judge("taste", DAY, report(FAIL))
+    assert gate.state("taste").good is None
+
+
+def test_a_backfill_of_an_old_day_does_not_move_the_last_good_build_back(gate: Gate) -> None:
+    gate.judge("taste", DAY, report(PASS))
+    gate.judge("taste", DAY + timedelta(days=1), report(FAIL))
+    gate.judge("taste", DAY - timedelta(days=9), report(PASS))
+    state = gate.state("taste")
+    assert state.good is not None
+    assert state.good.as_of == DAY
+    assert len(state.blocked) == 1
+
+
+@pytest.mark.parametrize(("rows", "passes"), [(50, True), (49, False), (500, True)])
+def test_a_build_that_lost_half_its_rows_is_held_back(gate: Gate, rows: int, passes: bool) -> None:
+    gate.judge("taste", DAY, report(PASS, rows=100))
+    judged = gate.judge("taste", DAY + timedelta(days=1), report(PASS, rows=rows))
+    assert judged.passed == passes
+    assert judged.results[-1].message == (
+        f"table: {rows} rows, 100 in the last good build; wanted at least 50 rows"
+    )
+
+
+def test_the_share_that_may_be_lost_is_the_callers(gate: Gate) -> None:
+    gate.judge("taste", DAY, report(PASS, rows=100))
+    assert gate.judge("taste", DAY + timedelta(days=1), report(PASS, rows=10), max_row_drop=0.95).passed
+
+
+def test_status_rows_say_state_last_good_and_reason(gate: Gate) -> None:
+    gate.judge("a", DAY, report(PASS))
+    gate.judge("b", DAY, report(WARN))
+    gate.judge("c", DAY, report(FAIL, replace(FAIL, column="z")))
+    rows = {row.group: row for row in gate.status()}
+    assert [rows[g].state for g in "abc"] == ["good", "warning", "blocked"]
+    assert rows["a"].last_good == "2024-06-01T00:00+00:00"
+    assert rows["c"].last_good == "never"
+    assert rows["c"].detail == (
+        "build as of 2024-06-01T00:00+00:00: a: 3 of 9 rows null (0.3333); wanted no nulls (+1 more)"
+    )
+
+
+def test_metrics_are_read_at_each_scrape(gate: Gate) -> None:
+    registry = CollectorRegistry()
+    registry.register(GateCollector(gate))
+    assert b'headrace_gate_blocked{group="taste"}' not in generate_latest(registry)
+    gate.judge("taste", DAY, report(PASS, WARN))
+    gate.judge("taste", DAY + timedelta(days=1), report(FAIL))
+    text = generate_latest(registry).decode()
+    assert 'headrace_gate_blocked{group="taste"} 1.0' in text
+    assert registry.get_sample_value("headrace_gate_last_good_seconds", {"group": "taste"}) == DAY.timestamp()
+    assert 'headrace_gate_warnings{group="taste"} 0.0' in text
+
+
+def test_a_damaged_state_file_is_named(gate: Gate, tmp_path: Path) -> None:
+    (tmp_path / "gate").mkdir()
+    (tmp_path / "gate" / "taste.json").write_text("{")
+    with pytest.raises(LakeError, match=r"taste\.json: not a gate state .* remove it"):
+        gate.state("taste")
