@@ -1,4 +1,4 @@
-"""Latency of `POST /v1/rank`, one sequential client, beside a bare echo of the same bodies and a raw fetch."""
+"""Latency of `POST /v1/rank`, one client in sequence, beside a bare echo of the bodies and a raw fetch."""
 
 from __future__ import annotations
 
