@@ -228,10 +228,9 @@ class Contract:
         try:
             value = _dict_decoder.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            msg = f"not valid JSON in UTF-8: {error}; write one JSON object per line"
-            raise ContractError("not_json", "", msg) from error
+            raise not_json(raw, error) from error
         if not isinstance(value, dict):
-            msg = f"a JSON {_json_type(value)} where an object belongs; write one JSON object per line"
+            msg = f"a JSON {json_type(value)} where an object belongs; write one JSON object per line"
             raise ContractError("not_an_object", "", msg)
         return value
 
@@ -303,6 +302,17 @@ def _as_written(raw: bytes | str, kind: Kind | None) -> Record | None:
     if isinstance(record, Item) and record.created_at is not None:
         return record if record.created_at.tzinfo is UTC else None
     return record
+
+
+def not_json(raw: bytes | str, error: Exception) -> ContractError:
+    """Why a line is no JSON text: its encoding, or its syntax."""
+    try:
+        raw.decode() if isinstance(raw, bytes) else raw.encode()
+    except UnicodeError as wrong:
+        msg = f"not valid UTF-8 ({wrong}); save the file in UTF-8"
+        return ContractError("not_utf8", "", msg)
+    msg = f"not valid JSON: {error}; write one JSON object per line"
+    return ContractError("not_json", "", msg)
 
 
 _FIELD_AT = re.compile(r" - at `\$?\.?([^`]*)`")
@@ -379,7 +389,8 @@ _FIELD_NAMES: dict[Kind, frozenset[str]] = {
 }
 
 
-def _json_type(value: Any) -> str:
+def json_type(value: Any) -> str:
+    """What JSON calls the type of a value."""
     names = {list: "array", str: "string", bool: "boolean", type(None): "null"}
     return names.get(type(value), "number")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 if TYPE_CHECKING:
-    from quality.quarantine import Quarantine
+    from quality.quarantine import Entry, Quarantine
 
 quarantine = typer.Typer(no_args_is_help=True, help="Rejected records: list, show, retry after a fix.")
 
@@ -41,25 +41,22 @@ def list_command(
     """
     from collections import Counter  # noqa: PLC0415
 
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table("id", "first seen", "source", "line", "code", "reason")
     reasons: Counter[str] = Counter()
     for entry in _open().entries(code=code, pending=not everything):
         reasons[entry.code] += 1
         if reasons.total() <= limit:
-            line = "" if entry.line is None else str(entry.line)
-            seen = f"{entry.first_seen:%Y-%m-%d %H:%M:%S}"
-            table.add_row(entry.id[:8], seen, entry.source, line, entry.code, entry.message)
-    console = Console()
+            typer.echo(f"{entry.id[:8]}  {entry.first_seen:%Y-%m-%d %H:%M:%S}  {entry.code}  {_place(entry)}")
+            typer.echo(f"          {entry.message}")
     if not reasons:
-        console.print("Nothing in quarantine.")
+        typer.echo("Nothing in quarantine.")
         return
-    console.print(table)
     if reasons.total() > limit:
-        console.print(f"… and {reasons.total() - limit:,} more (--limit)")
-    console.print(", ".join(f"{name}: {count:,}" for name, count in reasons.most_common()))
+        typer.echo(f"… and {reasons.total() - limit:,} more (--limit)")
+    typer.echo(", ".join(f"{name}: {count:,}" for name, count in reasons.most_common()))
+
+
+def _place(entry: Entry) -> str:
+    return entry.source if entry.line is None else f"{entry.source}:{entry.line}"
 
 
 @quarantine.command("show")
@@ -76,9 +73,8 @@ def show_command(
     if entry is None:
         msg = f"quarantine: no single record begins with id {entry_id!r}; see `headrace quarantine list`"
         raise LakeError(msg)
-    place = entry.source if entry.line is None else f"{entry.source}:{entry.line}"
     typer.echo(f"id          {entry.id}")
-    typer.echo(f"source      {place} (format {entry.format})")
+    typer.echo(f"source      {_place(entry)} (format {entry.format})")
     typer.echo(f"first seen  {entry.first_seen.isoformat()}")
     typer.echo(f"retried     {entry.retried.isoformat() if entry.retried else 'no'}")
     typer.echo(f"reason      {entry.code}{f', field {entry.field}' if entry.field else ''}")

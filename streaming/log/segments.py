@@ -106,9 +106,9 @@ class SegmentLog:
     def _check_partitions(self) -> None:
         try:
             known = json.loads(self._meta.read_text())["partitions"]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             msg = f"{self._meta}: unreadable ({error}); it should hold the number of partitions"
             raise LogError(msg) from error
         if known != self.partitions:

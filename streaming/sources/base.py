@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 import msgspec
 import xxhash
 
-from feature_repo.contract import Kind
+from feature_repo.contract import Kind, json_type, not_json
 from feature_repo.errors import ContractError
 from streaming.sources.files import InputFile
 
@@ -84,10 +84,9 @@ def fields_of(raw: Raw) -> dict[str, Any]:
     try:
         value = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        msg = f"not valid JSON in UTF-8: {error}; write one JSON object per line"
-        raise ContractError("not_json", "", msg) from error
+        raise not_json(raw, error) from error
     if not isinstance(value, dict):
-        msg = f"a JSON {type(value).__name__} where an object belongs; write one JSON object per line"
+        msg = f"a JSON {json_type(value)} where an object belongs; write one JSON object per line"
         raise ContractError("not_an_object", "", msg)
     return value
 
