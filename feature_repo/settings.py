@@ -106,6 +106,9 @@ class Settings(BaseSettings):
     stream_metrics_port: int = Field(
         9464, ge=0, le=65_535, description="Prometheus port of the flow (0: none)."
     )
+    snapshot_s: float = Field(
+        5.0, gt=0, description="How often the stream snapshots state and position; a restart reads that much again."
+    )
     heartbeat_s: float = Field(1.0, gt=0, description="How often the stream writes its heartbeat.")
 
     # Batch features.

@@ -105,15 +105,22 @@ class Session:
     Args:
         raw: what `encode` returned last; `None` for a new session.
         catalogue: facts of items, for the profile's attributes and prices.
+
+    Attributes:
+        profile: every event folded.
+        finished: profiles of this batch that another began after (a gap, another user), for `user_recent`.
+        erased: ``(user, start)`` of profiles that are no more: consent was denied, or a late event moved a start.
     """
 
-    __slots__ = ("_catalogue", "_held", "_rules", "profile")
+    __slots__ = ("_catalogue", "_held", "_rules", "erased", "finished", "profile")
 
     def __init__(self, raw: bytes | None, rules: FoldRules, catalogue: Mapping[str, ItemFacts]) -> None:
         self._rules = rules
         self._catalogue = catalogue
         self._held: Held | None = None
         self.profile: Profile | None = None
+        self.finished: list[Profile] = []
+        self.erased: list[tuple[str, int]] = []
         if raw is not None:
             self._held = _held.decode(raw)
             self.profile = _profile.decode(self._held.live)
@@ -158,21 +165,40 @@ class Session:
         self._held.live = _encoder.encode(self.profile)
         return _encoder.encode(self._held)
 
+    @property
+    def live(self) -> bytes:
+        """The encoded profile, as of the last `encode`."""
+        return b"" if self._held is None else self._held.live
+
     def _step(self, profile: Profile | None, touch: Touch) -> Profile:
         facts = None if touch.item_id is None else self._catalogue.get(touch.item_id)
         return step(profile, touch, facts, self._rules.session)
 
     def _append(self, held: Held, touch: Touch) -> None:
+        before = self.profile
         try:
-            self.profile = self._step(self.profile, touch)
+            self.profile = self._step(before, touch)
         except Exception:  # the step may have changed the profile half: build it again without this event
             self.profile = self._replay(held.base, map(_touch.decode, held.recent))
             raise
+        if before is not None and before.user_id is not None and self.profile is not before:
+            if self.profile.denied:
+                self.erased.append((before.user_id, before.started_us))
+            elif not before.denied:
+                self.finished.append(before)
 
     def _insert(self, held: Held, touch: Touch) -> None:
         touches = [_touch.decode(raw) for raw in held.recent]
         insort(touches, touch, key=_order)
-        self.profile = self._replay(held.base, touches)
+        before, self.profile = self.profile, self._replay(held.base, touches)
+        if before is not None and before.user_id is not None and not before.denied:
+            now = self.profile
+            if (
+                now is None
+                or now.denied
+                or (now.user_id, now.started_us) != (before.user_id, before.started_us)
+            ):
+                self.erased.append((before.user_id, before.started_us))
         held.recent = [_encoder.encode(t) for t in touches]
 
     def _replay(self, base: bytes, touches: Iterable[Touch]) -> Profile | None:

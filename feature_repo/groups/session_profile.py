@@ -187,10 +187,10 @@ def _add_attributes(profile: Profile, touch: Touch, facts: ItemFacts, rules: Ses
     for key in facts.attr_keys:
         attrs[key] = attrs.get(key, 0.0) + added
     if len(attrs) > ATTRIBUTES + _SLACK:
-        profile.attrs = dict(_strongest(attrs)[:ATTRIBUTES])
+        profile.attrs = dict(strongest(attrs)[:ATTRIBUTES])
 
 
-def _strongest(attrs: Mapping[str, float]) -> list[tuple[str, float]]:
+def strongest(attrs: Mapping[str, float]) -> list[tuple[str, float]]:
     """Heaviest first; of equal weights the one met first."""
     return sorted(attrs.items(), key=_weight, reverse=True)
 
@@ -203,7 +203,7 @@ def values(profile: Profile, rules: SessionRules) -> dict[str, Any]:
     """The features of a profile, as of its last event."""
     items = profile.items
     decay = 2.0 ** ((profile.landmark_us - profile.last_us) / rules.half_life_us)
-    attrs = [(key, weight * decay) for key, weight in _strongest(profile.attrs)[:ATTRIBUTES]]
+    attrs = [(key, weight * decay) for key, weight in strongest(profile.attrs)[:ATTRIBUTES]]
     categories = [(k[len(_CATEGORY_PREFIX) :], w) for k, w in attrs if k.startswith(_CATEGORY_PREFIX)]
     total = sum([w for _, w in categories]) or 1.0
     newest = list(items.values())

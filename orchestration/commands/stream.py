@@ -1,0 +1,47 @@
+"""`headrace stream`: keep session features fresh."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("stream")(stream)
+
+
+def stream(
+    workers: Annotated[int, typer.Option(min=1, help="Processes; partitions are spread over them.")] = 1,
+    to_end: Annotated[bool, typer.Option("--to-end", help="Stop at the end of the log.")] = False,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Prometheus port; 0: none (HEADRACE_STREAM_METRICS_PORT).")
+    ] = None,
+) -> None:
+    """Read the event log and keep `session_profile` and `user_recent` fresh in the online store.
+
+    Start it beside the API and leave it running:
+
+        headrace stream --workers 2
+
+    Ctrl-C or SIGTERM ends it; it goes on where it stopped, and a crash loses nothing and counts nothing twice.
+    See what it does with `headrace status`.
+    """
+    import logging  # noqa: PLC0415 - nothing is loaded before the command runs
+
+    from feature_repo.settings import load_settings  # noqa: PLC0415
+    from streaming.service import run_stream  # noqa: PLC0415
+
+    given = {} if metrics_port is None else {"stream_metrics_port": metrics_port}
+    settings = load_settings(**given)
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+    def started(metrics: str) -> None:
+        where = f", metrics at {metrics}" if metrics else ""
+        typer.echo(
+            f"streaming {settings.event_log} → {settings.online_store} with {workers} worker(s){where}"
+        )
+
+    run_stream(settings, workers, started, to_end)
+    typer.echo("stream stopped")

@@ -1,0 +1,108 @@
+"""What the stream knows besides events: the catalogue and who denied consent.
+
+Both come from the lake and, sooner, from item and user records that pass through the log.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import TypeAlias
+
+import msgspec
+import pyarrow.parquet as pq
+from msgspec import Struct
+
+from feature_repo.catalogue import ItemFacts, facts_of
+from feature_repo.contract import Item, Kind, User, from_arrow
+from feature_repo.errors import LakeError
+from feature_repo.lake import Lake
+
+LOOK_EVERY_S = 5.0
+_log = logging.getLogger(__name__)
+
+
+class LogEvent(Struct, frozen=True, kw_only=True, tag_field="record", tag="event", gc=False):
+    """The fields of an event that a fold reads; the rest is skipped while decoding."""
+
+    event_id: str
+    event_type: str
+    event_time: datetime
+    session_id: str
+    user_id: str | None = None
+    item_id: str | None = None
+    query: str | None = None
+    consent: bool | None = None
+
+
+LogRecord: TypeAlias = LogEvent | Item | User
+_decoder: msgspec.json.Decoder[LogRecord] = msgspec.json.Decoder(LogRecord)
+decode_record = _decoder.decode
+"""A record of the event log; raises `msgspec.MsgspecError` for bytes that are none."""
+
+
+class Knowledge:
+    """Facts of items and denials of users, shared by the shards of a process.
+
+    Args:
+        lake: read at the first `refresh`, and again when it has new files.
+    """
+
+    def __init__(self, lake: Lake, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._lake = lake
+        self._now = monotonic
+        self._next_look = 0.0
+        self._lock = threading.Lock()
+        self._read: set[str] = set()
+        self._heard: set[str] = set()
+        self.facts: dict[str, ItemFacts] = {}
+        self.denied: set[str] = set()
+
+    def hear(self, record: Item | User) -> None:
+        """Learn from a record of the log; it is newer than anything in the lake."""
+        if isinstance(record, Item):
+            self._heard.add(record.item_id)
+        self._learn(record)
+
+    def refresh_sometimes(self) -> None:
+        """`refresh`, if nobody did within the last `LOOK_EVERY_S`."""
+        if self._now() >= self._next_look and self._lock.acquire(blocking=False):
+            try:
+                self._next_look = self._now() + LOOK_EVERY_S
+                self.refresh()
+            finally:
+                self._lock.release()
+
+    def refresh(self) -> None:
+        """Read item and user files that came to the lake since the last time; an unreadable one is skipped."""
+        kinds: tuple[Kind, ...] = ("item", "user")
+        for kind in kinds:
+            for file in self._lake.files(kind):
+                if file not in self._read:
+                    self._read.add(file)
+                    try:
+                        self._read_file(kind, file)
+                    except (OSError, ValueError, LakeError) as error:
+                        _log.warning(
+                            "lake file %s cannot be read, its %ss are unknown: %s", file, kind, error
+                        )
+
+    def _read_file(self, kind: Kind, file: str) -> None:
+        rows = pq.read_table(file).sort_by("ingested_at").to_pylist()
+        for row in rows:
+            record = from_arrow(kind, row)
+            if isinstance(record, Item) and record.item_id in self._heard:
+                continue
+            if isinstance(record, Item | User):
+                self._learn(record)
+
+    def _learn(self, record: Item | User) -> None:
+        if isinstance(record, Item):
+            self.facts[record.item_id] = facts_of(record)
+        elif record.consent is False:
+            self.denied.add(record.user_id)
+        else:
+            self.denied.discard(record.user_id)

@@ -1,0 +1,259 @@
+"""The Bytewax flow: event log → session fold → user fold → online store. `streaming.flow:flow` is what it loads.
+
+State is keyed by partition, not by session: a shard holds its sessions as bytes and writes what changed into a file
+of its own at each epoch's end, while Bytewax's recovery keeps the log positions. A shard's file is written before
+Bytewax commits the position of the same epoch, so after a crash state is level with the position or ahead of it,
+never behind, and the fold takes no event twice (docs/adr/0020).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import xxhash
+from bytewax import operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.operators import StatefulBatchLogic
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+
+from feature_repo.groups.session_profile import GROUP as SESSION_GROUP
+from feature_repo.groups.user_recent import GROUP as USER_GROUP
+from feature_repo.home import Home
+from feature_repo.lake import Lake
+from feature_repo.online import OnlineStore, open_store
+from feature_repo.settings import Settings, load_settings
+from streaming.enrich import Knowledge
+from streaming.fold import FoldRules
+from streaming.fold_shard import Changes, Chunk, SessionShard, ShardTools, StoreWatch
+from streaming.fold_state import StateFile
+from streaming.fold_user import Contribution
+from streaming.fold_users import UserNews, UserShard
+from streaming.log import EventLog, open_log
+from streaming.metrics import StreamMetrics, shared_metrics
+from streaming.source import EventLogSource, SourceRules, part_name
+from streaming.writer import OnlineWriter, WriteJob
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FlowParts:
+    """What the flow is built from; handed in whole by tests and benchmarks.
+
+    Attributes:
+        state: folder of the shards' files.
+        sink: takes the jobs of one shard; an `OnlineWriter`'s `write`, or a backfill's collector.
+    """
+
+    log: EventLog
+    source: SourceRules
+    tools: ShardTools
+    state: Path
+    sink: Callable[[list[WriteJob]], None]
+    metrics: StreamMetrics
+    stop: threading.Event = field(default_factory=threading.Event)
+    monotonic: Callable[[], float] = time.monotonic
+
+
+class SessionLogic(StatefulBatchLogic[Chunk, Changes, int]):
+    """A `SessionShard` in Bytewax's hands; the shard learns its partition from its snapshot or its first chunk."""
+
+    def __init__(self, parts: FlowParts, partition: int | None) -> None:
+        self._parts = parts
+        self._shard = None if partition is None else self._open(partition)
+
+    def _open(self, partition: int) -> SessionShard:
+        file = StateFile(self._parts.state / f"sessions-{part_name(partition)}.db")
+        return SessionShard(partition, self._parts.tools, file)
+
+    def on_batch(self, batch: list[Chunk]) -> tuple[Iterable[Changes], bool]:
+        """Fold chunks in the order they were read."""
+        if self._shard is None:
+            self._shard = self._open(batch[0].partition)
+        changes = [self._shard.process(chunk) for chunk in batch]
+        return changes, StatefulBatchLogic.RETAIN
+
+    def snapshot(self) -> int:
+        """Write the shard's file, then let Bytewax commit the epoch."""
+        assert self._shard is not None
+        self._shard.save()
+        return self._shard.partition
+
+
+class UserLogic(StatefulBatchLogic[UserNews, WriteJob, int]):
+    """A `UserShard` in Bytewax's hands."""
+
+    def __init__(self, parts: FlowParts, shard: int | None) -> None:
+        self._parts = parts
+        self._shard = None if shard is None else self._open(shard)
+
+    def _open(self, shard: int) -> UserShard:
+        file = StateFile(self._parts.state / f"users-{part_name(shard)}.db")
+        return UserShard(shard, self._parts.tools.rules, file)
+
+    def on_batch(self, batch: list[UserNews]) -> tuple[Iterable[WriteJob], bool]:
+        """Take contributions in; rows come with the ticks."""
+        if self._shard is None:
+            self._shard = self._open(batch[0].shard)
+        jobs = []
+        for news in batch:
+            changes = self._shard.process(news)
+            if changes.rows or changes.deleted:
+                jobs.append(WriteJob(self._shard.number, USER_GROUP, changes.rows, changes.deleted))
+        return jobs, StatefulBatchLogic.RETAIN
+
+    def snapshot(self) -> int:
+        """Write the shard's file, then let Bytewax commit the epoch."""
+        assert self._shard is not None
+        self._shard.save()
+        return self._shard.number
+
+
+class _StorePart(StatefulSinkPartition[WriteJob, None]):
+    def __init__(self, write: Callable[[list[WriteJob]], None]) -> None:
+        self._write = write
+
+    def write_batch(self, values: list[WriteJob]) -> None:
+        self._write(values)
+
+    def snapshot(self) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class OnlineSink(FixedPartitionedSink[WriteJob, None]):
+    """The online store as a Bytewax sink: a part per shard, so that one key has one writer."""
+
+    parts: tuple[str, ...]
+    write: Callable[[list[WriteJob]], None]
+
+    def list_parts(self) -> list[str]:
+        """Names of the shards."""
+        return list(self.parts)
+
+    def part_fn(self, item_key: str) -> int:
+        """The part of a shard."""
+        return int(item_key)
+
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _StorePart:
+        """A writer; it has no state of its own."""
+        return _StorePart(self.write)
+
+
+def build_flow(parts: FlowParts) -> Dataflow:
+    """The flow over given parts: the same for live, backfill, tests and benchmarks."""
+    count = parts.log.partitions
+    flow = Dataflow("sessions")
+    source = EventLogSource(parts.log, parts.source, parts.stop, parts.monotonic)
+    chunks = op.input("log", flow, source)
+    keyed = op.map("by_partition", chunks, lambda chunk: (part_name(chunk.partition), chunk))
+    changes = op.stateful_batch("sessions", keyed, lambda resume: SessionLogic(parts, resume))
+    news = op.flat_map("by_user", changes, lambda keyed: news_of(keyed[1], int(keyed[0]), count))
+    users = op.stateful_batch("users", news, lambda resume: UserLogic(parts, resume))
+    rows = op.map("rows", changes, lambda keyed: (keyed[0], _job_of(parts, int(keyed[0]), keyed[1])))
+    jobs = op.merge("jobs", rows, users)
+    op.output("store", jobs, OnlineSink(tuple(part_name(n) for n in range(count)), parts.sink))
+    return flow
+
+
+def news_of(changes: Changes, partition: int, shards: int) -> list[tuple[str, UserNews]]:
+    """Contributions by user shard; a tick goes to the shard of the partition's own number."""
+    found: dict[int, list[Contribution]] = {}
+    for contribution in changes.contributions:
+        shard = xxhash.xxh64_intdigest(contribution.user_id.encode()) % shards
+        found.setdefault(shard, []).append(contribution)
+    tick = changes.heartbeat is not None
+    if tick:
+        found.setdefault(partition, [])
+    return [
+        (
+            part_name(shard),
+            UserNews(shard, listed, tick and shard == partition, changes.horizon_us, changes.rewrite),
+        )
+        for shard, listed in found.items()
+    ]
+
+
+def _job_of(parts: FlowParts, partition: int, changes: Changes) -> WriteJob:
+    if changes.heartbeat is not None:
+        parts.metrics.observe(changes.heartbeat)
+    return WriteJob(partition, SESSION_GROUP, changes.rows, changes.deleted, changes.heartbeat)
+
+
+@dataclass(frozen=True)
+class OpenStream:
+    """A flow built from settings, with what has to be closed after it."""
+
+    flow: Dataflow
+    stop: threading.Event
+    store: OnlineStore
+    log: EventLog
+
+    def close(self) -> None:
+        """Let go of the log and the store."""
+        self.log.close()
+        self.store.close()
+
+
+def open_stream(settings: Settings, to_end: bool = False) -> OpenStream:
+    """Build the flow from settings: the composition root of the stream.
+
+    Args:
+        to_end: stop at the end of the log.
+    """
+    home = Home(settings.home).ensure()
+    log, store, stop = open_log(settings, home), open_store(settings, home), threading.Event()
+    metrics = shared_metrics()
+    writer = OnlineWriter(store, stop, lambda partition: metrics.retries.labels(str(partition)).inc())
+    rules = SourceRules(
+        settings.stream_batch_size, settings.stream_batch_ms / 1000, settings.heartbeat_s, to_end
+    )
+    watch = StoreWatch(lambda: store.marks("canary/"), store.put_marks)
+    parts = FlowParts(
+        log,
+        rules,
+        shard_tools(settings, home, watch.lost),
+        home.stream / "state",
+        writer.write,
+        metrics,
+        stop,
+    )
+    return OpenStream(build_flow(parts), stop, store, log)
+
+
+def shard_tools(
+    settings: Settings,
+    home: Home,
+    store_lost: Callable[[str, bool], bool] = lambda name, known: False,
+    clock: Callable[[], datetime] | None = None,
+) -> ShardTools:
+    """What shards share, from settings; the catalogue is read here."""
+    from quality.quarantine import Quarantine  # noqa: PLC0415
+
+    knowledge = Knowledge(Lake(home.lake))
+    knowledge.refresh()
+    now = clock or settings.clock
+    return ShardTools(
+        rules=FoldRules.of(settings),
+        weights=settings.weights,
+        consent_default=settings.consent_default,
+        knowledge=knowledge,
+        quarantine=Quarantine(home.quarantine, now),
+        clock=now,
+        store_lost=store_lost,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    """`flow`, built from the environment when a loader asks for it; importing this module does no I/O."""
+    if name == "flow":
+        return open_stream(load_settings()).flow
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

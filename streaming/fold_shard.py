@@ -1,0 +1,349 @@
+"""All sessions of one log partition: decode, fold, expire, and say what changed. No framework, no threads.
+
+A partition of the log has one owner, and so has every session in it: keys of the log are session ids.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Protocol
+
+import msgspec
+
+from feature_repo.contract import Item, User
+from feature_repo.errors import ContractError, StoreError
+from feature_repo.groups.session_profile import Profile, Touch, time_of, touch_of, values
+from feature_repo.online import OnlineRow
+from streaming.enrich import Knowledge, LogEvent, decode_record
+from streaming.fold import FoldRules, Session, last_of, profile_of
+from streaming.fold_state import StateFile
+from streaming.fold_user import Contribution
+from streaming.heartbeat import Counts, Heartbeat
+from streaming.log import Damage
+
+_log = logging.getLogger(__name__)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+SWEPT_PER_TICK = 20_000
+REWRITTEN_PER_TICK = 5_000
+_WATERMARK, _HEARD = "watermark_us", "heard/"
+
+
+class PutsAside(Protocol):
+    """What a shard needs of the quarantine."""
+
+    def put(self, raw: bytes, source: str, line: int | None, error: ContractError) -> object:
+        """Keep rejected bytes with the reason."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What the source read of one partition at once.
+
+    Attributes:
+        damaged: bytes of the log that no longer hold a record.
+        tick: time to write a heartbeat and to look for expired sessions.
+        behind_s: how long the partition has not been read to its end (s).
+        idle_us: how long nothing has come (µs); lets expiry go on where no event moves the watermark.
+    """
+
+    partition: int
+    records: list[bytes]
+    damaged: tuple[Damage, ...] = ()
+    tick: bool = False
+    behind_s: float = 0.0
+    idle_us: int = 0
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a chunk changed: rows to write, sessions to delete, contributions to users, a heartbeat."""
+
+    rows: list[OnlineRow] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    contributions: list[Contribution] = field(default_factory=list)
+    heartbeat: Heartbeat | None = None
+    horizon_us: int = 0
+    rewrite: bool = False
+
+
+@dataclass(frozen=True)
+class ShardTools:
+    """What every shard of a process shares.
+
+    Attributes:
+        store_lost: asked at each tick with the shard's name: whether the online store lost what was written.
+    """
+
+    rules: FoldRules
+    weights: Mapping[str, float]
+    consent_default: bool
+    knowledge: Knowledge
+    quarantine: PutsAside
+    clock: Callable[[], datetime]
+    store_lost: Callable[[str, bool], bool] = lambda name, known: False
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of one shard since its process started."""
+
+    read: int = 0
+    folded: int = 0
+    duplicate: int = 0
+    late: int = 0
+    quarantined: int = 0
+    expired: int = 0
+
+
+class SessionShard:
+    """Sessions of one partition.
+
+    Args:
+        partition: of the event log.
+        state: where the sessions outlive the process; loaded here.
+    """
+
+    def __init__(self, partition: int, tools: ShardTools, state: StateFile) -> None:
+        self.partition = partition
+        self.tally = Tally()
+        self._tools = tools
+        self._state = state
+        self._held = state.load()
+        self._restored = bool(self._held)
+        self._bytes = sum(map(len, self._held.values()))
+        self._dirty: set[str] = set()
+        self._facts: dict[str, bytes] = {}
+        self._newest_us: int | None = None
+        self._horizon_us = -(2**62)
+        self._sweep: Iterator[str] = iter(())
+        self._rewrite: Iterator[str] = iter(())
+        self._remember(state.facts())
+
+    def _remember(self, facts: Mapping[str, bytes]) -> None:
+        for name, raw in facts.items():
+            if name == _WATERMARK:
+                self._newest_us = int(raw)
+                self._horizon_us = self._newest_us - self._tools.rules.ttl_us
+            elif name.startswith(_HEARD):
+                record = decode_record(raw)
+                assert isinstance(record, Item | User)
+                self._tools.knowledge.hear(record)
+
+    def process(self, chunk: Chunk) -> Changes:
+        """Fold a chunk; what cannot be decoded or folded goes to the quarantine."""
+        changes = Changes()
+        for damage in chunk.damaged:
+            self._put_aside(damage.raw, ContractError("damaged_log", "", damage.reason), damage)
+        now_us = (self._tools.clock() - _EPOCH) // _MICROSECOND
+        for session_id, entries in self._sort(chunk.records, now_us, changes).items():
+            self._fold(session_id, entries, changes)
+        if chunk.tick:
+            self._tick(chunk, now_us, changes)
+        return changes
+
+    def _sort(
+        self, records: list[bytes], now_us: int, changes: Changes
+    ) -> dict[str, list[tuple[int, Touch, bytes]]]:
+        """Touches by session, in log order, each with the expiry horizon that held when it came."""
+        sorted_: dict[str, list[tuple[int, Touch, bytes]]] = {}
+        tools, tally = self._tools, self.tally
+        denied, default = tools.knowledge.denied, None if tools.consent_default else False
+        tally.read += len(records)
+        for raw in records:
+            try:
+                record = decode_record(raw)
+            except msgspec.MsgspecError as error:
+                self._put_aside(raw, ContractError("not_a_record", "", f"log record: {error}"))
+                continue
+            if not isinstance(record, LogEvent):
+                self._hear(record, raw, changes)
+                continue
+            consent = record.consent if record.consent is not None else default
+            touch = touch_of(record, tools.weights, False if record.user_id in denied else consent)
+            if self._newest_us is None or touch.time_us > self._newest_us:
+                self._newest_us = touch.time_us
+                self._advance(min(touch.time_us, now_us))
+            if touch.time_us < self._horizon_us:
+                tally.late += 1
+                continue
+            sorted_.setdefault(record.session_id, []).append((self._horizon_us, touch, raw))
+        return sorted_
+
+    def _advance(self, time_us: int) -> None:
+        """Move the expiry horizon; never back, whatever clocks say."""
+        self._horizon_us = max(self._horizon_us, time_us - self._tools.rules.ttl_us)
+
+    def _hear(self, record: Item | User, raw: bytes, changes: Changes) -> None:
+        self._tools.knowledge.hear(record)
+        if isinstance(record, Item):
+            self._facts[f"{_HEARD}item/{record.item_id}"] = raw
+            return
+        self._facts[f"{_HEARD}user/{record.user_id}"] = raw
+        if record.consent is False:
+            changes.contributions.append(Contribution(record.user_id))
+
+    def _fold(self, session_id: str, entries: list[tuple[int, Touch, bytes]], changes: Changes) -> None:
+        tally = self.tally
+        held = self._held.get(session_id)
+        session = self._open(held)
+        for horizon_us, touch, raw in entries:
+            last_us = session.last_us
+            if last_us is not None and last_us < horizon_us:
+                self._contribute(session_id, session, changes)
+                session = self._open(None)
+                tally.expired += 1
+            try:
+                outcome = session.fold(touch)
+            except Exception as error:
+                _log.warning("partition %d: an event cannot be folded", self.partition, exc_info=True)
+                reason = f"event {touch.event_id!r} cannot be folded: {type(error).__name__}: {error}"
+                self._put_aside(raw, ContractError("poison", "", reason))
+                continue
+            if outcome == "folded":
+                tally.folded += 1
+            elif outcome == "duplicate":
+                tally.duplicate += 1
+            else:
+                tally.late += 1
+        profile = session.profile
+        if profile is None:
+            return
+        now = session.encode()
+        self._bytes += len(now) - (len(held) if held is not None else 0)
+        self._held[session_id] = now
+        self._dirty.add(session_id)
+        self._emit(session_id, profile, changes)
+        self._contribute(session_id, session, changes)
+
+    def _open(self, raw: bytes | None) -> Session:
+        return Session(raw, self._tools.rules, self._tools.knowledge.facts)
+
+    def _emit(self, session_id: str, profile: Profile, changes: Changes) -> None:
+        """The session's row, or its deletion where consent is denied. Repeats are written again on purpose.
+
+        After a crash the state may be ahead of the online store; the events read again then bring it level.
+        """
+        if profile.denied or profile.user_id in self._tools.knowledge.denied:
+            changes.deleted.append(session_id)
+            return
+        row = OnlineRow(session_id, values(profile, self._tools.rules.session), time_of(profile.last_us))
+        changes.rows.append(row)
+
+    def _contribute(self, session_id: str, session: Session, changes: Changes) -> None:
+        add = changes.contributions.append
+        for user_id, started_us in session.erased:
+            add(Contribution(user_id, session_id, started_us))
+        for run in session.finished:
+            assert run.user_id is not None
+            add(
+                Contribution(
+                    run.user_id, session_id, run.started_us, run.last_us, msgspec.msgpack.encode(run)
+                )
+            )
+        profile = session.profile
+        if profile is None or profile.user_id is None or profile.denied:
+            return
+        if profile.user_id in self._tools.knowledge.denied:
+            add(Contribution(profile.user_id))
+        else:
+            raw = session.live or msgspec.msgpack.encode(profile)
+            add(Contribution(profile.user_id, session_id, profile.started_us, profile.last_us, raw))
+
+    def _put_aside(self, raw: bytes, error: ContractError, damage: Damage | None = None) -> None:
+        self.tally.quarantined += 1
+        source = damage.source if damage else f"event log, partition {self.partition}"
+        self._tools.quarantine.put(raw, source, damage.offset if damage else None, error)
+
+    def _tick(self, chunk: Chunk, now_us: int, changes: Changes) -> None:
+        if self._newest_us is not None:
+            self._advance(min(now_us, self._newest_us + chunk.idle_us))
+        self._expire(changes)
+        self._tools.knowledge.refresh_sometimes()
+        if self._tools.store_lost(f"sessions/{self.partition}", self._restored):
+            _log.warning("partition %d: the online store was emptied, writing it again", self.partition)
+            self._rewrite = iter(list(self._held))
+            changes.rewrite = True
+        for session_id in islice(self._rewrite, REWRITTEN_PER_TICK):
+            if (raw := self._held.get(session_id)) is not None:
+                self._emit(session_id, profile_of(raw), changes)
+        changes.horizon_us = self._horizon_us
+        changes.heartbeat = self._heartbeat(chunk)
+
+    def _expire(self, changes: Changes) -> None:
+        looked = 0
+        for session_id in islice(self._sweep, SWEPT_PER_TICK):
+            looked += 1
+            raw = self._held.get(session_id)
+            if raw is not None and last_of(raw) < self._horizon_us:
+                del self._held[session_id]
+                self._bytes -= len(raw)
+                self._dirty.add(session_id)
+                self.tally.expired += 1
+                changes.deleted.append(session_id)
+        if looked < SWEPT_PER_TICK:
+            self._sweep = iter(list(self._held))
+
+    def _heartbeat(self, chunk: Chunk) -> Heartbeat:
+        tally = self.tally
+        return Heartbeat(
+            partition=self.partition,
+            last_event_time=None if self._newest_us is None else time_of(self._newest_us),
+            wall_time=self._tools.clock(),
+            behind_s=chunk.behind_s,
+            counts=Counts(tally.read, tally.folded, tally.duplicate, tally.late, tally.quarantined),
+            sessions=len(self._held),
+            state_bytes=self._bytes,
+        )
+
+    @property
+    def sessions(self) -> Mapping[str, bytes]:
+        """Held sessions by id."""
+        return self._held
+
+    def save(self) -> None:
+        """Write what changed since the last time.
+
+        Raises:
+            StoreError: the state file cannot be written.
+        """
+        if self._newest_us is not None:
+            self._facts[_WATERMARK] = b"%d" % min(
+                self._newest_us, self._horizon_us + self._tools.rules.ttl_us
+            )
+        self._state.save({key: self._held.get(key) for key in self._dirty}, self._facts)
+        self._dirty.clear()
+        self._facts = {}
+
+
+class StoreWatch:
+    """Notices that the online store was emptied: a canary per shard that only the shard itself writes.
+
+    Args:
+        read: names of the marks present; raises `StoreError`.
+        write: puts a mark; raises `StoreError`.
+    """
+
+    def __init__(self, read: Callable[[], Mapping[str, bytes]], write: Callable[[Mapping[str, bytes]], None]):
+        self._read = read
+        self._write = write
+        self._put: set[str] = set()
+
+    def lost(self, shard: str, known: bool) -> bool:
+        """Whether the shard's canary is gone; `known`: whether the shard holds state, so that one was written."""
+        name = f"canary/{shard}"
+        try:
+            if name in self._read():
+                self._put.add(name)
+                return False
+            self._write({name: b"1"})
+        except StoreError:
+            return False
+        gone = known or name in self._put
+        self._put.add(name)
+        return gone

@@ -1,0 +1,103 @@
+"""The users of one hash range: collects what sessions contribute, joins it at each tick."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+import msgspec
+
+from streaming.fold import FoldRules, last_of
+from streaming.fold_shard import REWRITTEN_PER_TICK, SWEPT_PER_TICK
+from streaming.fold_state import StateFile
+from streaming.fold_user import Contribution, UserChanges, apply, row_of
+
+_UNWRITTEN = "unwritten"
+
+
+@dataclass(frozen=True, slots=True)
+class UserNews:
+    """Contributions to users of one shard.
+
+    Attributes:
+        tick: time to join and to write; between ticks contributions wait, so that a busy user costs one row.
+        horizon_us: users without an event since are let go.
+        rewrite: the online store was emptied.
+    """
+
+    shard: int
+    contributions: list[Contribution] = field(default_factory=list)
+    tick: bool = False
+    horizon_us: int = 0
+    rewrite: bool = False
+
+
+class UserShard:
+    """`user_recent` of the users of one hash range."""
+
+    def __init__(self, number: int, rules: FoldRules, state: StateFile) -> None:
+        self.number = number
+        self._rules = rules
+        self._state = state
+        self._held = state.load()
+        self._dirty: set[str] = set()
+        self._pending: dict[str, list[Contribution]] = {}
+        raw = state.facts().get(_UNWRITTEN)
+        self._unwritten: set[str] = set(msgspec.json.decode(raw, type=list[str])) if raw else set()
+        self._sweep: Iterator[str] = iter(())
+        self._rewrite: Iterator[str] = iter(())
+
+    def process(self, news: UserNews) -> UserChanges:
+        """Take contributions in; at a tick, say what there is to write."""
+        for contribution in news.contributions:
+            self._pending.setdefault(contribution.user_id, []).append(contribution)
+        changes = UserChanges()
+        if news.tick:
+            self._join()
+            if news.rewrite:
+                self._rewrite = iter(list(self._held))
+            self._unwritten.update(islice(self._rewrite, REWRITTEN_PER_TICK))
+            self._expire(news.horizon_us)
+            for user_id in sorted(self._unwritten):
+                raw = self._held.get(user_id)
+                if raw is None:
+                    changes.deleted.append(user_id)
+                else:
+                    changes.rows.append(row_of(user_id, raw, self._rules.session))
+            self._unwritten.clear()
+        return changes
+
+    def _join(self) -> None:
+        for user_id, contributions in self._pending.items():
+            raw = apply(self._held.get(user_id), contributions)
+            if raw is None:
+                self._held.pop(user_id, None)
+            else:
+                self._held[user_id] = raw
+            self._dirty.add(user_id)
+            self._unwritten.add(user_id)
+        self._pending.clear()
+
+    def _expire(self, horizon_us: int) -> None:
+        looked = 0
+        for user_id in islice(self._sweep, SWEPT_PER_TICK):
+            looked += 1
+            raw = self._held.get(user_id)
+            if raw is not None and last_of(raw) < horizon_us:
+                del self._held[user_id]
+                self._dirty.add(user_id)
+                self._unwritten.add(user_id)
+        if looked < SWEPT_PER_TICK:
+            self._sweep = iter(list(self._held))
+
+    def save(self) -> None:
+        """Write what changed since the last time, and who is still to be written to the online store.
+
+        Raises:
+            StoreError: the state file cannot be written.
+        """
+        self._join()
+        facts = {_UNWRITTEN: msgspec.json.encode(sorted(self._unwritten))}
+        self._state.save({key: self._held.get(key) for key in self._dirty}, facts)
+        self._dirty.clear()

@@ -1,0 +1,147 @@
+"""The event log as a Bytewax source: one part per partition, micro-batches by size and by time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+
+from feature_repo.errors import LogError
+from streaming.fold_shard import Chunk
+from streaming.log import Damage, EventLog, Position
+
+_log = logging.getLogger(__name__)
+
+IDLE_POLL_S = 0.003
+LONGEST_BACKOFF_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRules:
+    """How a partition is read.
+
+    Attributes:
+        batch_size: records at which a chunk is handed on.
+        batch_s: age of a chunk's first record at which it is handed on (s). After a quiet moment the first
+            record goes at once: waiting pays only where more is coming.
+        tick_s: how often a chunk bids the shard to write its heartbeat (s).
+        to_end: stop at the end of the log instead of waiting for more.
+    """
+
+    batch_size: int
+    batch_s: float
+    tick_s: float
+    to_end: bool = False
+
+
+class LogPart(StatefulSourcePartition[Chunk, Position]):
+    """One partition of the log. Times are of a monotonic clock: a wall clock set back stops nothing."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        partition: int,
+        position: Position,
+        rules: SourceRules,
+        stop: threading.Event,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._log = log
+        self._partition = partition
+        self._emitted = self._position = position
+        self._rules = rules
+        self._stop = stop
+        self._now = monotonic
+        now = monotonic()
+        self._records: list[bytes] = []
+        self._damaged: list[Damage] = []
+        self._last_chunk = self._next_tick = self._next_poll = now - rules.batch_s
+        self._caught_up = self._last_record = now
+        self._failures = 0
+        self._done = False
+
+    def next_batch(self) -> list[Chunk]:
+        """At most one chunk. Ends once `stop` is set, or at the end of the log where it should."""
+        if self._done:
+            raise StopIteration
+        now = self._now()
+        at_end = self._poll(now)
+        if self._stop.is_set() or (at_end and self._rules.to_end):
+            self._done = True
+            return [self._chunk(now, tick=True)]
+        full = len(self._records) >= self._rules.batch_size
+        due = (self._records or self._damaged) and (full or now - self._last_chunk >= self._rules.batch_s)
+        tick = now >= self._next_tick
+        return [self._chunk(now, tick)] if due or tick else []
+
+    def snapshot(self) -> Position:
+        """The position after the last record handed on."""
+        return self._emitted
+
+    def _poll(self, now: float) -> bool:
+        """Read what there is; whether the end of the log was met."""
+        limit = self._rules.batch_size - len(self._records)
+        if limit <= 0 or now < self._next_poll:
+            return False
+        try:
+            batch = self._log.read(self._partition, self._position, limit)
+        except LogError as error:
+            self._failures += 1
+            wait = min(0.1 * 2**self._failures, LONGEST_BACKOFF_S)
+            _log.warning("partition %d: %s; reading again in %.1f s", self._partition, error, wait)
+            self._next_poll = now + wait
+            return False
+        self._failures = 0
+        self._position = batch.position
+        self._records += batch.records
+        self._damaged += batch.damaged
+        if len(batch.records) < limit:
+            self._caught_up = now
+            self._next_poll = now + IDLE_POLL_S
+        if batch.records:
+            self._last_record = now
+        return not batch.records
+
+    def _chunk(self, now: float, tick: bool) -> Chunk:
+        chunk = Chunk(
+            partition=self._partition,
+            records=self._records,
+            damaged=tuple(self._damaged),
+            tick=tick,
+            behind_s=now - self._caught_up,
+            idle_us=int((now - self._last_record) * 1e6),
+        )
+        self._records, self._damaged = [], []
+        self._emitted = self._position
+        self._last_chunk = now
+        if tick:
+            self._next_tick = now + self._rules.tick_s
+        return chunk
+
+
+@dataclass(frozen=True)
+class EventLogSource(FixedPartitionedSource[Chunk, Position]):
+    """Every partition of the event log, each read from where its snapshot says, else from its oldest record."""
+
+    log: EventLog
+    rules: SourceRules
+    stop: threading.Event
+    monotonic: Callable[[], float]
+
+    def list_parts(self) -> list[str]:
+        """Names of the partitions; they sort by number."""
+        return [part_name(n) for n in range(self.log.partitions)]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: Position | None) -> LogPart:
+        """The reader of one partition."""
+        partition = int(for_part)
+        position = self.log.start(partition) if resume_state is None else resume_state
+        return LogPart(self.log, partition, position, self.rules, self.stop, self.monotonic)
+
+
+def part_name(partition: int) -> str:
+    """Key of a partition in the flow."""
+    return f"{partition:04d}"
