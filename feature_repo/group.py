@@ -31,6 +31,8 @@ CTR_UNSHOWN = 0.1
 """Mean click-through rate assumed where nothing was ever shown."""
 CLICK_RATE_PRIOR = 5.0
 """Clicks' worth of prior that a user's click rate is shrunk to 1 with."""
+SMALLEST_SCORE = 1e-300
+"""Score below which nothing is told apart; keeps logarithms finite."""
 POSITIONS = 100
 """Positions told apart; those beyond the last count as the last."""
 SESSION_ITEMS = 50

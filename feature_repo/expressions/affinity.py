@@ -7,10 +7,18 @@ import ibis.expr.types as ir
 
 from feature_repo.catalogue import CATEGORY
 from feature_repo.expressions.items import attribute_type
-from feature_repo.group import CLICK_RATE_PRIOR
+from feature_repo.group import CLICK_RATE_PRIOR, SMALLEST_SCORE
 
 STRINGS = "array<string>"
 FLOATS = "array<float64>"
+
+
+def strength(score: ir.FloatingColumn) -> ir.FloatingColumn:
+    """What scores are compared by: equal where they differ by less than a billionth part.
+
+    So the order in which an engine sums does not decide between equals, however far they have decayed.
+    """
+    return ibis.greatest(score, SMALLEST_SCORE).ln().round(9)
 
 
 def totals(touched: ir.Table, key: str) -> ir.Table:
@@ -47,18 +55,14 @@ def with_expectation(by_attr: ir.Table, total: ir.Table, share: ir.Table, key: s
 
 
 def preferences(rows: ir.Table, key: str, top_k: int) -> ir.Table:
-    """`key` and the lists `attr_keys`, `attr_clicks`, `attr_expected`, `categories`, `category_shares`.
-
-    Scores are compared in single precision, so that the order of summation does not decide between equals.
-    """
-    score = (rows.clicks + rows.expected).cast("float32")
-    order = [score.desc(), rows.attr_key.asc()]
+    """`key` and the lists `attr_keys`, `attr_clicks`, `attr_expected`, `categories`, `category_shares`."""
+    order = [strength(rows.clicks + rows.expected).desc(), rows.attr_key.asc()]
     rows = rows.mutate(_rank=ibis.row_number().over(group_by=[key, "_type"], order_by=order))
     is_category = rows._type == CATEGORY
     value = ibis.struct({"attr_key": rows.attr_key, "clicks": rows.clicks, "expected": rows.expected})
     category = ibis.struct(
         {
-            "order": -rows.clicks.cast("float32"),
+            "order": -strength(rows.clicks),
             "name": rows.attr_key.substr(len(CATEGORY) + 1),
             "clicks": rows.clicks,
         }

@@ -67,5 +67,10 @@ def vectors(keys: ir.Table, dimensions: int) -> ir.Table:
     sums = {f"d{d}": signed.sign.sum(where=signed.dimension == d).fill_null(0.0) for d in range(dimensions)}
     summed = signed.group_by("item_id").agg(**sums)
     entries = [summed[name] for name in sums]
-    length = ibis.greatest(sum((e * e for e in entries[1:]), entries[0] * entries[0]).sqrt(), 1e-9)
-    return summed.select("item_id", vector=ibis.array([e / length for e in entries]).cast("array<float32>"))
+    summed = summed.select(
+        "item_id",
+        entries=ibis.array(entries),
+        length=ibis.greatest(sum((e * e for e in entries[1:]), entries[0] * entries[0]).sqrt(), 1e-9),
+    )
+    unit = summed.entries.map(lambda entry: entry / summed.length)
+    return summed.select("item_id", vector=unit.cast("array<float32>"))

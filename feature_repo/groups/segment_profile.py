@@ -72,9 +72,11 @@ def _favourites(engaged: ir.Table, items: ir.Table) -> ir.Table:
     """`segment`, `top_items`, `price_median`."""
     import ibis  # noqa: PLC0415
 
+    from feature_repo.expressions.affinity import strength  # noqa: PLC0415
+
     prices = items.select(_item="item_id", price="price")
     engaged = engaged.left_join(prices, engaged.item_id == prices._item)
-    order = [engaged.clicks.cast("float32").desc(), engaged.item_id.asc()]
+    order = [strength(engaged.clicks).desc(), engaged.item_id.asc()]
     ranked = engaged.mutate(_rank=ibis.row_number().over(group_by="segment", order_by=order))
     item = ibis.struct({"rank": ranked._rank, "item_id": ranked.item_id})
     lists = ranked.group_by("segment").agg(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from feature_repo.group import CLICK_RATE_PRIOR
+from feature_repo.group import CLICK_RATE_PRIOR, SMALLEST_SCORE
 from feature_repo.statistics.vocabulary import Vocabulary
 
 Floats = npt.NDArray[np.float64]
@@ -136,12 +136,17 @@ def _by_share(clicks: Floats, everybody: Floats, vocabulary: Vocabulary) -> Floa
     return expected
 
 
-def strongest(scores: Floats, limit: int) -> Ints:
-    """Places of the `limit` largest scores, largest first, ties by place.
+def strength(scores: Floats) -> Floats:
+    """What scores are compared by: equal where they differ by less than a billionth part.
 
-    Compared in single precision, so that the order of summation does not decide between equals.
+    So the order of summation does not decide between equals, however far they have decayed.
     """
-    return np.argsort(-scores.astype(np.float32), kind="stable")[:limit]
+    return np.round(np.log(np.maximum(scores, SMALLEST_SCORE)), 9)
+
+
+def strongest(scores: Floats, limit: int) -> Ints:
+    """Places of the `limit` largest scores by `strength`, largest first, ties by place."""
+    return np.argsort(-strength(scores), kind="stable")[:limit]
 
 
 def kept(found: Affinity, vocabulary: Vocabulary, limit: int) -> Affinity:

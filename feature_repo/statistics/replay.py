@@ -18,7 +18,16 @@ from feature_repo.group import BatchParams
 from feature_repo.groups.segment_profile import EVERYONE, TOP_ITEMS
 from feature_repo.groups.user_profile import COUNTED, WINDOWS_DAYS
 from feature_repo.statistics.covisits import Covisits
-from feature_repo.statistics.pool import Affinity, Pool, affinity, columns, kept, quantile, strongest
+from feature_repo.statistics.pool import (
+    Affinity,
+    Pool,
+    affinity,
+    columns,
+    kept,
+    quantile,
+    strength,
+    strongest,
+)
 from feature_repo.statistics.reception import ItemStats, Reception
 from feature_repo.statistics.vocabulary import Vocabulary
 
@@ -289,7 +298,7 @@ class Statistics:
 
     def _top_items(self, pool: Pool, time: int) -> list[str]:
         numbers, amounts = columns(pool.clicks, self._unit(time))
-        scores = amounts.astype(np.float32)
+        scores = strength(amounts)
         if len(scores) > TOP_ITEMS:
             least = np.partition(scores, len(scores) - TOP_ITEMS)[len(scores) - TOP_ITEMS]
             numbers, scores = numbers[scores >= least], scores[scores >= least]

@@ -1,0 +1,145 @@
+"""The slow groups on the three public data sets: batch and replay agree, figures are those of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feature_repo.catalogue import catalogue_of
+from feature_repo.contract import Contract, Event, Item
+from feature_repo.group import BatchParams
+from feature_repo.settings import Settings
+from feature_repo.statistics import Statistics
+from streaming.sources import InputFile, open_source
+from tests.batch import build_all, rows_of
+from tests.conftest import NOW
+from tests.statistics_oracle import differences
+
+FILES = {
+    "metarank": "ranklens/events.jsonl.gz",
+    "movielens": "movielens-latest-small",
+    "deskdrop": "deskdrop/users_interactions.csv.zip",
+}
+
+pytestmark = pytest.mark.real_data
+
+
+@dataclass
+class Data:
+    events: list[Event]
+    items: list[Item]
+    params: BatchParams
+    built: dict[str, Any]
+
+
+@cache
+def load(fmt: str, path: Path) -> Data:
+    source = open_source(fmt, Settings().weights)
+    settings = Settings(event_weights={**source.event_types, "tag": 1.0})
+    contract = Contract(settings, lambda: NOW)
+    events: dict[str, Event] = {}
+    items: list[Item] = []
+    for file in source.files(InputFile(path)):
+        for row in source.rows(file, None):
+            record = contract.parse(source.convert(row.raw, None))
+            if isinstance(record, Event):
+                events[record.event_id] = record
+            elif isinstance(record, Item):
+                items.append(record)
+    ordered = sorted(events.values(), key=lambda e: e.event_time)
+    params = BatchParams.of(settings, ordered[-1].event_time + timedelta(minutes=1))
+    return Data(ordered, items, params, build_all(ordered, items, [], params))
+
+
+@pytest.fixture(params=list(FILES))
+def data(request: pytest.FixtureRequest, shared_data: Callable[[str], Path]) -> Data:
+    return load(request.param, shared_data(FILES[request.param]))
+
+
+@pytest.fixture
+def ranklens(shared_data: Callable[[str], Path]) -> Data:
+    return load("metarank", shared_data(FILES["metarank"]))
+
+
+def test_batch_and_replay_agree(data: Data) -> None:
+    now = data.params.as_of
+    statistics = Statistics(data.params, catalogue_of(data.items))
+    for event in data.events:
+        statistics.add(event)
+    users = rows_of(data.built["user_profile"], "user_id")
+    assert differences(users, {u: statistics.user_profile(u, now) for u in users})[:5] == []
+    segments = rows_of(data.built["segment_profile"], "segment")
+    assert differences(segments, {s: statistics.segment_profile(s, now) for s in segments}) == []
+    for item_id, row in rows_of(data.built["item_neighbours"], "item_id").items():
+        counts, sessions = statistics.neighbours(item_id, now)
+        assert [list(counts), list(counts.values()), sessions] == list(row.values())
+    items = data.built["item_profile"]
+    found = statistics.items(items["item_id"].to_pylist(), now)
+    for name in ("impressions", "clicks", "ctr", "ctr_debiased"):
+        assert getattr(found, name) == pytest.approx(items[name].to_numpy(), rel=1e-9)
+    for column, name in enumerate(("short", "mid", "long")):
+        wanted = items[f"popularity_{name}"].to_numpy()
+        assert found.popularity[:, column] == pytest.approx(wanted, rel=1e-9, abs=1e-12)
+
+
+def test_what_holds_of_any_data(data: Data) -> None:
+    users = {e.user_id for e in data.events}
+    assert data.built["user_profile"].num_rows == len(users)
+    touched = {e.item_id for e in data.events} | {s.item_id for e in data.events for s in e.items}
+    wanted = (touched | {i.item_id for i in data.items}) - {None}
+    assert data.built["item_profile"].num_rows == len(wanted)
+    for row in data.built["user_profile"].to_pylist():
+        assert row["recency_days"] >= 0
+        assert row["click_rate"] > 0
+        assert sum(row["category_shares"]) <= 1 + 1e-9
+        assert row["category_shares"] == pytest.approx(sorted(row["category_shares"], reverse=True))
+        assert len(row["attr_keys"]) == len(set(row["attr_keys"])) == len(row["attr_expected"])
+    for row in data.built["item_profile"].to_pylist():
+        assert row["popularity_short"] <= row["popularity_mid"] <= row["popularity_long"]
+        length = sum(v * v for v in row["vector"])
+        assert length == pytest.approx(1.0, abs=1e-5) or (length == 0.0)
+    everyone = rows_of(data.built["segment_profile"], "segment")["all"]
+    assert everyone["user_count"] == len(users)
+
+
+def test_ranklens_is_accounted_for(ranklens: Data) -> None:
+    items = ranklens.built["item_profile"]
+    assert items["impressions"].to_numpy().sum() == 9_800 * 24
+    assert items["clicks"].to_numpy().sum() == 46_125
+    assert ranklens.built["user_profile"].num_rows == 2_145
+    expected = (items["clicks"].to_numpy() + 10) / items["ctr_debiased"].to_numpy() - 10
+    assert expected.sum() == pytest.approx(46_125)
+
+
+def test_deskdrop_has_no_attributes_and_still_has_neighbours_and_popularity(
+    shared_data: Callable[[str], Path],
+) -> None:
+    data = load("deskdrop", shared_data(FILES["deskdrop"]))
+    assert len(data.events) == 72_312 - 2_284
+    users = data.built["user_profile"]
+    assert users.num_rows == 1_895
+    assert set(users["segment"].to_pylist()) == {"all"}
+    assert {len(keys) for keys in users["attr_keys"].to_pylist()} == {0}
+    items = data.built["item_profile"]
+    assert items.num_rows == 2_987
+    assert set(items["ctr"].to_pylist()) == {0.1}
+    neighbours = data.built["item_neighbours"]["neighbour_ids"].to_pylist()
+    assert max(len(ids) for ids in neighbours) == data.params.neighbours_top_k
+
+
+def test_a_build_in_the_middle_sees_nothing_of_what_follows(ranklens: Data) -> None:
+    middle: datetime = ranklens.events[len(ranklens.events) // 2].event_time
+    params = BatchParams.of(Settings(), middle)
+    past = [e for e in ranklens.events if e.event_time < middle]
+    whole = build_all(ranklens.events, ranklens.items, [], params, only="user_profile")
+    alone = build_all(past, ranklens.items, [], params, only="user_profile")
+    key = "user_id"
+    found = rows_of(whole["user_profile"], key)
+    assert differences(rows_of(alone["user_profile"], key), found) == []
+    assert max(row["last_event_time"] for row in found.values()) < middle
