@@ -12,7 +12,7 @@ from dagster._utils.error import SerializableErrorInfo
 from feature_repo.errors import BuildError
 from feature_repo.groups import batch_groups
 from feature_repo.settings import Settings
-from orchestration.definitions import build_definitions
+from orchestration.defs.assembly import build_definitions
 from orchestration.defs.jobs import CHAIN
 from orchestration.instance import open_instance
 from orchestration.runtime import Runtime

@@ -1,60 +1,7 @@
-"""Dagster's entry point (`workspace.yaml`): everything from the event log to Feast's views, put together."""
+"""Dagster's entry point (`workspace.yaml`): the definitions for the settings of the environment."""
 
-import warnings
-from collections.abc import Sequence
-
-import dagster as dg
-
-from feature_repo.group import FeatureGroup
-from feature_repo.groups import batch_groups, stream_groups
-from feature_repo.settings import Settings, load_settings
-from orchestration.defs import groups, jobs, keys, lake, models, online, schedules, sensors
+from feature_repo.settings import load_settings
+from orchestration.defs.assembly import build_definitions
 from orchestration.runtime import Runtime
 
-
-def build_definitions(runtime: Runtime, batch: Sequence[FeatureGroup] | None = None) -> dg.Definitions:
-    """Assets, checks, jobs, schedule and sensor, derived from the declared groups.
-
-    Args:
-        batch: the batch groups; by default every declared one.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)  # backfill policies; pinned by the lock
-        return _definitions(runtime, tuple(batch_groups().values()) if batch is None else batch)
-
-
-def _definitions(runtime: Runtime, batch: Sequence[FeatureGroup]) -> dg.Definitions:
-    partitions = keys.daily_partitions(runtime)
-    chain, days = jobs.chain_job(), jobs.lake_job()
-    return dg.Definitions(
-        assets=[
-            lake.event_log(),
-            lake.events_asset(partitions),
-            *lake.record_assets(),
-            *(groups.group_asset(group, partitions) for group in batch),
-            online.registry_asset(),
-            *(online.view_asset(group, partitions) for group in batch),
-            *(online.stream_spec(group) for group in stream_groups().values()),
-            models.blend_asset(batch),
-        ],
-        asset_checks=[lake.events_check(), *(groups.group_check(group) for group in batch)],
-        jobs=[chain, days],
-        schedules=[schedules.hourly(chain, runtime)],
-        sensors=[sensors.lake_sensor([chain, days], partitions, runtime)],
-        resources={keys.RUNTIME: runtime},
-        executor=dg.in_process_executor,
-    )
-
-
-def definitions_of(settings: Settings) -> dg.Definitions:
-    """The definitions of the settings."""
-    return build_definitions(Runtime.of(settings))
-
-
-def __getattr__(name: str) -> dg.Definitions:
-    """`defs`, made when Dagster's loader asks for it: importing this module reads no environment."""
-    if name == "defs":
-        found = definitions_of(load_settings())
-        globals()["defs"] = found
-        return found
-    raise AttributeError(name)
+defs = build_definitions(Runtime.of(load_settings()))

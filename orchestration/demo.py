@@ -28,6 +28,8 @@ from orchestration.up import stream_is_ready, wait_for_serving
 
 MARKER = ".headrace-demo"
 READY_S = 120.0
+SPLIT, CANDIDATES, MAX_LISTS = 0.8, "popular:100:1h", 10_000
+"""Of the evaluation: the share that is history, candidates where nothing was shown, lists ranked at most."""
 
 
 class DemoError(HeadraceError):
@@ -69,8 +71,14 @@ class DemoReport:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def ndcg(self) -> dict[str, str]:
-        """NDCG@10 with its interval, by arm of the evaluation."""
-        return {}
+        """NDCG@10, and the paired difference to popularity with its 95 % interval, by arm."""
+        texts = {}
+        for arm in self.evaluation.get("arms", ()):
+            texts[arm["name"]] = f"{arm['ndcg_10']['mean']:.3f}"
+            if versus := arm["versus"].get("popularity"):
+                interval = f"[{versus['low']:+.3f}, {versus['high']:+.3f}]"
+                texts[arm["name"]] += f"  ({versus['mean']:+.3f} {interval} against popularity)"
+        return texts
 
     def write(self, path: Path) -> None:
         """Write it as JSON."""
@@ -185,8 +193,19 @@ class _Demo:
         self._told.scene(scene, before, after)
 
     def evaluate(self) -> None:
-        with self._step("evaluate"):
-            pass
+        import msgspec  # noqa: PLC0415
+
+        from orchestration.evaluation import Plan, evaluate  # noqa: PLC0415
+        from orchestration.history import read_history  # noqa: PLC0415
+        from orchestration.replay_tasks import parse_candidates  # noqa: PLC0415
+
+        with self._step("evaluate") as said:
+            path, fmt = self._data
+            plan = Plan(SPLIT, parse_candidates(CANDIDATES), MAX_LISTS)
+            history = read_history(path, fmt, self.settings)
+            found = evaluate(history, self.settings, plan, data=path.name, fmt=fmt)
+            self._report.evaluation = msgspec.to_builtins(found)
+            said.append(f"{found.test_lists:,} test rankings since {found.test_from:%Y-%m-%d %H:%M} UTC")
 
 
 def clean_folder(folder: Path) -> Path:

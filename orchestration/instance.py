@@ -12,6 +12,8 @@ freshness:
   enabled: true        # freshness policies are evaluated only when this is set
 telemetry:
   enabled: false
+nux:
+  enabled: false       # no newsletter dialogue
 concurrency:
   runs:
     max_concurrent_runs: 1   # a run uses every core already

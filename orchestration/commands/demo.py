@@ -125,7 +125,7 @@ def summary_table(report: DemoReport) -> Table:
         "quarantined": f"{report.quarantined:,}",
         "feature rows": ", ".join(f"{name} {n:,}" for name, n in report.features.items()),
         "click to ranking": f"{report.click_to_ranking_ms:,.0f} ms",
-        **{f"NDCG@10 {arm}": text for arm, text in report.ndcg().items()},
+        **{rf"NDCG@10 {arm}": text.replace("[", r"\[") for arm, text in report.ndcg().items()},
         "time": f"{report.seconds['total']:.0f} s",
     }
     for name, value in rows.items():

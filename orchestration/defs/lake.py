@@ -5,11 +5,9 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import dagster as dg
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from feature_repo.contract import Kind
-from feature_repo.errors import LakeError
+from feature_repo.lake import unreadable
 from orchestration.defs.keys import EVENT_LOG, EVENTS, ITEMS, RUNTIME, USERS, days_of
 from orchestration.defs.results import check_results, check_specs
 from orchestration.fingerprint import fingerprint
@@ -50,10 +48,8 @@ def events_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
         changed = runtime.sync(runtime.settings, runtime.home)
         context.log.info("log → lake: %d days gained events", len(changed))
         for day in days_of(context):
-            folder = runtime.lake.events_of(day)
-            files = sorted(folder.glob("[!.]*.parquet"))
             key = day.isoformat()
-            found = _metadata([str(f) for f in files], "event_time")
+            found = _metadata(runtime.lake.files_of(day), "event_time")
             context.add_asset_metadata({**found, "synced": day in changed}, partition_key=key)
         context.log.info("%.1f s", time.monotonic() - started)
 
@@ -108,17 +104,6 @@ def _record_asset(key: dg.AssetKey, kind: Kind, description: str) -> dg.AssetsDe
 
 
 def _metadata(files: list[str], column: str) -> dict[str, object]:
-    try:
-        return file_metadata(files, column)
-    except (pa.ArrowInvalid, OSError) as error:
-        bad = next((f for f in files if not _readable(f)), "?")
-        msg = f"{bad}: not a readable Parquet file ({error}); remove or restore it and ingest its day again"
-        raise LakeError(msg) from error
-
-
-def _readable(path: str) -> bool:
-    try:
-        pq.read_metadata(path)
-    except (pa.ArrowInvalid, OSError):
-        return False
-    return True
+    if bad := unreadable(files):
+        raise bad
+    return file_metadata(files, column)

@@ -39,7 +39,7 @@ class Changes:
 
 def day_states(lake: Lake) -> dict[str, str]:
     """Fingerprint of each event day's files."""
-    return {d.isoformat(): fingerprint(lake.events_of(d).glob("[!.]*.parquet")) for d in lake.days()}
+    return {d.isoformat(): fingerprint(lake.files_of(d)) for d in lake.days()}
 
 
 def changes_since(cursor: str | None, state: Mapping[str, str], first: date, today: date) -> Changes:

@@ -188,3 +188,20 @@ def test_the_report_is_json(tmp_path: Path) -> None:
         "seconds",
     } <= set(written)
     assert written["features"] == {"user_profile": 3}
+
+
+def test_the_summary_tells_each_arm_and_its_difference_to_popularity() -> None:
+    versus = {"popularity": {"mean": 0.1219, "low": 0.1061, "high": 0.1372}}
+    report = DemoReport(
+        evaluation={
+            "arms": [
+                {"name": "popularity", "ndcg_10": {"mean": 0.49}, "versus": {}},
+                {"name": "blend", "ndcg_10": {"mean": 0.6114}, "versus": versus},
+            ]
+        }
+    )
+    assert report.ndcg() == {
+        "popularity": "0.490",
+        "blend": "0.611  (+0.122 [+0.106, +0.137] against popularity)",
+    }
+    assert DemoReport().ndcg() == {}
