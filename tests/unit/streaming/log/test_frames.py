@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streaming.log.frames import BAD_CHECKSUM, CUT_SHORT, HEADER_BYTES, frame, scan
@@ -10,6 +10,7 @@ from streaming.log.frames import BAD_CHECKSUM, CUT_SHORT, HEADER_BYTES, frame, s
 PAYLOADS = st.lists(st.binary(max_size=60), min_size=1, max_size=12)
 
 
+@settings(deadline=None)
 @given(PAYLOADS)
 def test_frames_come_back_in_order(payloads: list[bytes]) -> None:
     buffer = frame(payloads)
@@ -17,6 +18,7 @@ def test_frames_come_back_in_order(payloads: list[bytes]) -> None:
     assert (found.records, found.damaged, found.end) == (payloads, [], len(buffer))
 
 
+@settings(deadline=None)
 @given(PAYLOADS, st.integers(1, 12))
 def test_a_limit_ends_on_a_frame(payloads: list[bytes], limit: int) -> None:
     found = scan(frame(payloads), limit)
@@ -24,6 +26,7 @@ def test_a_limit_ends_on_a_frame(payloads: list[bytes], limit: int) -> None:
     assert found.end == len(frame(payloads[:limit]))
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("abc{}:", max_size=40).map(str.encode), min_size=1, max_size=8), st.data())
 def test_a_buffer_cut_anywhere_gives_the_whole_frames_before_the_cut(
     payloads: list[bytes], data: st.DataObject
@@ -37,10 +40,15 @@ def test_a_buffer_cut_anywhere_gives_the_whole_frames_before_the_cut(
     assert found.end == len(frame(whole))
 
 
-@given(st.lists(st.text("abc{}:", min_size=1, max_size=40).map(str.encode), min_size=2, max_size=8), st.data())
+@settings(deadline=None)
+@given(
+    st.lists(st.text("abc{}:", min_size=1, max_size=40).map(str.encode), min_size=2, max_size=8), st.data()
+)
 def test_one_flipped_byte_costs_one_record(payloads: list[bytes], data: st.DataObject) -> None:
     buffer = bytearray(frame(payloads))
-    hurt = data.draw(st.integers(0, len(payloads) - 2))  # the last has nothing behind it to tell where it ends
+    hurt = data.draw(
+        st.integers(0, len(payloads) - 2)
+    )  # the last has nothing behind it to tell where it ends
     start = len(frame(payloads[:hurt]))
     at = data.draw(st.integers(start, len(frame(payloads[: hurt + 1])) - 1))
     buffer[at] ^= data.draw(st.integers(1, 255))
