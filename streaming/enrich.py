@@ -77,7 +77,7 @@ class Knowledge:
                 self._lock.release()
 
     def refresh(self) -> None:
-        """Read item and user files that came to the lake since the last time; an unreadable one is skipped."""
+        """Read item and user files new in the lake; an unreadable one is reported and skipped."""
         kinds: tuple[Kind, ...] = ("item", "user")
         for kind in kinds:
             for file in self._lake.files(kind):

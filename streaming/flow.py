@@ -1,9 +1,9 @@
-"""The Bytewax flow: event log → session fold → user fold → online store. `streaming.flow:flow` is what it loads.
+"""The Bytewax flow, loaded as `streaming.flow:flow`: event log → session fold → user fold → online store.
 
-State is keyed by partition, not by session: a shard holds its sessions as bytes and writes what changed into a file
-of its own at each epoch's end, while Bytewax's recovery keeps the log positions. A shard's file is written before
-Bytewax commits the position of the same epoch, so after a crash state is level with the position or ahead of it,
-never behind, and the fold takes no event twice (docs/adr/0020).
+State is keyed by partition, not by session: a shard holds its sessions as bytes and writes what changed into
+a file of its own at each epoch's end, while Bytewax's recovery keeps the log positions. A shard's file is
+written before Bytewax commits the position of the same epoch, so after a crash state is level with the
+position or ahead of it, never behind, and the fold takes no event twice (docs/adr/0020).
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class FlowParts:
     monotonic: Callable[[], float] = time.monotonic
 
 
-class SessionLogic(StatefulBatchLogic[Chunk, Changes, int]):
-    """A `SessionShard` in Bytewax's hands; the shard learns its partition from its snapshot or its first chunk."""
+class SessionLogic(StatefulBatchLogic[Chunk, Changes, int]):  # type: ignore[misc]
+    """A `SessionShard` in Bytewax's hands; its partition is told by its snapshot or its first chunk."""
 
     def __init__(self, parts: FlowParts, partition: int | None) -> None:
         self._parts = parts
@@ -87,7 +87,7 @@ class SessionLogic(StatefulBatchLogic[Chunk, Changes, int]):
         return self._shard.partition
 
 
-class UserLogic(StatefulBatchLogic[UserNews, WriteJob, int]):
+class UserLogic(StatefulBatchLogic[UserNews, WriteJob, int]):  # type: ignore[misc]
     """A `UserShard` in Bytewax's hands."""
 
     def __init__(self, parts: FlowParts, shard: int | None) -> None:
@@ -116,7 +116,7 @@ class UserLogic(StatefulBatchLogic[UserNews, WriteJob, int]):
         return self._shard.number
 
 
-class _StorePart(StatefulSinkPartition[WriteJob, None]):
+class _StorePart(StatefulSinkPartition[WriteJob, None]):  # type: ignore[misc]
     def __init__(self, write: Callable[[list[WriteJob]], None]) -> None:
         self._write = write
 
@@ -128,7 +128,7 @@ class _StorePart(StatefulSinkPartition[WriteJob, None]):
 
 
 @dataclass(frozen=True)
-class OnlineSink(FixedPartitionedSink[WriteJob, None]):
+class OnlineSink(FixedPartitionedSink[WriteJob, None]):  # type: ignore[misc]
     """The online store as a Bytewax sink: a part per shard, so that one key has one writer."""
 
     parts: tuple[str, ...]

@@ -109,7 +109,8 @@ class Session:
     Attributes:
         profile: every event folded.
         finished: profiles of this batch that another began after (a gap, another user), for `user_recent`.
-        erased: ``(user, start)`` of profiles that are no more: consent was denied, or a late event moved a start.
+        erased: ``(user, start)`` of profiles that are no more: consent was denied, or a late event moved
+            a start.
     """
 
     __slots__ = ("_catalogue", "_held", "_rules", "erased", "finished", "profile")

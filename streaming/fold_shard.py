@@ -335,7 +335,7 @@ class StoreWatch:
         self._put: set[str] = set()
 
     def lost(self, shard: str, known: bool) -> bool:
-        """Whether the shard's canary is gone; `known`: whether the shard holds state, so that one was written."""
+        """Whether the shard's canary is gone; `known`: the shard holds state, so that one was written."""
         name = f"canary/{shard}"
         try:
             if name in self._read():

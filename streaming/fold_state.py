@@ -18,8 +18,8 @@ CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WI
 class StateFile:
     """State by key, and a few facts about the shard (its watermark, items heard of).
 
-    The whole state is loaded at start; a snapshot writes what changed since the last one. A snapshot is on disk
-    before Bytewax commits the log position it belongs to, so state is never behind the position.
+    The whole state is loaded at start; a snapshot writes what changed since the last one. A snapshot is on
+    disk before Bytewax commits the log position it belongs to, so state is never behind the position.
 
     Args:
         path: the file; made at first use.

@@ -1,4 +1,4 @@
-"""`user_recent`: a user's sessions of the last day, joined. Pure; one shard holds the users of one hash range."""
+"""`user_recent`: a user's sessions of the last day, joined. Pure: bytes in, bytes out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class Contribution(Struct, frozen=True, array_like=True, gc=False):
 
     Attributes:
         started_us: with the session id, names the run; a later contribution of the same run replaces it.
-        profile: the encoded profile; `None` takes the run back; for an empty session id, all of the user's runs.
+        profile: the encoded profile; `None` takes the run back; for an empty session id, all of the
+            user's runs.
     """
 
     user_id: str

@@ -1,4 +1,4 @@
-"""The stream's heartbeat: kept in the online store, so that serving knows how far behind session features are."""
+"""The stream's heartbeat: kept in the online store, so that serving knows how far behind sessions are."""
 
 from __future__ import annotations
 

@@ -40,7 +40,8 @@ def run_stream(
     """Run the flow until it is told to stop (SIGTERM, SIGINT), or to the end of the log.
 
     Args:
-        workers: processes; partitions of the log are spread over them. State of any earlier number is taken over.
+        workers: processes; partitions of the log are spread over them. State of any earlier number is taken
+            over.
         started: called once with the address of the metrics, or ``""``.
         to_end: stop at the end of the log.
 

@@ -37,7 +37,7 @@ class SourceRules:
     to_end: bool = False
 
 
-class LogPart(StatefulSourcePartition[Chunk, Position]):
+class LogPart(StatefulSourcePartition[Chunk, Position]):  # type: ignore[misc]
     """One partition of the log. Times are of a monotonic clock: a wall clock set back stops nothing."""
 
     def __init__(
@@ -45,6 +45,7 @@ class LogPart(StatefulSourcePartition[Chunk, Position]):
         log: EventLog,
         partition: int,
         position: Position,
+        *,
         rules: SourceRules,
         stop: threading.Event,
         monotonic: Callable[[], float],
@@ -123,8 +124,8 @@ class LogPart(StatefulSourcePartition[Chunk, Position]):
 
 
 @dataclass(frozen=True)
-class EventLogSource(FixedPartitionedSource[Chunk, Position]):
-    """Every partition of the event log, each read from where its snapshot says, else from its oldest record."""
+class EventLogSource(FixedPartitionedSource[Chunk, Position]):  # type: ignore[misc]
+    """Every partition of the event log, each from where its snapshot says, else from its oldest record."""
 
     log: EventLog
     rules: SourceRules
@@ -139,7 +140,9 @@ class EventLogSource(FixedPartitionedSource[Chunk, Position]):
         """The reader of one partition."""
         partition = int(for_part)
         position = self.log.start(partition) if resume_state is None else resume_state
-        return LogPart(self.log, partition, position, self.rules, self.stop, self.monotonic)
+        return LogPart(
+            self.log, partition, position, rules=self.rules, stop=self.stop, monotonic=self.monotonic
+        )
 
 
 def part_name(partition: int) -> str:

@@ -1,4 +1,4 @@
-"""Writes what the folds changed into the online store; slows the flow down while the store is slow or gone."""
+"""Writes what the folds changed into the online store; slows the flow while the store is slow or gone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -53,7 +54,8 @@ class OnlineWriter:
     While it is tried the caller waits: the flow reads no further, holds its position and drops nothing.
 
     Args:
-        stop: ends the waiting; the write then raises, its epoch is not committed and is read again at restart.
+        stop: ends the waiting; the write then raises, its epoch is not committed and is read again at
+            restart.
         retried: called with the partition at each repeat.
     """
 
@@ -63,17 +65,17 @@ class OnlineWriter:
     written: dict[int, int] = field(default_factory=dict)
 
     def write(self, jobs: Sequence[WriteJob]) -> None:
-        """Write jobs: rows of one group in one pipeline, then deletions, then heartbeats.
+        """Write jobs in order, the rows of each in one pipeline; then the heartbeats.
 
         Raises:
             StoreError: the store did not come back before `stop` was set.
         """
-        for partition, group, rows in _rows_by_group(jobs):
-            taken = self._insist(partition, lambda group=group, rows=rows: self.store.write(group, rows))
-            self.written[partition] = self.written.get(partition, 0) + taken
         for job in jobs:
+            if job.rows:
+                taken = self._insist(job.partition, partial(self.store.write, job.group, job.rows))
+                self.written[job.partition] = self.written.get(job.partition, 0) + taken
             if job.deleted:
-                self._insist(job.partition, lambda job=job: self.store.delete(job.group, job.deleted))
+                self._insist(job.partition, partial(self.store.delete, job.group, job.deleted))
         beats = [self._counted(job.heartbeat) for job in jobs if job.heartbeat is not None]
         if beats:
             self._insist(beats[0].partition, lambda: write_heartbeats(self.store, beats))
@@ -98,12 +100,3 @@ class OnlineWriter:
             reraise=True,
         )
         return retrying(call)
-
-
-def _rows_by_group(jobs: Sequence[WriteJob]) -> list[tuple[int, FeatureGroup, list[OnlineRow]]]:
-    """Rows per partition and group; a deletion between two writes of a key cannot get lost in joining them."""
-    found: list[tuple[int, FeatureGroup, list[OnlineRow]]] = []
-    for job in jobs:
-        if job.rows:
-            found.append((job.partition, job.group, list(job.rows)))
-    return found

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 
 from feature_repo.catalogue import CATEGORY, ItemFacts
-from feature_repo.contract import Event
 from feature_repo.group import NON_NEGATIVE, NOT_NULL, SESSION, DType, Expectation, Feature, FeatureGroup
 from feature_repo.settings import Settings
 
@@ -51,14 +50,31 @@ class Touch(Struct, array_like=True, frozen=True, gc=False):
     consent: bool | None = None
 
 
+class EventLike(Protocol):
+    """The fields of an event that make a touch: a contract event, or the part of it that the stream decodes."""
+
+    @property
+    def event_id(self) -> str: ...
+    @property
+    def event_type(self) -> str: ...
+    @property
+    def event_time(self) -> datetime: ...
+    @property
+    def item_id(self) -> str | None: ...
+    @property
+    def user_id(self) -> str | None: ...
+    @property
+    def query(self) -> str | None: ...
+
+
 class Profile(Struct, array_like=True, gc=False):
     """State of a session. Every list in it is capped.
 
     Attributes:
         denied: personalization was denied; nothing else is kept then.
         items: item id to ``[last touched (µs), weight so far]``, oldest touch first.
-        attrs: attribute value to weight, scaled by ``2^((t − landmark) / half-life)``, so that an event adds to
-            its own values only and no others need decaying.
+        attrs: attribute value to weight, scaled by ``2^((t − landmark) / half-life)``, so that an event adds
+            to its own values only and no others need decaying.
         price_sum, price_count: over items when they enter `items`.
     """
 
@@ -90,7 +106,7 @@ class SessionRules:
         return cls(int(settings.session_gap_s * 1e6), settings.session_half_life_s * 1e6)
 
 
-def touch_of(event: Event, weights: Mapping[str, float], consent: bool | None) -> Touch:
+def touch_of(event: EventLike, weights: Mapping[str, float], consent: bool | None) -> Touch:
     """The touch of an event; `consent` is what holds for it: by the event, its user, or the settings."""
     return Touch(
         (event.event_time - _EPOCH) // _MICROSECOND,

@@ -1,8 +1,8 @@
 """Where Feast 0.67 puts a row: entity keys, Redis hash fields, SQLite tables.
 
-A Redis key is the serialized entity key (`entity_key_serialization_version: 3`) and the project's name; all views
-of one entity share the hash. A field is the little-endian murmur3 of ``view:feature``, the event time stands in
-``_ts:view``. A SQLite table is ``<project>_<view>`` with one line per entity key and feature.
+A Redis key is the serialized entity key (`entity_key_serialization_version: 3`) and the project's name; all
+views of one entity share the hash. A field is the little-endian murmur3 of ``view:feature``, the event time
+stands in ``_ts:view``. A SQLite table is ``<project>_<view>`` with one line per entity key and feature.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ _layouts: dict[int, tuple[FeatureGroup, ViewLayout]] = {}
 
 
 def layout_of(group: FeatureGroup) -> ViewLayout:
-    """The layout of a group's view. Kept by identity: hashing a declaration costs more than using its layout."""
+    """The layout of a group's view; kept by identity, since hashing a declaration costs more than its use."""
     found = _layouts.get(id(group))
     if found is None:
         view = group.view_name

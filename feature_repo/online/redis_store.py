@@ -112,7 +112,9 @@ class RedisStore:
         with self._mapped():
             pipe = self._client.pipeline(transaction=False)
             for layout, (_, key) in zip(layouts, requests, strict=True):
-                pipe.hmget(redis_key(layout.join_key, key), [*layout.fields, layout.time_field])
+                pipe.execute_command(
+                    "HMGET", redis_key(layout.join_key, key), *layout.fields, layout.time_field
+                )
             answers: list[list[bytes | None]] = pipe.execute()
         found: list[OnlineRow | None] = []
         for layout, (_, key), raws in zip(layouts, requests, answers, strict=True):
@@ -126,7 +128,9 @@ class RedisStore:
         with self._mapped():
             pipe = self._client.pipeline(transaction=False)
             for key in keys:
-                pipe.hdel(redis_key(layout.join_key, key), layout.time_field, *layout.fields)
+                pipe.execute_command(
+                    "HDEL", redis_key(layout.join_key, key), layout.time_field, *layout.fields
+                )
             return sum(1 for removed in pipe.execute() if removed)
 
     def put_marks(self, marks: Mapping[str, bytes]) -> None:
@@ -138,7 +142,7 @@ class RedisStore:
     def marks(self, prefix: str = "") -> dict[str, bytes]:
         """See `OnlineStore.marks`."""
         with self._mapped():
-            held: dict[bytes, bytes] = self._client.hgetall(MARKS_KEY)
+            held: Any = self._client.hgetall(MARKS_KEY)
         return {name.decode(): v for name, v in held.items() if name.decode().startswith(prefix)}
 
     def close(self) -> None:
@@ -164,14 +168,14 @@ class RedisStore:
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
-        """A connection of the pool for packed commands; one that failed is dropped, replies may be under way."""
+        """A connection for packed commands; one that failed is dropped, replies may be under way."""
         pool = self._client.connection_pool
         with self._mapped():
             connection = pool.get_connection()
             try:
                 yield connection
             except BaseException:
-                connection.disconnect()
+                connection.disconnect()  # type: ignore[no-untyped-call]
                 raise
             finally:
                 pool.release(connection)

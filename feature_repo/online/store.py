@@ -1,4 +1,4 @@
-"""The online store as Headrace uses it: monotone writes, reads in one round trip, marks beside the features."""
+"""The online store as Headrace uses it: monotone writes, reads in one round trip, marks beside features."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ class OnlineRow:
 class OnlineStore(Protocol):
     """Feast's online layout, read and written without Feast. Safe to use from several threads.
 
-    Every method raises `StoreError` when the store is unreachable, slow beyond its timeout, or answers garbage.
+    Every method raises `StoreError` when the store is unreachable, slow beyond its timeout, or answers
+    garbage.
     """
 
     def write(self, group: FeatureGroup, rows: Sequence[OnlineRow]) -> int:
         """Write rows in one pipeline and return how many were taken.
 
-        Monotone per key: a row whose event time is before the stored one is left out; an equal one replaces it,
-        since a late event may change a profile without changing its time.
+        Monotone per key: a row whose event time is before the stored one is left out; an equal one replaces
+        it, since a late event may change a profile without changing its time.
         """
         ...
 

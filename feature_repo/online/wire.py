@@ -2,7 +2,8 @@
 
 Feast's own encoding is what makes its writes slow (25,000 rows/s where Redis takes 150,000), and importing it
 takes 5 s. Only what feature groups may hold is encoded; the decoder reads every scalar and list Feast writes.
-`None` is the empty message, as Feast writes it. Wire format: https://protobuf.dev/programming-guides/encoding/.
+`None` is the empty message, as Feast writes it. Wire format:
+https://protobuf.dev/programming-guides/encoding/.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ _SECOND = timedelta(seconds=1)
 _MICROSECOND = timedelta(microseconds=1)
 _MASK = (1 << 64) - 1
 _SMALL = 1 << 14
+_MORE = 0x80
+_SECONDS_TAG, _NANOS_TAG = 0x08, 0x10
 _CACHED_TEXTS = 1 << 16
 _CACHED_TEXT_LENGTH = 64
 _DOUBLE = struct.Struct("<d")
@@ -29,8 +32,8 @@ _FLOAT = struct.Struct("<f")
 def _varint(number: int) -> bytes:
     out = bytearray()
     number &= _MASK
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
+    while number >= _MORE:
+        out.append(number & 0x7F | _MORE)
         number >>= 7
     out.append(number)
     return bytes(out)
@@ -76,7 +79,7 @@ def _timestamp(value: datetime) -> bytes:
 
 
 class _Chunks(dict[str, bytes]):
-    """Length-prefixed list elements by text. Ids and attribute values repeat; a bounded memory of them pays."""
+    """Length-prefixed list elements by text; ids and attribute values repeat, so a bounded memory pays."""
 
     def __missing__(self, text: str) -> bytes:
         raw = text.encode()
@@ -140,14 +143,14 @@ def encode_value(dtype: DType, value: Any) -> bytes:
 
 def _read_varint(raw: bytes, at: int) -> tuple[int, int]:
     byte = raw[at]
-    if byte < 0x80:
+    if byte < _MORE:
         return byte, at + 1
     number, shift, at = byte & 0x7F, 7, at + 1
     while True:
         byte = raw[at]
         number |= (byte & 0x7F) << shift
         at += 1
-        if byte < 0x80:
+        if byte < _MORE:
             return number, at
         shift += 7
 
@@ -246,7 +249,7 @@ def decode_value(raw: bytes | None) -> Any:
     except (IndexError, struct.error, UnicodeDecodeError, OverflowError) as error:
         msg = f"online store: a value of {len(raw)} bytes is cut or damaged ({error}); write the row again"
         raise StoreError(msg) from error
-    msg = f"online store: value tag 0x{raw[0]:02x} is of no feature type; was it written by another Feast version?"
+    msg = f"online store: value tag 0x{raw[0]:02x} is of no feature type; was it written by another Feast?"
     raise StoreError(msg)
 
 
@@ -267,9 +270,9 @@ def decode_micros(raw: bytes) -> int:
     while at < len(raw):
         tag = raw[at]
         number, at = _read_varint(raw, at + 1)
-        if tag == 0x08:
+        if tag == _SECONDS_TAG:
             seconds = _signed(number)
-        elif tag == 0x10:
+        elif tag == _NANOS_TAG:
             nanos = number
     return seconds * 1_000_000 + nanos // 1000
 

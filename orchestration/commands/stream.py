@@ -25,8 +25,8 @@ def stream(
 
         headrace stream --workers 2
 
-    Ctrl-C or SIGTERM ends it; it goes on where it stopped, and a crash loses nothing and counts nothing twice.
-    See what it does with `headrace status`.
+    Ctrl-C or SIGTERM ends it; it goes on where it stopped, and a crash loses nothing and counts nothing
+    twice. See what it does with `headrace status`.
     """
     import logging  # noqa: PLC0415 - nothing is loaded before the command runs
 
