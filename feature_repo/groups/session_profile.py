@@ -51,7 +51,7 @@ class Touch(Struct, array_like=True, frozen=True, gc=False):
 
 
 class EventLike(Protocol):
-    """The fields of an event that make a touch: a contract event, or the part of it that the stream decodes."""
+    """The fields of an event that make a touch: of a contract event, or of what the stream decodes of it."""
 
     @property
     def event_id(self) -> str: ...

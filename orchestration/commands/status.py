@@ -1,0 +1,40 @@
+"""`headrace status`: is everything running, and how far behind is it."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("status")(status)
+
+
+def status() -> None:
+    """Show what runs and how far behind it is; exit code 1 when something is stale or gone.
+
+        headrace status
+
+    Lag is how old session features may be: the silence of a partition's heartbeat and its backlog. Event lag is
+    the age of the newest event. Counts are since the stream was started.
+    """
+    from rich.console import Console  # noqa: PLC0415 - nothing is loaded before the command runs
+    from rich.table import Table  # noqa: PLC0415
+
+    from feature_repo.home import Home  # noqa: PLC0415
+    from feature_repo.settings import load_settings  # noqa: PLC0415
+    from orchestration.status import sections  # noqa: PLC0415
+
+    settings = load_settings()
+    console = Console()
+    found = sections(settings, Home(settings.home))
+    for section in found:
+        table = Table(title=section.title, title_justify="left")
+        for column in section.columns:
+            table.add_column(column, justify="right")
+        for row in section.rows:
+            table.add_row(*row)
+        console.print(table if section.columns else section.title)
+        if section.note:
+            console.print(section.note)
+    raise typer.Exit(0 if all(section.healthy for section in found) else 1)

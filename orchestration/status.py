@@ -1,0 +1,104 @@
+"""What `headrace status` shows: sections, each from one provider. Adding one is adding a function to `PROVIDERS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from feature_repo.errors import HeadraceError
+from feature_repo.home import Home
+from feature_repo.online import open_store
+from feature_repo.settings import Settings
+from streaming.heartbeat import Heartbeat, read_heartbeats
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table with a title; `healthy` decides the exit code.
+
+    Attributes:
+        note: one line below the table: what is wrong, what to do.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    healthy: bool = True
+    note: str = ""
+
+
+Provider = Callable[[Settings, Home], Section]
+
+STREAM_FIGURES = (
+    "lag",
+    "event lag",
+    "behind",
+    "read",
+    "folded",
+    "duplicate",
+    "late",
+    "quarantined",
+    "written",
+    "sessions",
+    "state",
+    "heartbeat",
+)
+"""Rows of the stream's table; its columns are the partitions, which keeps it readable in 80 characters."""
+
+
+def stream_section(settings: Settings, home: Home) -> Section:
+    """Every partition of the stream, from its heartbeat in the online store."""
+    store = open_store(settings, home)
+    try:
+        heartbeats = read_heartbeats(store)
+    finally:
+        store.close()
+    now = datetime.now(UTC) if not settings.clock_offset_s else settings.clock()
+    by_partition = [_figures(h, now) for h in heartbeats]
+    rows = tuple((name, *(f[n] for f in by_partition)) for n, name in enumerate(STREAM_FIGURES))
+    columns = ("partition", *(str(h.partition) for h in heartbeats))
+    title = f"stream: {settings.event_log} → {settings.online_store}"
+    if not heartbeats:
+        return Section(title, (), (), False, "no heartbeat yet: start it with `headrace stream`")
+    stale = [h.partition for h in heartbeats if h.lag_s(now) > settings.stream_stale_s]
+    note = f"partition {', '.join(map(str, stale))} is stale: is `headrace stream` running?" if stale else ""
+    return Section(title, columns, rows, not stale, note)
+
+
+def _figures(h: Heartbeat, now: datetime) -> tuple[str, ...]:
+    event_lag = None if h.last_event_time is None else (now - h.last_event_time).total_seconds()
+    counts = h.counts
+    numbers = (counts.read, counts.folded, counts.duplicate, counts.late, counts.quarantined, counts.written)
+    return (
+        _seconds(h.lag_s(now)),
+        "–" if event_lag is None else _seconds(event_lag),
+        _seconds(h.behind_s),
+        *(f"{n:,}" for n in numbers),
+        f"{h.sessions:,}",
+        f"{h.state_bytes / 2**20:,.1f} MiB",
+        f"{h.wall_time:%H:%M:%S}",
+    )
+
+
+def _seconds(value: float) -> str:
+    """A span as people read it."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if value >= 2 * size:
+            return f"{value / size:,.0f} {unit}"
+    return f"{value:.1f} s"
+
+
+PROVIDERS: tuple[Provider, ...] = (stream_section,)
+
+
+def sections(settings: Settings, home: Home) -> list[Section]:
+    """Every section; one that fails says so instead of hiding the others."""
+    found = []
+    for provider in PROVIDERS:
+        try:
+            found.append(provider(settings, home))
+        except HeadraceError as error:
+            title = provider.__name__.removesuffix("_section")
+            found.append(Section(title, (), (), False, str(error)))
+    return found
