@@ -24,7 +24,14 @@ _BROKEN = {
 
 def wanted_text(rule: Rule, suite: Suite) -> str:
     """What would be right, with the condition and the share of rows it speaks of."""
-    text = _wanted(rule, suite)
+    if rule.kind == "columns":
+        return f"{'exactly ' if suite.exact else ''}the {len(suite.schema)} columns declared"
+    return bounds_text(rule)
+
+
+def bounds_text(rule: Rule) -> str:
+    """What a rule about rows or values wants."""
+    text = _wanted(rule)
     if rule.where is not None:
         text += f" {rule.where}"
     if rule.mostly < 1 and rule.kind != "not_null":
@@ -32,10 +39,10 @@ def wanted_text(rule: Rule, suite: Suite) -> str:
     return text
 
 
-def _wanted(rule: Rule, suite: Suite) -> str:
+def _wanted(rule: Rule) -> str:
     match rule.kind:
         case "columns":
-            return f"{'exactly ' if suite.exact else ''}the {len(suite.schema)} columns declared"
+            return "the columns declared"
         case "row_count_between":
             return f"{_range(rule.minimum, rule.maximum)} rows"
         case "not_null":

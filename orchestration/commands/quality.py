@@ -1,0 +1,98 @@
+"""``headrace quality``: check builds, propose bounds from history, accept them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Groups = Annotated[list[str] | None, typer.Argument(help="Feature groups; all batch groups if none.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    quality = typer.Typer(
+        help="Checks of events and feature groups: what they found, and bounds from history.",
+        no_args_is_help=True,
+    )
+    quality.command()(check)
+    quality.command()(propose)
+    quality.command()(accept)
+    app.add_typer(quality, name="quality")
+
+
+def check(
+    groups: Groups = None,
+    *,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings fail the command too.")] = False,
+) -> None:
+    """Check the current builds and the newest event day; exit code 1 if something blocks.
+
+    Example: `headrace quality check user_profile`
+    """
+    from rich.console import Console  # noqa: PLC0415
+
+    from feature_repo.home import Home  # noqa: PLC0415
+    from feature_repo.settings import load_settings  # noqa: PLC0415
+    from orchestration.checking import check_current  # noqa: PLC0415
+
+    settings = load_settings()
+    console = Console()
+    failed = False
+    for report in check_current(settings, Home(settings.home), groups or []):
+        failed |= bool(report.failures if strict else report.blocking_failures)
+        console.print(f"{report.target}: {report.rows:,} rows, {len(report.results)} checks", highlight=False)
+        for result in report.failures:
+            console.print(f"  {result.severity}: {result.message}", highlight=False, markup=False)
+        if report.docs is not None:
+            console.print(f"  {report.docs}", highlight=False, soft_wrap=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def propose(groups: Groups = None) -> None:
+    """Propose bounds from the builds there are; nothing counts before it is accepted.
+
+    Example: `headrace quality propose user_profile`, read the file it names, then
+    `headrace quality accept user_profile`.
+    """
+    from rich.console import Console  # noqa: PLC0415
+
+    from feature_repo.home import Home  # noqa: PLC0415
+    from feature_repo.settings import load_settings  # noqa: PLC0415
+    from orchestration.checking import propose_bounds  # noqa: PLC0415
+    from quality.wording import bounds_text  # noqa: PLC0415
+
+    settings = load_settings()
+    console = Console()
+    for path, found in propose_bounds(settings, Home(settings.home), groups or []):
+        console.print(
+            f"{found.group}: {len(found.proposals)} rules from {found.builds} builds", highlight=False
+        )
+        for proposal in found.proposals:
+            rule = proposal.rule
+            of = ", ".join(rule.columns) or "table"
+            text = f"  {rule.severity}: {of}: {bounds_text(rule)} ({proposal.why})"
+            console.print(text, highlight=False, markup=False)
+        console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
+def accept(
+    group: Annotated[str, typer.Argument(help="Feature group.")],
+    column: Annotated[list[str] | None, typer.Option(help="Only what speaks of this column.")] = None,
+) -> None:
+    """Let proposed bounds count from the next check on.
+
+    Example: `headrace quality accept user_profile --column click_rate`
+    """
+    from rich.console import Console  # noqa: PLC0415
+
+    from feature_repo.home import Home  # noqa: PLC0415
+    from feature_repo.settings import load_settings  # noqa: PLC0415
+    from orchestration.checking import chosen_groups  # noqa: PLC0415
+    from quality import proposals  # noqa: PLC0415
+
+    settings = load_settings()
+    [chosen] = chosen_groups([group])
+    rules = proposals.accept(Home(settings.home).quality, chosen, settings.clock(), column or [])
+    Console().print(f"{group}: {len(rules)} rules count from the next check on", highlight=False)
