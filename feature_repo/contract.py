@@ -252,9 +252,8 @@ class Contract:
                 f"{', '.join(sorted(self.weights))}; register it: HEADRACE_EVENT_WEIGHTS={event.event_type}=1"
             )
             raise ContractError("unknown_event_type", "event_type", msg)
-        if (
-            event.event_time > self._latest
-        ):  # the clock costs as much as all other checks
+        if event.event_time > self._latest:
+            # Asked only here: the clock costs as much as all other checks together.
             self._latest = self._clock() + self._tolerance
         if not self._earliest <= event.event_time <= self._latest:
             latest = self._latest

@@ -59,7 +59,7 @@ def _parquet(file: InputFile, kind: Kind | None) -> Iterator[Row]:
                     yield Row(_present(fields, kind), number)
                 file.done = file.size * number // total
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        msg = f"{file.path}: not a whole Parquet file ({error}); write it again"
+        msg = f"{file.path}: not a whole Parquet file ({str(error).strip()}); write it again"
         raise SourceError(msg) from error
     file.done = file.size
 

@@ -1,4 +1,4 @@
-"""The segment log: what is its own beside the contract of all logs (tests/integration/streaming/test_logs.py)."""
+"""The segment log: what is its own beside the contract of all logs (integration, `test_logs.py`)."""
 
 from __future__ import annotations
 
