@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,11 @@ from feature_repo.statistics.vocabulary import Vocabulary
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+_Givers: TypeAlias = "dict[int, dict[int, Pool]]"
+
+
+_CANCELLED = 1e-3
+"""Share of what is taken back below which the rest is summed anew: its digits are gone."""
 
 
 @dataclass(slots=True)
@@ -24,56 +29,66 @@ class Pool:
     Attributes:
         clicks: engagement weight.
         shown: slots shown.
-        givers: of a pool of users, how many of them contribute to each entry of `clicks` and `shown`; at
-            zero the entry goes, so that float dust never poses as an engagement.
+        givers: of a pool of users, who contributes to each entry of `clicks` and of `shown`.
         prices: prices of the distinct items engaged with, ascending.
     """
 
     clicks: dict[int, float] = field(default_factory=dict)
     shown: dict[int, float] = field(default_factory=dict)
-    givers: tuple[dict[int, int], dict[int, int]] = field(default_factory=lambda: ({}, {}))
+    givers: tuple[_Givers, _Givers] = field(default_factory=lambda: ({}, {}))
     prices: list[float] = field(default_factory=list)
 
-    def engage(self, item: int, amount: float, price: float | None, *, new: bool) -> None:
-        """Count an engagement; `new` when its giver did not engage with the item before."""
+    def engage(self, item: int, amount: float, price: float | None, giver: Pool | None = None) -> None:
+        """Count an engagement; `giver` is the pool of the user who made it, if that user may leave."""
         if item not in self.clicks and price is not None:
             insort(self.prices, price)
-        self._give(0, self.clicks, item, amount, new=new)
+        self.clicks[item] = self.clicks.get(item, 0.0) + amount
+        if giver is not None:
+            self.givers[0].setdefault(item, {})[id(giver)] = giver
 
-    def show(self, item: int, amount: float, *, new: bool) -> None:
-        """Count a slot shown; `new` when it is the giver's first with the item."""
-        self._give(1, self.shown, item, amount, new=new)
-
-    def _give(self, which: int, sums: dict[int, float], item: int, amount: float, *, new: bool) -> None:
-        sums[item] = sums.get(item, 0.0) + amount
-        if new:
-            givers = self.givers[which]
-            givers[item] = givers.get(item, 0) + 1
+    def show(self, item: int, amount: float, giver: Pool | None = None) -> None:
+        """Count a slot shown."""
+        self.shown[item] = self.shown.get(item, 0.0) + amount
+        if giver is not None:
+            self.givers[1].setdefault(item, {})[id(giver)] = giver
 
     def join(self, giver: Pool, prices: Sequence[float | None]) -> None:
         """Add all that a user gave; `prices` by item number."""
         for item, amount in giver.clicks.items():
-            self.engage(item, amount, prices[item], new=True)
+            self.engage(item, amount, prices[item], giver)
         for item, amount in giver.shown.items():
-            self.show(item, amount, new=True)
+            self.show(item, amount, giver)
 
     def leave(self, giver: Pool, prices: Sequence[float | None]) -> None:
-        """Take back all that a user gave."""
-        for which, (mine, theirs) in enumerate(((self.clicks, giver.clicks), (self.shown, giver.shown))):
-            givers = self.givers[which]
-            for item, amount in theirs.items():
-                givers[item] -= 1
-                if givers[item]:
-                    mine[item] -= amount
-                    continue
-                del givers[item], mine[item]
-                price = prices[item] if which == 0 else None
-                if price is not None:
-                    del self.prices[bisect_left(self.prices, price)]
+        """Take back all that a user gave. What nobody gives any more goes whole, without float dust."""
+        for item in giver.clicks:
+            if not self._take_back(0, item, giver) and (price := prices[item]) is not None:
+                del self.prices[bisect_left(self.prices, price)]
+        for item in giver.shown:
+            self._take_back(1, item, giver)
+
+    def _take_back(self, which: int, item: int, giver: Pool) -> bool:
+        """Whether others give to the entry still."""
+        sums = self._sums[which]
+        others = self.givers[which][item]
+        del others[id(giver)]
+        if not others:
+            del self.givers[which][item], sums[item]
+            return False
+        amount = giver._sums[which][item]
+        rest = sums[item] - amount
+        if rest < _CANCELLED * amount:
+            rest = sum(other._sums[which][item] for other in others.values())
+        sums[item] = rest
+        return True
+
+    @property
+    def _sums(self) -> tuple[dict[int, float], dict[int, float]]:
+        return self.clicks, self.shown
 
     def rescale(self, factor: float) -> None:
         """Multiply every sum."""
-        for sums in (self.clicks, self.shown):
+        for sums in self._sums:
             for item in sums:
                 sums[item] *= factor
 

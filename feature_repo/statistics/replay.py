@@ -159,33 +159,33 @@ class Statistics:
 
     def _pool(self, user: _User | None, slots: list[int], item: int | None, weight: float, time: int) -> None:
         amount = self._scale(time)
-        pools = [self._segments[EVERYONE]]
-        if user is not None and user.segment != EVERYONE:
-            pools.append(self._segments[user.segment])
+        pools: list[tuple[Pool, Pool | None]] = [(self._segments[EVERYONE], None)]
+        if user is not None:
+            pools.append((user.pool, None))
+            if user.segment != EVERYONE:
+                pools.append((self._segments[user.segment], user.pool))
         for slot in slots:
-            new = user is None or slot not in user.pool.shown
-            for pool in pools:
-                pool.show(slot, amount, new=new)
-            if user is not None:
-                user.pool.show(slot, amount, new=new)
+            for pool, giver in pools:
+                pool.show(slot, amount, giver)
         if item is None:
             return
-        new = user is None or item not in user.pool.clicks
-        price = self._prices[item]
-        for pool in pools:
-            pool.engage(item, amount * weight, price, new=new)
-        self._everybody[self._vocabulary.attrs[item]] += amount * weight
+        amount *= weight
         if user is not None:
-            self._engage(user, item, amount * weight, new=new)
+            self._taste(user, item, amount)
+        for pool, giver in pools:
+            pool.engage(item, amount, self._prices[item], giver)
+        self._everybody[self._vocabulary.attrs[item]] += amount
+        if user is not None:
             self._resettle(user, time)
 
-    def _engage(self, user: _User, item: int, amount: float, *, new: bool) -> None:
-        user.pool.engage(item, amount, self._prices[item], new=new)
+    def _taste(self, user: _User, item: int, amount: float) -> None:
+        """Categories and, of an item engaged with for the first time, numeric attributes."""
         first, end = self._vocabulary.categories
         for attr in self._vocabulary.attrs[item]:
             if first <= attr < end:
                 user.categories[attr] = user.categories.get(attr, 0.0) + amount
-        if new and (facts := self._catalogue.get(self._vocabulary.items[item])) is not None:
+        facts = self._catalogue.get(self._vocabulary.items[item])
+        if facts is not None and item not in user.pool.clicks:
             for name, value in facts.numerics.items():
                 insort(user.numerics.setdefault(name, []), value)
 
