@@ -145,6 +145,15 @@ class Settings(BaseSettings):
         10.0, ge=0, description="How long a segment profile is used without asking the store again (s)."
     )
     consent_default: bool = Field(True, description="Whether a user who stated nothing is personalized.")
+    max_concurrency: int = Field(
+        32, ge=1, description="Rankings a worker personalizes at once; beyond it, the base order at once."
+    )
+    api_keys: str = Field(
+        "", description="Comma-separated name:scope+scope:sha256 (`headrace key`); empty: none, loopback only."
+    )
+    id_salt: SecretStr = Field(
+        SecretStr("headrace"), description="Salt of the hashes that stand for user and session ids in records."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Log level.")
 
     @model_validator(mode="after")

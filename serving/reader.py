@@ -17,6 +17,7 @@ from feature_repo.errors import StoreError
 from feature_repo.group import FeatureGroup
 from feature_repo.groups.segment_profile import EVERYONE
 from feature_repo.online.store import OnlineRow
+from serving.breaker import Breaker
 from serving.context import Row
 from serving.copies import Copies
 
@@ -82,6 +83,8 @@ class FeatureReader:
         source: the online store.
         groups: declared groups by name.
         stream_stale: whether the stream lags so far that session rows cannot be trusted.
+        breaker: of the store.
+        copies: rows of each group kept for when the store does not serve.
     """
 
     def __init__(
@@ -89,10 +92,13 @@ class FeatureReader:
         source: RowSource,
         groups: Mapping[str, FeatureGroup],
         limits: ReadLimits,
+        *,
         stream_stale: Callable[[], bool] = lambda: False,
+        breaker: Breaker | None = None,
         copies: int = 10_000,
     ) -> None:
         self._source = source
+        self._breaker = breaker or Breaker("store")
         self._user, self._segment, self._session = groups[USER], groups[SEGMENT], groups[SESSION]
         self._limits = limits
         self._stream_stale = stream_stale
@@ -171,13 +177,19 @@ class FeatureReader:
         """Rows by group and key: from the store, else copies. Absent rows are left out."""
         if not keys:
             return {}
+        if not self._breaker.allow():
+            return self._from_copies(keys, "store_open", reading)
         try:
             async with asyncio.timeout(deadline - monotonic()):
                 found = await self._source.read(keys)
-        except TimeoutError:
-            return self._from_copies(keys, "store_late", reading)
-        except StoreError:
-            return self._from_copies(keys, "store_failing", reading)
+        except (TimeoutError, StoreError) as error:
+            self._breaker.record(False)
+            code = "store_late" if isinstance(error, TimeoutError) else "store_failing"
+            return self._from_copies(keys, code, reading)
+        except BaseException:
+            self._breaker.release()
+            raise
+        self._breaker.record(True)
         rows = {}
         for (group, key), row in zip(keys, found, strict=True):
             if row is None:
@@ -188,7 +200,8 @@ class FeatureReader:
         return rows
 
     def _from_copies(self, keys: Sequence[Key], code: str, reading: Reading) -> dict[tuple[str, str], Row]:
-        reading.codes.append(code)
+        if code not in reading.codes:
+            reading.codes.append(code)
         rows = {}
         for group, key in keys:
             copy = self._copies[group.name].get(key)

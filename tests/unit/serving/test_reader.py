@@ -13,6 +13,7 @@ import pytest
 from feature_repo.errors import StoreError
 from feature_repo.groups import all_groups
 from feature_repo.online.store import OnlineRow
+from serving.breaker import Breaker, BreakerRules, State
 from serving.reader import FeatureReader, Key, Reading, ReadLimits
 
 NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
@@ -59,7 +60,7 @@ def source() -> FakeSource:
 
 
 def reader_of(source: FakeSource, limits: ReadLimits = LIMITS, stale: bool = False) -> FeatureReader:
-    return FeatureReader(source, all_groups(), limits, lambda: stale)
+    return FeatureReader(source, all_groups(), limits, stream_stale=lambda: stale)
 
 
 def read(reader: FeatureReader, user: str | None = "u", session: str | None = "s", s: float = 1.0) -> Reading:
@@ -219,3 +220,32 @@ def test_warming_survives_a_store_that_is_gone(source: FakeSource) -> None:
 def test_an_event_time_ahead_of_the_clock_is_age_zero(source: FakeSource) -> None:
     source.put("session_profile", "s", timedelta(seconds=-5))
     assert read(reader_of(source)).ages["session_profile"] == 0.0
+
+
+def test_an_open_breaker_does_not_ask_the_store(source: FakeSource) -> None:
+    breaker = Breaker("store", BreakerRules(volume=2, open_s=60.0))
+    reader = FeatureReader(source, all_groups(), LIMITS, breaker=breaker)
+    read(reader)
+    source.failure = StoreError("gone")
+    read(reader)
+    assert breaker.state is State.OPEN
+    source.trips.clear()
+    reading = read(reader)
+    assert source.trips == []
+    assert reading.codes == ["store_open", "user_cached", "session_cached", "segment_cached"]
+
+
+def test_a_caller_that_goes_away_says_nothing_about_the_store(source: FakeSource) -> None:
+    breaker = Breaker("store", BreakerRules(volume=1))
+    reader = FeatureReader(source, all_groups(), LIMITS, breaker=breaker)
+    source.hangs = True
+
+    async def give_up() -> None:
+        waiting = asyncio.ensure_future(reader.read("u", "s", NOW, 10.0))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(give_up())
+    assert breaker.state is State.CLOSED

@@ -1,0 +1,103 @@
+"""`headrace flags`: what is changed at run time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from serving.flag_store import FlagStore
+
+commands = typer.Typer(no_args_is_help=True, help="Flags of running servers: look, set, roll back, history.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(commands, name="flags")
+
+
+@commands.command("get")
+def get(flag: Annotated[str | None, typer.Argument(help="One flag; absent: all.")] = None) -> None:
+    """Print the flags as JSON.
+
+    Example: `headrace flags get weights`
+    """
+    import msgspec  # noqa: PLC0415 - nothing is loaded before the command runs
+
+    from serving.flags import FIELDS, FlagsError  # noqa: PLC0415
+
+    flags: Any = msgspec.to_builtins(_store().load())
+    for part in flag.split(".") if flag else ():
+        if not isinstance(flags, dict) or part not in flags:
+            message = f"flags: {flag!r} is no flag; known are {', '.join(FIELDS)}"
+            raise FlagsError(part, message)
+        flags = flags[part]
+    typer.echo(msgspec.json.format(msgspec.json.encode(flags), indent=2).decode())
+
+
+@commands.command("set")
+def set_(
+    changes: Annotated[list[str], typer.Argument(help="flag=value; a value is JSON, else text.")],
+) -> None:
+    """Change flags; every worker follows within a second.
+
+    Example: `headrace flags set personalization=false cap.positions=20 'weights={"session": 0.5}'`
+    """
+    from serving.flag_store import whoami  # noqa: PLC0415
+
+    _store().change(dict(map(_assignment, changes)), whoami())
+    _print_last()
+
+
+@commands.command("rollback")
+def rollback() -> None:
+    """Go back to the previous set; again, to the one before that."""
+    from serving.flag_store import whoami  # noqa: PLC0415
+
+    _store().rollback(whoami())
+    _print_last()
+
+
+@commands.command("history")
+def history(last: Annotated[int, typer.Option(help="How many changes.")] = 20) -> None:
+    """Show who changed what, when, from what, to what."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table("version", "when", "who", "flag", "from", "to")
+    for change in _store().history()[-last:]:
+        when = change.when.isoformat(timespec="seconds")
+        for name, (before, after) in change.differences().items():
+            table.add_row(str(change.version), when, change.who, name, str(before), str(after))
+    Console().print(table)
+
+
+def _store() -> FlagStore:
+    from feature_repo.home import Home  # noqa: PLC0415
+    from feature_repo.settings import load_settings  # noqa: PLC0415
+    from serving.flag_store import FlagStore  # noqa: PLC0415
+
+    settings = load_settings()
+    return FlagStore(Home(settings.home).ensure().flags, settings.clock)
+
+
+def _print_last() -> None:
+    done = _store().history()
+    for name, (before, after) in (done[-1].differences() if done else {}).items():
+        typer.echo(f"{name}: {before} → {after}")
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    import msgspec  # noqa: PLC0415
+
+    from serving.flags import FlagsError  # noqa: PLC0415
+
+    name, sign, value = text.partition("=")
+    if not sign:
+        message = f"flags: {text!r} is not flag=value; write e.g. personalization=false"
+        raise FlagsError(text, message)
+    try:
+        return name.strip(), msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return name.strip(), value

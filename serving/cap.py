@@ -1,0 +1,49 @@
+"""Bounds how far personalization may move an item from where its base score puts it.
+
+Each item has a window of positions around its base position. Sorting by the wanted position cut to *half* the
+window keeps every item inside the *whole* window: the items that can come before position ``i + P/2`` are those
+whose own half window begins there or earlier, so at most ``i + P`` of them. The same holds for windows of equal
+base score distance, and for the intersection of both. Exact, and one sort.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from serving.base import BaseOrder, Floats, Ints
+from serving.flags import Cap
+
+
+def capped(order: Ints, base: BaseOrder, cap: Cap) -> Ints:
+    """The order, with every item inside its window.
+
+    Args:
+        order: candidate indices, best first; a permutation.
+        base: base positions and scores.
+        cap: `positions` bounds ``|position − base position|``; `share` bounds the distance between the base
+            score of an item and that of the item whose base position it takes, as a share of their spread.
+    """
+    n = len(order)
+    if n == 0 or (cap.positions is None and cap.share is None):
+        return order
+    wanted = np.empty(n)
+    wanted[order] = np.arange(n)
+    low, high = _half_windows(base, cap)
+    cut = np.clip(wanted, low[base.positions], high[base.positions])
+    return order[np.argsort(cut[order], kind="stable")]
+
+
+def _half_windows(base: BaseOrder, cap: Cap) -> tuple[Floats, Floats]:
+    """First and last position of the half window of each base position."""
+    n = len(base.order)
+    place = np.arange(n, dtype=np.float64)
+    low, high = np.zeros(n), np.full(n, n - 1.0)
+    if cap.positions is not None:
+        low = np.maximum(low, place - cap.positions / 2)
+        high = np.minimum(high, place + cap.positions / 2)
+    if cap.share is not None:
+        falling = base.scores[base.order]
+        half = cap.share * (falling[0] - falling[-1]) / 2
+        low = np.maximum(low, np.searchsorted(-falling, -(falling + half), side="left"))
+        high = np.minimum(high, np.searchsorted(-falling, -(falling - half), side="right") - 1)
+    return low, high

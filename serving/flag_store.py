@@ -1,0 +1,168 @@
+"""The flags file with its audit log: who changed what, when, from what, and the way back."""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from serving.flags import Flags, FlagsError, changed, encode_flags, parse_flags
+
+BY_HAND = "file"
+"""Who an edit of the file itself is put down to."""
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """One line of the audit log.
+
+    Attributes:
+        version: counts up.
+        content: version whose set this one repeats: its own, or the one a rollback went back to.
+    """
+
+    version: int
+    content: int
+    who: str
+    when: datetime
+    before: Flags
+    after: Flags
+
+    def differences(self) -> dict[str, tuple[Any, Any]]:
+        """Flags that changed: from, to."""
+        before, after = msgspec.to_builtins(self.before), msgspec.to_builtins(self.after)
+        return {n: (before[n], after[n]) for n in after if before[n] != after[n]}
+
+
+class FlagStore:
+    """``flags.json`` (edit it, or `change` it) and ``audit.jsonl`` below `root`; safe between processes.
+
+    Args:
+        clock: gives the time of a change.
+    """
+
+    def __init__(self, root: Path, clock: Callable[[], datetime]) -> None:
+        self.root = root
+        self.path = root / "flags.json"
+        self._audit = root / "audit.jsonl"
+        self._clock = clock
+
+    def load(self) -> Flags:
+        """The flags as they stand; the defaults where nothing was ever set.
+
+        Raises:
+            FlagsError: the file is malformed.
+        """
+        try:
+            return parse_flags(self.path.read_bytes())
+        except FileNotFoundError:
+            return Flags()
+
+    def history(self) -> list[Change]:
+        """All changes, oldest first."""
+        try:
+            lines = self._audit.read_bytes().splitlines()
+        except FileNotFoundError:
+            return []
+        return [msgspec.json.decode(line, type=Change) for line in lines]
+
+    def change(self, changes: Mapping[str, Any], who: str) -> Flags:
+        """Replace some flags.
+
+        Raises:
+            FlagsError: a flag or value cannot be; nothing is changed then.
+        """
+        with self._locked():
+            before = self._adopt()
+            after = changed(before, changes)
+            self._put(after, who, before)
+            return after
+
+    def rollback(self, who: str) -> Flags:
+        """Back to the set before the one that stands; again, to the one before that.
+
+        Raises:
+            FlagsError: there is no earlier set.
+        """
+        with self._locked():
+            try:
+                self._adopt()
+            except FlagsError:
+                # A malformed file was never in force: the way back is the last good set.
+                last = self.history()
+                good = last[-1].after if last else Flags()
+                self._write(good)
+                return good
+            done = self.history()
+            if not done:
+                message = "flags: nothing was ever changed, so there is nothing to go back to"
+                raise FlagsError("", message)
+            target = done[-1].content - 1
+            if target < 0:
+                message = "flags: the first set stands already; there is no earlier one"
+                raise FlagsError("", message)
+            after = done[target - 1].after if target else done[0].before
+            self._put(after, who, done[-1].after, content=target)
+            return after
+
+    def adopt(self) -> Flags:
+        """Note an edit of the file in the audit log, once, whichever process sees it first.
+
+        Raises:
+            FlagsError: the file is malformed; nothing is noted.
+        """
+        with self._locked():
+            return self._adopt()
+
+    def _adopt(self) -> Flags:
+        flags = self.load()
+        done = self.history()
+        noted = done[-1].after if done else Flags()
+        if flags != noted:
+            self._note(flags, BY_HAND, noted, None)
+        return flags
+
+    def _put(self, flags: Flags, who: str, before: Flags, content: int | None = None) -> None:
+        if flags == before and content is None:
+            return
+        self._note(flags, who, before, content)
+        self._write(flags)
+
+    def _note(self, flags: Flags, who: str, before: Flags, content: int | None) -> None:
+        version = len(self.history()) + 1
+        change = Change(
+            version=version,
+            content=version if content is None else content,
+            who=who,
+            when=self._clock(),
+            before=before,
+            after=flags,
+        )
+        with self._audit.open("ab") as audit:
+            audit.write(msgspec.json.encode(change) + b"\n")
+
+    def _write(self, flags: Flags) -> None:
+        aside = self.path.with_name(".flags.json.tmp")
+        aside.write_bytes(encode_flags(flags))
+        aside.replace(self.path)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def whoami() -> str:
+    """The user of this process, for the audit log of the command line."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

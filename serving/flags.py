@@ -1,0 +1,116 @@
+"""Flags: what is changed at run time. One small JSON file, read by every worker within a second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+import xxhash
+from msgspec import Meta, Struct
+
+from feature_repo.errors import HeadraceError
+from serving.answer import Tier
+from serving.signals import GROUPS
+
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+
+
+class FlagsError(HeadraceError):
+    """Flags that cannot be: names the flag, what was wrong and what would be right.
+
+    Attributes:
+        field: the flag.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class Cap(Struct, frozen=True, forbid_unknown_fields=True):
+    """How far personalization may move an item from where its base score puts it."""
+
+    positions: Annotated[
+        Annotated[int, Meta(ge=0, le=2000)] | None, Meta(description="Positions up or down; null: any.")
+    ] = None
+    share: Annotated[
+        Annotated[float, Meta(ge=0.0, le=1000.0)] | None,
+        Meta(description="Boost, as a share of the spread of the base scores; null: any."),
+    ] = None
+
+
+class Flags(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One set of flags."""
+
+    personalization: Annotated[
+        bool, Meta(description="The kill switch: false gives everyone the base order.")
+    ] = True
+    tiers: Annotated[tuple[Tier, ...], Meta(description="Tiers an answer may come from.")] = tuple(Tier)
+    weights: Annotated[
+        dict[str, Annotated[float, Meta(ge=0.0, le=100.0)]],
+        Meta(
+            description="Factor on the contributions of a signal group: base, item, long_term, segment, session."
+        ),
+    ] = {}
+    cap: Annotated[Cap, Meta(description="Bounds on the boost.")] = Cap()
+    decision_share: Annotated[Share, Meta(description="Share of answers whose decision is recorded.")] = 1.0
+
+
+FIELDS = tuple(f.name for f in msgspec.structs.fields(Flags))
+
+
+def parse_flags(raw: bytes | Mapping[str, Any]) -> Flags:
+    """Read and check a set of flags.
+
+    Args:
+        raw: JSON, or the decoded object.
+
+    Raises:
+        FlagsError: names the flag.
+    """
+    try:
+        flags = (
+            msgspec.json.decode(raw, type=Flags) if isinstance(raw, bytes) else msgspec.convert(raw, Flags)
+        )
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$")
+        field = where.strip("`.")
+        message = f"flags: {field or 'file'}: {what}; known flags are {', '.join(FIELDS)}"
+        raise FlagsError(field, message) from error
+    except msgspec.DecodeError as error:
+        message = f"flags: not valid JSON ({error}); mend the file, or `headrace flags rollback`"
+        raise FlagsError("", message) from error
+    if unknown := sorted(flags.weights.keys() - set(GROUPS)):
+        message = f"flags: weights: {unknown[0]!r} is no signal group; groups are {', '.join(GROUPS)}"
+        raise FlagsError("weights", message)
+    return flags
+
+
+def encode_flags(flags: Flags) -> bytes:
+    """The file's content."""
+    return msgspec.json.format(msgspec.json.encode(flags, order="sorted"), indent=2) + b"\n"
+
+
+def version_of(flags: Flags) -> str:
+    """Short name of a set: the same flags have the same."""
+    return xxhash.xxh3_64_hexdigest(msgspec.json.encode(flags, order="sorted"))[:12]
+
+
+def changed(flags: Flags, changes: Mapping[str, Any]) -> Flags:
+    """The set with some flags replaced; a nested one by its path (``cap.positions``).
+
+    Raises:
+        FlagsError: a flag or value cannot be.
+    """
+    tree: dict[str, Any] = msgspec.to_builtins(flags)
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        node: Any = tree
+        for parent in parents:
+            node = node.setdefault(parent, {}) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            message = f"flags: {path}: {'.'.join(parents)} holds no further flags"
+            raise FlagsError(path, message)
+        node[last] = value
+    return parse_flags(tree)

@@ -1,0 +1,82 @@
+"""API keys: hashes in the settings, scopes, and no open door beyond this machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from feature_repo.errors import SettingsError
+from feature_repo.settings import Settings
+from serving.keys import LOCAL, Keys, Scope, is_loopback, new_key, parse_keys
+from serving.problem import ApiError
+
+
+@pytest.fixture
+def shop_key() -> tuple[str, str]:
+    return new_key("shop", [Scope.RANK, Scope.EVENTS])
+
+
+def bearer(secret: str) -> list[tuple[bytes, bytes]]:
+    return [(b"host", b"x"), (b"authorization", f"Bearer {secret}".encode())]
+
+
+def test_a_new_key_opens_what_its_scopes_say(shop_key: tuple[str, str]) -> None:
+    secret, entry = shop_key
+    assert secret not in entry
+    keys = Keys(parse_keys(entry))
+    assert keys.check(bearer(secret), Scope.RANK) == "shop"
+    assert keys.check([(b"x-api-key", secret.encode())], Scope.EVENTS) == "shop"
+    with pytest.raises(ApiError, match="'shop' lacks the scope 'admin'") as caught:
+        keys.check(bearer(secret), Scope.ADMIN)
+    assert (caught.value.status, caught.value.code) == (403, "forbidden")
+
+
+@pytest.mark.parametrize("headers", [[], bearer("guess"), bearer(""), [(b"authorization", b"Basic abc")]])
+def test_without_a_valid_key_nothing(shop_key: tuple[str, str], headers: list[tuple[bytes, bytes]]) -> None:
+    with pytest.raises(ApiError, match="Authorization: Bearer") as caught:
+        Keys(parse_keys(shop_key[1])).check(headers, Scope.RANK)
+    assert (caught.value.status, caught.value.code) == (401, "unauthorized")
+
+
+def test_several_keys() -> None:
+    made = [new_key(f"k{n}", [scope]) for n, scope in enumerate(Scope)]
+    keys = Keys(parse_keys(", ".join(entry for _, entry in made)))
+    for number, ((secret, _), scope) in enumerate(zip(made, Scope, strict=True)):
+        assert keys.check(bearer(secret), scope) == f"k{number}"
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("shop", "'' is no scope"),
+        (f":rank:{'0' * 64}", "needs a name"),
+        (f"shop:rang:{'0' * 64}", "'rang' is no scope (rank, events, admin)"),
+        ("shop:rank:abc", "no SHA-256"),
+        (f"shop:rank:{'g' * 64}", "no SHA-256"),
+    ],
+)
+def test_a_malformed_entry_names_the_setting(entry: str, says: str) -> None:
+    with pytest.raises(SettingsError, match="HEADRACE_API_KEYS") as caught:
+        parse_keys(entry)
+    assert says in str(caught.value)
+
+
+def test_keys_may_be_off_on_loopback_only(shop_key: tuple[str, str]) -> None:
+    assert Keys.of(Settings(host="127.0.0.1")).check([], Scope.ADMIN) == LOCAL
+    with pytest.raises(SettingsError, match=r"HEADRACE_HOST=0\.0\.0\.0.*needs HEADRACE_API_KEYS"):
+        Keys.of(Settings(host="0.0.0.0"))
+    Keys.of(Settings(host="0.0.0.0", api_keys=shop_key[1]))
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("shop", False),
+    ],
+)
+def test_loopback(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
