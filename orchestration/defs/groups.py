@@ -58,6 +58,8 @@ def group_check(group: FeatureGroup) -> dg.AssetChecksDefinition:
     )
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         from quality.checks import check_group  # noqa: PLC0415 - Great Expectations takes seconds to import
+        from quality.gate import Gate  # noqa: PLC0415
+        from quality.proposals import accepted  # noqa: PLC0415
 
         runtime: Runtime = context.resources.runtime
         [day] = days_of(context)
@@ -65,7 +67,9 @@ def group_check(group: FeatureGroup) -> dg.AssetChecksDefinition:
         if build is None:
             msg = f"{group.name}: no build of {day} to check; materialize its partition first"
             raise BuildError(msg)
-        report = check_group(group, build.path, runtime.home.docs)
+        quality = runtime.home.quality
+        report = check_group(group, build.path, runtime.home.docs, accepted(quality, group))
+        report = Gate(quality, runtime.clock).judge(group.view_name, build.as_of, report)
         yield from check_results([report], key)
 
     return check

@@ -7,7 +7,7 @@ import dagster as dg
 from feature_repo.group import FeatureGroup
 from orchestration.runtime import Runtime
 
-EVENT_LOG = dg.AssetKey(["log", "events"])
+EVENT_LOG = dg.AssetKey(["log", "event_log"])
 EVENTS = dg.AssetKey(["lake", "events"])
 ITEMS = dg.AssetKey(["lake", "items"])
 USERS = dg.AssetKey(["lake", "users"])

@@ -17,7 +17,7 @@ from feature_repo.online import open_store
 from feature_repo.settings import Settings
 from orchestration.build import end_of
 from orchestration.chain import run_chain
-from orchestration.definitions import build_definitions
+from orchestration.defs.assembly import build_definitions
 from orchestration.defs.jobs import CHAIN, LAKE
 from orchestration.defs.keys import EVENTS, features_key, view_key
 from orchestration.defs.sensors import RANGE_END, RANGE_START
@@ -171,7 +171,7 @@ def test_lineage_runs_from_the_log_to_the_view(runtime: Runtime) -> None:
     graph = build_definitions(runtime, (click_group(),)).resolve_asset_graph()
     above = {k.to_user_string() for k in graph.get_ancestor_asset_keys(view_key(click_group()))}
     assert above == {
-        "log/events",
+        "log/event_log",
         "lake/events",
         "lake/items",
         "lake/users",

@@ -1,0 +1,45 @@
+"""All of Dagster's nouns put together, from the event log to Feast's views."""
+
+import warnings
+from collections.abc import Sequence
+
+import dagster as dg
+
+from feature_repo.group import FeatureGroup
+from feature_repo.groups import batch_groups, stream_groups
+from orchestration.defs import groups, jobs, keys, lake, models, online, schedules, sensors
+from orchestration.runtime import Runtime
+
+
+def build_definitions(runtime: Runtime, batch: Sequence[FeatureGroup] | None = None) -> dg.Definitions:
+    """Assets, checks, jobs, schedule and sensor, derived from the declared groups.
+
+    Args:
+        batch: the batch groups; by default every declared one.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # backfill policies; pinned by the lock
+        return _definitions(runtime, tuple(batch_groups().values()) if batch is None else batch)
+
+
+def _definitions(runtime: Runtime, batch: Sequence[FeatureGroup]) -> dg.Definitions:
+    partitions = keys.daily_partitions(runtime)
+    chain, days = jobs.chain_job(), jobs.lake_job()
+    return dg.Definitions(
+        assets=[
+            lake.event_log(),
+            lake.events_asset(partitions),
+            *lake.record_assets(),
+            *(groups.group_asset(group, partitions) for group in batch),
+            online.registry_asset(),
+            *(online.view_asset(group, partitions) for group in batch),
+            *(online.stream_spec(group) for group in stream_groups().values()),
+            models.blend_asset(batch),
+        ],
+        asset_checks=[lake.events_check(), *(groups.group_check(group) for group in batch)],
+        jobs=[chain, days],
+        schedules=[schedules.hourly(chain, runtime)],
+        sensors=[sensors.lake_sensor([chain, days], partitions, runtime)],
+        resources={keys.RUNTIME: runtime},
+        executor=dg.in_process_executor,
+    )
