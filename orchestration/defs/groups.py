@@ -29,7 +29,7 @@ def group_asset(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.
         metadata={"dagster/column_schema": _columns(group)},
         required_resource_keys={RUNTIME},
     )
-    def features(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def features(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         runtime: Runtime = context.resources.runtime
         started = time.monotonic()
         [day] = days_of(context)
