@@ -103,9 +103,8 @@ class LakeWriter:
             try:
                 state = self._load()
                 for records, damaged, positions in self._pending(state.positions):
-                    counts += replace(
-                        self._flush(records, lookup, self._stamp(state)), quarantined=self._report(damaged)
-                    )
+                    counts += self._flush(records, lookup, self._stamp(state))
+                    counts += SyncCounts(quarantined=self._report(damaged))
                     state = _State(positions, self._stamp(state))
                     self._save(state)
             finally:

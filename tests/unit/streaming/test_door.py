@@ -1,0 +1,121 @@
+"""The door: good records into the log, bad ones into quarantine, each told by its index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from feature_repo.contract import Contract, decode
+from feature_repo.errors import LogError
+from feature_repo.home import Home
+from feature_repo.settings import Settings
+from quality.quarantine import Quarantine
+from streaming.door import ACCEPTED, UNKNOWN_FIELDS, EventDoor, Rejection, count_unknown
+from streaming.log import Keyed
+
+CLICK: dict[str, Any] = {
+    "record": "event",
+    "event_id": "e1",
+    "event_type": "click",
+    "event_time": "2024-06-01T11:00:00Z",
+    "session_id": "s1",
+    "item_id": "i1",
+}
+
+
+class ListLog:
+    """A log that is a list; may be full."""
+
+    def __init__(self) -> None:
+        self.records: list[Keyed] = []
+        self.full = False
+
+    def publish(self, records: Sequence[Keyed]) -> None:
+        if self.full:
+            raise LogError("disk full")
+        self.records += records
+
+
+@pytest.fixture
+def log() -> ListLog:
+    return ListLog()
+
+
+@pytest.fixture
+def quarantine(home: Home, clock: Callable[[], datetime]) -> Quarantine:
+    return Quarantine(home.quarantine, clock)
+
+
+@pytest.fixture
+def door(settings: Settings, clock: Any, log: ListLog, quarantine: Quarantine) -> EventDoor:
+    return EventDoor(Contract(settings, clock, count_unknown), log, quarantine)  # type: ignore[arg-type]
+
+
+def test_records_of_all_kinds_are_keyed_for_the_log(door: EventDoor, log: ListLog) -> None:
+    user = b'{"record": "user", "user_id": "u1"}'
+    result = door.accept([CLICK, {"record": "item", "item_id": "i1"}, user], "http")
+    assert (result.accepted, result.rejected) == (3, ())
+    assert [key for key, _ in log.records] == ["s1", "i1", "u1"]
+    assert [decode(raw).kind for _, raw in log.records] == ["event", "item", "user"]
+
+
+def test_the_good_ones_pass_whatever_the_others_are(
+    door: EventDoor, log: ListLog, quarantine: Quarantine
+) -> None:
+    result = door.accept([b"[1]", CLICK, {**CLICK, "item_id": None}], "http")
+    assert result.accepted == 1
+    assert len(log.records) == 1
+    assert [(r.index, r.code, r.field) for r in result.rejected] == [
+        (0, "not_an_object", ""),
+        (2, "missing_field", "item_id"),
+    ]
+    assert isinstance(result.rejected[1], Rejection)
+    assert "a click must name the item" in result.rejected[1].message
+    kept = list(quarantine.entries())
+    assert [(e.source, e.line, e.code) for e in kept] == [
+        ("http", None, "not_an_object"),
+        ("http", None, "missing_field"),
+    ]
+    assert kept[0].raw == b"[1]"
+
+
+def test_a_kind_may_be_given_for_all(door: EventDoor, log: ListLog) -> None:
+    fields = {k: v for k, v in CLICK.items() if k != "record"}
+    assert door.accept([fields], "http", "event").accepted == 1
+    assert door.accept([fields], "http").rejected[0].field == "record"
+
+
+def test_nothing_good_publishes_nothing(door: EventDoor, log: ListLog) -> None:
+    log.full = True
+    assert door.accept([b"x"], "http").accepted == 0
+    assert door.accept([], "http").accepted == 0
+
+
+def test_a_full_log_acknowledges_nothing(door: EventDoor, log: ListLog) -> None:
+    log.full = True
+    before = ACCEPTED.labels("event")._value.get()
+    with pytest.raises(LogError, match="disk full"):
+        door.accept([CLICK], "http")
+    assert ACCEPTED.labels("event")._value.get() == before
+    log.full = False
+    assert door.accept([CLICK], "http").accepted == 1
+    assert ACCEPTED.labels("event")._value.get() == before + 1
+
+
+def test_fields_the_contract_does_not_know_are_counted_by_name(door: EventDoor) -> None:
+    counter = UNKNOWN_FIELDS.labels("event", "brand_new")
+    before = counter._value.get()
+    door.accept([{**CLICK, "brand_new": 1}, CLICK], "http")
+    assert counter._value.get() == before + 1
+
+
+def test_the_metric_does_not_grow_with_what_clients_invent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streaming.door._named", {("user", "known")})
+    monkeypatch.setattr("streaming.door._NAMES_COUNTED", 2)
+    other = UNKNOWN_FIELDS.labels("user", "other")
+    before = other._value.get()
+    count_unknown("user", ["known", "second", "third", "fourth"])
+    assert other._value.get() == before + 2
