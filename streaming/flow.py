@@ -11,11 +11,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import xxhash
 from bytewax import operators as op
@@ -38,9 +38,21 @@ from streaming.fold_users import UserNews, UserShard
 from streaming.log import EventLog, open_log
 from streaming.metrics import StreamMetrics, shared_metrics
 from streaming.source import EventLogSource, SourceRules, part_name
-from streaming.writer import OnlineWriter, WriteJob
+from streaming.writer import BackgroundWriter, OnlineWriter, WriteJob
 
 _log = logging.getLogger(__name__)
+
+
+class JobSink(Protocol):
+    """Where the flow's rows go."""
+
+    def write(self, jobs: Sequence[WriteJob]) -> None:
+        """Take jobs; may return before they are written."""
+        ...
+
+    def flush(self) -> None:
+        """Return once everything taken is written."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -49,14 +61,14 @@ class FlowParts:
 
     Attributes:
         state: folder of the shards' files.
-        sink: takes the jobs of one shard; an `OnlineWriter`'s `write`, or a backfill's collector.
+        sink: takes the jobs of one shard: a `BackgroundWriter`, or a backfill's collector.
     """
 
     log: EventLog
     source: SourceRules
     tools: ShardTools
     state: Path
-    sink: Callable[[list[WriteJob]], None]
+    sink: JobSink
     metrics: StreamMetrics
     stop: threading.Event = field(default_factory=threading.Event)
     monotonic: Callable[[], float] = time.monotonic
@@ -117,14 +129,15 @@ class UserLogic(StatefulBatchLogic[UserNews, WriteJob, int]):  # type: ignore[mi
 
 
 class _StorePart(StatefulSinkPartition[WriteJob, None]):  # type: ignore[misc]
-    def __init__(self, write: Callable[[list[WriteJob]], None]) -> None:
-        self._write = write
+    def __init__(self, sink: JobSink) -> None:
+        self._sink = sink
 
     def write_batch(self, values: list[WriteJob]) -> None:
-        self._write(values)
+        self._sink.write(values)
 
     def snapshot(self) -> None:
-        return None
+        """Called before the epoch is committed: what it wrote must be in the store by then."""
+        self._sink.flush()
 
 
 @dataclass(frozen=True)
@@ -132,7 +145,7 @@ class OnlineSink(FixedPartitionedSink[WriteJob, None]):  # type: ignore[misc]
     """The online store as a Bytewax sink: a part per shard, so that one key has one writer."""
 
     parts: tuple[str, ...]
-    write: Callable[[list[WriteJob]], None]
+    sink: JobSink
 
     def list_parts(self) -> list[str]:
         """Names of the shards."""
@@ -144,7 +157,7 @@ class OnlineSink(FixedPartitionedSink[WriteJob, None]):  # type: ignore[misc]
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> _StorePart:
         """A writer; it has no state of its own."""
-        return _StorePart(self.write)
+        return _StorePart(self.sink)
 
 
 def build_flow(parts: FlowParts) -> Dataflow:
@@ -195,9 +208,12 @@ class OpenStream:
     stop: threading.Event
     store: OnlineStore
     log: EventLog
+    writer: BackgroundWriter
 
     def close(self) -> None:
-        """Let go of the log and the store."""
+        """Let go of the writer, the log and the store."""
+        self.stop.set()
+        self.writer.close()
         self.log.close()
         self.store.close()
 
@@ -211,7 +227,9 @@ def open_stream(settings: Settings, to_end: bool = False) -> OpenStream:
     home = Home(settings.home).ensure()
     log, store, stop = open_log(settings, home), open_store(settings, home), threading.Event()
     metrics = shared_metrics()
-    writer = OnlineWriter(store, stop, lambda partition: metrics.retries.labels(str(partition)).inc())
+    writer = BackgroundWriter(
+        OnlineWriter(store, stop, lambda partition: metrics.retries.labels(str(partition)).inc())
+    )
     rules = SourceRules(
         settings.stream_batch_size, settings.stream_batch_ms / 1000, settings.heartbeat_s, to_end
     )
@@ -221,11 +239,11 @@ def open_stream(settings: Settings, to_end: bool = False) -> OpenStream:
         rules,
         shard_tools(settings, home, watch.lost),
         home.stream / "state",
-        writer.write,
+        writer,
         metrics,
         stop,
     )
-    return OpenStream(build_flow(parts), stop, store, log)
+    return OpenStream(build_flow(parts), stop, store, log, writer)
 
 
 def shard_tools(

@@ -16,8 +16,9 @@ import msgspec
 
 from feature_repo.contract import Item, User
 from feature_repo.errors import ContractError, StoreError
-from feature_repo.groups.session_profile import Profile, Touch, time_of, touch_of, values
-from feature_repo.online import OnlineRow
+from feature_repo.groups.session_profile import Profile, Touch, time_of, touch_of
+from feature_repo.online import EncodedRow
+from streaming.encode import encode_session
 from streaming.enrich import Knowledge, LogEvent, decode_record
 from streaming.fold import FoldRules, Session, last_of, profile_of
 from streaming.fold_state import StateFile
@@ -29,6 +30,8 @@ _log = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 SWEPT_PER_TICK = 20_000
+SWEEP_TICKS = 60
+"""Ticks over which expired sessions are looked for; more where there are more than `SWEPT_PER_TICK` each."""
 REWRITTEN_PER_TICK = 5_000
 _WATERMARK, _HEARD = "watermark_us", "heard/"
 
@@ -64,7 +67,7 @@ class Chunk:
 class Changes:
     """What a chunk changed: rows to write, sessions to delete, contributions to users, a heartbeat."""
 
-    rows: list[OnlineRow] = field(default_factory=list)
+    rows: list[EncodedRow] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     contributions: list[Contribution] = field(default_factory=list)
     heartbeat: Heartbeat | None = None
@@ -232,8 +235,7 @@ class SessionShard:
         if profile.denied or profile.user_id in self._tools.knowledge.denied:
             changes.deleted.append(session_id)
             return
-        row = OnlineRow(session_id, values(profile, self._tools.rules.session), time_of(profile.last_us))
-        changes.rows.append(row)
+        changes.rows.append(encode_session(session_id, profile, self._tools.rules.session))
 
     def _contribute(self, session_id: str, session: Session, changes: Changes) -> None:
         add = changes.contributions.append
@@ -276,8 +278,9 @@ class SessionShard:
         changes.heartbeat = self._heartbeat(chunk)
 
     def _expire(self, changes: Changes) -> None:
+        share = min(SWEPT_PER_TICK, len(self._held) // SWEEP_TICKS + 1)
         looked = 0
-        for session_id in islice(self._sweep, SWEPT_PER_TICK):
+        for session_id in islice(self._sweep, share):
             looked += 1
             raw = self._held.get(session_id)
             if raw is not None and last_of(raw) < self._horizon_us:
@@ -286,7 +289,7 @@ class SessionShard:
                 self._dirty.add(session_id)
                 self.tally.expired += 1
                 changes.deleted.append(session_id)
-        if looked < SWEPT_PER_TICK:
+        if looked < share:
             self._sweep = iter(list(self._held))
 
     def _heartbeat(self, chunk: Chunk) -> Heartbeat:

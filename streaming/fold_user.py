@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec import Struct
 
-from feature_repo.groups.session_profile import Profile, SessionRules, time_of
-from feature_repo.groups.user_recent import WINDOW, merge
-from feature_repo.online import OnlineRow
+from feature_repo.groups.session_profile import Profile, SessionRules
+from feature_repo.groups.user_recent import GROUP, WINDOW, merge
+from feature_repo.online import EncodedRow, layout_of
 
 SESSIONS = 50
 """Sessions kept per user; beyond them the oldest go."""
@@ -53,7 +53,7 @@ _held = msgspec.msgpack.Decoder(_Held)
 class UserChanges:
     """Rows to write, users to delete, and the state that changed (`None`: gone)."""
 
-    rows: list[OnlineRow] = field(default_factory=list)
+    rows: list[EncodedRow] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
 
 
@@ -82,8 +82,8 @@ def _name(contribution: Contribution) -> str:
     return f"{contribution.started_us}/{contribution.session_id}"
 
 
-def row_of(user_id: str, raw: bytes, rules: SessionRules) -> OnlineRow:
+def row_of(user_id: str, raw: bytes, rules: SessionRules) -> EncodedRow:
     """The online row of a user's held state."""
     held = _held.decode(raw)
     profiles = [_profile.decode(run.profile) for run in held.runs.values()]
-    return OnlineRow(user_id, merge(profiles, rules), time_of(held.last_us))
+    return EncodedRow(user_id, held.last_us, layout_of(GROUP).encode(merge(profiles, rules)))

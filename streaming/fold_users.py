@@ -9,7 +9,7 @@ from itertools import islice
 import msgspec
 
 from streaming.fold import FoldRules, last_of
-from streaming.fold_shard import REWRITTEN_PER_TICK, SWEPT_PER_TICK
+from streaming.fold_shard import REWRITTEN_PER_TICK, SWEEP_TICKS, SWEPT_PER_TICK
 from streaming.fold_state import StateFile
 from streaming.fold_user import Contribution, UserChanges, apply, row_of
 
@@ -45,6 +45,7 @@ class UserShard:
         self._pending: dict[str, list[Contribution]] = {}
         raw = state.facts().get(_UNWRITTEN)
         self._unwritten: set[str] = set(msgspec.json.decode(raw, type=list[str])) if raw else set()
+        self._shrunk: set[str] = set()  # rows that may go back in time: deleted before they are written
         self._sweep: Iterator[str] = iter(())
         self._rewrite: Iterator[str] = iter(())
 
@@ -61,11 +62,12 @@ class UserShard:
             self._expire(news.horizon_us)
             for user_id in sorted(self._unwritten):
                 raw = self._held.get(user_id)
-                if raw is None:
+                if raw is None or user_id in self._shrunk:
                     changes.deleted.append(user_id)
-                else:
+                if raw is not None:
                     changes.rows.append(row_of(user_id, raw, self._rules.session))
             self._unwritten.clear()
+            self._shrunk.clear()
         return changes
 
     def _join(self) -> None:
@@ -77,18 +79,21 @@ class UserShard:
                 self._held[user_id] = raw
             self._dirty.add(user_id)
             self._unwritten.add(user_id)
+            if any(c.profile is None for c in contributions):
+                self._shrunk.add(user_id)
         self._pending.clear()
 
     def _expire(self, horizon_us: int) -> None:
+        share = min(SWEPT_PER_TICK, len(self._held) // SWEEP_TICKS + 1)
         looked = 0
-        for user_id in islice(self._sweep, SWEPT_PER_TICK):
+        for user_id in islice(self._sweep, share):
             looked += 1
             raw = self._held.get(user_id)
             if raw is not None and last_of(raw) < horizon_us:
                 del self._held[user_id]
                 self._dirty.add(user_id)
                 self._unwritten.add(user_id)
-        if looked < SWEPT_PER_TICK:
+        if looked < share:
             self._sweep = iter(list(self._held))
 
     def save(self) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from queue import Queue
 from typing import TypeVar
 
 import msgspec
@@ -21,7 +22,7 @@ from tenacity.nap import sleep_using_event
 
 from feature_repo.errors import StoreError
 from feature_repo.group import FeatureGroup
-from feature_repo.online import OnlineRow, OnlineStore
+from feature_repo.online import EncodedRow, OnlineStore
 from streaming.heartbeat import Heartbeat, write_heartbeats
 
 _log = logging.getLogger(__name__)
@@ -29,20 +30,24 @@ T = TypeVar("T")
 
 FIRST_WAIT_S = 0.05
 LONGEST_WAIT_S = 2.0
+KNOWN_KEYS = 1_000_000
+"""Keys a writer remembers having written; beyond them it forgets and asks the store again."""
+PENDING = 4
+"""Batches that may wait for the store."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriteJob:
-    """What one chunk changed in one group.
+    """What one chunk changed in one group. Deletions go first, then rows, then the heartbeat.
 
     Attributes:
         partition: whose metrics count it.
-        heartbeat: written after the rows, so that it never promises more than there is.
+        heartbeat: last, so that it never promises more than there is.
     """
 
     partition: int
     group: FeatureGroup
-    rows: Sequence[OnlineRow] = ()
+    rows: Sequence[EncodedRow] = ()
     deleted: Sequence[str] = ()
     heartbeat: Heartbeat | None = None
 
@@ -51,7 +56,9 @@ class WriteJob:
 class OnlineWriter:
     """Writes jobs in order; a failing store is tried again with exponential backoff and jitter, for ever.
 
-    While it is tried the caller waits: the flow reads no further, holds its position and drops nothing.
+    While it is tried the caller waits: the flow reads no further, holds its position and drops nothing. A
+    key's first row is checked against the stored event time; after that this writer knows what it wrote, and a
+    key has one writer, so it need not ask again.
 
     Args:
         stop: ends the waiting; the write then raises, its epoch is not committed and is read again at
@@ -63,6 +70,7 @@ class OnlineWriter:
     stop: threading.Event
     retried: Callable[[int], None] = lambda partition: None
     written: dict[int, int] = field(default_factory=dict)
+    _known: dict[str, set[str]] = field(default_factory=dict)
 
     def write(self, jobs: Sequence[WriteJob]) -> None:
         """Write jobs in order, the rows of each in one pipeline; then the heartbeats.
@@ -71,14 +79,30 @@ class OnlineWriter:
             StoreError: the store did not come back before `stop` was set.
         """
         for job in jobs:
-            if job.rows:
-                taken = self._insist(job.partition, partial(self.store.write, job.group, job.rows))
-                self.written[job.partition] = self.written.get(job.partition, 0) + taken
             if job.deleted:
                 self._insist(job.partition, partial(self.store.delete, job.group, job.deleted))
+                self._known_of(job).difference_update(job.deleted)
+            if job.rows:
+                self._write_rows(job)
         beats = [self._counted(job.heartbeat) for job in jobs if job.heartbeat is not None]
         if beats:
             self._insist(beats[0].partition, lambda: write_heartbeats(self.store, beats))
+
+    def _write_rows(self, job: WriteJob) -> None:
+        known = self._known_of(job)
+        taken = 0
+        for check in (True, False):
+            rows = [row for row in job.rows if (row.key in known) != check]
+            if rows:
+                write = partial(self.store.write_encoded, job.group, rows, check=check)
+                taken += self._insist(job.partition, write)
+        if len(known) > KNOWN_KEYS:
+            known.clear()
+        known.update([row.key for row in job.rows])
+        self.written[job.partition] = self.written.get(job.partition, 0) + taken
+
+    def _known_of(self, job: WriteJob) -> set[str]:
+        return self._known.setdefault(job.group.view_name, set())
 
     def _counted(self, heartbeat: Heartbeat) -> Heartbeat:
         counts = msgspec.structs.replace(heartbeat.counts, written=self.written.get(heartbeat.partition, 0))
@@ -100,3 +124,50 @@ class OnlineWriter:
             reraise=True,
         )
         return retrying(call)
+
+
+class BackgroundWriter:
+    """An `OnlineWriter` on a thread of its own: the fold goes on while the store answers.
+
+    At most `PENDING` batches wait; then `write` blocks. Nothing is committed before `flush` returned.
+    """
+
+    def __init__(self, writer: OnlineWriter) -> None:
+        self._writer = writer
+        self._queue: Queue[Sequence[WriteJob] | None] = Queue(PENDING)
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="online-writer", daemon=True)
+        self._thread.start()
+
+    def write(self, jobs: Sequence[WriteJob]) -> None:
+        """Hand jobs over; raises what an earlier write raised."""
+        self._check()
+        self._queue.put(jobs)
+
+    def flush(self) -> None:
+        """Wait until everything handed over is in the store.
+
+        Raises:
+            StoreError: a write was given up because the flow is to stop.
+        """
+        self._queue.join()
+        self._check()
+
+    def close(self) -> None:
+        """End the thread once it has written what it has."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        while (jobs := self._queue.get()) is not None:
+            try:
+                if self._failure is None:
+                    self._writer.write(jobs)
+            except BaseException as error:
+                self._failure = error
+            finally:
+                self._queue.task_done()

@@ -72,7 +72,7 @@ class Profile(Struct, array_like=True, gc=False):
 
     Attributes:
         denied: personalization was denied; nothing else is kept then.
-        items: item id to ``[last touched (µs), weight so far]``, oldest touch first.
+        items: item id to ``(last touched (µs), weight so far)``, oldest touch first.
         attrs: attribute value to weight, scaled by ``2^((t − landmark) / half-life)``, so that an event adds
             to its own values only and no others need decaying.
         price_sum, price_count: over items when they enter `items`.
@@ -85,7 +85,7 @@ class Profile(Struct, array_like=True, gc=False):
     denied: bool = False
     event_count: int = 0
     counts: list[int] = []
-    items: dict[str, list[float]] = {}
+    items: dict[str, tuple[int, float]] = {}
     attrs: dict[str, float] = {}
     queries: list[str] = []
     cart: list[str] = []
@@ -176,13 +176,13 @@ def _engage(
     items = profile.items
     entry = items.pop(item_id, None)
     if entry is None:
-        entry = [0, 0.0]
+        entry = (0, 0.0)
         if len(items) >= LAST_ITEMS:
             del items[next(iter(items))]
         if facts is not None and facts.price is not None:
             profile.price_sum += facts.price
             profile.price_count += 1
-    items[item_id] = [touch.time_us, entry[1] + touch.weight]
+    items[item_id] = (touch.time_us, entry[1] + touch.weight)
     if touch.kind == "add_to_cart":
         _to_front(profile.cart, item_id, CART_ITEMS)
     elif touch.kind == "purchase" and item_id in profile.cart:
@@ -227,7 +227,7 @@ def values(profile: Profile, rules: SessionRules) -> dict[str, Any]:
     return {
         "user_id": profile.user_id,
         "item_ids": list(items)[::-1],
-        "item_times_ms": [int(entry[0]) // 1000 for entry in newest],
+        "item_times_ms": [entry[0] // 1000 for entry in newest],
         "item_weights": [entry[1] for entry in newest],
         "attr_keys": [key for key, _ in attrs],
         "attr_weights": [weight for _, weight in attrs],

@@ -34,7 +34,7 @@ def merge(profiles: Iterable[Profile], rules: SessionRules) -> dict[str, Any]:
     for run in runs:
         for item_id, (at_us, weight) in run.items.items():
             held = touched.get(item_id, (0, 0.0))
-            touched[item_id] = (max(held[0], int(at_us)), held[1] + weight)
+            touched[item_id] = (max(held[0], at_us), held[1] + weight)
         decay = 2.0 ** ((run.landmark_us - last_us) / rules.half_life_us)
         for key, weight in run.attrs.items():
             attrs[key] = attrs.get(key, 0.0) + weight * decay

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from feature_repo.online.layout import PROJECT, ViewLayout, layout_of, redis_key
-from feature_repo.online.store import OnlineRow, OnlineStore, online_path, open_store
+from feature_repo.online.store import EncodedRow, OnlineRow, OnlineStore, online_path, open_store
 from feature_repo.online.wire import decode_value, encode_value
 
 __all__ = [
     "OnlineRow",
+    "EncodedRow",
     "OnlineStore",
     "open_store",
     "online_path",

