@@ -18,6 +18,7 @@ Ints = npt.NDArray[np.int64]
 _Givers: TypeAlias = "dict[int, dict[int, Pool]]"
 
 
+_TIE = 2e-9
 _CANCELLED = 1e-3
 """Share of what is taken back below which the rest is summed anew: its digits are gone."""
 
@@ -159,9 +160,18 @@ def strength(scores: Floats) -> Floats:
     return np.round(np.log(np.maximum(scores, SMALLEST_SCORE)), 9)
 
 
+def contenders(scores: Floats, limit: int) -> Ints:
+    """Places, ascending, of the `limit` largest scores and of all that `strength` may hold equal to them."""
+    if len(scores) <= limit:
+        return np.arange(len(scores))
+    least = np.partition(scores, len(scores) - limit)[len(scores) - limit]
+    return np.flatnonzero(scores >= least * (1 - _TIE))
+
+
 def strongest(scores: Floats, limit: int) -> Ints:
     """Places of the `limit` largest scores by `strength`, largest first, ties by place."""
-    return np.argsort(-strength(scores), kind="stable")[:limit]
+    places = contenders(scores, limit)
+    return np.asarray(places[np.argsort(-strength(scores[places]), kind="stable")[:limit]])
 
 
 def kept(found: Affinity, vocabulary: Vocabulary, limit: int) -> Affinity:

@@ -23,6 +23,7 @@ from feature_repo.statistics.pool import (
     Pool,
     affinity,
     columns,
+    contenders,
     kept,
     quantile,
     strength,
@@ -298,12 +299,9 @@ class Statistics:
 
     def _top_items(self, pool: Pool, time: int) -> list[str]:
         numbers, amounts = columns(pool.clicks, self._unit(time))
-        scores = strength(amounts)
-        if len(scores) > TOP_ITEMS:
-            least = np.partition(scores, len(scores) - TOP_ITEMS)[len(scores) - TOP_ITEMS]
-            numbers, scores = numbers[scores >= least], scores[scores >= least]
-        names = (self._vocabulary.items[number] for number in numbers.tolist())
-        ranked = sorted(zip((-scores).tolist(), names, strict=True))
+        places = contenders(amounts, TOP_ITEMS)
+        names = (self._vocabulary.items[number] for number in numbers[places].tolist())
+        ranked = sorted(zip((-strength(amounts[places])).tolist(), names, strict=True))
         return [name for _, name in ranked[:TOP_ITEMS]]
 
     def _categories(self, found: Affinity) -> tuple[list[str], list[float]]:
