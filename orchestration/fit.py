@@ -36,7 +36,7 @@ REFRESH = timedelta(hours=1)
 MIN_BUILDS = 100
 """A history shorter than that many builds is replayed as if builds came more often."""
 CANDIDATES = PopularCandidates(100, timedelta(hours=1))
-_POPULARITY = ("log_ctr", "popularity:short", "popularity:mid", "popularity:long")
+_POPULARITY = ("log_ctr", "log_clicks", "popularity:short", "popularity:mid", "popularity:long")
 
 
 def fit_blend(settings: Settings, home: Home, progress: Progress = silent) -> Blend:

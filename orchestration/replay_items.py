@@ -55,6 +55,7 @@ class ReplayItems:
             cells=cells,
             values=values,
             ctr=stats.ctr,
+            clicks=stats.clicks,
             popularity=stats.popularity,
             share=self._share(stats),
             numeric_names=self._numeric_names,

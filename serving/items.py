@@ -21,6 +21,7 @@ class ItemRows:
         attributes: the values of all items.
         cells, values: attribute occurrences of the candidates (`Attributes.gather`).
         ctr: smoothed click-through rate ``(n,)``; nan where unknown.
+        clicks: engagements so far ``(n,)``; nan where unknown.
         popularity: decayed engagement, short, mid and long half-life ``(n, 3)``; nan where unknown.
         share: share of all engagement (long half-life), smoothed by one unit an item ``(n,)``; above 0.
         numeric_names: columns of `numerics`.
@@ -34,6 +35,7 @@ class ItemRows:
     cells: Ints
     values: Ints
     ctr: Floats
+    clicks: Floats
     popularity: Floats
     share: Floats
     numeric_names: tuple[str, ...]

@@ -28,6 +28,7 @@ _PROFILE = [
     "numeric_keys",
     "numeric_values",
     "ctr",
+    "clicks",
     "popularity_short",
     "popularity_mid",
     "popularity_long",
@@ -49,14 +50,14 @@ class Neighbours:
         """Sessions that touched both each candidate and each of the last items ``(n, s)``.
 
         Args:
-            rows: item numbers of the candidates, -1 for unknown.
+            rows: item numbers of the candidates, each once; -1 for unknown.
             last: item numbers of the last items, -1 for unknown.
         """
         out = np.zeros((len(rows), len(last)))
         order = np.argsort(rows, kind="stable")
         ordered = rows[order]
         for column, item in enumerate(last.tolist()):
-            if item < 0:
+            if item < 0 or not len(rows):
                 continue
             span = slice(self.offsets[item], self.offsets[item + 1])
             items = self.items[span]
@@ -83,6 +84,7 @@ class ItemSnapshot:
     index: Mapping[str, int]
     attributes: Attributes
     ctr: Floats
+    clicks: Floats
     popularity: Floats
     share: Floats
     numeric_names: tuple[str, ...]
@@ -113,6 +115,7 @@ class ItemSnapshot:
             cells=cells,
             values=values,
             ctr=self.ctr[rows],
+            clicks=self.clicks[rows],
             popularity=self.popularity[rows],
             share=self.share[rows],
             numeric_names=self.numeric_names,
@@ -155,6 +158,7 @@ def snapshot_of(items: pa.Table, neighbours: pa.Table | None, version: str, as_o
         index=index,
         attributes=attributes_of(_list(items["attr_keys"])),
         ctr=_floats(items["ctr"], np.nan),
+        clicks=_floats(items["clicks"], np.nan),
         popularity=popularity,
         share=(popularity[:, 2] + 1.0) / (float(popularity[:, 2].sum()) + len(popularity)),
         numeric_names=names,

@@ -1,0 +1,147 @@
+"""The blend: contributions, files, and that it cannot be read half."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from feature_repo.errors import BuildError
+from serving.blend import (
+    CLIP,
+    Blend,
+    Gate,
+    current_path,
+    grouped,
+    load_blend,
+    save_blend,
+    simple_blend,
+    standardize,
+)
+from serving.signals import GROUPS, SignalMatrix
+
+NAMES = ("base", "log_ctr", "log_odds:genre", "covisit")
+GATE = Gate(passed=True, reason="above")
+
+
+def blend(weights: tuple[float, ...] = (1.0, 0.5, -0.2, 2.0), version: str = "v1") -> Blend:
+    return Blend(
+        version=version, kind="fitted", names=NAMES, scales=(0.5, 1.0, 2.0, 0.1), weights=weights, gate=GATE
+    )
+
+
+matrices = hnp.arrays(
+    np.float64,
+    st.tuples(st.integers(0, 12), st.just(4)),
+    elements=st.one_of(st.floats(-50, 50), st.just(float("nan"))),
+)
+
+
+@given(matrices)
+def test_contributions_sum_to_the_score_and_are_finite(values: np.ndarray) -> None:
+    values[:, 0] = np.nan_to_num(values[:, 0])
+    matrix = SignalMatrix(NAMES, values)
+    found = blend().contributions(matrix)
+    assert found.shape == values.shape
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found.sum(axis=1), blend().scores(matrix), atol=1e-12)
+    by_group = grouped(NAMES, found)
+    assert set(by_group) == set(GROUPS)
+    np.testing.assert_allclose(sum(by_group.values()), found.sum(axis=1), atol=1e-9)
+    assert (np.abs(found) <= CLIP * np.abs(blend().weights) + 1e-12).all()
+
+
+@given(matrices)
+def test_what_is_unknown_adds_nothing(values: np.ndarray) -> None:
+    found = blend().contributions(SignalMatrix(NAMES, values))
+    assert (found[np.isnan(values)] == 0).all()
+
+
+@given(hnp.arrays(np.float64, (5, 4), elements=st.floats(-3, 3)), st.floats(-5, 5))
+def test_a_signal_equal_for_all_changes_nothing(values: np.ndarray, shift: float) -> None:
+    moved = values.copy()
+    moved[:, 1:] += shift
+    before, after = (blend().contributions(SignalMatrix(NAMES, v)) for v in (values, moved))
+    np.testing.assert_allclose(before, after, atol=1e-9)
+
+
+def test_standardize_by_hand() -> None:
+    values = np.array([[1.0, 2.0], [3.0, np.nan], [5.0, 100.0]])
+    found = standardize(values, np.array([2.0, 1.0]), np.array([True, False]))
+    np.testing.assert_allclose(found, [[-1.0, 2.0], [0.0, 0.0], [1.0, CLIP]])
+
+
+def test_columns_go_by_name_and_strange_ones_add_nothing() -> None:
+    values = np.array([[0.0, 9.0, 1.0], [1.0, 5.0, 3.0]])
+    found = blend().contributions(SignalMatrix(("base", "touched", "log_ctr"), values))
+    assert (found[:, 1] == 0).all()
+    assert found[:, 0].tolist() == [0.0, 2.0]
+    assert found[:, 2].tolist() == [-0.5, 0.5]
+
+
+def test_the_base_blend_is_the_base_order_and_popularity_breaks_ties_by_it() -> None:
+    values = np.array([[1.0, -3.0], [0.5, -1.0], [0.0, -1.0]])
+    matrix = SignalMatrix(("base", "log_ctr"), values)
+    refused = Gate(passed=False, reason="no gain")
+    base = simple_blend("base", refused, "v")
+    assert base.scores(matrix).tolist() == [1.0, 0.5, 0.0]
+    assert not base.gate_passed
+    popular = simple_blend("popularity", refused, "v").scores(matrix)
+    assert np.argsort(-popular).tolist() == [1, 2, 0]
+
+
+def test_a_saved_blend_is_read_back_and_becomes_current(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    assert load_blend(models) is None
+    save_blend(models, blend())
+    first = current_path(models).read_text()
+    save_blend(models, blend((0.0, 0.0, 0.0, 1.0), "v2"))
+    assert current_path(models).read_text() != first
+    found = load_blend(models)
+    assert found is not None
+    assert (found.version, found.weights, found.gate) == ("v2", (0.0, 0.0, 0.0, 1.0), GATE)
+    assert sorted(p.name for p in models.iterdir()) == ["CURRENT", "blend-v1.json", "blend-v2.json"]
+    figures = json.loads((models / "blend-v2.json").read_text())
+    assert figures["gate"]["passed"] is True
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"version": 3}'], ids=["empty", "cut", "array", "wrong type"]
+)
+def test_a_malformed_file_is_named(tmp_path: Path, content: bytes) -> None:
+    path = save_blend(tmp_path, blend())
+    path.write_bytes(content)
+    with pytest.raises(BuildError, match=r"blend-v1\.json: no readable blend .* fit again"):
+        load_blend(tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    save_blend(tmp_path, blend()).unlink()
+    with pytest.raises(BuildError, match=r"blend-v1\.json: no readable blend"):
+        load_blend(tmp_path)
+
+
+@pytest.mark.parametrize(("field", "value"), [("weights", [1.0]), ("scales", [0.0, 1.0, 1.0, 1.0])])
+def test_weights_that_do_not_pair_up_are_refused(tmp_path: Path, field: str, value: list[float]) -> None:
+    path = save_blend(tmp_path, blend())
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(BuildError, match="must pair up; fit again"):
+        load_blend(tmp_path)
+
+
+def test_an_unwritable_folder_is_named_and_the_last_blend_stays(tmp_path: Path) -> None:
+    blocked = tmp_path / "models"
+    blocked.write_text("a file, not a folder")
+    with pytest.raises(BuildError, match=r"models/blend-v1\.json: cannot be written .* goes on serving"):
+        save_blend(blocked, blend())
+
+
+def test_blends_are_compared_by_identity_so_that_they_can_be_cached() -> None:
+    assert blend() != blend()
+    assert not dataclasses.is_dataclass(blend())

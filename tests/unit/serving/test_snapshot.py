@@ -1,0 +1,127 @@
+"""The item snapshot: what the builds hold, as arrays."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feature_repo.errors import LakeError
+from feature_repo.lake import Build, Builds
+from serving.snapshot import MAX_NUMERICS, load_snapshot
+from tests.ranking_data import AS_OF, item, items_table, neighbours_table, snapshot
+
+IDS = [f"i{n}" for n in range(8)]
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*IDS, "gone"]),
+        st.dictionaries(st.sampled_from([*IDS, "gone"]), st.integers(1, 9).map(float), max_size=5),
+    ),
+    st.lists(st.sampled_from([*IDS, "new"]), unique=True, max_size=9),
+    st.lists(st.sampled_from([*IDS, "new"]), unique=True, max_size=4),
+)
+def test_covisits_are_those_of_the_neighbour_rows(
+    pairs: dict[str, dict[str, float]], candidates: list[str], last: list[str]
+) -> None:
+    sessions = {item_id: n + 1 for n, item_id in enumerate(IDS)}
+    held = snapshot([item(i) for i in IDS], neighbours_table(pairs, sessions))
+    rows = held.rows(candidates, last)
+    wanted = [
+        [pairs.get(t, {}).get(c, 0.0) if c in IDS and t in IDS else 0.0 for t in last] for c in candidates
+    ]
+    np.testing.assert_allclose(rows.together, np.array(wanted).reshape(len(candidates), len(last)))
+    np.testing.assert_allclose(rows.sessions, [sessions[t] if t in pairs and t in IDS else 0 for t in last])
+
+
+def test_rows_come_in_the_order_asked_and_unknown_items_are_marked() -> None:
+    held = snapshot([item("a", ctr=0.3), item("b", ctr=0.1)])
+    rows = held.rows(["b", "nobody", "a", "b"])
+    assert rows.rows.tolist() == [1, -1, 0, 1]
+    assert rows.ctr[[0, 2, 3]].tolist() == [0.1, 0.3, 0.1]
+    assert rows.together.shape == (4, 0)
+
+
+def test_numerics_stand_in_columns_with_gaps_as_nan() -> None:
+    held = snapshot(
+        [
+            item("a", numeric_keys=["price", "year"], numeric_values=[3.0, 1999.0]),
+            item("b", numeric_keys=["year"], numeric_values=[2001.0]),
+            item("c"),
+        ]
+    )
+    assert held.numeric_names == ("price", "year")
+    np.testing.assert_allclose(held.numerics, [[3.0, 1999.0], [np.nan, 2001.0], [np.nan, np.nan]])
+
+
+def test_the_numerics_most_items_have_are_kept() -> None:
+    names = [f"n{i:02d}" for i in range(MAX_NUMERICS + 3)]
+    held = snapshot(
+        [
+            item("a", numeric_keys=names, numeric_values=[1.0] * len(names)),
+            item("b", numeric_keys=names[3:], numeric_values=[1.0] * (len(names) - 3)),
+        ]
+    )
+    assert held.numeric_names == tuple(names[3:])
+
+
+def test_nulls_are_nothing() -> None:
+    empty = item("a", ctr=None, popularity_long=None)
+    for name in ("attr_keys", "numeric_keys", "numeric_values", "categories", "vector"):
+        empty[name] = None
+    held = snapshot([empty, item("b", ["category:x"], vector=[0.6, 0.8])])
+    assert np.isnan(held.ctr[0])
+    assert held.popularity[0, 2] == 0.0
+    assert held.vectors.tolist() == [[0.0, 0.0], [pytest.approx(0.6), pytest.approx(0.8)]]
+    assert np.diff(held.category_offsets).tolist() == [0, 1]
+    assert held.category_names == ("x",)
+
+
+def test_the_smoothed_shares_sum_to_one() -> None:
+    held = snapshot([item("a", popularity_long=5.0), item("b"), item("c", popularity_long=1.0)])
+    assert held.share.sum() == pytest.approx(1.0)
+    assert held.share.min() > 0
+
+
+def promote(builds: Builds, group: str, days: int, table: object) -> Build:
+    as_of = AS_OF + timedelta(days=days)
+    path = builds.write(group, as_of, table)
+    build = Build(path=path, as_of=as_of, created=as_of, rows=table.num_rows)  # type: ignore[attr-defined]
+    builds.promote(group, build)
+    return build
+
+
+def test_the_current_builds_are_loaded_and_named(tmp_path: Path) -> None:
+    builds = Builds(tmp_path)
+    assert load_snapshot(builds) is None
+    promote(builds, "item_profile", 0, items_table([item("a")]))
+    first = load_snapshot(builds)
+    assert first is not None
+    assert first.version == "items@20240601T000000Z"
+    assert len(first) == 1
+    promote(builds, "item_profile", 1, items_table([item("a"), item("b")]))
+    promote(builds, "item_neighbours", 1, neighbours_table({"a": {"b": 2.0}}, {"a": 3}))
+    second = load_snapshot(builds)
+    assert second is not None
+    assert second.version == "items@20240602T000000Z+neighbours@20240602T000000Z"
+    assert second.rows(["b"], ["a"]).together.tolist() == [[2.0]]
+    assert len(first) == 1
+
+
+def test_a_build_without_rows_is_no_snapshot(tmp_path: Path) -> None:
+    builds = Builds(tmp_path)
+    promote(builds, "item_profile", 0, items_table([]))
+    assert load_snapshot(builds) is None
+
+
+def test_an_unreadable_build_is_named(tmp_path: Path) -> None:
+    builds = Builds(tmp_path)
+    build = promote(builds, "item_profile", 0, items_table([item("a")]))
+    build.path.write_bytes(b"not parquet")
+    with pytest.raises(LakeError, match=r"data\.parquet: not a readable build .* run the chain again"):
+        load_snapshot(builds)
