@@ -1,0 +1,113 @@
+"""The example deployments: they parse, and speak only of settings and metrics that exist."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector
+
+from feature_repo.settings import Settings
+from quality.quarantine import QUARANTINED
+from serving.metrics import Metrics
+from streaming.metrics import StreamMetrics
+
+DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
+METRIC = re.compile(r"headrace_[a-z0-9_]+")
+SETTING = re.compile(r"HEADRACE_[A-Z0-9_]+")
+
+
+def sample_names() -> set[str]:
+    """Names of every sample that serving, the stream and the quarantine expose."""
+    registry = CollectorRegistry()
+    Metrics(registry)
+    StreamMetrics.register(registry)
+    names = set()
+    collectors: list[Collector] = [QUARANTINED]
+    for family in (*registry.collect(), *(f for c in collectors for f in c.collect())):
+        endings = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(family.type, ("",))
+        names |= {family.name + ending for ending in endings}
+    # The gate's gauges are made from its state file when they are asked for.
+    source = (DEPLOY.parent / "quality" / "gate.py").read_text()
+    return names | set(re.findall(r'"(headrace_gate_[a-z_]+)"', source))
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    return [d for d in yaml.safe_load_all(path.read_text()) if d]
+
+
+def expressions() -> Iterator[tuple[str, str]]:
+    for group in documents(DEPLOY / "prometheus" / "alerts.yml")[0]["groups"]:
+        for rule in group["rules"]:
+            yield rule["alert"], rule["expr"]
+    for panel in json.loads((DEPLOY / "grafana" / "headrace.json").read_text())["panels"]:
+        for target in panel["targets"]:
+            yield panel["title"], target["expr"]
+
+
+@pytest.mark.parametrize(("where", "expression"), list(expressions()))
+def test_every_metric_asked_for_is_exposed(where: str, expression: str) -> None:
+    asked = set(METRIC.findall(expression))
+    assert asked or "up{" in expression
+    assert asked <= sample_names(), where
+    assert expression.count("(") == expression.count(")")
+
+
+def test_every_setting_named_exists() -> None:
+    known = {f"HEADRACE_{name}".upper() for name in Settings.model_fields}
+    for path in DEPLOY.rglob("*"):
+        if path.is_file():
+            assert set(SETTING.findall(path.read_text())) <= known, path
+
+
+def test_every_alert_says_what_to_do() -> None:
+    rules = documents(DEPLOY / "prometheus" / "alerts.yml")[0]["groups"][0]["rules"]
+    assert len({r["alert"] for r in rules}) == len(rules)
+    for rule in rules:
+        assert set(rule["annotations"]) == {"summary", "action"}
+        assert rule["labels"]["severity"] in {"page", "ticket"}
+
+
+def test_compose_holds_what_up_starts_and_opens_only_loopback() -> None:
+    compose = documents(DEPLOY / "compose.yaml")[0]
+    assert {"redis", "serving", "stream", "dagster-webserver", "dagster-daemon"} <= set(compose["services"])
+    for name, service in compose["services"].items():
+        assert all(p.startswith("127.0.0.1:") for p in service.get("ports", ())), name
+        for mount in service.get("volumes", ()):
+            source = mount.split(":")[0]
+            found = (DEPLOY / source).exists() if source.startswith(".") else source in compose["volumes"]
+            assert found, mount
+    assert (DEPLOY / compose["services"]["serving"]["build"]["dockerfile"].removeprefix("deploy/")).exists()
+
+
+def test_kubernetes_objects_refer_to_each_other() -> None:
+    objects = documents(DEPLOY / "kubernetes" / "headrace.yaml")
+    by_kind: dict[str, set[str]] = {}
+    for thing in objects:
+        assert {"apiVersion", "kind", "metadata"} <= set(thing)
+        by_kind.setdefault(thing["kind"], set()).add(thing["metadata"]["name"])
+    for thing in objects:
+        template = thing.get("spec", {}).get("template")
+        if template is None:
+            continue
+        assert thing["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+        assert template["spec"]["securityContext"]["runAsNonRoot"]
+        for volume in template["spec"]["volumes"]:
+            assert volume["persistentVolumeClaim"]["claimName"] in by_kind["PersistentVolumeClaim"]
+        for container in template["spec"]["containers"]:
+            configs = [e["configMapRef"]["name"] for e in container["envFrom"] if "configMapRef" in e]
+            assert set(configs) <= by_kind["ConfigMap"]
+            assert container["resources"]["requests"]
+
+
+def test_the_image_copies_every_package() -> None:
+    lines = (DEPLOY / "Dockerfile").read_text()
+    for package in ("feature_repo", "quality", "streaming", "serving", "orchestration"):
+        assert f"COPY {package} {package}" in lines
+    assert "USER headrace" in lines
