@@ -123,6 +123,27 @@ class Settings(BaseSettings):
     duckdb_memory: str = Field("2GB", description="DuckDB's memory limit; beyond it, it spills to disk.")
     duckdb_threads: int = Field(2, ge=1, description="DuckDB's threads.")
 
+    # Quality.
+    drift_psi: float = Field(0.2, gt=0, description="Population stability index that counts as drift.")
+    drift_shift: float = Field(
+        0.1, gt=0, le=1, description="Kolmogorov–Smirnov or total-variation distance that counts as drift."
+    )
+    drift_null_share: float = Field(
+        0.1, gt=0, le=1, description="Change of a feature's share of nulls that counts as drift."
+    )
+    drift_cardinality: float = Field(
+        0.5, gt=0, description="Relative change of a feature's distinct values that counts as drift."
+    )
+    drift_alpha: float = Field(
+        1e-6, gt=0, lt=1, description="Chance, where nothing changed, above which a distance is not drift."
+    )
+    parity_sample: float = Field(
+        0.01, ge=0, le=1, description="Share of decisions whose served features are recomputed offline."
+    )
+    parity_budget: float = Field(
+        0.001, ge=0, le=1, description="Share of sampled values that may differ from the recomputed ones."
+    )
+
     # Serving.
     host: str = Field("127.0.0.1", description="Address serving binds to.")
     port: int = Field(8080, ge=0, le=65_535, description="Port serving binds to.")

@@ -1,0 +1,118 @@
+"""How far two samples lie apart: population stability index, Kolmogorov–Smirnov, chi-square.
+
+Pure numpy and scipy. Every measure comes with what chance alone would give at these sample sizes, so that a
+small sample does not cry wolf.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+BINS = 10
+TOP = 20
+"""Categories told apart, by frequency in the reference; the rest is one category."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Distance of a current sample from a reference.
+
+    Attributes:
+        psi: population stability index, natural logarithm: 0 is equal, 0.1 a little, 0.2 a change.
+        psi_chance: what it stays under by chance with probability 1 − alpha.
+        shift: Kolmogorov–Smirnov's D of numbers, total variation of categories: 0 … 1.
+        p_value: of the same distribution giving such a shift (Kolmogorov–Smirnov, chi-square).
+    """
+
+    psi: float
+    psi_chance: float
+    shift: float
+    p_value: float
+
+
+def numeric_distance(
+    reference: Floats, current: Floats, alpha: float, rows: tuple[int, int] | None = None
+) -> Distance:
+    """Distance of numbers, in bins at the reference's deciles (fewer where values repeat).
+
+    Args:
+        rows: independent rows behind each sample, where a row gave several values (lists); else its size.
+    """
+    counted = rows or (len(reference), len(current))
+    edges = _edges(reference)
+    found = [
+        np.bincount(np.searchsorted(edges, s, side="left"), minlength=len(edges) + 1)
+        for s in (reference, current)
+    ]
+    psi, chance = _psi(found[0], found[1], alpha, counted)
+    shift = float(stats.ks_2samp(reference, current, method="asymp").statistic)
+    effective = np.sqrt(counted[0] * counted[1] / (counted[0] + counted[1]))
+    return Distance(psi, chance, shift, float(stats.kstwobign.sf(shift * effective)))
+
+
+def category_distance(
+    reference: Sequence[Any], current: Sequence[Any], alpha: float, rows: tuple[int, int] | None = None
+) -> Distance:
+    """Distance of labels: the reference's most frequent ones and the rest."""
+    counted = rows or (len(reference), len(current))
+    table = np.array(tallies(reference, current)[1:], dtype=np.float64)
+    table = table[:, table.sum(axis=0) > 0]  # chi-square expects something in each column
+    psi, chance = _psi(table[0], table[1], alpha, counted)
+    shares = table / table.sum(axis=1, keepdims=True)
+    shift = float(np.abs(shares[0] - shares[1]).sum() / 2)
+    if table.shape[1] == 1:
+        return Distance(psi, chance, shift, 1.0)
+    scaled = shares * np.array(counted, dtype=np.float64)[:, None]
+    p_value = float(stats.chi2_contingency(scaled, correction=False).pvalue)
+    return Distance(psi, chance, shift, p_value)
+
+
+def tallies(reference: Sequence[Any], current: Sequence[Any]) -> tuple[list[str], list[int], list[int]]:
+    """Labels (the reference's top and ``other``) with their counts in both samples."""
+    before, after = Counter(reference), Counter(current)
+    top = [label for label, _ in sorted(before.items(), key=lambda pair: (-pair[1], str(pair[0])))[:TOP]]
+    rest = [sum(c.values()) - sum(c[label] for label in top) for c in (before, after)]
+    return (
+        [*(str(label) for label in top), "other"],
+        [*(before[label] for label in top), rest[0]],
+        [*(after[label] for label in top), rest[1]],
+    )
+
+
+def _edges(reference: Floats) -> Floats:
+    """Inner bin edges at the deciles; a value that fills several deciles gets a bin of its own."""
+    deciles = np.unique(np.quantile(reference, np.linspace(0, 1, BINS + 1)[1:-1]))
+    return (
+        np.unique(np.concatenate([deciles, np.nextafter(deciles, -np.inf)]))
+        if _repeats(reference)
+        else deciles
+    )
+
+
+def _repeats(reference: Floats) -> bool:
+    return len(np.unique(reference)) < len(reference) / 2
+
+
+def _psi(
+    reference: NDArray[Any], current: NDArray[Any], alpha: float, rows: tuple[int, int]
+) -> tuple[float, float]:
+    """PSI and its (1 − alpha) quantile under equality: χ² of B − 1 degrees times 1/n + 1/m.
+
+    Source of the latter: Yurdakul, *Statistical Properties of Population Stability Index* (2018).
+    """
+    bins = len(reference)
+    # Half a row in each bin keeps an empty one finite.
+    p = (reference + 0.5) / (reference.sum() + 0.5 * bins)
+    q = (current + 0.5) / (current.sum() + 0.5 * bins)
+    psi = float(np.sum((q - p) * np.log(q / p)))
+    chance = float(stats.chi2.isf(alpha, max(bins - 1, 1)) * (1 / rows[0] + 1 / rows[1]))
+    return psi, chance
