@@ -20,6 +20,7 @@ from feature_repo.group import FeatureGroup
 from feature_repo.online.wire import ENCODERS, decode_time, decode_value
 
 PROJECT = "headrace"
+_PROJECT = PROJECT.encode()
 _STRING = 2
 _U32 = struct.Struct("<I")
 
@@ -38,7 +39,8 @@ def entity_key(join_key: str, value: str) -> bytes:
 
 def redis_key(join_key: str, value: str) -> bytes:
     """Key of the Redis hash that holds every view of an entity."""
-    return entity_key(join_key, value) + PROJECT.encode()
+    raw = value.encode()
+    return b"".join((_key_prefix(join_key), _U32.pack(len(raw)), raw, _PROJECT))
 
 
 def field_hash(view: str, feature: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -50,8 +51,13 @@ class _Commands:
     def hset(self, parts: list[bytes], key: bytes, stamp: bytes, raws: Sequence[bytes]) -> None:
         """Add the pieces of an HSET to a payload."""
         parts += (self._hset, _length(key), key, self._stamp, _length(stamp), stamp)
-        for field, raw in zip(self._fields, raws, strict=True):
-            parts += (field, _length(raw), raw)
+        before = len(parts)
+        try:
+            lengths = map(_LENGTHS.__getitem__, map(len, raws))
+            parts += chain.from_iterable(zip(self._fields, lengths, raws, strict=True))
+        except IndexError:  # a value longer than the table knows
+            del parts[before:]
+            parts += chain.from_iterable(zip(self._fields, map(_length, raws), raws, strict=True))
         parts.append(b"\r\n")
 
 

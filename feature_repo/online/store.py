@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 from feature_repo.group import FeatureGroup
 from feature_repo.home import Home
 from feature_repo.online.layout import layout_of
@@ -29,8 +31,7 @@ class OnlineRow:
     event_time: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedRow:
+class EncodedRow(Struct, frozen=True, gc=False):
     """An `OnlineRow` as the store holds it.
 
     Attributes:

@@ -20,7 +20,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 _MICROSECOND = timedelta(microseconds=1)
 _MASK = (1 << 64) - 1
-_SMALL = 1 << 14
+_SMALL, _MIDDLE, _LARGE = 1 << 14, 1 << 28, 1 << 42
 _MORE = 0x80
 _SECONDS_TAG, _NANOS_TAG = 0x08, 0x10
 _CACHED_TEXTS = 1 << 16
@@ -40,8 +40,8 @@ def _varint(number: int) -> bytes:
 
 
 VARINTS = tuple(_varint(n) for n in range(_SMALL))
-_LOW = tuple(bytes((n & 0x7F | _MORE, n >> 7 | _MORE)) for n in range(_SMALL))
-_INTS = tuple(b"\x20" + v for v in VARINTS)
+LOW = tuple(bytes((n & 0x7F | _MORE, n >> 7 | _MORE)) for n in range(_SMALL))
+INTS = tuple(b"\x20" + v for v in VARINTS)
 _TRUE, _FALSE = b"\x38\x01", b"\x38\x00"
 
 
@@ -52,10 +52,10 @@ def varint(number: int) -> bytes:
     """
     if 0 <= number < _SMALL:
         return VARINTS[number]
-    if 0 < number < _SMALL**2:
-        return _LOW[number & _SMALL - 1] + VARINTS[number >> 14]
-    if 0 < number < _SMALL**3:
-        return _LOW[number & _SMALL - 1] + _LOW[number >> 14 & _SMALL - 1] + VARINTS[number >> 28]
+    if 0 < number < _MIDDLE:
+        return LOW[number & 0x3FFF] + VARINTS[number >> 14]
+    if 0 < number < _LARGE:
+        return LOW[number & 0x3FFF] + LOW[number >> 14 & 0x3FFF] + VARINTS[number >> 28]
     return _varint(number)
 
 
@@ -73,7 +73,7 @@ def _string(value: str) -> bytes:
 
 
 def encode_int64(value: int) -> bytes:
-    return _INTS[value] if 0 <= value < _SMALL else b"\x20" + varint(int(value))
+    return INTS[value] if 0 <= value < _SMALL else b"\x20" + varint(int(value))
 
 
 def _float64(value: float) -> bytes:
@@ -101,11 +101,11 @@ class _Chunks(dict[str, bytes]):
         return chunk
 
 
-_chunks = _Chunks()
+_chunk = _Chunks().__getitem__
 
 
 def encode_strings(value: Sequence[str]) -> bytes:
-    body = b"".join([_chunks[text] for text in value])
+    body = b"".join(map(_chunk, value))
     return b"\x62" + varint(len(body)) + body
 
 
