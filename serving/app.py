@@ -14,13 +14,16 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from feature_repo.settings import Settings
+from serving.assembly import open_services
 from serving.http import Handler, Receive, Scope, Send, respond, respond_error
 from serving.openapi import document
 from serving.problem import ApiError
+from serving.routes.admin import admin_router
+from serving.routes.decisions import decisions_router
 from serving.routes.events import EventsRoute
 from serving.routes.health import health_router
 from serving.routes.rank import RankRoute
-from serving.services import Services, open_services
+from serving.services import Services
 
 log = logging.getLogger(__name__)
 
@@ -74,14 +77,16 @@ def create_app(settings: Settings) -> FastAPI:
     app.hot = _hot_routes(services)
     app.state.services = services
     app.include_router(health_router(lambda: services.ready, services.state, services.metrics))
+    app.include_router(decisions_router(services.find_decision, services.keys))
+    app.include_router(admin_router(services.flag_store, services.keys, services.parts.flags.refresh))
     _add_error_answers(app)
     return app
 
 
 def _hot_routes(services: Services) -> dict[str, dict[str, Handler]]:
     limit = services.settings.max_body_bytes
-    rank = RankRoute(services.ranker, services.decoder, services.metrics, limit)
-    events = EventsRoute(services.door, services.metrics, limit)
+    rank = RankRoute(services)
+    events = EventsRoute(services.door, services.metrics, services.keys, limit)
     return {"/v1/rank": {"POST": _guard(rank)}, "/v1/events": {"POST": _guard(events)}}
 
 

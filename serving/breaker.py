@@ -92,6 +92,12 @@ class Breaker:
         elif self.state is State.HALF_OPEN:
             self._probed(ok)
 
+    def reset(self) -> None:
+        """Closed, with nothing held against the dependency."""
+        self._outcomes.clear()
+        self._failures = 0
+        self._move(State.CLOSED)
+
     def _count(self, ok: bool) -> None:
         if len(self._outcomes) == self._rules.window and not self._outcomes[0]:
             self._failures -= 1
@@ -108,9 +114,7 @@ class Breaker:
             return
         self._succeeded += 1
         if self._succeeded >= self._rules.probes:
-            self._outcomes.clear()
-            self._failures = 0
-            self._move(State.CLOSED)
+            self.reset()
 
     def _open(self) -> None:
         self._since = self._clock()

@@ -1,9 +1,9 @@
 """Bounds how far personalization may move an item from where its base score puts it.
 
 Each item has a window of positions around its base position. Sorting by the wanted position cut to *half* the
-window keeps every item inside the *whole* window: the items that can come before position ``i + P/2`` are those
-whose own half window begins there or earlier, so at most ``i + P`` of them. The same holds for windows of equal
-base score distance, and for the intersection of both. Exact, and one sort.
+window keeps every item inside the *whole* window: only items whose own half window begins at ``i + P/2`` or
+earlier can come before it, and those are at most ``i + P``. The same holds for windows of equal base score
+distance, and for the intersection of both. Exact, and one sort.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ from datetime import datetime
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+
 from serving.answer import Dropped, Tier
 from serving.base import BaseOrder, Floats, Ints
 from serving.live import Model
@@ -58,6 +60,7 @@ class RankContext:
         order: candidate indices in answer order, best first; `base.order` until a stage changes it.
         scores: float64[n] by candidate; `contributions` and the `adjustments` of later stages sum to it.
         propensities: float64[n] by candidate, where slots explore.
+        completed: stages that ran to their end.
     """
 
     request: RankRequest
@@ -77,6 +80,7 @@ class RankContext:
     contributions: Contributions | None = None
     adjustments: dict[str, Floats] = field(default_factory=dict)
     propensities: Floats | None = None
+    completed: list[str] = field(default_factory=list)
     degraded: list[str] = field(default_factory=list)
     ages: dict[str, float] = field(default_factory=dict)
     timings_ms: dict[str, float] = field(default_factory=dict)
@@ -98,6 +102,17 @@ class RankContext:
         self.tier = Tier.BASE
         if code is not None:
             self.degrade(code)
+
+    def reorder(self, order: Ints, part: str) -> None:
+        """Put candidates into another order; what that adds to each score is kept as a part of it.
+
+        Each place keeps its score and each item takes the score of its place, so that scores still fall from
+        first to last and every part is in the same unit.
+        """
+        moved = self.scores.copy()
+        moved[order] = np.sort(self.scores[order])[::-1]
+        self.adjustments = {**self.adjustments, part: moved - self.scores}
+        self.scores, self.order = moved, order
 
     def ranking(self) -> tuple[Any, ...]:
         """The ranking as it stands, for `restore`."""

@@ -43,15 +43,11 @@ class Cap(Struct, frozen=True, forbid_unknown_fields=True):
 class Flags(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One set of flags."""
 
-    personalization: Annotated[
-        bool, Meta(description="The kill switch: false gives everyone the base order.")
-    ] = True
+    personalization: Annotated[bool, Meta(description="Kill switch: false is the base order for all.")] = True
     tiers: Annotated[tuple[Tier, ...], Meta(description="Tiers an answer may come from.")] = tuple(Tier)
     weights: Annotated[
         dict[str, Annotated[float, Meta(ge=0.0, le=100.0)]],
-        Meta(
-            description="Factor on the contributions of a signal group: base, item, long_term, segment, session."
-        ),
+        Meta(description="Factor on what base, item, long_term, segment or session signals add."),
     ] = {}
     cap: Annotated[Cap, Meta(description="Bounds on the boost.")] = Cap()
     decision_share: Annotated[Share, Meta(description="Share of answers whose decision is recorded.")] = 1.0

@@ -9,20 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from serving.flags import Flags
+
 if TYPE_CHECKING:
     from serving.blend import Blend
     from serving.snapshot import ItemSnapshot
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+DEFAULT_FLAGS = Flags()
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What a request is scored with: item features and blend, each as of one version."""
+    """What a request is scored with: item features, blend and flags, each as of one version."""
 
     snapshot: ItemSnapshot | None
     blend: Blend | None
+    flags: Flags = DEFAULT_FLAGS
 
 
 class Watched(Generic[T]):

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from serving.answer import RankAnswer
+from serving.breaker import State
+
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+"""Environment variable of prometheus-client itself: the folder in which workers share their metrics."""
+_OPENNESS = {State.CLOSED: 0.0, State.HALF_OPEN: 0.5, State.OPEN: 1.0}
 
 _MS = (0.25, 0.5, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 50, 100, 250, 1000)
 
@@ -40,15 +49,45 @@ class Metrics:
         self.reload_failures = Counter(
             "headrace_reload_failures", "Files that could not be loaded anew.", ["what"], registry=registry
         )
-        self.model_as_of = Gauge(
-            "headrace_items_as_of_seconds", "As-of time of the item features held.", registry=registry
+        self.decisions = Counter(
+            "headrace_decisions", "Decision records, by outcome.", ["outcome"], registry=registry
+        )
+        self.decisions_dropped = Counter(
+            "headrace_decisions_dropped", "Decision records lost, by reason.", ["reason"], registry=registry
+        )
+        self.model_as_of = self._gauge("headrace_items_as_of_seconds", "As-of time of the item features.")
+        self.stream_stale = self._gauge("headrace_stream_stale", "1 while the stream lags too far.")
+        self.stream_lag = self._gauge("headrace_stream_lag_seconds", "Lag of the stream's worst partition.")
+        self.breakers = self._gauge(
+            "headrace_breaker_open", "0 closed, 0.5 half-open, 1 open; by dependency.", ["dependency"]
         )
         self._stages: dict[str, Histogram] = {}
         self._tiers: dict[str, Counter] = {}
 
+    @classmethod
+    def of_process(cls) -> Metrics:
+        """Metrics in a registry of their own."""
+        return cls(CollectorRegistry())
+
+    def _gauge(self, name: str, meaning: str, labels: Sequence[str] = ()) -> Gauge:
+        # With several workers a gauge shows the worst of them that still live.
+        return Gauge(name, meaning, labels, registry=self.registry, multiprocess_mode="livemax")
+
     def render(self) -> bytes:
-        """All metrics of the process in Prometheus's text format: these, and those of the layers below."""
+        """All metrics in Prometheus's text format: these and those of the layers below, of every worker."""
+        if MULTIPROCESS in os.environ:
+            shared = CollectorRegistry()
+            MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
+            return generate_latest(shared)
         return generate_latest(self.registry) + generate_latest(REGISTRY)
+
+    def breaker_moved(self, name: str, state: State) -> None:
+        """Show the state of a breaker."""
+        self.breakers.labels(name).set(_OPENNESS[state])
+
+    def reload_failed(self, what: str) -> None:
+        """Count a file that could not be loaded anew; the last good one stays."""
+        self.reload_failures.labels(what).inc()
 
     def ranked(self, answer: RankAnswer) -> None:
         """Count one answer."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from time import perf_counter
 
@@ -14,6 +14,7 @@ import numpy as np
 from serving.answer import RankAnswer, RankedItem
 from serving.base import Floats, base_order
 from serving.blend import grouped
+from serving.breaker import Breaker
 from serving.context import RankContext
 from serving.live import Model
 from serving.request import RankRequest
@@ -30,6 +31,7 @@ class Ranker:
         model: returns the item features and the blend that are current now.
         clock: the present, for ages.
         budget: time for personalization, from the arrival of the request.
+        breakers: of stages that are dependencies of their own, by the stage's name.
     """
 
     def __init__(
@@ -38,8 +40,10 @@ class Ranker:
         model: Callable[[], Model],
         clock: Callable[[], datetime],
         budget: timedelta,
+        *,
+        breakers: Mapping[str, Breaker] | None = None,
     ) -> None:
-        self._stages = tuple(stages)
+        self._stages = tuple((stage, (breakers or {}).get(stage.name)) for stage in stages)
         self._model = model
         self._clock = clock
         self._budget_s = budget.total_seconds()
@@ -58,30 +62,39 @@ class Ranker:
 
     async def rank(self, context: RankContext) -> RankAnswer:
         """Run the stages and answer. Never raises for what a stage does."""
-        for stage in self._stages:
+        for stage, breaker in self._stages:
             if stage.personal and context.settled:
                 continue
             started = perf_counter()
             if stage.personal and started > context.deadline:
                 context.degrade("budget_exceeded")
                 continue
-            await self._guarded(stage, context)
-            context.timings_ms[stage.name] = (perf_counter() - started) * 1e3
+            if breaker is not None and not breaker.allow():
+                context.degrade(f"{stage.name}_open")
+                continue
+            ok = await self._guarded(stage, context)
+            ended = perf_counter()
+            context.timings_ms[stage.name] = (ended - started) * 1e3
+            if breaker is not None:
+                breaker.record(ok and ended <= context.deadline)
         return self.answer(context)
 
-    async def _guarded(self, stage: Stage, context: RankContext) -> None:
+    async def _guarded(self, stage: Stage, context: RankContext) -> bool:
         before = context.ranking()
         try:
             waiting = stage.run(context)
             if waiting is not None:
                 await _bounded(waiting, context.remaining_s())
         except TimeoutError:
-            context.restore(before)
             context.degrade(f"{stage.name}_late")
         except Exception:
             log.exception("stage %s failed, request %r", stage.name, context.request_id)
-            context.restore(before)
             context.degrade(f"{stage.name}_failed")
+        else:
+            context.completed.append(stage.name)
+            return True
+        context.restore(before)
+        return False
 
     def answer(self, context: RankContext) -> RankAnswer:
         """The answer of a context as it stands."""

@@ -177,10 +177,13 @@ class FeatureReader:
         """Rows by group and key: from the store, else copies. Absent rows are left out."""
         if not keys:
             return {}
+        seconds = deadline - monotonic()
+        if seconds <= 0:
+            return self._from_copies(keys, "store_late", reading)
         if not self._breaker.allow():
             return self._from_copies(keys, "store_open", reading)
         try:
-            async with asyncio.timeout(deadline - monotonic()):
+            async with asyncio.timeout(seconds):
                 found = await self._source.read(keys)
         except (TimeoutError, StoreError) as error:
             self._breaker.record(False)

@@ -1,43 +1,52 @@
-"""What a serving process holds: store, model, watchers, ranker; opened and closed together."""
+"""What a serving process holds: opened and closed together."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from time import perf_counter
 from typing import Any
 
-from prometheus_client import CollectorRegistry
-
-from feature_repo.clock import Clock
-from feature_repo.contract import Contract
-from feature_repo.groups import all_groups
 from feature_repo.home import Home
-from feature_repo.lake import Builds
-from feature_repo.online import OnlineStore, open_store
+from feature_repo.online import OnlineStore
 from feature_repo.settings import Settings
-from quality.quarantine import Quarantine
-from serving.blend import Blend, current_path, load_blend
-from serving.live import Model, Watched, Watcher, stamp_of
+from serving.blend import Blend
+from serving.breaker import Breaker
+from serving.decision import Decision
+from serving.flag_store import FlagStore
+from serving.flags import Flags, version_of
+from serving.keys import Keys
+from serving.live import Watched, Watcher
 from serving.metrics import Metrics
 from serving.rank import Ranker
-from serving.reader import FeatureReader, ReadLimits, RowSource
-from serving.redis_source import RedisSource
-from serving.request import RequestDecoder
+from serving.reader import FeatureReader, RowSource
+from serving.recorder import Recorder
+from serving.replay import find_decision
+from serving.request import Candidate, RankRequest, RequestDecoder
 from serving.routes.events import Door
-from serving.snapshot import ItemSnapshot, load_snapshot
-from serving.source import ThreadSource
-from serving.stages.blending import BlendStage
-from serving.stages.consent import ConsentStage
-from serving.stages.features import FeaturesStage
-from streaming.door import EventDoor, count_unknown
-from streaming.log import EventLog, open_log
+from serving.snapshot import ItemSnapshot
+from serving.stream_health import StreamHealth
+from streaming.log import EventLog
 
 log = logging.getLogger(__name__)
 
-RELOAD_INTERVAL_S = 0.5
-SNAPSHOT_GROUPS = ("item_profile", "item_neighbours")
+FLAGS_INTERVAL_S = 0.2
+MODEL_INTERVAL_S = 0.5
+STREAM_INTERVAL_S = 1.0
+_WARM_ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What changes while the process runs."""
+
+    snapshot: Watched[ItemSnapshot | None]
+    blend: Watched[Blend | None]
+    flags: Watched[Flags]
+    stream: StreamHealth
+    breakers: Mapping[str, Breaker]
 
 
 @dataclass
@@ -45,124 +54,90 @@ class Services:
     """The parts of one serving process."""
 
     settings: Settings
-    clock: Clock
+    home: Home
     metrics: Metrics
+    keys: Keys
     store: OnlineStore
     source: RowSource
+    parts: Parts
     reader: FeatureReader
-    snapshot: Watched[ItemSnapshot | None]
-    blend: Watched[Blend | None]
     ranker: Ranker
     decoder: RequestDecoder
+    flag_store: FlagStore
     log: EventLog
+    decisions: EventLog
+    recorder: Recorder
     door: Door
-    watcher: Watcher
-    ready: bool = field(default=False)
+    ready: bool = False
+    _watchers: list[Watcher] = field(default_factory=list)
 
     async def start(self) -> None:
-        """Load the model, warm the reader; then requests may come."""
-        await asyncio.to_thread(self.refresh)
-        self.watcher.start()
-        await self.reader.warm()
+        """Load the model, warm every path; then requests may come."""
+        parts = self.parts
+        for refresh in (
+            parts.flags.refresh,
+            parts.snapshot.refresh,
+            parts.blend.refresh,
+            parts.stream.refresh,
+        ):
+            await asyncio.to_thread(refresh)
+        self._watchers = [
+            Watcher([parts.flags.refresh], FLAGS_INTERVAL_S, "flags"),
+            Watcher([parts.snapshot.refresh, parts.blend.refresh], MODEL_INTERVAL_S, "model"),
+            Watcher([parts.stream.refresh, self._observe], STREAM_INTERVAL_S, "stream"),
+        ]
+        for watcher in self._watchers:
+            watcher.start()
+        self.recorder.start()
+        await self.warm()
         self.ready = True
         log.info("serving is ready: %s", self.state())
 
+    async def warm(self) -> None:
+        """Rank nobody's items a few times, so that the first real request finds everything loaded."""
+        await self.reader.warm()
+        snapshot = self.parts.snapshot.value
+        items = [Candidate(i) for i in (snapshot.item_ids[:100] if snapshot is not None else ("a", "b"))]
+        request = RankRequest(
+            candidates=items, user_id="-", session_id="-", request_id="warm-up", explain=True
+        )
+        for _ in range(_WARM_ROUNDS):
+            await self.ranker.rank(self.ranker.open(request, perf_counter()))
+        for breaker in self.parts.breakers.values():
+            breaker.reset()  # cold reads say nothing about the store
+
     async def stop(self) -> None:
-        """Stop watching and let go of every connection."""
+        """Stop watching, write what waits, let go of every connection."""
         self.ready = False
-        await asyncio.to_thread(self.watcher.stop)
+        for watcher in self._watchers:
+            await asyncio.to_thread(watcher.stop)
+        await asyncio.to_thread(self.recorder.stop)
         await self.source.close()
         self.store.close()
         self.log.close()
+        self.decisions.close()
 
-    def refresh(self) -> None:
-        """Load whatever changed on disk."""
-        self.snapshot.refresh()
-        self.blend.refresh()
+    def find_decision(self, request_id: str) -> Decision | None:
+        """The record of an answer: of this process's memory, else of the log."""
+        return self.recorder.recent(request_id) or find_decision(self.decisions, request_id)
 
     def state(self) -> dict[str, Any]:
         """What personalization has to work with."""
-        snapshot, blend = self.snapshot.value, self.blend.value
+        parts = self.parts
+        snapshot, blend = parts.snapshot.value, parts.blend.value
         return {
             "items": None if snapshot is None else snapshot.version,
             "blend": None if blend is None else blend.version,
+            "flags": version_of(parts.flags.value),
+            "personalization": parts.flags.value.personalization,
+            "stream_lag_s": parts.stream.lag_s,
+            "stream_stale": parts.stream.stale,
+            "breakers": {name: breaker.state.value for name, breaker in parts.breakers.items()},
         }
 
-
-def open_services(settings: Settings) -> Services:
-    """Construct everything; nothing is read or connected yet but the home, which must be writable.
-
-    Raises:
-        SettingsError: a setting cannot work.
-    """
-    home = Home(settings.home).ensure()
-    clock = settings.clock
-    metrics = Metrics(CollectorRegistry())
-    store = open_store(settings, home)
-    source = open_source(settings, store)
-    reader = FeatureReader(source, all_groups(), _limits(settings))
-    snapshot, blend = _snapshot(home, metrics), _blend(home, metrics)
-    event_log = open_log(settings, home)
-    contract = Contract(settings, clock, count_unknown)
-    stages = (ConsentStage(settings.consent_default), FeaturesStage(reader), BlendStage())
-    ranker = Ranker(
-        stages,
-        lambda: Model(snapshot.value, blend.value),
-        clock,
-        timedelta(milliseconds=settings.budget_ms),
-    )
-    return Services(
-        settings=settings,
-        clock=clock,
-        metrics=metrics,
-        store=store,
-        source=source,
-        reader=reader,
-        snapshot=snapshot,
-        blend=blend,
-        ranker=ranker,
-        decoder=RequestDecoder(settings),
-        log=event_log,
-        door=EventDoor(contract, event_log, Quarantine(home.quarantine, clock)),
-        watcher=Watcher([snapshot.refresh, blend.refresh], RELOAD_INTERVAL_S, "model"),
-    )
-
-
-def open_source(settings: Settings, store: OnlineStore) -> RowSource:
-    """Rows without blocking: asyncio on Redis, threads on SQLite."""
-    if settings.online_store == "redis":
-        return RedisSource(settings.redis_url.get_secret_value())
-    return ThreadSource(store)
-
-
-def _limits(settings: Settings) -> ReadLimits:
-    return ReadLimits(
-        store=timedelta(milliseconds=settings.store_budget_ms),
-        session_ttl=timedelta(seconds=settings.session_ttl_s),
-        session_copy=timedelta(seconds=settings.session_copy_s),
-        profile_copy=timedelta(seconds=settings.profile_copy_s),
-        segment_reuse=timedelta(seconds=settings.segment_reuse_s),
-    )
-
-
-def _snapshot(home: Home, metrics: Metrics) -> Watched[ItemSnapshot | None]:
-    builds = Builds(home.features)
-    groups = [all_groups()[name] for name in SNAPSHOT_GROUPS]
-    pointers = [builds.folder(g.name, g.version) / "CURRENT" for g in groups]
-    return Watched(
-        "item features",
-        lambda: stamp_of(*pointers),
-        lambda: load_snapshot(builds),
-        None,
-        lambda name: metrics.reload_failures.labels(name).inc(),
-    )
-
-
-def _blend(home: Home, metrics: Metrics) -> Watched[Blend | None]:
-    return Watched(
-        "blend",
-        lambda: stamp_of(current_path(home.models)),
-        lambda: load_blend(home.models),
-        None,
-        lambda name: metrics.reload_failures.labels(name).inc(),
-    )
+    def _observe(self) -> None:
+        snapshot = self.parts.snapshot.value
+        if snapshot is not None:
+            self.metrics.model_as_of.set(snapshot.as_of.timestamp())
+        self.metrics.stream_stale.set(self.parts.stream.stale)
+        self.metrics.stream_lag.set(self.parts.stream.lag_s or 0.0)

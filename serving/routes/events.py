@@ -10,7 +10,9 @@ from typing import Any, Protocol
 import msgspec
 
 from feature_repo.errors import LogError
-from serving.http import ClientGone, Receive, Scope, Send, read_body, respond, respond_error
+from serving.http import ClientGone, Receive, Send, read_body, respond, respond_error
+from serving.http import Scope as AsgiScope
+from serving.keys import Keys, Scope
 from serving.metrics import Metrics
 from serving.problem import ApiError, Problem
 
@@ -78,15 +80,17 @@ class EventsRoute:
     ``Retry-After`` where the event log cannot be written: nothing is acknowledged then.
     """
 
-    def __init__(self, door: Door, metrics: Metrics, max_body_bytes: int) -> None:
+    def __init__(self, door: Door, metrics: Metrics, keys: Keys, max_body_bytes: int) -> None:
         self._door = door
         self._metrics = metrics
+        self._keys = keys
         self._limit = max_body_bytes
         self._encoder = msgspec.json.Encoder()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """One request, as ASGI."""
         try:
+            self._keys.check(scope["headers"], Scope.EVENTS)
             records = records_of(await read_body(scope, receive, self._limit))
             result = await self._accept(records)
         except ApiError as error:

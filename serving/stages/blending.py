@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from serving.answer import Tier
+from serving.base import Floats
 from serving.context import Contributions, RankContext, Row
-from serving.signals import Known, SignalMatrix, last_items, signals
+from serving.signals import Known, SignalMatrix, group_of, last_items, signals
 
 if TYPE_CHECKING:
     from serving.snapshot import ItemSnapshot
@@ -41,6 +43,8 @@ class BlendStage:
         first = context.base.order
         parts = np.empty_like(matrix.values)
         parts[first] = blend.contributions(matrix)
+        if context.model.flags.weights:
+            parts *= _factors(matrix.names, tuple(sorted(context.model.flags.weights.items())))
         scores = parts.sum(axis=1)
         order = first[np.argsort(-scores[first], kind="stable")]
         context.ages[ITEMS] = max((context.now - snapshot.as_of).total_seconds(), 0.0)
@@ -62,6 +66,13 @@ def request_signals(context: RankContext, snapshot: ItemSnapshot) -> SignalMatri
         Known(_values(context.user), _values(context.segment), session),
         int(context.now.timestamp() * 1000),
     )
+
+
+@lru_cache(maxsize=64)
+def _factors(names: tuple[str, ...], weights: tuple[tuple[str, float], ...]) -> Floats:
+    """The flags' factor on each signal."""
+    by_group = dict(weights)
+    return np.array([by_group.get(group_of(name), 1.0) for name in names])
 
 
 def tier_of(context: RankContext) -> Tier:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from serving.answer import Tier
 from serving.context import RankContext
 from serving.reader import FeatureReader
+from serving.stages.blending import tier_of
 
 
 class FeaturesStage:
@@ -27,3 +29,18 @@ class FeaturesStage:
         context.ages.update(reading.ages)
         for code in reading.codes:
             context.degrade(code)
+        forgo(context)
+
+
+def forgo(context: RankContext) -> None:
+    """Leave out the rows of tiers that the flags do not permit: the answer then steps down to one they do."""
+    permitted = context.model.flags.tiers
+    if len(permitted) == len(Tier):
+        return
+    while (tier := tier_of(context)) is not Tier.BASE and tier not in permitted:
+        if tier in {Tier.SESSION_LONG_TERM, Tier.SESSION_SEGMENT}:
+            context.session = None
+        elif tier is Tier.LONG_TERM:
+            context.user = None
+        else:
+            context.segment = None

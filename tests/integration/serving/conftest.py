@@ -183,6 +183,12 @@ def until() -> Callable[..., Any]:
 
 
 @pytest.fixture
+def settings(home: Home) -> Settings:
+    """Budgets that a busy machine keeps: what is tested here is what is answered, not how fast."""
+    return Settings(home=home.root, budget_ms=10_000, store_budget_ms=5_000)
+
+
+@pytest.fixture
 def shop(settings: Settings) -> Iterator[Shop]:
     made = Shop(settings).stock()
     yield made

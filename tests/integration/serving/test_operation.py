@@ -62,7 +62,7 @@ def test_a_defect_is_a_500_in_json_without_a_stack_trace(
     from serving.app import create_app  # noqa: PLC0415
 
     app = create_app(shop.settings)
-    app.state.services.ranker.rank = None
+    app.state.services.decoder.decode = None
     with serve_app(app) as client:
         response = client.post("/v1/rank", json=body())
     assert response.status_code == 500

@@ -1,0 +1,154 @@
+"""Constructs what a serving process holds, from its settings."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from feature_repo.contract import Contract
+from feature_repo.groups import all_groups
+from feature_repo.home import Home
+from feature_repo.lake import Builds
+from feature_repo.online import OnlineStore, open_store
+from feature_repo.settings import Settings
+from quality.quarantine import Quarantine
+from serving.blend import Blend, current_path, load_blend
+from serving.breaker import Breaker
+from serving.decision import TOPIC
+from serving.flag_store import FlagStore
+from serving.flags import Flags
+from serving.keys import Keys
+from serving.live import Model, Watched, stamp_of
+from serving.metrics import Metrics
+from serving.rank import Ranker
+from serving.reader import FeatureReader, ReadLimits, RowSource
+from serving.recorder import Recorder
+from serving.redis_source import RedisSource
+from serving.request import RequestDecoder
+from serving.services import Parts, Services
+from serving.snapshot import ItemSnapshot, load_snapshot
+from serving.source import ThreadSource
+from serving.stage import Stage
+from serving.stages.blending import BlendStage
+from serving.stages.capping import CapStage
+from serving.stages.consent import ConsentStage
+from serving.stages.features import FeaturesStage
+from serving.stages.flagging import FlagsStage
+from serving.stream_health import StreamHealth
+from streaming.door import EventDoor, count_unknown
+from streaming.heartbeat import read_heartbeats
+from streaming.log import EventLog, open_log
+
+SNAPSHOT_GROUPS = ("item_profile", "item_neighbours")
+
+
+def open_services(settings: Settings) -> Services:
+    """Construct everything; nothing is read or connected yet but the home, which must be writable.
+
+    Raises:
+        SettingsError: a setting cannot work.
+        LogError: the event log cannot be opened.
+    """
+    home = Home(settings.home).ensure()
+    keys = Keys.of(settings)
+    metrics = Metrics.of_process()
+    store = open_store(settings, home)
+    parts = Parts(
+        snapshot=_snapshot(home, metrics),
+        blend=_blend(home, metrics),
+        flags=_flags(FlagStore(home.flags, settings.clock), metrics),
+        stream=StreamHealth(lambda: read_heartbeats(store), settings.clock, settings.stream_stale_s),
+        breakers={n: Breaker(n, on_change=metrics.breaker_moved) for n in ("store", "blend", "event_log")},
+    )
+    source = open_source(settings, store)
+    event_log, decisions = open_log(settings, home), open_log(settings, home, TOPIC)
+    return Services(
+        settings=settings,
+        home=home,
+        metrics=metrics,
+        keys=keys,
+        store=store,
+        source=source,
+        parts=parts,
+        reader=(reader := _reader(settings, source, parts)),
+        ranker=_ranker(settings, reader, parts),
+        decoder=RequestDecoder(settings),
+        flag_store=FlagStore(home.flags, settings.clock),
+        log=event_log,
+        decisions=decisions,
+        recorder=_recorder(settings, decisions, metrics),
+        door=_door(settings, home, event_log),
+    )
+
+
+def scoring_stages() -> tuple[Stage, ...]:
+    """The stages after the features were read: those a replay runs again."""
+    return (BlendStage(), CapStage())
+
+
+def open_source(settings: Settings, store: OnlineStore) -> RowSource:
+    """Rows without blocking: asyncio on Redis, threads on SQLite."""
+    if settings.online_store == "redis":
+        return RedisSource(settings.redis_url.get_secret_value())
+    return ThreadSource(store)
+
+
+def _ranker(settings: Settings, reader: FeatureReader, parts: Parts) -> Ranker:
+    before = (ConsentStage(settings.consent_default), FlagsStage(), FeaturesStage(reader))
+    return Ranker(
+        (*before, *scoring_stages()),
+        lambda: Model(parts.snapshot.value, parts.blend.value, parts.flags.value),
+        settings.clock,
+        timedelta(milliseconds=settings.budget_ms),
+        breakers={"blend": parts.breakers["blend"]},
+    )
+
+
+def _reader(settings: Settings, source: RowSource, parts: Parts) -> FeatureReader:
+    limits = ReadLimits(
+        store=timedelta(milliseconds=settings.store_budget_ms),
+        session_ttl=timedelta(seconds=settings.session_ttl_s),
+        session_copy=timedelta(seconds=settings.session_copy_s),
+        profile_copy=timedelta(seconds=settings.profile_copy_s),
+        segment_reuse=timedelta(seconds=settings.segment_reuse_s),
+    )
+    return FeatureReader(
+        source,
+        all_groups(),
+        limits,
+        stream_stale=lambda: parts.stream.stale,
+        breaker=parts.breakers["store"],
+    )
+
+
+def _recorder(settings: Settings, decisions: EventLog, metrics: Metrics) -> Recorder:
+    return Recorder(
+        decisions,
+        settings.id_salt.get_secret_value(),
+        metrics.decisions.labels("written").inc,
+        lambda why, count: metrics.decisions_dropped.labels(why).inc(count),
+    )
+
+
+def _door(settings: Settings, home: Home, event_log: EventLog) -> EventDoor:
+    contract = Contract(settings, settings.clock, count_unknown)
+    return EventDoor(contract, event_log, Quarantine(home.quarantine, settings.clock))
+
+
+def _snapshot(home: Home, metrics: Metrics) -> Watched[ItemSnapshot | None]:
+    builds = Builds(home.features)
+    groups = [all_groups()[name] for name in SNAPSHOT_GROUPS]
+    pointers = [builds.folder(g.name, g.version) / "CURRENT" for g in groups]
+    return Watched(
+        "items", lambda: stamp_of(*pointers), lambda: load_snapshot(builds), None, metrics.reload_failed
+    )
+
+
+def _blend(home: Home, metrics: Metrics) -> Watched[Blend | None]:
+    path = current_path(home.models)
+    return Watched(
+        "blend", lambda: stamp_of(path), lambda: load_blend(home.models), None, metrics.reload_failed
+    )
+
+
+def _flags(store: FlagStore, metrics: Metrics) -> Watched[Flags]:
+    return Watched("flags", lambda: stamp_of(store.path), store.adopt, Flags(), metrics.reload_failed)

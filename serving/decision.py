@@ -1,0 +1,153 @@
+"""The decision record: all that made one answer, enough to make it again. Ids of people are hashed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import xxhash
+from msgspec import Struct
+
+from serving.answer import Dropped, RankAnswer, RankedItem, Tier
+from serving.context import RankContext, Row
+from serving.flags import Flags, version_of
+from serving.hashing import hashed
+from serving.request import Candidate
+
+TOPIC = "decisions"
+"""Event log topic of the records; the key is the request id."""
+
+
+class UsedRow(Struct, frozen=True):
+    """A feature row as it was used."""
+
+    values: dict[str, Any]
+    event_time: datetime
+    cached: bool
+
+
+class Versions(Struct, frozen=True):
+    """What the answer was made with."""
+
+    items: str | None
+    blend: str | None
+    flags: str
+
+
+class Decision(Struct, frozen=True, kw_only=True):
+    """One answer, its inputs and how it came about.
+
+    Attributes:
+        time: the moment ages refer to (event-time clock).
+        user, session: hashed ids.
+        completed: stages that ran to their end; only these are run again in a replay.
+        seed: what exploration drew from: the request id.
+    """
+
+    record: str = "decision"
+    request_id: str
+    time: datetime
+    user: str | None
+    session: str | None
+    query: str | None
+    candidates: list[Candidate]
+    limit: int | None
+    explain: bool
+    features: dict[str, UsedRow]
+    flags: Flags
+    versions: Versions
+    arms: dict[str, str]
+    seed: str
+    completed: list[str]
+    tier: Tier
+    degraded: list[str]
+    ages: dict[str, float]
+    timings_ms: dict[str, float]
+    items: list[RankedItem]
+    dropped: list[Dropped]
+
+    @property
+    def ranking(self) -> bytes:
+        """What a replay must reproduce to the byte: items, tier and what was dropped."""
+        return ranking_bytes(self.items, self.tier, self.dropped)
+
+
+def ranking_bytes(items: list[RankedItem], tier: Tier, dropped: list[Dropped]) -> bytes:
+    """The part of an answer that its inputs alone determine."""
+    return msgspec.json.encode({"tier": tier, "items": items, "dropped": dropped})
+
+
+def decision_of(context: RankContext, answer: RankAnswer, salt: str) -> Decision:
+    """The record of an answer."""
+    request, model = context.request, context.model
+    return Decision(
+        request_id=answer.request_id,
+        time=context.now,
+        user=_hashed(request.user_id, salt),
+        session=_hashed(request.session_id, salt),
+        query=request.query,
+        candidates=request.candidates,
+        limit=request.limit,
+        explain=request.explain,
+        features={
+            name: _used(row, salt)
+            for name, row in (
+                ("user", context.user),
+                ("segment", context.segment),
+                ("session", context.session),
+            )
+            if row is not None
+        },
+        flags=model.flags,
+        versions=Versions(
+            items=None if model.snapshot is None else model.snapshot.version,
+            blend=None if model.blend is None else model.blend.version,
+            flags=version_of(model.flags),
+        ),
+        arms=context.arms,
+        seed=answer.request_id,
+        completed=context.completed,
+        tier=answer.tier,
+        degraded=answer.degraded,
+        ages=answer.ages,
+        timings_ms=answer.timings_ms,
+        items=answer.items,
+        dropped=answer.dropped,
+    )
+
+
+def _hashed(value: str | None, salt: str) -> str | None:
+    return None if value is None else hashed(value, salt)
+
+
+def _used(row: Row, salt: str) -> UsedRow:
+    values: Mapping[str, Any] = row.values
+    known = dict(values)
+    if isinstance(user := known.get("user_id"), str):
+        known["user_id"] = hashed(user, salt)
+    return UsedRow(known, row.event_time, row.cached)
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Decision)
+
+
+def encode_decision(decision: Decision) -> bytes:
+    """Bytes of a record in the log."""
+    return _encoder.encode(decision)
+
+
+def decode_decision(raw: bytes) -> Decision:
+    """Read a record back.
+
+    Raises:
+        msgspec.MsgspecError: the bytes are no such record.
+    """
+    return _decoder.decode(raw)
+
+
+def sampled(request_id: str, share: float) -> bool:
+    """Whether the answer to a request is recorded: decided by its id, so every worker decides alike."""
+    return share >= 1.0 or xxhash.xxh3_64_intdigest(request_id.encode()) < share * 2**64

@@ -1,0 +1,103 @@
+"""Flags over HTTP: look, change, roll back, history. Needs the admin scope."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from serving.flag_store import FlagStore
+from serving.flags import Flags, FlagsError
+from serving.http import ClientGone, read_body
+from serving.keys import Keys, Scope
+from serving.problem import ApiError, Problem
+
+_BODY_LIMIT = 65_536
+_CHANGES = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"type": "object", "description": "Flags by name or path, with their new values."},
+                "example": {"personalization": True, "cap.positions": 20},
+            }
+        },
+    }
+}
+
+
+def admin_router(store: FlagStore, keys: Keys, after_change: Callable[[], object]) -> APIRouter:
+    """Routes of the flags.
+
+    Args:
+        after_change: makes this worker follow at once; others do within a second.
+    """
+    router = APIRouter(prefix="/v1/flags", tags=["admin"], responses=_error_answers())
+
+    @router.get("", summary="The flags as they stand")
+    async def get_flags(request: Request) -> Response:
+        keys.check(request.headers.raw, Scope.ADMIN)
+        return _json(await asyncio.to_thread(_mapped, store.load))
+
+    @router.patch("", summary="Change flags; every worker follows within a second", openapi_extra=_CHANGES)
+    async def change_flags(request: Request) -> Response:
+        who = keys.check(request.headers.raw, Scope.ADMIN)
+        changes = await _changes(request)
+        flags = await asyncio.to_thread(_mapped, lambda: store.change(changes, who))
+        await asyncio.to_thread(after_change)
+        return _json(flags)
+
+    @router.post("/rollback", summary="Back to the previous set of flags")
+    async def rollback(request: Request) -> Response:
+        who = keys.check(request.headers.raw, Scope.ADMIN)
+        flags = await asyncio.to_thread(_mapped, lambda: store.rollback(who))
+        await asyncio.to_thread(after_change)
+        return _json(flags)
+
+    @router.get("/history", summary="Who changed what, when, from what, to what")
+    async def history(request: Request) -> Response:
+        keys.check(request.headers.raw, Scope.ADMIN)
+        return _json(await asyncio.to_thread(store.history))
+
+    return router
+
+
+def _mapped(call: Callable[[], Flags]) -> Flags:
+    try:
+        return call()
+    except FlagsError as error:
+        raise ApiError(422, "bad_flag", error.field, str(error)) from error
+    except OSError as error:
+        message = f"the flags folder cannot be used now ({error.strerror})"
+        raise ApiError(503, "flags_unavailable", "", message, retry_after_s=2) from error
+
+
+async def _changes(request: Request) -> dict[str, Any]:
+    message = 'body: send a JSON object of flags, e.g. {"personalization": false}'
+    try:
+        body = await read_body(request.scope, request.receive, _BODY_LIMIT)
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except ClientGone as error:
+        raise ApiError(400, "client_gone", "", "the connection ended") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ApiError(422, "not_json", "", message) from error
+
+
+def _json(value: Any) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+def _error_answers() -> dict[int | str, dict[str, Any]]:
+    struct = msgspec.json.schema(Problem)["$defs"]["Problem"]
+    schema = {"type": "object", "properties": {"error": struct}, "required": ["error"]}
+    content = {"application/json": {"schema": schema}}
+    meanings = {
+        401: "No valid key.",
+        403: "The key lacks the scope.",
+        422: "A flag cannot be.",
+        503: "Try again.",
+    }
+    return {status: {"description": text, "content": content} for status, text in meanings.items()}

@@ -1,0 +1,22 @@
+"""Bounds the boost."""
+
+from __future__ import annotations
+
+from serving.answer import Tier
+from serving.cap import capped
+from serving.context import RankContext
+
+
+class CapStage:
+    """Keeps every item within its window around the base position."""
+
+    name = "cap"
+    personal = True
+
+    def run(self, context: RankContext) -> None:
+        """Reorder where the blend moved something too far."""
+        if context.tier is Tier.BASE:
+            return
+        order = capped(context.order, context.base, context.model.flags.cap)
+        if order is not context.order and (order != context.order).any():
+            context.reorder(order, self.name)
