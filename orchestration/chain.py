@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 import dagster as dg
-from dagster._utils.error import SerializableErrorInfo
+from dagster_shared.error import SerializableErrorInfo
 
 from feature_repo.errors import BuildError
+from feature_repo.group import FeatureGroup
 from feature_repo.groups import batch_groups
 from feature_repo.settings import Settings
 from orchestration.defs.assembly import build_definitions
 from orchestration.defs.jobs import CHAIN
+from orchestration.defs.keys import daily_partitions
 from orchestration.instance import open_instance
 from orchestration.runtime import Runtime
 
@@ -39,12 +41,16 @@ class ChainResult:
 
 
 def run_chain(
-    settings: Settings, days: Sequence[date] | None = None, runtime: Runtime | None = None
+    settings: Settings,
+    days: Sequence[date] | None = None,
+    runtime: Runtime | None = None,
+    groups: Sequence[FeatureGroup] | None = None,
 ) -> ChainResult:
     """Sync the lake, then run the chain for each day, oldest first.
 
     Args:
         days: event days; by default the newest that has begun.
+        groups: batch groups; by default every declared one.
 
     Raises:
         BuildError: the lake is empty, or a step or a blocking check failed; names it. What is online stays.
@@ -53,7 +59,8 @@ def run_chain(
     started = time.monotonic()
     runtime.sync(settings, runtime.home)
     chosen = _days(runtime, days)
-    job = build_definitions(runtime).resolve_job_def(CHAIN)
+    batch = tuple(batch_groups().values()) if groups is None else groups
+    job = build_definitions(runtime, batch).resolve_job_def(CHAIN)
     with open_instance(runtime.home) as instance:
         for day in chosen:
             result = job.execute_in_process(
@@ -62,7 +69,7 @@ def run_chain(
             if not result.success:
                 raise BuildError(failure_of(result, day))
             logger.info("chain of %s: %.1f s so far", day, time.monotonic() - started)
-    current = {name: runtime.builds.current(name, g.version) for name, g in batch_groups().items()}
+    current = {group.name: runtime.builds.current(group.name, group.version) for group in batch}
     rows = {name: build.rows for name, build in current.items() if build is not None}
     return ChainResult(rows, time.monotonic() - started, tuple(chosen))
 
@@ -81,6 +88,11 @@ def days_between(first: date, last: date) -> list[date]:
 
 def _days(runtime: Runtime, days: Sequence[date] | None) -> list[date]:
     if days is not None:
+        partitions = daily_partitions(runtime)
+        if unknown := [day for day in sorted(days) if not partitions.has_partition_key(day.isoformat())]:
+            first = partitions.get_first_partition_key()
+            msg = f"{unknown[0]}: no partition; they run from {first} (a week before the lake) to today"
+            raise BuildError(msg)
         return sorted(days)
     newest = runtime.newest_day()
     if newest is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -41,7 +42,5 @@ def materialize(
     with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
         for group, build in builds:
             task = bar.add_task(group.view_name, total=build.rows)
-            rows = materialize_current(
-                group, build, settings, home, lambda n, task=task: bar.advance(task, n)
-            )
+            rows = materialize_current(group, build, settings, home, partial(bar.advance, task))
             bar.update(task, completed=build.rows, description=f"{group.view_name}: {rows:,} written")

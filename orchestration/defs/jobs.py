@@ -1,11 +1,14 @@
 """Jobs: the whole chain of one day, and the lake alone for many."""
 
+from typing import TypeAlias
+
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import (
-    UnresolvedAssetJobDefinition as Job,  # what `define_asset_job` returns; Dagster exports no name for it
-)
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from orchestration.defs.keys import EVENTS
+
+Job: TypeAlias = UnresolvedAssetJobDefinition
+"""What `define_asset_job` returns; Dagster exports no public name for it."""
 
 CHAIN, LAKE = "feature_chain", "lake_days"
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import dagster as dg
 
@@ -92,7 +93,7 @@ def _record_asset(key: dg.AssetKey, kind: Kind, description: str) -> dg.AssetsDe
         description=description,
         required_resource_keys={RUNTIME},
     )
-    def records(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def records(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         runtime: Runtime = context.resources.runtime
         runtime.sync(runtime.settings, runtime.home)
         files = runtime.lake.files(kind)
@@ -103,7 +104,7 @@ def _record_asset(key: dg.AssetKey, kind: Kind, description: str) -> dg.AssetsDe
     return records
 
 
-def _metadata(files: list[str], column: str) -> dict[str, object]:
+def _metadata(files: list[str], column: str) -> dict[str, Any]:
     if bad := unreadable(files):
         raise bad
     return file_metadata(files, column)

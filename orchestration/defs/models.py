@@ -22,7 +22,7 @@ def blend_asset(batch: Sequence[FeatureGroup]) -> dg.AssetsDefinition:
         description="Blend weights fitted on history, with the gate's figures.",
         required_resource_keys={RUNTIME},
     )
-    def blend(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def blend(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         runtime: Runtime = context.resources.runtime
         started = time.monotonic()
         try:

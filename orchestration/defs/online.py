@@ -24,7 +24,7 @@ def registry_asset() -> dg.AssetsDefinition:
         description="Entities, feature views and the feature service, as `feast apply` registers them.",
         required_resource_keys={RUNTIME},
     )
-    def registry(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def registry(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         runtime: Runtime = context.resources.runtime
         started = time.monotonic()
         counts = apply(runtime.settings, runtime.home)
@@ -46,7 +46,7 @@ def view_asset(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.A
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=group.freshness),
         required_resource_keys={RUNTIME},
     )
-    def view(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def view(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         runtime: Runtime = context.resources.runtime
         [day] = days_of(context)
         build = build_of_day(runtime.builds, group, day)
@@ -69,7 +69,7 @@ def stream_spec(group: FeatureGroup) -> dg.AssetSpec:
     )
 
 
-def _serve(runtime: Runtime, group: FeatureGroup, build: Build) -> dg.MaterializeResult:
+def _serve(runtime: Runtime, group: FeatureGroup, build: Build) -> dg.MaterializeResult[None]:
     current = runtime.builds.current(group.name, group.version)
     found = {"as_of": build.as_of.isoformat()}
     if current is not None and current.as_of > build.as_of:

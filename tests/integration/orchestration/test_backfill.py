@@ -13,7 +13,7 @@ from feature_repo.settings import Settings
 from orchestration.chain import ChainResult, days_between, run_chain
 from orchestration.cli import app
 from orchestration.runtime import Runtime
-from tests.offline import day_events, write_events
+from tests.offline import click_group, day_events, write_events
 
 DAY = date(2024, 5, 30)
 NOW = datetime(2024, 6, 3, 12, tzinfo=UTC)
@@ -32,17 +32,17 @@ def test_a_range_becomes_history_and_only_the_newest_goes_online(
     settings: Settings, runtime: Runtime
 ) -> None:
     days = days_between(DAY + timedelta(days=1), DAY + timedelta(days=2))
-    result = run_chain(settings, days, runtime)
+    result = run_chain(settings, days, runtime, [click_group()])
     assert result.days == tuple(days)
-    found = [path.parent.name for path in runtime.builds.history("user_profile")]
+    found = [path.parent.name for path in runtime.builds.history("clicks")]
     assert found == ["as_of=20240601T000000Z", "as_of=20240602T000000Z"]
-    current = runtime.builds.current("user_profile")
+    current = runtime.builds.current("clicks")
     assert current is not None
     assert current.as_of == datetime(2024, 6, 2, tzinfo=UTC)
     # An older day afterwards adds history and leaves what is online.
-    run_chain(settings, [DAY], runtime)
-    assert runtime.builds.current("user_profile") == current
-    assert len(runtime.builds.history("user_profile")) == 3
+    run_chain(settings, [DAY], runtime, [click_group()])
+    assert runtime.builds.current("clicks") == current
+    assert len(runtime.builds.history("clicks")) == 3
 
 
 @pytest.mark.parametrize(

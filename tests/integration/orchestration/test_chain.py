@@ -192,7 +192,12 @@ def test_run_chain_names_what_failed(
 ) -> None:
     (runtime.lake.events_of(DAY) / "part-9.parquet").write_bytes(b"PAR1 no parquet")
     with pytest.raises(BuildError, match=r"chain of 2024-05-30: lake__events: .*part-9\.parquet"):
-        run_chain(settings, [DAY], runtime)
+        run_chain(settings, [DAY], runtime, [click_group()])
+
+
+def test_run_chain_refuses_days_beyond_the_partitions(settings: Settings, runtime: Runtime) -> None:
+    with pytest.raises(BuildError, match=r"2020-01-01: no partition; they run from 2024-05-23 .* to today"):
+        run_chain(settings, [date(2020, 1, 1), DAY], runtime)
 
 
 def test_run_chain_of_an_empty_lake_says_how_to_fill_it(settings: Settings, home: Home) -> None:
