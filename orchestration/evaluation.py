@@ -109,8 +109,8 @@ def evaluate(
     past, test = with_relevant(lists.part(0, cut)), with_relevant(lists.part(cut, len(lists)))
     if not len(test):
         msg = (
-            f"{data}: none of the {len(tasks) - cut} test rankings holds an item engaged with; where the data "
-            "has no impressions, look further back for candidates, e.g. --candidates popular:100:30d"
+            f"{data}: none of the {len(tasks) - cut} test rankings holds an item engaged with; where the "
+            "data has no impressions, look further back for candidates, e.g. --candidates popular:100:30d"
         )
         raise SourceError(msg)
     blend = gated_blend(past, tasks[cut].time)

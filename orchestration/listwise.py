@@ -12,6 +12,7 @@ from serving.blend import CLIP
 RIDGE = 30.0
 MIN_SCALE = 1e-9
 _MAX_ITERATIONS = 200
+_TOLERANCE = 1e-7
 
 
 def scales_of(values: npt.NDArray[np.float32], offsets: Ints, centred: Bools) -> Floats:
@@ -74,5 +75,7 @@ def fit_softmax(signals: Floats, relevant: Bools, offsets: Ints, ridge: float = 
     start = np.zeros(signals.shape[1])
     if not len(starts):
         return start
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _MAX_ITERATIONS})
+    found = minimize(
+        loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _MAX_ITERATIONS, "ftol": _TOLERANCE}
+    )
     return np.asarray(found.x, np.float64)
