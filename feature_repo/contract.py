@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence, Sized
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import accumulate
 from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
@@ -406,6 +407,7 @@ _ATTRIBUTE = pa.struct(
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 
+@cache
 def arrow_schema(kind: Kind) -> pa.Schema:
     """Columns of one kind of record in the lake: the struct's fields in order, then ``ingested_at``.
 
@@ -515,9 +517,11 @@ def json_schema() -> dict[str, Any]:
             properties[field] = {"anyOf": variants, "description": described}
             if "default" not in properties[field] and field == "created_at":
                 properties[field]["default"] = None
-    return {
+    whole = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"Headrace event contract v{SCHEMA_VERSION}",
         **schema,
         "$defs": components,
     }
+    plain: dict[str, Any] = _dict_decoder.decode(_encoder.encode(whole))  # tuples become what JSON has
+    return plain

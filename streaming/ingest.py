@@ -22,7 +22,7 @@ from streaming.log import EventLog, key_of, open_log
 from streaming.lookup import LakeLookup, id_of, rows_of
 from streaming.sources import InputFile, Row, Source, TruncatedError, open_source, raw_bytes
 
-CHUNK_RECORDS = 50_000
+CHUNK_RECORDS = 100_000
 
 Progress: TypeAlias = Callable[[Path, int, int], None]
 """Told the file, the bytes of it read so far and its size."""

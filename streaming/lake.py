@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from operator import attrgetter
 from pathlib import Path
 
 import pyarrow as pa
@@ -171,14 +173,13 @@ class LakeWriter:
         self, events: dict[tuple[date, str], Event], lookup: LakeLookup, ingested_at: datetime
     ) -> SyncCounts:
         known = lookup.known_ids(list(events.values()))
-        by_day: dict[date, list[Record]] = {}
-        for key, event in events.items():
-            if key not in known:
-                by_day.setdefault(key[0], []).append(event)
-        for day, of_day in sorted(by_day.items()):
-            table = to_arrow("event", of_day, ingested_at).sort_by("event_time")
-            ParquetFolder(self._lake.events_of(day)).add(table)
-        return SyncCounts(events=sum(map(len, by_day.values())), days=frozenset(by_day))
+        new = sorted((e for key, e in events.items() if key not in known), key=attrgetter("event_time"))
+        table = to_arrow("event", new, ingested_at)
+        at, days = 0, Counter(e.event_time.date() for e in new)
+        for day, count in sorted(days.items()):
+            ParquetFolder(self._lake.events_of(day)).add(table.slice(at, count))
+            at += count
+        return SyncCounts(events=len(new), days=frozenset(days))
 
     def _write_newest(
         self, kind: Kind, newest: dict[str, Item | User], lookup: LakeLookup, ingested_at: datetime

@@ -1,0 +1,76 @@
+"""`headrace contract`: the published schema, and whether a new version may follow an old one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+contract = typer.Typer(no_args_is_help=True, help="The event contract: its JSON Schema, and its evolution.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(contract, name="contract")
+
+
+@contract.command("schema")
+def schema_command() -> None:
+    """Print the JSON Schema of this version.
+
+    For example: `headrace contract schema > event.schema.json`.
+    """
+    import json  # noqa: PLC0415
+
+    from feature_repo.contract import json_schema  # noqa: PLC0415
+
+    typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+@contract.command("check")
+def check_command(
+    old: Annotated[Path, typer.Argument(help="JSON Schema in use.")],
+    new: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time
+        typer.Argument(help="JSON Schema to follow it; left out: the one of this version."),
+    ] = None,
+) -> None:
+    """Say whether NEW may follow OLD, and why not. Exit 0 if compatible, else 1.
+
+    Adding an optional field is compatible; removing, renaming, narrowing and requiring are not.
+    For example: `headrace contract check docs/event.schema.json new.schema.json`.
+    """
+    from feature_repo.contract import json_schema  # noqa: PLC0415
+    from feature_repo.evolution import compare  # noqa: PLC0415
+
+    changes = compare(_read(old), json_schema() if new is None else _read(new))
+    for change in changes:
+        word, color = (
+            ("ok      ", typer.colors.GREEN) if change.compatible else ("BREAKING", typer.colors.RED)
+        )
+        typer.echo(f"{typer.style(word, fg=color)}  {change.path}: {change.what}")
+    breaking = sum(not change.compatible for change in changes)
+    if breaking:
+        typer.echo(f"Not compatible: {breaking} of {len(changes)} changes break old records.")
+        raise typer.Exit(1)
+    typer.echo(f"Compatible: {len(changes)} changes." if changes else "Compatible: no change.")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import json  # noqa: PLC0415
+
+    from feature_repo.errors import SourceError  # noqa: PLC0415
+
+    try:
+        schema = json.loads(path.read_text())
+    except FileNotFoundError:
+        msg = f"{path}: no such file; `headrace contract schema > {path.name}` writes the one of this version"
+        raise SourceError(msg) from None
+    except (OSError, ValueError) as error:
+        msg = f"{path}: not a JSON Schema ({error})"
+        raise SourceError(msg) from error
+    if not isinstance(schema, dict) or "$defs" not in schema:
+        msg = f"{path}: not a schema of this contract; it should be as `headrace contract schema` prints it"
+        raise SourceError(msg)
+    return schema
