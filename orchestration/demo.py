@@ -27,7 +27,9 @@ from orchestration.demo_session import Moment, Scene, choose_scene, play
 from orchestration.up import stream_is_ready, wait_for_serving
 
 MARKER = ".headrace-demo"
-READY_S = 120.0
+READY_S = 240.0
+LOOPBACK = {"host": "127.0.0.1", "api_keys": ""}
+"""The demo's serving is reached from here only, so that it asks for no key."""
 SPLIT, CANDIDATES, MAX_LISTS = 0.8, "popular:100:1h", 10_000
 """Of the evaluation: the share that is history, candidates where nothing was shown, lists ranked at most."""
 
@@ -180,7 +182,7 @@ class _Demo:
             with self._step("start") as said:
                 began = settings.clock()
                 children.start(headrace("stream", ["stream"], settings, stream_metrics_port=0))
-                serving = children.start(headrace("serving", ["serve", "--port", "0"], settings))
+                serving = children.start(headrace("serving", ["serve", "--port", "0"], settings, **LOOPBACK))
                 address = wait_for_serving(children, serving, READY_S)
                 assert address is not None
                 children.wait_for("stream", lambda: stream_is_ready(settings, began), READY_S)

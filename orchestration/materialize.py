@@ -1,7 +1,17 @@
-"""From a build to the online store: Arrow batches in, bounded memory, newest event time wins."""
+"""From a build to the online store: Arrow batches in, bounded memory, newest event time wins.
+
+A build is written in pieces, the row groups of its file. After each piece the watermark is advanced, so a write
+that was killed goes on where it stopped; a piece written twice changes nothing.
+"""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +19,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_repo.errors import BuildError
-from feature_repo.group import EVENT_TIMESTAMP, FeatureGroup
-from feature_repo.groups import batch_groups
+from feature_repo.group import FeatureGroup
 from feature_repo.home import Home
-from feature_repo.lake import Build, Builds
-from feature_repo.online import OnlineRow, OnlineStore, open_store
+from feature_repo.lake import Build
+from feature_repo.online import OnlineStore, open_store
 from feature_repo.settings import Settings
+from orchestration.encoding import encode_batch
+from orchestration.watermark import Watermark
 
 ROWS_PER_BATCH = 5_000
+PARALLEL_FROM = 100_000
+"""Rows from which several processes pay for their start."""
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int], Any]
-"""Told of rows written since the last call."""
+"""Told of rows dealt with since the last call."""
 
 
 def materialize(
     group: FeatureGroup, build: Build, store: OnlineStore, progress: Progress = lambda rows: None
 ) -> int:
-    """Write a build's rows to the online store; returns how many were written.
+    """Write a build's rows to the online store; returns how many were written, resumed ones included.
 
     Idempotent and monotone: a row older than the stored one is left out, so running it again, or running an
     old build late, does no harm.
@@ -35,70 +48,132 @@ def materialize(
         BuildError: the build cannot be read; names the file.
         StoreError: the store failed; what was written stays, a rerun completes it.
     """
-    written = 0
-    for batch in read_batches(build.path):
-        rows = online_rows(group, batch)
-        written += store.write(group, rows)
-        progress(len(rows))
-    logger.info("materialized %s as of %s: %d rows", group.view_name, build.as_of.isoformat(), written)
-    return written
-
-
-def chosen_builds(home: Home, names: Sequence[str] | None = None) -> list[tuple[FeatureGroup, Build]]:
-    """The current builds of the named batch groups, of all by default.
-
-    Raises:
-        BuildError: a name is no batch group, or nothing is built yet; says what would be right.
-    """
-    known = batch_groups()
-    if unknown := sorted(set(names or ()) - known.keys()):
-        msg = f"{unknown[0]}: no batch group; there are {', '.join(known)}"
-        raise BuildError(msg)
-    builds = Builds(home.features)
-    current = {n: builds.current(n, known[n].version) for n in known if not names or n in names}
-    if missing := [name for name in names or () if current[name] is None]:
-        msg = f"{missing[0]}: nothing built yet; `headrace build` builds it"
-        raise BuildError(msg)
-    found = [(known[name], build) for name, build in current.items() if build is not None]
-    if not found:
-        msg = f"{home.features}: nothing built yet; `headrace build` builds every group"
-        raise BuildError(msg)
-    return found
+    mark = Watermark.begin(group, build, store)
+    for piece in _pending(build.path, mark, progress):
+        rows = write_piece(group, build.path, piece, store, progress)
+        mark = mark.advanced(piece, rows).save(store)
+    return _finish(mark, store)
 
 
 def materialize_current(
-    group: FeatureGroup, build: Build, settings: Settings, home: Home, progress: Progress = lambda rows: None
+    group: FeatureGroup,
+    build: Build,
+    settings: Settings,
+    home: Home,
+    progress: Progress = lambda rows: None,
+    workers: int | None = None,
 ) -> int:
-    """`materialize` into the store of the settings; returns the rows written."""
+    """`materialize` into the store of the settings, large builds over several processes.
+
+    Args:
+        workers: processes; by default one per core for Redis, and this one alone for small builds and for
+            SQLite, which takes one writer at a time.
+    """
     store = open_store(settings, home)
+    if workers is None:
+        large = settings.online_store == "redis" and build.rows >= PARALLEL_FROM
+        workers = len(os.sched_getaffinity(0)) if large else 1
     try:
-        return materialize(group, build, store, progress)
+        if workers == 1:
+            return materialize(group, build, store, progress)
+        return _in_parallel(group, build, store, settings, home, progress, workers)
     finally:
         store.close()
 
 
-def read_batches(path: Path, rows: int = ROWS_PER_BATCH) -> Iterator[pa.RecordBatch]:
-    """A build's rows in pieces.
+def write_piece(
+    group: FeatureGroup, path: Path, piece: int, store: OnlineStore, progress: Progress = lambda rows: None
+) -> int:
+    """Write one row group; returns the rows taken."""
+    written = 0
+    for batch in read_batches(path, [piece]):
+        written += store.write_encoded(group, encode_batch(group, batch))
+        progress(batch.num_rows)
+    return written
+
+
+def read_batches(
+    path: Path, pieces: list[int] | None = None, rows: int = ROWS_PER_BATCH
+) -> Iterator[pa.RecordBatch]:
+    """A build's rows, a few thousand at a time.
 
     Raises:
         BuildError: the file is missing or corrupt; names it.
     """
     try:
         with pq.ParquetFile(path, memory_map=True) as file:
-            yield from file.iter_batches(batch_size=rows)
+            yield from file.iter_batches(batch_size=rows, row_groups=pieces, use_threads=False)
     except (pa.ArrowInvalid, OSError) as error:
         msg = f"{path}: not a readable build ({error}); build its partition again"
         raise BuildError(msg) from error
 
 
-def online_rows(group: FeatureGroup, batch: pa.RecordBatch) -> list[OnlineRow]:
-    """Rows of a batch as the online store takes them."""
-    names = group.feature_names
-    columns = [batch.column(name).to_pylist() for name in names]
-    keys = batch.column(group.entity.join_key).to_pylist()
-    times = batch.column(EVENT_TIMESTAMP).to_pylist()
-    values = zip(*columns, strict=True) if columns else iter([()] * len(keys))
-    return [
-        OnlineRow(key, dict(zip(names, row, strict=True)), time)
-        for key, row, time in zip(keys, values, times, strict=True)
-    ]
+def _pending(path: Path, mark: Watermark, progress: Progress) -> list[int]:
+    try:
+        found = pq.read_metadata(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        msg = f"{path}: not a readable build ({error}); build its partition again"
+        raise BuildError(msg) from error
+    for piece in mark.done:
+        progress(found.row_group(piece).num_rows)
+    if mark.done:
+        logger.info("%s: resumed after %d of %d pieces", mark.view, len(mark.done), found.num_row_groups)
+    return [piece for piece in range(found.num_row_groups) if piece not in mark.done]
+
+
+def _finish(mark: Watermark, store: OnlineStore) -> int:
+    replace(mark, complete=True).save(store)
+    logger.info("materialized %s as of %s: %d rows", mark.view, mark.as_of.isoformat(), mark.rows)
+    return mark.rows
+
+
+def _in_parallel(
+    group: FeatureGroup,
+    build: Build,
+    store: OnlineStore,
+    settings: Settings,
+    home: Home,
+    progress: Progress,
+    workers: int,
+) -> int:
+    """Pieces over processes; this one alone keeps the watermark."""
+    mark = Watermark.begin(group, build, store)
+    sizes = pq.read_metadata(build.path)
+    plain = replace(group, batch=None)  # a process cannot be handed a local function, and needs none
+    # Spawned: a forked child would inherit Arrow's threads in an unknown state.
+    with ProcessPoolExecutor(workers, get_context("spawn"), _open_worker, (settings, home)) as pool:
+        futures = {
+            pool.submit(_work, plain, build.path, piece): piece
+            for piece in _pending(build.path, mark, progress)
+        }
+        try:
+            for future in as_completed(futures):
+                mark = mark.advanced(futures[future], future.result()).save(store)
+                progress(sizes.row_group(futures[future]).num_rows)
+        except BrokenProcessPool as error:
+            msg = f"{group.view_name}: a writing process died ({error}); run it again, it goes on where it stopped"
+            raise BuildError(msg) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return _finish(mark, store)
+
+
+_worker_store: OnlineStore | None = None
+
+
+def _open_worker(settings: Settings, home: Home) -> None:
+    global _worker_store  # noqa: PLW0603 - a pool's initializer has no other place for what it opens
+    _worker_store = open_store(settings, home)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _work(group: FeatureGroup, path: Path, piece: int) -> int:
+    assert _worker_store is not None
+    return write_piece(group, path, piece, _worker_store)

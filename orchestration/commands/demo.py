@@ -49,6 +49,8 @@ def register(app: typer.Typer) -> None:
         console = Console(highlight=False)
         settings = load_settings()
         logging.basicConfig(level="WARNING")
+        # Dagster routes warnings of libraries into the log; a newcomer can do nothing about them.
+        logging.getLogger("py.warnings").setLevel("ERROR")
         plan = DemoPlan(data, fmt, users, items, days, seed, evaluate)
         told = Told(
             step=lambda name, seconds, said: console.print(f"[bold]{name:9}[/bold] {seconds:6.1f} s  {said}"),

@@ -32,7 +32,8 @@ def materialize(
 
     from feature_repo.home import Home  # noqa: PLC0415
     from feature_repo.settings import load_settings  # noqa: PLC0415
-    from orchestration.materialize import chosen_builds, materialize_current  # noqa: PLC0415
+    from orchestration.current import chosen_builds  # noqa: PLC0415
+    from orchestration.materialize import materialize_current  # noqa: PLC0415
 
     settings = load_settings()
     home = Home(Path(settings.home)).ensure()

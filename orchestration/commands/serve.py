@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to bind to (HEADRACE_HOST).")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 lets the system choose (HEADRACE_PORT).")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.")] = 1,
 ) -> None:
     """Serve rankings and take in events over HTTP.
 
@@ -25,11 +26,17 @@ def serve(
     The API explains itself at /docs. Ctrl-C ends it; requests in flight are finished first.
     """
     import logging  # noqa: PLC0415 - nothing is loaded before the command runs
+    import os  # noqa: PLC0415
 
     from feature_repo.settings import load_settings  # noqa: PLC0415
-    from serving.server import serve as run  # noqa: PLC0415
 
     given = {"host": host, "port": port}
-    settings = load_settings(**{name: value for name, value in given.items() if value is not None})
+    overrides = {name: value for name, value in given.items() if value is not None}
+    settings = load_settings(**overrides)
+    # Workers read the environment: what the command line said must stand there.
+    os.environ.update({f"HEADRACE_{name.upper()}": str(value) for name, value in overrides.items()})
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    run(settings, lambda address: typer.echo(f"serving on {address} (docs at {address}/docs)"))
+
+    from serving.server import serve as run  # noqa: PLC0415
+
+    run(settings, lambda address: typer.echo(f"serving on {address} (docs at {address}/docs)"), workers)
