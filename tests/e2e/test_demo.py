@@ -1,0 +1,83 @@
+"""The main job as a user runs it: one command, its report, and a click that changes a ranking."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feature_repo.groups import batch_groups
+from tests.e2e.conftest import ROOT, command, environment
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("demo")]
+SHOP = ("--users", "400", "--items", "150", "--days", "5", "--seed", "1")
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    home = tmp_path_factory.mktemp("demo")
+    result = subprocess.run(
+        command("demo", *SHOP),
+        env=environment(home),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result, home
+
+
+@pytest.fixture(scope="module")
+def report(ran: tuple[subprocess.CompletedProcess[str], Path]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ran[1] / "demo" / "report.json").read_text())
+    return found
+
+
+def test_every_record_is_accounted_for(
+    ran: tuple[subprocess.CompletedProcess[str], Path], report: dict[str, Any]
+) -> None:
+    truth = json.loads((ran[1] / "demo" / "shop.truth.json").read_text())["counts"]
+    assert report["events"] == truth["events"] == sum(report["by_type"].values())
+    assert report["by_type"] == truth["by_type"]
+    assert (report["quarantined"], report["duplicates"]) == (truth["malformed"], truth["duplicates"])
+    assert (report["items"], report["users"]) == (150, 400)
+
+
+def test_every_batch_group_was_built(report: dict[str, Any]) -> None:
+    assert set(report["features"]) == set(batch_groups())
+    assert report["features"]["item_profile"] == 150
+    assert 300 < report["features"]["user_profile"] <= 400
+    assert all(rows > 0 for rows in report["features"].values())
+
+
+def test_a_click_changes_the_sessions_next_ranking_within_a_second(report: dict[str, Any]) -> None:
+    """Stream and serving are processes of their own, on the embedded default."""
+    assert 0 < report["click_to_ranking_ms"] < 1000
+
+
+def test_the_evaluation_puts_the_blend_above_popularity(report: dict[str, Any]) -> None:
+    arms = {arm["name"]: arm for arm in report["evaluation"]["arms"]}
+    assert list(arms) == ["shown", "popularity", "segment", "long_term", "session", "blend"]
+    assert arms["blend"]["ndcg_10"]["mean"] > arms["popularity"]["ndcg_10"]["mean"] > 0.3
+
+
+def test_what_is_shown(ran: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    said = ran[0].stdout
+    for part in ("Ranking before any click", "Why: contribution", "click to ranking", "NDCG@10 blend"):
+        assert part in said
+    assert "session" in said
+    assert "Traceback" not in said + ran[0].stderr
+    assert "Warning" not in ran[0].stderr
+
+
+def test_the_steps_are_timed(report: dict[str, Any]) -> None:
+    assert list(report["seconds"]) == [
+        *("simulate", "ingest", "chain", "start", "session", "evaluate", "total"),
+    ]
+    parts = [s for name, s in report["seconds"].items() if name != "total"]
+    assert sum(parts) <= report["seconds"]["total"] + 0.1
