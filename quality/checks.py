@@ -6,6 +6,7 @@ the gate, metrics and `headrace status` are written against them, not against Gr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -52,7 +53,7 @@ class CheckResult:
     @property
     def key(self) -> str:
         """A name that is unique within a report and fit for a Dagster check (letters, digits, ``_``)."""
-        return "__".join(filter(None, (self.name, self.column.replace(",", "_"))))
+        return "__".join(filter(None, (self.name, re.sub(r"\W", "_", self.column))))
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,9 @@ def sampled(group: FeatureGroup, build: Path, sample: int) -> list[dict[str, Any
         con.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         name = group.entity.join_key
         # Keys first: sorting whole rows would hold every wide row of the sort in memory.
+        build_file = "read_parquet($build, hive_partitioning=false)"
         query = (
-            f'SELECT * FROM read_parquet($build) SEMI JOIN (SELECT "{name}" FROM read_parquet($build) '
+            f'SELECT * FROM {build_file} SEMI JOIN (SELECT "{name}" FROM {build_file} '
             f'ORDER BY hash("{name}"), "{name}" LIMIT $sample) USING ("{name}") ORDER BY "{name}"'
         )
         rows: list[dict[str, Any]] = (

@@ -47,7 +47,9 @@ def profile(group: FeatureGroup, path: Path) -> BuildProfile:
     con = duckdb.connect()
     try:
         con.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
-        (row,) = con.execute(f"SELECT {', '.join(selected)} FROM read_parquet(?)", [str(path)]).fetchall()
+        (row,) = con.execute(
+            f"SELECT {', '.join(selected)} FROM read_parquet(?, hive_partitioning=false)", [str(path)]
+        ).fetchall()
     except duckdb.Error as error:
         msg = f"{path}: cannot be profiled as {group.name} ({str(error).splitlines()[0]})"
         raise LakeError(msg) from error

@@ -61,7 +61,7 @@ class Sampler:
         """
         bound = _WHOLE - 1 if rows <= limit else int(_WHOLE / rows * limit)
         query = (
-            f"SELECT {_value(feature)} AS v FROM read_parquet($paths) "
+            f"SELECT {_value(feature)} AS v FROM read_parquet($paths, hive_partitioning=false) "
             f'WHERE hash("{self._key}") <= $bound::UBIGINT AND "{feature.name}" IS NOT NULL'
         )
         try:
