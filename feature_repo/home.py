@@ -56,6 +56,11 @@ class Home:
         return self.root / "flags"
 
     @property
+    def metrics(self) -> Path:
+        """Metrics that serving's workers share."""
+        return self.root / "metrics"
+
+    @property
     def dagster(self) -> Path:
         """Dagster's own home."""
         return self.root / "dagster"

@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from feature_repo.settings import Settings
+from feature_repo.settings import Settings, load_settings
 from serving.assembly import open_services
 from serving.http import Handler, Receive, Scope, Send, respond, respond_error
 from serving.openapi import document
@@ -31,6 +31,7 @@ DESCRIPTION = (
     "Re-ranks the results of any search or recommender for one user and session, inside a time budget. "
     "Each answer says from what it was made, how old that was, and what was degraded."
 )
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 _CODES = {401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed"}
 
 
@@ -81,6 +82,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(admin_router(services.flag_store, services.keys, services.parts.flags.refresh))
     _add_error_answers(app)
     return app
+
+
+def app_of_environment() -> FastAPI:
+    """The application of a worker process: its settings come from the environment, as its parent's did."""
+    settings = load_settings()
+    logging.basicConfig(level=settings.log_level, format=LOG_FORMAT)
+    return create_app(settings)
 
 
 def _hot_routes(services: Services) -> dict[str, dict[str, Handler]]:

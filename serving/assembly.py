@@ -75,7 +75,7 @@ def open_services(settings: Settings) -> Services:
         flag_store=FlagStore(home.flags, settings.clock),
         log=event_log,
         decisions=decisions,
-        recorder=_recorder(settings, decisions, metrics),
+        recorder=_recorder(settings, decisions, metrics, parts.breakers["event_log"]),
         door=_door(settings, home, event_log),
     )
 
@@ -120,12 +120,13 @@ def _reader(settings: Settings, source: RowSource, parts: Parts) -> FeatureReade
     )
 
 
-def _recorder(settings: Settings, decisions: EventLog, metrics: Metrics) -> Recorder:
+def _recorder(settings: Settings, decisions: EventLog, metrics: Metrics, breaker: Breaker) -> Recorder:
     return Recorder(
         decisions,
         settings.id_salt.get_secret_value(),
         metrics.decisions.labels("written").inc,
         lambda why, count: metrics.decisions_dropped.labels(why).inc(count),
+        breaker=breaker,
     )
 
 

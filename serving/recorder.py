@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from feature_repo.errors import LogError
 from serving.answer import RankAnswer
+from serving.breaker import Breaker
 from serving.context import RankContext
 from serving.decision import Decision, decision_of, encode_decision, sampled
 from streaming.log import EventLog
@@ -29,7 +30,9 @@ class Recorder:
         event_log: of the topic `decision.TOPIC`.
         salt: of hashed ids.
         on_written: told how many records were written.
-        on_dropped: told why and how many were not: ``queue_full``, ``log_failed``, ``broken``.
+        on_dropped: told why and how many were not: ``queue_full``, ``log_failed``, ``log_open``, ``broken``,
+            ``shutdown``.
+        breaker: of the log; only the recorder's thread uses it.
     """
 
     def __init__(
@@ -38,8 +41,11 @@ class Recorder:
         salt: str,
         on_written: Callable[[int], None],
         on_dropped: Callable[[str, int], None],
+        *,
+        breaker: Breaker | None = None,
         queue_size: int = QUEUE,
     ) -> None:
+        self._breaker = breaker or Breaker("event_log")
         self._log = event_log
         self._salt = salt
         self._on_written = on_written
@@ -96,15 +102,24 @@ class Recorder:
         try:
             decisions = [decision_of(context, answer, self._salt) for context, answer in made]
             self._remember(decisions)
-            self._log.publish([(d.request_id, encode_decision(d)) for d in decisions])
-        except LogError as error:
-            log.warning("%d decisions dropped: %s", len(made), error)
-            self._on_dropped("log_failed", len(made))
+            self._publish(decisions)
         except Exception:
             log.exception("%d decisions dropped", len(made))
             self._on_dropped("broken", len(made))
+
+    def _publish(self, decisions: list[Decision]) -> None:
+        if not self._breaker.allow():
+            self._on_dropped("log_open", len(decisions))
+            return
+        try:
+            self._log.publish([(d.request_id, encode_decision(d)) for d in decisions])
+        except LogError as error:
+            self._breaker.record(False)
+            log.warning("%d decisions dropped: %s", len(decisions), error)
+            self._on_dropped("log_failed", len(decisions))
         else:
-            self._on_written(len(made))
+            self._breaker.record(True)
+            self._on_written(len(decisions))
 
     def _remember(self, decisions: list[Decision]) -> None:
         with self._lock:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.supervisors import Multiprocess
 
 from feature_repo.errors import SettingsError
+from feature_repo.home import Home
 from feature_repo.settings import Settings
 from serving.app import create_app
+from serving.keys import Keys
+from serving.metrics import MULTIPROCESS
 
 BACKLOG = 2048
+GRACE_S = 10
+"""How long requests in flight may take once the end was asked for."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -48,21 +57,41 @@ def address_of(server: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def serve(settings: Settings, announce: Callable[[str], None]) -> None:
+def serve(settings: Settings, announce: Callable[[str], None], workers: int = 1) -> None:
     """Serve until SIGINT or SIGTERM; requests in flight are finished first.
 
     Args:
         announce: told the address once the socket listens.
+        workers: processes; they share the socket, the flags file and their metrics.
     """
-    app = create_app(settings)
+    Keys.of(settings)
+    app = create_app(settings) if workers == 1 else None
     server = listen(settings.host, settings.port)
     announce(address_of(server))
-    run(app, settings, server)
+    # uvicorn raises the signal again once it has shut down in order; that would end us as if we had failed.
+    held = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        if app is not None:
+            uvicorn.Server(_config(app, settings)).run(sockets=[server])
+        else:
+            _supervise(settings, server, workers)
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
 
 
-def run(app: FastAPI, settings: Settings, server: socket.socket) -> None:
-    """Run one process on a listening socket."""
-    config = uvicorn.Config(
+def _supervise(settings: Settings, server: socket.socket, workers: int) -> None:
+    """Run workers and start one anew that died. Each reads the settings from the environment, as we did."""
+    folder = Home(settings.home).ensure().metrics
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    os.environ[MULTIPROCESS] = str(folder)
+    config = _config("serving.app:app_of_environment", settings, factory=True, workers=workers)
+    Multiprocess(config, sockets=[server]).run()
+
+
+def _config(app: FastAPI | str, settings: Settings, **more: Any) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         loop="uvloop",
         http="httptools",
@@ -72,12 +101,6 @@ def run(app: FastAPI, settings: Settings, server: socket.socket) -> None:
         server_header=False,
         date_header=False,
         backlog=BACKLOG,
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=GRACE_S,
+        **more,
     )
-    # uvicorn raises the signal again once it has shut down in order; that would end us as if we had failed.
-    held = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        uvicorn.Server(config).run(sockets=[server])
-    finally:
-        for number, handler in held.items():
-            signal.signal(number, handler)

@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -64,3 +66,27 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
     assert "cannot listen (Address already in use)" in errors
     assert "HEADRACE_PORT" in errors
     assert "Traceback" not in errors
+
+
+def test_workers_share_flags_and_metrics(tmp_path: Path) -> None:
+    with served(tmp_path, "--port", "0", "--workers", "2") as (process, address):
+        with httpx.Client(transport=httpx.HTTPTransport(retries=5), timeout=30) as client:
+            client.get(f"{address}/readyz")
+        body = {"candidates": [{"item_id": "a"}], "user_id": "u"}
+
+        def rank() -> dict[str, Any]:
+            # A connection each: the kernel hands them to either worker.
+            answer: dict[str, Any] = httpx.post(f"{address}/v1/rank", json=body, timeout=30).json()
+            return answer
+
+        for _ in range(30):
+            assert rank()["degraded"] == ["items_missing"]
+        assert 'headrace_ranks_total{tier="base"} 30.0' in httpx.get(f"{address}/metrics", timeout=30).text
+        assert len(list((tmp_path / "metrics").glob("counter_*.db"))) == 2, "both workers count"
+        httpx.patch(f"{address}/v1/flags", json={"personalization": False}, timeout=30).raise_for_status()
+        deadline = time.monotonic() + 10
+        while any(rank()["degraded"] != ["personalization_off"] for _ in range(20)):
+            assert time.monotonic() < deadline, "a worker does not follow the flags"
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 0, errors

@@ -1,0 +1,110 @@
+"""`headrace replay`: make an answer again from its decision record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from serving.answer import RankAnswer
+    from serving.decision import Decision
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("replay")(replay)
+
+
+def replay(
+    request_id: Annotated[str, typer.Argument(help="Id of the request, as its answer said.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with", help="What if: weights=VERSION|FILE (a blend), flag=NAME:VALUE (or NAME=VALUE)."
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option(help="Items shown.")] = 20,
+) -> None:
+    """Reproduce a ranking byte for byte, or show what it would have been.
+
+    Examples:
+
+        headrace replay 5f0c0a3b7f0e4d0f9c1b2a3d
+
+        headrace replay 5f0c0a3b7f0e4d0f9c1b2a3d --with flag=cap.positions:3 --with weights=20240601T000000Z
+
+    Ends with 1 where the replay differs from the record (a build of its time was replaced).
+    """
+    from feature_repo.home import Home  # noqa: PLC0415 - nothing is loaded before the command runs
+    from feature_repo.settings import load_settings  # noqa: PLC0415
+    from serving import replay as replays  # noqa: PLC0415
+    from serving.assembly import scoring_stages  # noqa: PLC0415
+    from serving.decision import TOPIC  # noqa: PLC0415
+    from streaming.log import open_log  # noqa: PLC0415
+
+    settings = load_settings()
+    home = Home(settings.home).ensure()
+    log = open_log(settings, home, TOPIC)
+    try:
+        decision = replays.find_decision(log, request_id)
+    finally:
+        log.close()
+    if decision is None:
+        message = (
+            f"no decision of request {request_id!r} in the log: never made, not sampled, or past retention"
+        )
+        raise replays.ReplayError(message)
+    blend, flags = _what_if(changes or [])
+    model = replays.model_of(decision, home)
+    again = replays.replay(decision, scoring_stages(), model)
+    typer.echo(
+        "byte for byte the ranking that was answered"
+        if again.same
+        else "DIFFERS from the ranking that was answered"
+    )
+    if blend is None and not flags:
+        _show(decision, again.answer, top)
+        raise typer.Exit(0 if again.same else 1)
+    changed = replays.with_changes(model, home, blend, flags)
+    _show(decision, replays.replay(decision, scoring_stages(), changed).answer, top)
+
+
+def _what_if(changes: list[str]) -> tuple[str | None, dict[str, Any]]:
+    """The blend and the flags of ``--with``."""
+    import msgspec  # noqa: PLC0415
+
+    from serving.replay import ReplayError  # noqa: PLC0415
+
+    blend, flags = None, {}
+    for change in changes:
+        what, _, rest = change.partition("=")
+        name, sign, value = (rest.replace("=", ":", 1) if ":" not in rest.split("=")[0] else rest).partition(
+            ":"
+        )
+        if what == "weights" and rest:
+            blend = rest
+        elif what == "flag" and sign:
+            try:
+                flags[name] = msgspec.json.decode(value)
+            except msgspec.DecodeError:
+                flags[name] = value
+        else:
+            message = f"--with {change}: write weights=VERSION or flag=NAME:VALUE, e.g. flag=cap.positions:3"
+            raise ReplayError(message)
+    return blend, flags
+
+
+def _show(decision: Decision, answer: RankAnswer, top: int) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    before = {item.item_id: item.position for item in decision.items}
+    table = Table("position", "item", "score", "answered at", "base", title=f"tier {answer.tier}")
+    for item in answer.items[:top]:
+        was = before.get(item.item_id)
+        moved = (
+            "–" if was is None else f"{was}" if was == item.position else f"{was} ({was - item.position:+d})"
+        )
+        table.add_row(str(item.position), item.item_id, f"{item.score:.4f}", moved, str(item.base_position))
+    Console().print(table)

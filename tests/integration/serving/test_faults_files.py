@@ -1,0 +1,128 @@
+"""What lies on disk goes wrong under load: builds swapped, the registry gone, snapshots missing or broken."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+
+from serving.app import create_app
+
+Body = Callable[..., dict[str, Any]]
+
+
+def rank(api: httpx.Client, body: dict[str, Any]) -> dict[str, Any]:
+    response = api.post("/v1/rank", json=body)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    assert sorted(i["item_id"] for i in answer["items"]) == sorted(c["item_id"] for c in body["candidates"])
+    return answer
+
+
+def test_builds_swapped_under_load_are_never_mixed(shop: Any, api: httpx.Client, body: Body) -> None:
+    """Each build has its own click-through rate; an answer shows, item by item, which build it came from."""
+    shop.blend("ctr", base=1.0, log_ctr=1.0)
+    request = body(9, user_id="u", explain=True)
+    done = threading.Event()
+    answers: list[dict[str, Any]] = []
+
+    def ask() -> None:
+        with httpx.Client(base_url=api.base_url, timeout=20) as client:
+            while not done.is_set():
+                answers.append(rank(client, request))
+
+    with ThreadPoolExecutor(3) as pool:
+        asking = [pool.submit(ask) for _ in range(3)]
+        base = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
+        for number in range(8):
+            shop.build(base + timedelta(hours=number), ctr=0.1 * (number + 1))
+            threading.Event().wait(0.25)
+        done.set()
+        for each in asking:
+            each.result()
+    ages = {round(a["ages"]["item_profile"] / 3600) for a in answers}
+    assert len(ages) > 2, "several builds served"
+    for answer in answers:
+        # All items of a build share one rate, so its centred signal is nothing for every one of them.
+        assert {round(item["why"]["item"], 9) for item in answer["items"]} == {0.0}
+
+
+def test_a_broken_build_leaves_the_last_good_one(
+    shop: Any, api: httpx.Client, body: Body, until: Callable[..., Any]
+) -> None:
+    before = rank(api, body(user_id="u"))
+    path = shop.home.features / "item_profile" / "v1"
+    (path / "CURRENT").write_text(
+        '{"path": "item_profile/v1/nowhere/data.parquet", "as_of": "2024-01-01T00:00:00+00:00", '
+        '"created": "2024-01-01T00:00:00+00:00", "rows": 3}'
+    )
+    until(lambda: 'headrace_reload_failures_total{what="items"} 1.0' in api.get("/metrics").text)
+    after = rank(api, body(user_id="u"))
+    assert [i["score"] for i in after["items"]] == [i["score"] for i in before["items"]]
+
+
+def test_a_broken_blend_leaves_the_last_good_one(
+    shop: Any, api: httpx.Client, body: Body, until: Callable[..., Any]
+) -> None:
+    (shop.home.models / "CURRENT").write_text("blend-none.json")
+    until(lambda: 'headrace_reload_failures_total{what="blend"} 1.0' in api.get("/metrics").text)
+    assert rank(api, body(user_id="u"))["tier"] == "long_term"
+
+
+def test_the_registry_deleted_or_corrupt_is_not_even_noticed(
+    shop: Any, api: httpx.Client, body: Body
+) -> None:
+    registry = shop.home.feast / "registry.db"
+    registry.write_bytes(b"corrupt")
+    assert rank(api, body(user_id="u"))["tier"] == "long_term"
+    registry.unlink()
+    assert rank(api, body(user_id="u"))["tier"] == "long_term"
+
+
+def test_items_missing_at_start_and_built_later(
+    shop: Any, serving: Callable[..., Any], body: Body, until: Callable[..., Any]
+) -> None:
+    current = shop.home.features / "item_profile" / "v1" / "CURRENT"
+    held = current.read_bytes()
+    current.unlink()
+    with serving(shop.settings) as client:
+        answer = rank(client, body(user_id="u", session_id="s"))
+        assert (answer["tier"], answer["degraded"]) == ("base", ["items_missing"])
+        current.write_bytes(held)
+        until(lambda: rank(client, body(user_id="u", session_id="s"))["tier"] == "session+long_term")
+
+
+def test_the_store_file_deleted_while_running(shop: Any, api: httpx.Client, body: Body) -> None:
+    rank(api, body(user_id="u"))
+    for path in shop.home.feast.glob("online.db*"):
+        path.unlink()
+    for _ in range(30):
+        rank(api, body(user_id="u", session_id="s"))
+
+
+def test_more_at_once_than_allowed_get_the_base_order(
+    shop: Any, serve_app: Callable[..., Any], body: Body, until: Callable[..., Any]
+) -> None:
+    app = create_app(shop.settings.model_copy(update={"max_concurrency": 2}))
+    services = app.state.services
+    held = threading.Event()
+    read = services.store.read
+
+    def slow_read(keys: Any) -> Any:
+        held.wait(10)
+        return read(keys)
+
+    with serve_app(app) as client, ThreadPoolExecutor(6) as pool:
+        services.store.read = slow_read
+        asked = [pool.submit(rank, client, body(user_id="u")) for _ in range(6)]
+        until(lambda: sum(f.done() for f in asked) == 4)
+        held.set()
+        answers = [f.result(20) for f in asked]
+    overloaded = [a for a in answers if a["degraded"] == ["overload"]]
+    assert len(overloaded) == 4
+    assert all(a["tier"] == "base" for a in overloaded)
+    assert sum(a["tier"] == "long_term" for a in answers) == 2

@@ -1,0 +1,242 @@
+"""Redis stopped, paused, slow, refusing, garbled, full, restarted empty: every answer stays whole."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from pydantic import SecretStr
+
+from feature_repo.home import Home
+from feature_repo.settings import Settings
+
+Body = Callable[..., dict[str, Any]]
+pytestmark = pytest.mark.redis
+
+
+class Proxy:
+    """A loopback proxy before Redis that delays, refuses or garbles what Redis answers."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self.delay_s = 0.0
+        self.garble = False
+        self._loop = asyncio.new_event_loop()
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
+        self._thread.start()
+        assert ready.wait(10)
+
+    def _run(self, ready: threading.Event) -> None:
+        async def main() -> None:
+            server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+            self.port = server.sockets[0].getsockname()[1]
+            self._ended = asyncio.Event()
+            ready.set()
+            await self._ended.wait()
+            server.close()
+
+        self._loop.run_until_complete(main())
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        self._loop.run_until_complete(asyncio.sleep(0.01))
+        self._loop.close()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        try:
+            await asyncio.gather(self._pipe(reader, up_writer, False), self._pipe(up_reader, writer, True))
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+            up_writer.close()
+
+    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, back: bool) -> None:
+        while data := await reader.read(65_536):
+            if back and self.delay_s:
+                await asyncio.sleep(self.delay_s)
+            writer.write(b"\x00garbage\r\n" if back and self.garble else data)
+            await writer.drain()
+        writer.close()
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join(10)
+
+
+@contextmanager
+def proxied(port: int) -> Iterator[Proxy]:
+    proxy = Proxy(port)
+    try:
+        yield proxy
+    finally:
+        proxy.close()
+
+
+@pytest.fixture
+def settings(home: Home, own_redis: Any) -> Settings:
+    """Real budgets: faults are about time."""
+    return Settings(
+        home=home.root, online_store="redis", redis_url=SecretStr(own_redis.url), store_timeout_s=0.5
+    )
+
+
+def whole(answer: dict[str, Any], count: int = 9) -> bool:
+    return sorted(i["item_id"] for i in answer["items"]) == sorted(f"i{n}" for n in range(count))
+
+
+def rank(api: httpx.Client, body: dict[str, Any]) -> dict[str, Any]:
+    response = api.post("/v1/rank", json=body)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    assert whole(answer)
+    return answer
+
+
+def breaker(api: httpx.Client) -> str:
+    state: str = api.get("/readyz").raise_for_status().json()["personalization"]["breakers"]["store"]
+    return state
+
+
+def recovered(api: httpx.Client, body: dict[str, Any]) -> bool:
+    return rank(api, body)["tier"] == "session+long_term" and breaker(api) == "closed"
+
+
+def test_stopped_then_back_empty_then_filled(
+    shop: Any, own_redis: Any, serving: Callable[..., Any], body: Body, until: Callable[..., Any]
+) -> None:
+    request = body(user_id="u", session_id="s")
+    with serving(shop.settings) as client:
+        until(lambda: recovered(client, request))
+        own_redis.stop()
+        answers = [rank(client, request) for _ in range(150)]
+        assert {a["degraded"][0] for a in answers} <= {"store_failing", "store_open", "store_late"}
+        assert all("session_cached" in a["degraded"] for a in answers), "copies serve"
+        assert answers[-1]["tier"] == "session+long_term"
+        stranger = rank(client, body(user_id="someone", session_id="else"))
+        assert stranger["tier"] == "segment", "the prior was warmed"
+        assert breaker(client) == "open"
+        assert 'headrace_breaker_open{dependency="store"} 1.0' in client.get("/metrics").text
+        own_redis.start()
+        until(lambda: breaker(client) == "closed" or (rank(client, request) and False))
+        emptied = rank(client, request)
+        assert emptied["tier"] == "segment", "nothing is left in the store; only the segment is reused"
+        shop.user()
+        shop.session()
+        shop.segment("likes:hats", "hats")
+        until(lambda: rank(client, request)["tier"] == "session+long_term")
+
+
+def test_paused_no_answer_waits_longer_than_the_budget(
+    shop: Any, own_redis: Any, serving: Callable[..., Any], body: Body, until: Callable[..., Any]
+) -> None:
+    request = body(user_id="u", session_id="s")
+    with serving(shop.settings) as client:
+        until(lambda: recovered(client, request))
+        own_redis.signal(signal.SIGSTOP)
+        try:
+            answers = [rank(client, request) for _ in range(120)]
+            assert answers[0]["degraded"][0] == "store_late"
+            assert answers[0]["timings_ms"]["features"] >= 9
+            assert answers[-1]["degraded"][0] == "store_open"
+        finally:
+            own_redis.signal(signal.SIGCONT)
+        until(lambda: recovered(client, request))
+
+
+@pytest.mark.parametrize(("delay_ms", "expected"), [(5, "served"), (15, "late"), (50, "late")])
+def test_slow(  # noqa: PLR0917 - fixtures and the case
+    shop: Any,
+    own_redis: Any,
+    serving: Callable[..., Any],
+    body: Body,
+    until: Callable[..., Any],
+    delay_ms: int,
+    expected: str,
+) -> None:
+    request = body(user_id="u", session_id="s")
+    with proxied(own_redis.port) as proxy:
+        url = SecretStr(f"redis://127.0.0.1:{proxy.port}/0")
+        with serving(shop.settings.model_copy(update={"redis_url": url})) as client:
+            until(lambda: recovered(client, request))
+            proxy.delay_s = delay_ms / 1000
+            answers = [rank(client, request) for _ in range(60)]
+            codes = {code for a in answers for code in a["degraded"]}
+            if expected == "late":
+                assert codes >= {"store_late", "store_open", "session_cached"}
+            else:
+                assert sum(a["degraded"] == [] for a in answers) > 0
+            proxy.delay_s = 0.0
+            until(lambda: recovered(client, request))
+
+
+def test_garbage(
+    shop: Any, own_redis: Any, serving: Callable[..., Any], body: Body, until: Callable[..., Any]
+) -> None:
+    request = body(user_id="u", session_id="s")
+    with proxied(own_redis.port) as proxy:
+        url = SecretStr(f"redis://127.0.0.1:{proxy.port}/0")
+        with serving(shop.settings.model_copy(update={"redis_url": url})) as client:
+            until(lambda: recovered(client, request))
+            proxy.garble = True
+            for _ in range(40):
+                assert rank(client, request)["degraded"]
+            proxy.garble = False
+            until(lambda: recovered(client, request))
+
+
+def test_refusing_connections(
+    shop: Any, own_redis: Any, serving: Callable[..., Any], body: Body, until: Callable[..., Any]
+) -> None:
+    request = body(user_id="u", session_id="s")
+    with serving(shop.settings) as client:
+        until(lambda: recovered(client, request))
+        admin = redis.Redis.from_url(own_redis.url)
+        admin.config_set("requirepass", "changed")
+        admin.close()
+        killer = redis.Redis.from_url(f"redis://:changed@127.0.0.1:{own_redis.port}/0")
+        killer.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        for _ in range(40):
+            assert rank(client, request)["degraded"][0] in {"store_failing", "store_open", "store_late"}
+        killer.config_set("requirepass", "")
+        killer.close()
+        until(lambda: recovered(client, request))
+
+
+def test_out_of_memory_still_reads(
+    shop: Any, own_redis: Any, serving: Callable[..., Any], body: Body, until: Callable[..., Any]
+) -> None:
+    request = body(user_id="u", session_id="s")
+    with serving(shop.settings) as client:
+        until(lambda: recovered(client, request))
+        admin = redis.Redis.from_url(own_redis.url)
+        admin.config_set("maxmemory", "1mb")
+        admin.config_set("maxmemory-policy", "noeviction")
+        with pytest.raises(redis.exceptions.ResponseError, match="maxmemory"):
+            admin.set("filler", "x" * 2_000_000)
+        admin.close()
+        until(lambda: rank(client, request)["degraded"] == [])
+
+
+def test_a_server_that_accepts_and_says_nothing(shop: Any, serving: Callable[..., Any], body: Body) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = SecretStr(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        settings = shop.settings.model_copy(update={"redis_url": url})
+        with serving(settings) as client:
+            started = time.monotonic()
+            answer = rank(client, body(user_id="u", session_id="s"))
+            assert answer["tier"] == "base"
+            assert answer["degraded"][0] in {"store_late", "store_open"}
+            assert time.monotonic() - started < 5
