@@ -1,7 +1,7 @@
 """From a build to the online store: Arrow batches in, bounded memory, newest event time wins.
 
-A build is written in pieces, the row groups of its file. After each piece the watermark is advanced, so a write
-that was killed goes on where it stopped; a piece written twice changes nothing.
+A build is written in pieces, the row groups of its file. After each piece the watermark is advanced, so a
+write that was killed goes on where it stopped; a piece written twice changes nothing.
 """
 
 import logging
@@ -60,6 +60,7 @@ def materialize_current(
     build: Build,
     settings: Settings,
     home: Home,
+    *,
     progress: Progress = lambda rows: None,
     workers: int | None = None,
 ) -> int:
@@ -76,7 +77,9 @@ def materialize_current(
     try:
         if workers == 1:
             return materialize(group, build, store, progress)
-        return _in_parallel(group, build, store, settings, home, progress, workers)
+        return _in_parallel(
+            group, build, store, opened_by=(settings, home), progress=progress, workers=workers
+        )
     finally:
         store.close()
 
@@ -131,8 +134,8 @@ def _in_parallel(
     group: FeatureGroup,
     build: Build,
     store: OnlineStore,
-    settings: Settings,
-    home: Home,
+    *,
+    opened_by: tuple[Settings, Home],
     progress: Progress,
     workers: int,
 ) -> int:
@@ -141,7 +144,7 @@ def _in_parallel(
     sizes = pq.read_metadata(build.path)
     plain = replace(group, batch=None)  # a process cannot be handed a local function, and needs none
     # Spawned: a forked child would inherit Arrow's threads in an unknown state.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _open_worker, (settings, home)) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _open_worker, opened_by) as pool:
         futures = {
             pool.submit(_work, plain, build.path, piece): piece
             for piece in _pending(build.path, mark, progress)
@@ -151,7 +154,9 @@ def _in_parallel(
                 mark = mark.advanced(futures[future], future.result()).save(store)
                 progress(sizes.row_group(futures[future]).num_rows)
         except BrokenProcessPool as error:
-            msg = f"{group.view_name}: a writing process died ({error}); run it again, it goes on where it stopped"
+            msg = (
+                f"{group.view_name}: a writing process died ({error}); run again, it goes on where it stopped"
+            )
             raise BuildError(msg) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -43,5 +43,5 @@ def materialize(
     with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
         for group, build in builds:
             task = bar.add_task(group.view_name, total=build.rows)
-            rows = materialize_current(group, build, settings, home, partial(bar.advance, task))
+            rows = materialize_current(group, build, settings, home, progress=partial(bar.advance, task))
             bar.update(task, completed=build.rows, description=f"{group.view_name}: {rows:,} written")

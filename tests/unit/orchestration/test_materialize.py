@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from feature_repo.errors import BuildError
+from feature_repo.errors import BuildError, StoreError
 from feature_repo.group import FeatureGroup
 from feature_repo.home import Home
 from feature_repo.lake import Build, Builds
-from feature_repo.online import OnlineRow
+from feature_repo.online import EncodedRow, decode_value
 from orchestration.build import end_of
-from orchestration.materialize import chosen_builds, materialize, online_rows, read_batches
+from orchestration.current import chosen_builds
+from orchestration.materialize import materialize, read_batches
+from orchestration.watermark import read_watermark
 from tests.offline import click_group
 
 AS_OF = end_of(date(2024, 5, 30))
@@ -25,14 +30,28 @@ class FakeStore:
     """Keeps rows; monotone by event time, as the protocol says."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, OnlineRow] = {}
+        self.rows: dict[str, EncodedRow] = {}
         self.calls: list[int] = []
+        self.kept: dict[str, bytes] = {}
+        self.fail_after: int | None = None
 
-    def write(self, group: FeatureGroup, rows: Sequence[OnlineRow]) -> int:
+    def write_encoded(self, group: FeatureGroup, rows: Sequence[EncodedRow], *, check: bool = True) -> int:
+        if self.fail_after is not None and len(self.calls) >= self.fail_after:
+            raise StoreError("online store: gone")
         self.calls.append(len(rows))
-        taken = [r for r in rows if r.key not in self.rows or self.rows[r.key].event_time <= r.event_time]
+        taken = [r for r in rows if r.key not in self.rows or self.rows[r.key].micros <= r.micros]
         self.rows.update({r.key: r for r in taken})
         return len(taken)
+
+    def put_marks(self, marks: Mapping[str, bytes]) -> None:
+        self.kept.update(marks)
+
+    def marks(self, prefix: str = "") -> dict[str, bytes]:
+        return {name: raw for name, raw in self.kept.items() if name.startswith(prefix)}
+
+    def values(self, key: str) -> dict[str, Any]:
+        raws = self.rows[key].raws
+        return {n: decode_value(raw) for n, raw in zip(click_group().feature_names, raws, strict=True)}
 
 
 def table(count: int, as_of: datetime = AS_OF, clicks: int = 0) -> pa.Table:
@@ -49,8 +68,10 @@ def table(count: int, as_of: datetime = AS_OF, clicks: int = 0) -> pa.Table:
     )
 
 
-def build(home: Home, rows: pa.Table, as_of: datetime = AS_OF) -> Build:
-    path = Builds(home.features).write("clicks", as_of, rows)
+def build(home: Home, rows: pa.Table, as_of: datetime = AS_OF, row_group_size: int = 50_000) -> Build:
+    path = Builds(home.features).path("clicks", as_of)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(rows, path, row_group_size=row_group_size)
     return Build(path, as_of, as_of, rows.num_rows)
 
 
@@ -60,11 +81,12 @@ def test_every_row_arrives_with_values_and_event_time(home: Home) -> None:
     assert materialize(click_group(), build(home, table(12_000)), store, told.append) == 12_000  # type: ignore[arg-type]
     assert len(store.rows) == sum(told) == 12_000
     assert max(store.calls) <= 5_000
-    assert store.rows["u3"] == OnlineRow(
-        "u3",
-        {"clicks": 3, "last_item": None, "last_event_time": AS_OF - timedelta(hours=4)},
-        AS_OF,
-    )
+    assert store.values("u3") == {
+        "clicks": 3,
+        "last_item": None,
+        "last_event_time": AS_OF - timedelta(hours=4),
+    }
+    assert store.rows["u3"].micros == AS_OF.timestamp() * 1_000_000
 
 
 def test_an_older_build_changes_nothing(home: Home) -> None:
@@ -73,17 +95,49 @@ def test_an_older_build_changes_nothing(home: Home) -> None:
     older = build(home, table(3, AS_OF - timedelta(days=1)), AS_OF - timedelta(days=1))
     assert materialize(click_group(), newer, store) == 3  # type: ignore[arg-type]
     assert materialize(click_group(), older, store) == 0  # type: ignore[arg-type]
-    assert store.rows["u0"].values["clicks"] == 100
+    assert store.values("u0")["clicks"] == 100
 
 
-def test_a_batch_becomes_rows_column_by_column() -> None:
-    [batch] = table(2).to_batches()
-    rows = online_rows(click_group(), batch)
-    assert [(r.key, r.values["clicks"], r.values["last_item"]) for r in rows] == [
-        ("u0", 0, "i0"),
-        ("u1", 1, None),
-    ]
-    assert all(r.event_time == datetime(2024, 5, 31, tzinfo=UTC) for r in rows)
+def test_an_interrupted_write_goes_on_where_it_stopped(home: Home) -> None:
+    store = FakeStore()
+    found = build(home, table(12_000), row_group_size=4_000)
+    store.fail_after = 2
+    with pytest.raises(StoreError, match="gone"):
+        materialize(click_group(), found, store)  # type: ignore[arg-type]
+    mark = read_watermark(click_group(), store)  # type: ignore[arg-type]
+    assert mark is not None
+    assert (mark.done, mark.rows, mark.complete) == ((0, 1), 8_000, False)
+    store.fail_after, store.calls = None, []
+    told: list[int] = []
+    assert materialize(click_group(), found, store, told.append) == 12_000  # type: ignore[arg-type]
+    assert (sum(store.calls), sum(told), len(store.rows)) == (4_000, 12_000, 12_000)
+
+
+def test_a_complete_write_is_repeated_whole_when_asked_again(home: Home) -> None:
+    store = FakeStore()
+    found = build(home, table(10), row_group_size=5)
+    assert materialize(click_group(), found, store) == 10  # type: ignore[arg-type]
+    store.rows.clear()
+    assert materialize(click_group(), found, store) == 10  # type: ignore[arg-type]
+    assert len(store.rows) == 10
+
+
+def test_another_build_of_the_same_time_does_not_resume(home: Home) -> None:
+    store = FakeStore()
+    found = build(home, table(10), row_group_size=5)
+    store.fail_after = 1
+    with pytest.raises(StoreError):
+        materialize(click_group(), found, store)  # type: ignore[arg-type]
+    store.fail_after = None
+    rebuilt = replace(found, created=found.created + timedelta(seconds=1))
+    assert materialize(click_group(), rebuilt, store) == 10  # type: ignore[arg-type]
+
+
+def test_a_mark_that_cannot_be_read_is_no_mark(home: Home) -> None:
+    store = FakeStore()
+    store.kept["materialized/clicks"] = b"not json"
+    assert read_watermark(click_group(), store) is None  # type: ignore[arg-type]
+    assert materialize(click_group(), build(home, table(3)), store) == 3  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 short", None])
@@ -91,9 +145,7 @@ def test_an_unreadable_build_is_named(tmp_path: Path, content: bytes | None) -> 
     path = tmp_path / "data.parquet"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(
-        BuildError, match=r"data\.parquet: not a readable build .*; build its partition again"
-    ):
+    with pytest.raises(BuildError, match=r"data\.parquet: not a readable build .*; build its"):
         list(read_batches(path))
 
 

@@ -1,0 +1,198 @@
+"""Materialization: 1,000,000 rows × 11 features to Redis, against Feast's own `materialize` on the same rows.
+
+`materialize` (rows/s) alternates both on the first 200,000 of the rows: Feast holds every row as an object
+(3.7 GB at 300,000). `materialize_memory` (MB) is the peak of all Headrace processes on 1,000,000 rows; its
+baseline is the peak on 250,000, so a ratio near 1 says that memory does not grow with the rows.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psutil
+from pydantic import SecretStr
+
+from benchmarks.harness import Row, Target, alternate
+from feature_repo.group import USER, DType, Feature, FeatureGroup
+from feature_repo.home import Home
+from feature_repo.lake import Build, Builds
+from feature_repo.settings import Settings
+
+NAMES = ("materialize",)
+TARGETS = {
+    "materialize": Target(5, of="ratio", side="at least"),
+    "materialize_memory": Target(600),
+}
+ROWS, SHARED, QUARTER = 1_000_000, 200_000, 250_000
+AS_OF = datetime(2024, 5, 31, tzinfo=UTC)
+_TYPES = (
+    *[DType.FLOAT64] * 4,
+    *[DType.INT64] * 4,
+    *[DType.STRING] * 2,
+    DType.STRINGS,
+)
+GROUP = FeatureGroup(
+    name="bench",
+    entity=USER,
+    meaning="Eleven features of mixed types.",
+    features=tuple(Feature(f"f{n}", dtype, "x") for n, dtype in enumerate(_TYPES)),
+    freshness=timedelta(days=1),
+    ttl=timedelta(days=3650),
+)
+
+
+def run() -> list[Row]:
+    """Two rows: rows/s against Feast's, and peak memory at 1,000,000 rows against 250,000."""
+    from benchmarks._rig import redis_server  # noqa: PLC0415
+
+    with TemporaryDirectory() as folder, redis_server(Path(folder)) as url:
+        home = Home(Path(folder) / "home").ensure()
+        settings = Settings(
+            home=home.root, online_store="redis", redis_url=SecretStr(url), store_timeout_s=60
+        )
+        shared = write(home, SHARED, AS_OF)
+        feast = _feast(settings, home)
+        pair = alternate(
+            lambda: SHARED / _ours(shared, settings, home, url),
+            lambda: SHARED / feast(url),
+            rounds=2,
+            warmup=0,
+        )
+        quarter = _memory(write(home, QUARTER, AS_OF + timedelta(days=1)), settings, home, url)
+        whole_build = write(home, ROWS, AS_OF + timedelta(days=2))
+        whole = _memory(whole_build, settings, home, url)
+    return [
+        Row(
+            "materialize",
+            ROWS / whole[0],
+            "rows/s",
+            f"Feast materialize, {SHARED:,} of the rows",
+            pair.baseline,
+            pair.samples,
+            {"rows": ROWS, "features": len(_TYPES), "shared_rows_per_s": pair.value},
+        ),
+        Row(
+            "materialize_memory",
+            whole[1],
+            "MB",
+            f"the same at {QUARTER:,} rows",
+            quarter[1],
+            1,
+            {"rows": ROWS, "processes": 1 + (os.cpu_count() or 1)},
+        ),
+    ]
+
+
+def write(home: Home, count: int, as_of: datetime) -> Build:
+    """A build of `count` rows, written a piece at a time as `build_group` does."""
+    import numpy as np  # noqa: PLC0415
+    import pyarrow as pa  # noqa: PLC0415
+
+    from orchestration.build import ROWS_PER_BATCH, write_aside  # noqa: PLC0415
+
+    random = np.random.default_rng(0)
+
+    def batches() -> Iterator[Any]:
+        for start in range(0, count, ROWS_PER_BATCH):
+            size = min(ROWS_PER_BATCH, count - start)
+            ids = range(start, start + size)
+            columns: list[Any] = [pa.array([f"user-{n}" for n in ids])]
+            columns += [pa.array(random.random(size)) for _ in range(4)]
+            columns += [pa.array(random.integers(0, 100_000, size)) for _ in range(4)]
+            columns += [
+                pa.array([f"segment-{n % 50}" for n in ids]),
+                pa.array([f"item-{n % 9973}" for n in ids]),
+            ]
+            columns += [pa.array([[f"category:{n % 30}", f"tag:{n % 7}", f"tag:{n % 11}"] for n in ids])]
+            stamp = pa.repeat(pa.scalar(as_of, GROUP.arrow_schema.field("event_timestamp").type), size)
+            yield pa.RecordBatch.from_arrays([*columns, stamp, stamp], schema=GROUP.arrow_schema)
+
+    path = Builds(home.features).path(GROUP.name, as_of)
+    write_aside(path, GROUP.arrow_schema, batches())
+    return Build(path, as_of, as_of, count)
+
+
+def _flush(url: str) -> None:
+    import redis  # noqa: PLC0415
+
+    client = redis.Redis.from_url(url)
+    client.flushall()
+    client.close()
+
+
+def _ours(build: Build, settings: Settings, home: Home, url: str) -> float:
+    from orchestration.materialize import materialize_current  # noqa: PLC0415
+
+    _flush(url)
+    started = time.perf_counter()
+    written = materialize_current(GROUP, build, settings, home)
+    seconds = time.perf_counter() - started
+    assert written == build.rows
+    return seconds
+
+
+def _feast(settings: Settings, home: Home) -> Any:
+    from feature_repo.store import feature_store  # noqa: PLC0415
+    from feature_repo.views import feast_objects, quiet_globs  # noqa: PLC0415
+
+    quiet_globs()
+    store = feature_store(settings, home)
+    store.apply(feast_objects([GROUP], home).all)
+
+    def materialize(url: str) -> float:
+        _flush(url)
+        started = time.perf_counter()
+        store.materialize(AS_OF - timedelta(hours=1), AS_OF + timedelta(hours=1), [GROUP.view_name])
+        return time.perf_counter() - started
+
+    return materialize
+
+
+def _memory(build: Build, settings: Settings, home: Home, url: str) -> Sequence[float]:
+    """Seconds and peak megabytes of a process of its own that materializes the build, workers included."""
+    import multiprocessing  # noqa: PLC0415
+
+    _flush(url)
+    context = multiprocessing.get_context("spawn")
+    seconds = context.Value("d", 0.0)
+    child = context.Process(target=_measured, args=(build, settings, home, url, seconds))
+    child.start()
+    with _peak(child.pid or 0) as peak:
+        child.join()
+    assert child.exitcode == 0
+    return seconds.value, peak[0] / 1e6
+
+
+def _measured(build: Build, settings: Settings, home: Home, url: str, seconds: Any) -> None:
+    seconds.value = _ours(build, settings, home, url)
+
+
+@contextmanager
+def _peak(pid: int) -> Iterator[list[float]]:
+    """The largest sum of proportional set sizes of a process and its children (shared pages count once)."""
+    found = [0.0]
+    stop = threading.Event()
+
+    def sample() -> None:
+        while not stop.wait(0.2):
+            try:
+                tree = [parent := psutil.Process(pid), *parent.children(recursive=True)]
+                found[0] = max(found[0], sum(p.memory_full_info().pss for p in tree))
+            except psutil.Error:
+                continue
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        thread.join()
