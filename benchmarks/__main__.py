@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,11 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness import Benchmark, Row, discover, execute, select, write
+from benchmarks.report import page, read_results
 from feature_repo.errors import HeadraceError
 from feature_repo.home import Home
 from feature_repo.settings import load_settings
 
 _console = Console()
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
 
 def table_of(rows: Sequence[tuple[Row, Benchmark]]) -> Table:
@@ -39,7 +42,11 @@ def table_of(rows: Sequence[tuple[Row, Benchmark]]) -> Table:
 
 def main(
     names: Annotated[list[str] | None, typer.Argument(help="Benchmarks; none: all, e.g. `rank_100`.")] = None,
+    *,
     listing: Annotated[bool, typer.Option("--list", help="Only list the names.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Only write docs/benchmarks.md from what was measured.")
+    ] = False,
 ) -> None:
     """Run benchmarks; each writes its JSON as soon as it has finished."""
     found = discover()
@@ -47,6 +54,10 @@ def main(
         _console.print("\n".join(sorted(found)))
         return
     folder = Home(load_settings().home).ensure().root / "bench"
+    if report:
+        PAGE.write_text(page(read_results(folder), found))
+        _console.print(f"wrote {PAGE}")
+        return
     chosen = select(found, [n for n in names or () if n])
     done: list[tuple[Row, Benchmark]] = []
     failed = []

@@ -152,12 +152,13 @@ def machine() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One benchmark: how to run it, and the bounds its module states."""
+    """One benchmark: how to run it, the bounds its module states, and what the module says of itself."""
 
     name: str
     module: str
     run: Callable[[], Sequence[Row]]
     targets: Mapping[str, Target]
+    about: str = ""
 
 
 def discover() -> dict[str, Benchmark]:
@@ -172,7 +173,9 @@ def discover() -> dict[str, Benchmark]:
             continue
         names = getattr(module, "NAMES", (info.name,))
         for name, run in (runs or dict.fromkeys(names, module.run)).items():
-            found[name] = Benchmark(name, info.name, run, getattr(module, "TARGETS", {}))
+            found[name] = Benchmark(
+                name, info.name, run, getattr(module, "TARGETS", {}), module.__doc__ or ""
+            )
     return found
 
 

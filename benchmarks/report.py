@@ -1,0 +1,103 @@
+"""From ``<home>/bench/*.json`` to the page ``docs/benchmarks.md``: only figures that were measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import Benchmark, BenchmarkError, Row
+
+_FIELDS = ("name", "value", "unit", "baseline_name", "baseline_value", "samples")
+_COMPUTED = {*_FIELDS, "ratio", "machine"}
+_INTRO = """# Benchmarks
+
+To measure on your machine:
+
+    make bench                # all of them
+    make bench NAME=rank_100  # one
+    .venv/bin/python -m benchmarks --report   # write this page from what was measured
+
+Each row has a baseline that was measured in the same run, alternating with the thing measured; *ratio* is value
+over baseline, so it carries over to other machines better than the value does. Targets are those the project set
+itself; a row that misses its target says so. Each run also writes `var/bench/<name>.json`.
+"""
+
+
+def read_results(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Rows as written, by benchmark.
+
+    Raises:
+        BenchmarkError: nothing has been measured yet.
+    """
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        content = json.loads(path.read_text())
+        found[path.stem] = content if isinstance(content, list) else [content]
+    if not found:
+        msg = f"{folder}: nothing measured yet; run make bench first"
+        raise BenchmarkError(msg)
+    return found
+
+
+def page(results: Mapping[str, Sequence[Mapping[str, Any]]], known: Mapping[str, Benchmark]) -> str:
+    """The page; results of benchmarks that no longer exist are left out."""
+    kept = {name: rows for name, rows in results.items() if name in known}
+    parts = [_INTRO, _machines(kept)]
+    for name, rows in kept.items():
+        parts.append(f"## {name}\n\n{_about(known[name])}\n\n{_table(rows, known[name])}{_notes(rows)}")
+    return "\n".join(parts)
+
+
+def _machines(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    told = {
+        f"{m['cpu']}, {m['cores']} cores, {m['memory_gib']} GiB, {m['system']}, Python {m['python']}"
+        for rows in results.values()
+        for m in (row["machine"] for row in rows)
+    }
+    return f"Measured on: {'; '.join(sorted(told))}.\n"
+
+
+def _about(benchmark: Benchmark) -> str:
+    """What the module says of itself, up to the first empty line."""
+    return benchmark.about.partition("\n\n")[0].strip()
+
+
+def _table(rows: Sequence[Mapping[str, Any]], benchmark: Benchmark) -> str:
+    lines = [
+        "| row | value | baseline | its value | ratio | samples | target |",
+        "|---|--:|---|--:|--:|--:|---|",
+    ]
+    for fields in rows:
+        row = Row(**{name: fields[name] for name in _FIELDS})
+        target = benchmark.targets.get(row.name)
+        verdict = "" if target is None else f"{target} {'✓' if target.met(row) else '✗ missed'}"
+        lines.append(
+            f"| `{row.name}` | {figure(row.value)} {row.unit} | {row.baseline_name} "
+            f"| {figure(row.baseline_value)} {row.unit} | {row.ratio:.3g} | {row.samples} | {verdict} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _notes(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Further plain facts of the rows."""
+    lines = []
+    for fields in rows:
+        facts = [f"{k} {_plain(v)}" for k, v in fields.items() if k not in _COMPUTED and _is_plain(v)]
+        if facts:
+            lines.append(f"- `{fields['name']}`: {', '.join(facts)}")
+    return "\n" + "\n".join(lines) + "\n" if lines else ""
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float)
+
+
+def _plain(value: Any) -> str:
+    return figure(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def figure(value: float) -> str:
+    """Three significant digits below a thousand, whole with separators above."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
