@@ -19,8 +19,8 @@ To measure on your machine:
     make bench NAME=rank_100  # one
     .venv/bin/python -m benchmarks --report   # write this page from what was measured
 
-Each row has a baseline that was measured in the same run, alternating with the thing measured; *ratio* is value
-over baseline, so it carries over to other machines better than the value does. Targets are those the project set
+Each row has a baseline measured in the same run, alternating with the thing measured; *ratio* is value over
+baseline and carries over to other machines better than the value does. Targets are those the project set
 itself; a row that misses its target says so. Each run also writes `var/bench/<name>.json`.
 """
 
