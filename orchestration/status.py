@@ -1,4 +1,4 @@
-"""What `headrace status` shows: sections, each from one provider. Adding one is adding a function to `PROVIDERS`."""
+"""What `headrace status` shows: sections, each from one function in `PROVIDERS`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the stream knows besides events: the catalogue and who denied consent.
+"""What the stream knows besides events: the catalogue and who stated what of consent.
 
 Both come from the lake and, sooner, from item and user records that pass through the log.
 """
@@ -59,12 +59,11 @@ class Knowledge:
         self._read: set[str] = set()
         self._heard: set[str] = set()
         self.facts: dict[str, ItemFacts] = {}
-        self.denied: set[str] = set()
+        self.consents: dict[str, bool] = {}
 
     def hear(self, record: Item | User) -> None:
         """Learn from a record of the log; it is newer than anything in the lake."""
-        if isinstance(record, Item):
-            self._heard.add(record.item_id)
+        self._heard.add(record.item_id if isinstance(record, Item) else f"user {record.user_id}")
         self._learn(record)
 
     def refresh_sometimes(self) -> None:
@@ -94,15 +93,18 @@ class Knowledge:
         rows = pq.read_table(file).sort_by("ingested_at").to_pylist()
         for row in rows:
             record = from_arrow(kind, row)
-            if isinstance(record, Item) and record.item_id in self._heard:
-                continue
-            if isinstance(record, Item | User):
+            assert isinstance(record, Item | User)
+            if (record.item_id if isinstance(record, Item) else f"user {record.user_id}") not in self._heard:
                 self._learn(record)
 
     def _learn(self, record: Item | User) -> None:
         if isinstance(record, Item):
             self.facts[record.item_id] = facts_of(record)
-        elif record.consent is False:
-            self.denied.add(record.user_id)
+        elif record.consent is None:
+            self.consents.pop(record.user_id, None)
         else:
-            self.denied.discard(record.user_id)
+            self.consents[record.user_id] = record.consent
+
+    def denies(self, user_id: str | None) -> bool:
+        """Whether the newest record of a user denies consent."""
+        return user_id is not None and self.consents.get(user_id) is False

@@ -81,6 +81,7 @@ class ShardTools:
 
     Attributes:
         store_lost: asked at each tick with the shard's name: whether the online store lost what was written.
+        every_event: a row for each event instead of one for each session of a chunk: history, not the newest.
     """
 
     rules: FoldRules
@@ -90,6 +91,7 @@ class ShardTools:
     quarantine: PutsAside
     clock: Callable[[], datetime]
     store_lost: Callable[[str, bool], bool] = lambda name, known: False
+    every_event: bool = False
 
 
 @dataclass(slots=True)
@@ -156,7 +158,7 @@ class SessionShard:
         """Touches by session, in log order, each with the expiry horizon that held when it came."""
         sorted_: dict[str, list[tuple[int, Touch, bytes]]] = {}
         tools, tally = self._tools, self.tally
-        denied, default = tools.knowledge.denied, None if tools.consent_default else False
+        stated, default = tools.knowledge.consents.get, None if tools.consent_default else False
         tally.read += len(records)
         for raw in records:
             try:
@@ -167,8 +169,11 @@ class SessionShard:
             if not isinstance(record, LogEvent):
                 self._hear(record, raw, changes)
                 continue
-            consent = record.consent if record.consent is not None else default
-            touch = touch_of(record, tools.weights, False if record.user_id in denied else consent)
+            of_user = None if record.user_id is None else stated(record.user_id)
+            consent = (
+                record.consent if record.consent is not None else of_user if of_user is not None else default
+            )
+            touch = touch_of(record, tools.weights, False if of_user is False else consent)
             if self._newest_us is None or touch.time_us > self._newest_us:
                 self._newest_us = touch.time_us
                 self._advance(min(touch.time_us, now_us))
@@ -210,6 +215,8 @@ class SessionShard:
                 continue
             if outcome == "folded":
                 tally.folded += 1
+                if self._tools.every_event and session.profile is not None:
+                    self._emit(session_id, session.profile, changes)
             elif outcome == "duplicate":
                 tally.duplicate += 1
             else:
@@ -221,7 +228,8 @@ class SessionShard:
         self._bytes += len(now) - (len(held) if held is not None else 0)
         self._held[session_id] = now
         self._dirty.add(session_id)
-        self._emit(session_id, profile, changes)
+        if not self._tools.every_event:
+            self._emit(session_id, profile, changes)
         self._contribute(session_id, session, changes)
 
     def _open(self, raw: bytes | None) -> Session:
@@ -232,7 +240,7 @@ class SessionShard:
 
         After a crash the state may be ahead of the online store; the events read again then bring it level.
         """
-        if profile.denied or profile.user_id in self._tools.knowledge.denied:
+        if profile.denied or self._tools.knowledge.denies(profile.user_id):
             changes.deleted.append(session_id)
             return
         changes.rows.append(encode_session(session_id, profile, self._tools.rules.session))
@@ -251,7 +259,7 @@ class SessionShard:
         profile = session.profile
         if profile is None or profile.user_id is None or profile.denied:
             return
-        if profile.user_id in self._tools.knowledge.denied:
+        if self._tools.knowledge.denies(profile.user_id):
             add(Contribution(profile.user_id))
         else:
             raw = session.live or msgspec.msgpack.encode(profile)

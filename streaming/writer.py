@@ -56,9 +56,9 @@ class WriteJob:
 class OnlineWriter:
     """Writes jobs in order; a failing store is tried again with exponential backoff and jitter, for ever.
 
-    While it is tried the caller waits: the flow reads no further, holds its position and drops nothing. A
-    key's first row is checked against the stored event time; after that this writer knows what it wrote, and a
-    key has one writer, so it need not ask again.
+    While it is tried the caller waits: the flow reads no further, holds its position and drops nothing. The
+    first row of a key is checked against the stored event time. After that this writer knows what it wrote,
+    and since a key has one writer it need not ask again.
 
     Args:
         stop: ends the waiting; the write then raises, its epoch is not committed and is read again at

@@ -15,8 +15,8 @@ def status() -> None:
 
         headrace status
 
-    Lag is how old session features may be: the silence of a partition's heartbeat and its backlog. Event lag is
-    the age of the newest event. Counts are since the stream was started.
+    Lag is how old session features may be: the silence of a partition's heartbeat and its backlog. Event lag
+    is the age of the newest event. Counts are since the stream was started.
     """
     from rich.console import Console  # noqa: PLC0415 - nothing is loaded before the command runs
     from rich.table import Table  # noqa: PLC0415
