@@ -7,6 +7,7 @@ the gate, metrics and `headrace status` are written against them, not against Gr
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -135,7 +136,10 @@ def check_events(
 
 def check(suite: Suite, source: Source, docs: Path | None = None, clock: Clock = wall_clock) -> CheckReport:
     """Check any data against a suite; imports Great Expectations (seconds, once per process)."""
-    from quality.expectations import judge, verdicts  # noqa: PLC0415
+    with warnings.catch_warnings():
+        # Great Expectations 1.24 imports `sre_constants`, which is not ours to mend.
+        warnings.filterwarnings("ignore", "module 'sre_", DeprecationWarning)
+        from quality.expectations import judge, verdicts  # noqa: PLC0415
     from quality.measure import measure  # noqa: PLC0415
 
     measurement = measure(suite, source)

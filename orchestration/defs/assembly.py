@@ -7,7 +7,7 @@ import dagster as dg
 
 from feature_repo.group import FeatureGroup
 from feature_repo.groups import batch_groups, stream_groups
-from orchestration.defs import groups, jobs, keys, lake, models, online, schedules, sensors
+from orchestration.defs import groups, jobs, keys, lake, models, online, quality, schedules, sensors
 from orchestration.runtime import Runtime
 
 
@@ -35,10 +35,15 @@ def _definitions(runtime: Runtime, batch: Sequence[FeatureGroup]) -> dg.Definiti
             *(online.view_asset(group, partitions) for group in batch),
             *(online.stream_spec(group) for group in stream_groups().values()),
             models.blend_asset(batch),
+            quality.parity_asset(partitions),
         ],
-        asset_checks=[lake.events_check(), *(groups.group_check(group) for group in batch)],
+        asset_checks=[
+            lake.events_check(),
+            *(groups.group_check(group) for group in batch),
+            *(quality.drift_check(group) for group in batch),
+        ],
         jobs=[chain, days],
-        schedules=[schedules.hourly(chain, runtime)],
+        schedules=[schedules.hourly(chain, runtime), quality.parity_schedule(runtime)],
         sensors=[sensors.lake_sensor([chain, days], partitions, runtime)],
         resources={keys.RUNTIME: runtime},
         executor=dg.in_process_executor,

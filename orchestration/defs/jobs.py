@@ -5,7 +5,7 @@ from typing import TypeAlias
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from orchestration.defs.keys import EVENTS
+from orchestration.defs.keys import EVENTS, PARITY
 
 Job: TypeAlias = UnresolvedAssetJobDefinition
 """What `define_asset_job` returns; Dagster exports no public name for it."""
@@ -17,7 +17,7 @@ def chain_job() -> Job:
     """Events to Feast views and the blend, with every check, for one day."""
     return dg.define_asset_job(
         CHAIN,
-        selection=dg.AssetSelection.all(),
+        selection=dg.AssetSelection.all() - dg.AssetSelection.assets(PARITY),
         description="Log → lake → checks → features → checks → Feast, and the blend.",
     )
 

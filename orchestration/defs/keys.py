@@ -13,6 +13,7 @@ ITEMS = dg.AssetKey(["lake", "items"])
 USERS = dg.AssetKey(["lake", "users"])
 REGISTRY = dg.AssetKey(["feast", "registry"])
 BLEND = dg.AssetKey(["models", "blend"])
+PARITY = dg.AssetKey(["quality", "parity"])
 
 RUNTIME = "runtime"
 """Name of the resource that holds the `Runtime`."""

@@ -36,11 +36,12 @@ def check_results(reports: list[CheckReport], key: dg.AssetKey) -> Iterator[dg.A
             passed=not failed,
             severity=_SEVERITY[severity],
             description="; ".join(failed) or f"{len(of_severity)} expectations hold",
-            metadata=_metadata(reports, [r for _, r in of_severity]),
+            metadata=metadata_of(reports, [r for _, r in of_severity]),
         )
 
 
-def _metadata(reports: list[CheckReport], results: list[CheckResult]) -> dict[str, Any]:
+def metadata_of(reports: list[CheckReport], results: list[CheckResult]) -> dict[str, Any]:
+    """Rows, a table of the results (failures first) and the page, for the UI."""
     found: dict[str, Any] = {"rows": sum(r.rows for r in reports), "expectations": len(results)}
     if results:
         found["results"] = dg.MarkdownMetadataValue(_table(results))

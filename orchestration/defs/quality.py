@@ -1,0 +1,101 @@
+"""Drift of each batch group as an asset check, and the daily parity of what was served."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import dagster as dg
+
+from feature_repo.errors import BuildError
+from feature_repo.group import FeatureGroup
+from orchestration.build import build_of_day
+from orchestration.defs.keys import PARITY, RUNTIME, days_of, features_key
+from orchestration.defs.results import metadata_of
+from orchestration.runtime import Runtime
+from quality.checks import CheckReport
+
+DRIFT, BUDGET = "drift", "budget"
+PARITY_JOB = "parity_daily"
+
+
+def drift_check(group: FeatureGroup) -> dg.AssetChecksDefinition:
+    """Whether the day's build has left the distribution of the week before; warns, never blocks."""
+    key = features_key(group)
+
+    @dg.asset_check(
+        asset=key,
+        name=DRIFT,
+        description="Distributions, null shares and cardinalities against the 7 days before.",
+        required_resource_keys={RUNTIME},
+    )
+    def drift(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        from orchestration.drift import check_drift  # noqa: PLC0415 - scipy takes a second to import
+
+        runtime: Runtime = context.resources.runtime
+        [day] = days_of(context)
+        build = build_of_day(runtime.builds, group, day)
+        if build is None:
+            msg = f"{group.name}: no build of {day} to compare; materialize its partition first"
+            raise BuildError(msg)
+        newest = day == runtime.newest_day()
+        report = check_drift(runtime.settings, runtime.home, group, build, plots=newest)
+        if report is None:
+            return dg.AssetCheckResult(passed=True, description="no build of the week before to compare with")
+        return result_of(report)
+
+    return drift
+
+
+def parity_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """Served features of a day, recomputed offline."""
+
+    @dg.asset(
+        key=PARITY,
+        partitions_def=partitions,
+        group_name="quality",
+        description="Sampled decisions of a day: the features they used, recomputed and compared.",
+        check_specs=[dg.AssetCheckSpec(BUDGET, asset=PARITY, description="Values that differ, per feature.")],
+        required_resource_keys={RUNTIME},
+    )
+    def parity(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
+        from orchestration.parity import run_parity  # noqa: PLC0415
+
+        runtime: Runtime = context.resources.runtime
+        [day] = days_of(context)
+        run = run_parity(runtime.settings, runtime.home, day)
+        yield dg.MaterializeResult(
+            metadata={"decisions": run.decisions, "rows": run.report.rows},
+            check_results=[result_of(run.report, BUDGET)],
+        )
+
+    return parity
+
+
+def parity_schedule(runtime: Runtime) -> dg.ScheduleDefinition:
+    """At half past midnight, the day before."""
+
+    @dg.schedule(
+        job=dg.define_asset_job(PARITY_JOB, selection=dg.AssetSelection.assets(PARITY)),
+        cron_schedule="30 0 * * *",
+        execution_timezone="UTC",
+        name=PARITY_JOB,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Parity of the decisions of the day before.",
+    )
+    def daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        day = runtime.now().date() - timedelta(days=1)
+        return dg.RunRequest(partition_key=day.isoformat())
+
+    return daily
+
+
+def result_of(report: CheckReport, name: str | None = None) -> dg.AssetCheckResult:
+    """A report as one check: an error where something blocks, else a warning."""
+    failed = [result.message for result in report.failures]
+    blocks = bool(report.blocking_failures)
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=not failed,
+        severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
+        description="; ".join(failed) or f"{len(report.results)} expectations hold",
+        metadata=metadata_of([report], list(report.results)),
+    )
