@@ -40,15 +40,17 @@ def register(app: typer.Typer) -> None:
         Example: `headrace simulate --users 2000 --items 1000 --days 14 --seed 7 --out var/shop.jsonl.gz`
         """
         from datetime import UTC  # noqa: PLC0415
+        from typing import get_args  # noqa: PLC0415
 
         from rich.console import Console  # noqa: PLC0415
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
 
         from feature_repo.errors import SourceError  # noqa: PLC0415
         from streaming import simulator  # noqa: PLC0415
-        from streaming.simulator.config import DEFAULT_END  # noqa: PLC0415
+        from streaming.simulator.config import DEFAULT_END, DriftKind  # noqa: PLC0415
 
-        if drift not in ("taste", "conversion", "activity"):
+        kinds: dict[str, DriftKind] = {k: k for k in get_args(DriftKind)}
+        if drift not in kinds:
             msg = f"--drift {drift}: choose taste, conversion or activity"
             raise SourceError(msg)
         config = simulator.ShopConfig(
@@ -61,7 +63,7 @@ def register(app: typer.Typer) -> None:
             duplicates=duplicates,
             late=late,
             malformed=malformed,
-            drift=None if drift_day is None else simulator.Drift(drift_day, drift),
+            drift=None if drift_day is None else simulator.Drift(drift_day, kinds[drift]),
         )
         console = Console(stderr=True)
         columns = (

@@ -8,6 +8,7 @@ from typing import Literal
 
 from feature_repo.errors import SourceError
 
+DriftKind = Literal["taste", "conversion", "activity"]
 DEFAULT_END = datetime(2024, 6, 1, tzinfo=UTC)
 
 
@@ -22,7 +23,7 @@ class Drift:
     """
 
     from_day: int
-    kind: Literal["taste", "conversion", "activity"] = "taste"
+    kind: DriftKind = "taste"
 
 
 @dataclass(frozen=True)
