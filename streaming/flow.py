@@ -114,12 +114,19 @@ class UserLogic(StatefulBatchLogic[UserNews, WriteJob, int]):  # type: ignore[mi
         """Take contributions in; rows come with the ticks."""
         if self._shard is None:
             self._shard = self._open(batch[0].shard)
-        jobs = []
-        for news in batch:
-            changes = self._shard.process(news)
-            if changes.rows or changes.deleted:
-                jobs.append(WriteJob(self._shard.number, USER_GROUP, changes.rows, changes.deleted))
-        return jobs, StatefulBatchLogic.RETAIN
+        return [job for news in batch for job in self._process(self._shard, news)], StatefulBatchLogic.RETAIN
+
+    def on_eof(self) -> tuple[Iterable[WriteJob], bool]:
+        """At the end of the log, or of the flow: write what waits for a tick."""
+        assert self._shard is not None
+        return self._process(self._shard, UserNews(self._shard.number, tick=True)), StatefulBatchLogic.RETAIN
+
+    @staticmethod
+    def _process(shard: UserShard, news: UserNews) -> list[WriteJob]:
+        changes = shard.process(news)
+        if not (changes.rows or changes.deleted):
+            return []
+        return [WriteJob(shard.number, USER_GROUP, changes.rows, changes.deleted)]
 
     def snapshot(self) -> int:
         """Write the shard's file, then let Bytewax commit the epoch."""

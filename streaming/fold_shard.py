@@ -29,7 +29,7 @@ from streaming.log import Damage
 _log = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-SWEPT_PER_TICK = 20_000
+SWEPT_AT_LEAST, SWEPT_PER_TICK = 2_000, 20_000
 SWEEP_TICKS = 60
 """Ticks over which expired sessions are looked for; more where there are more than `SWEPT_PER_TICK` each."""
 REWRITTEN_PER_TICK = 5_000
@@ -286,7 +286,7 @@ class SessionShard:
         changes.heartbeat = self._heartbeat(chunk)
 
     def _expire(self, changes: Changes) -> None:
-        share = min(SWEPT_PER_TICK, len(self._held) // SWEEP_TICKS + 1)
+        share = min(max(len(self._held) // SWEEP_TICKS, SWEPT_AT_LEAST), SWEPT_PER_TICK)
         looked = 0
         for session_id in islice(self._sweep, share):
             looked += 1

@@ -9,7 +9,7 @@ from itertools import islice
 import msgspec
 
 from streaming.fold import FoldRules, last_of
-from streaming.fold_shard import REWRITTEN_PER_TICK, SWEEP_TICKS, SWEPT_PER_TICK
+from streaming.fold_shard import REWRITTEN_PER_TICK, SWEEP_TICKS, SWEPT_AT_LEAST, SWEPT_PER_TICK
 from streaming.fold_state import StateFile
 from streaming.fold_user import Contribution, UserChanges, apply, row_of
 
@@ -84,7 +84,7 @@ class UserShard:
         self._pending.clear()
 
     def _expire(self, horizon_us: int) -> None:
-        share = min(SWEPT_PER_TICK, len(self._held) // SWEEP_TICKS + 1)
+        share = min(max(len(self._held) // SWEEP_TICKS, SWEPT_AT_LEAST), SWEPT_PER_TICK)
         looked = 0
         for user_id in islice(self._sweep, share):
             looked += 1

@@ -27,8 +27,8 @@ def sessions(
 
         headrace backfill sessions --from 2024-06-01 --to 2024-06-07
 
-    One row per event, stamped with its time: what the session's features were from that moment on. Each day is
-    one file below HEADRACE_HOME/features/session_profile; running it again replaces it.
+    One row per event, stamped with its time: what the session's features were from that moment on. Each day
+    is one file below HEADRACE_HOME/features/session_profile; running it again replaces it.
     """
     from rich.console import Console  # noqa: PLC0415 - nothing is loaded before the command runs
 
