@@ -13,11 +13,22 @@ from pathlib import Path
 
 from streaming.simulator.config import Drift, ShopConfig
 from streaming.simulator.delivery import Counts, Delivery, deliver
+from streaming.simulator.lake import simulate_lake
 from streaming.simulator.output import open_output
 from streaming.simulator.shop import Shop, make_shop
 from streaming.simulator.truth import write_truth
 
-__all__ = ["Counts", "Delivery", "Drift", "Shop", "ShopConfig", "deliver", "make_shop", "simulate"]
+__all__ = [
+    "simulate",
+    "simulate_lake",
+    "ShopConfig",
+    "Drift",
+    "Counts",
+    "Shop",
+    "make_shop",
+    "Delivery",
+    "deliver",
+]
 
 
 def simulate(

@@ -5,7 +5,7 @@ Everything is drawn for all sessions of a day at once, as arrays. Shapes: S sess
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from streaming.simulator.shop import CATEGORIES, Floats, Ints, Shop
 
 SLOTS = 20
 MAX_PAGES = 12
+CHUNK = 50_000
 MEAN_PAGES = 2.6
 
 # How a visit goes.
@@ -111,6 +112,15 @@ def pages(shop: Shop, day: int, seen: Visits, rng: np.random.Generator) -> Pages
 
 
 def shown(shop: Shop, day: int, seen: Visits, on: Pages, rng: np.random.Generator) -> Shown:
+    """What each page showed; drawn for a bounded number of pages at a time, for the sake of memory."""
+    parts = [
+        _shown(shop, day, seen, Pages(*(getattr(on, f.name)[at : at + CHUNK] for f in fields(Pages))), rng)
+        for at in range(0, max(len(on.session), 1), CHUNK)
+    ]
+    return Shown(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Shown)))
+
+
+def _shown(shop: Shop, day: int, seen: Visits, on: Pages, rng: np.random.Generator) -> Shown:
     """Retrieve, score and show items on each page, and let them be clicked."""
     item = _retrieve(shop, day, on, rng)
     items, users = shop.items, shop.users

@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_repo.contract import Contract, Event, Item, Record, User
+from feature_repo.contract import Contract, Event, Item, Kind, Record, User
 from feature_repo.errors import ContractError, SourceError
+from feature_repo.home import Home
+from feature_repo.lake import Lake
 from feature_repo.settings import Settings
-from streaming.simulator import Drift, Shop, ShopConfig, make_shop, simulate
+from streaming.ingest import ingest
+from streaming.simulator import Drift, Shop, ShopConfig, make_shop, simulate, simulate_lake, traffic
 from streaming.simulator.events import Day, make_day
 from streaming.simulator.output import broken_line
 from streaming.simulator.traffic import SLOTS, _first_distinct
@@ -244,3 +248,43 @@ def test_progress_is_told_after_each_day(tmp_path: Path) -> None:
     counts = simulate(SMALL, tmp_path / "shop.jsonl", lambda days, lines: told.append((days, lines)))
     assert [d for d, _ in told] == [1, 2, 3]
     assert told[-1][1] == counts.lines
+
+
+def test_a_simulated_lake_is_what_ingesting_the_shop_makes(settings: Settings, tmp_path: Path) -> None:
+    config = ShopConfig(users=60, items=80, days=3, seed=5, duplicates=0, late=0.05, malformed=0)
+    simulate(config, tmp_path / "shop.jsonl")
+    ingest([tmp_path / "shop.jsonl"], "headrace", settings)
+    direct, ingested = Lake(tmp_path / "lake"), Lake(Home(settings.home).lake)
+    counts = simulate_lake(config, direct)
+
+    def rows(lake: Lake, kind: Kind, key: str) -> list[dict[str, Any]]:
+        table = pa.concat_tables(pq.read_table(path, partitioning=None) for path in lake.files(kind))
+        return table.drop_columns(["ingested_at"]).sort_by(key).to_pylist()
+
+    assert direct.days() == ingested.days()
+    assert len(rows(direct, "event", "event_id")) == counts.events
+    kinds: tuple[tuple[Kind, str], ...] = (("event", "event_id"), ("item", "item_id"), ("user", "user_id"))
+    for kind, key in kinds:
+        assert rows(direct, kind, key) == rows(ingested, kind, key)
+    for day in direct.days():
+        for path in direct.files("event", day, day + timedelta(days=1)):
+            assert {t.date() for t in pq.read_table(path)["event_time"].to_pylist()} == {day}
+
+
+def test_a_lake_is_simulated_clean_and_empty(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    with pytest.raises(SourceError, match="simulate it with both shares 0"):
+        simulate_lake(ShopConfig(users=5, items=5, days=1), lake)
+    config = ShopConfig(users=50, items=5, days=1, duplicates=0, malformed=0)
+    simulate_lake(config, lake)
+    with pytest.raises(SourceError, match="holds events already"):
+        simulate_lake(config, lake)
+
+
+def test_memory_bounding_portions_change_nothing_but_the_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = make_shop(ShopConfig(users=300, items=100, days=1, seed=2))
+    whole = make_day(shop, 0)
+    monkeypatch.setattr(traffic, "CHUNK", 7)
+    portions = make_day(shop, 0)
+    assert portions.shown.item.shape == whole.shown.item.shape
+    assert (portions.pages.intent == whole.pages.intent).all()
