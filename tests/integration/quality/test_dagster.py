@@ -1,0 +1,134 @@
+"""Gate, drift and parity where they run: in Dagster, in process, on a lake of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+import pytest
+
+from feature_repo.group import Expectation, FeatureGroup
+from feature_repo.home import Home
+from feature_repo.settings import Settings
+from orchestration.build import build_group, build_of_day, end_of
+from orchestration.defs.assembly import build_definitions
+from orchestration.defs.jobs import CHAIN
+from orchestration.defs.keys import EVENTS, features_key
+from orchestration.defs.quality import BUDGET, DRIFT, PARITY_JOB
+from orchestration.drift import as_of_of, check_drift, reference_of
+from orchestration.runtime import Runtime
+from quality.figures import load_figures
+from quality.gate import Gate
+from quality.proposals import Accepted, _write
+from quality.suites import Rule
+from tests.offline import click_group, day_events, write_events
+
+DAY = date(2024, 5, 30)
+NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
+Run = Callable[..., dg.ExecuteInProcessResult]
+
+
+@pytest.fixture
+def runtime(settings: Settings, home: Home) -> Runtime:
+    found = Runtime(settings, home, lambda: NOW, lambda *_: frozenset())
+    for n in range(3):
+        day = DAY + timedelta(days=n)
+        write_events(found.lake, day, [e for e in day_events(day, 40) if e.event_time < NOW])
+    return found
+
+
+@pytest.fixture
+def run(runtime: Runtime) -> Iterator[Run]:
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def execute(day: date, *groups: FeatureGroup, job: str = CHAIN) -> dg.ExecuteInProcessResult:
+            found = build_definitions(runtime, groups or (click_group(),)).resolve_job_def(job)
+            return found.execute_in_process(
+                instance=instance, raise_on_error=False, partition_key=day.isoformat()
+            )
+
+        yield execute
+
+
+def evaluation(result: dg.ExecuteInProcessResult, name: str) -> dg.AssetCheckEvaluation:
+    """The check of that name on something else than the lake's events."""
+    [found] = [
+        e for e in result.get_asset_check_evaluations() if e.check_name == name and e.asset_key != EVENTS
+    ]
+    return found
+
+
+def test_the_gate_follows_the_chain(run: Run, runtime: Runtime) -> None:
+    gate = Gate(runtime.home.quality, runtime.clock)
+    assert run(DAY).success
+    assert gate.state("clicks").open
+    broken = click_group(expectations=(Expectation("row_count_between", minimum=1000),))
+    assert not run(DAY + timedelta(days=1), broken).success
+    state = gate.state("clicks")
+    assert state.good is not None
+    assert state.good.as_of == end_of(DAY)
+    assert "5 rows; wanted ≥ 1,000 rows" in state.blocked[0].reasons[0]
+    assert state.blocked[0].docs.endswith("clicks.html")
+    assert gate.status()[0].state == "blocked"
+
+
+def test_accepted_bounds_are_checked_in_the_chain(run: Run, runtime: Runtime) -> None:
+    path = runtime.home.quality / "accepted" / "clicks.json"
+    _write(path, Accepted("clicks", NOW, (Rule("between", ("clicks",), maximum=0, severity="warn"),)))
+    result = run(DAY)
+    assert result.success
+    assert "clicks: clicks: 5 of 5 rows outside" in (evaluation(result, "advice").description or "")
+
+
+def test_drift_has_nothing_to_compare_on_the_first_day(run: Run) -> None:
+    found = evaluation(run(DAY), DRIFT)
+    assert found.passed
+    assert found.description == "no build of the week before to compare with"
+
+
+def test_drift_is_measured_kept_and_plotted_on_the_newest_day(run: Run, runtime: Runtime) -> None:
+    assert run(DAY).success
+    result = run(DAY + timedelta(days=2))
+    assert result.success
+    found = evaluation(result, DRIFT)
+    assert found.asset_key == features_key("clicks")
+    assert "null_share_near_reference" in str(found.metadata["results"].value)
+    assert "data_docs" in found.metadata
+    [figures] = load_figures(runtime.home.quality, "drift")
+    assert (figures.group, set(figures.values)) == ("clicks", set(click_group().feature_names))
+    assert list((runtime.home.docs / "drift" / "clicks").glob("*/index.html"))
+
+
+def test_the_reference_is_the_last_good_build_of_each_of_the_seven_days_before(runtime: Runtime) -> None:
+    group = click_group()
+    times = [end_of(DAY) - timedelta(days=n) for n in range(10)]
+    times += [end_of(DAY) - timedelta(days=2, hours=-1), end_of(DAY) - timedelta(hours=3)]
+    for as_of in times:
+        build_group(group, runtime.settings, runtime.home, as_of, runtime.clock)
+    build = build_of_day(runtime.builds, group, DAY)
+    assert build is not None
+    found = [as_of_of(p) for p in reference_of(runtime.home, runtime.settings, group, build)]
+    # The build of an hour later on the second day back stands for that day; the same day's does not count.
+    wanted = [end_of(DAY) - timedelta(days=n) for n in range(7, 0, -1)]
+    wanted[5] += timedelta(hours=1)
+    assert found == wanted
+
+
+def test_without_earlier_builds_there_is_no_drift_report(runtime: Runtime) -> None:
+    build = build_group(click_group(), runtime.settings, runtime.home, end_of(DAY), runtime.clock)
+    assert check_drift(runtime.settings, runtime.home, click_group(), build) is None
+
+
+def test_parity_of_a_day_without_decisions_warns(run: Run) -> None:
+    result = run(DAY, job=PARITY_JOB)
+    assert result.success
+    found = evaluation(result, BUDGET)
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert found.description == "table: 0 served rows sampled; wanted at least 1"
+
+
+def test_the_chain_leaves_parity_to_its_own_job(run: Run) -> None:
+    names = {e.check_name for e in run(DAY).get_asset_check_evaluations()}
+    assert DRIFT in names
+    assert BUDGET not in names
