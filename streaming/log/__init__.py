@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from feature_repo.home import Home
 from feature_repo.settings import Settings
 from streaming.log.base import Batch, Damage, EventLog, Keyed, Position, key_of, partition_of
@@ -33,7 +35,12 @@ def open_log(settings: Settings, home: Home, topic: str = "events") -> EventLog:
             fsync=settings.log_fsync,
             segment_bytes=settings.log_segment_mb << 20,
         )
-    from feature_repo.errors import LogError  # noqa: PLC0415
+    if settings.event_log == "redis":
+        from streaming.log.redis_streams import RedisLog  # noqa: PLC0415
 
-    msg = f"HEADRACE_EVENT_LOG={settings.event_log}: not available in this version"
-    raise LogError(msg)
+        return RedisLog(settings.redis_url.get_secret_value(), topic, settings.log_partitions)
+    from streaming.log.kafka import KafkaLog  # noqa: PLC0415
+
+    name = settings.kafka_topic if topic == "events" else f"{settings.kafka_topic}-{topic}"
+    retention = timedelta(hours=settings.log_retention_hours)
+    return KafkaLog(settings.kafka_bootstrap, name, settings.log_partitions, retention)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from feature_repo.errors import LogError
 from feature_repo.home import Home
 from feature_repo.settings import Settings
 from streaming.log import EventLog, open_log, partition_of
@@ -15,9 +19,20 @@ from streaming.log import EventLog, open_log, partition_of
 Open = Callable[[], EventLog]
 
 
-@pytest.fixture(params=["segments"])
-def log_settings(request: pytest.FixtureRequest, home: Home) -> Settings:
-    return Settings(home=home.root, event_log=request.param, log_partitions=3)
+@pytest.fixture(
+    params=[
+        "segments",
+        pytest.param("redis", marks=pytest.mark.redis),
+        pytest.param("kafka", marks=[pytest.mark.kafka, pytest.mark.xdist_group("kafka")]),
+    ]
+)
+def log_settings(request: pytest.FixtureRequest, settings: Settings) -> Settings:
+    changed: dict[str, object] = {"event_log": request.param, "log_partitions": 3}
+    if request.param == "redis":
+        changed["redis_url"] = SecretStr(request.getfixturevalue("redis_url"))
+    elif request.param == "kafka":
+        settings = request.getfixturevalue("kafka_settings")
+    return settings.model_copy(update=changed)
 
 
 @pytest.fixture
@@ -107,6 +122,44 @@ def test_a_reader_opened_before_sees_what_comes_after(log: EventLog, reopen: Ope
         log.publish([("k", b"%d" % n)])
         assert read_all(reader, partition, at) == [b"%d" % n]
         at = reader.end(partition)
+
+
+def test_the_number_of_partitions_is_fixed(log: EventLog, log_settings: Settings, home: Home) -> None:
+    log.publish([("k", b"1")])
+    with pytest.raises(LogError, match=r"has 3 partitions; HEADRACE_LOG_PARTITIONS=5 does not fit"):
+        open_log(log_settings.model_copy(update={"log_partitions": 5}), home)
+
+
+def test_topics_are_logs_of_their_own(log: EventLog, log_settings: Settings, home: Home) -> None:
+    log.publish([("k", b"1")])
+    other = open_log(log_settings, home, "other")
+    partition = partition_of("k", 3)
+    assert other.start(partition) == other.end(partition)
+    other.publish([("k", b"2")])
+    assert read_all(other, partition) == [b"2"]
+    assert read_all(log, partition) == [b"1"]
+    other.close()
+
+
+def test_a_position_of_another_sort_is_refused(log: EventLog) -> None:
+    with pytest.raises(LogError, match="'here' is no position of a"):
+        log.read(0, "here", 1)
+
+
+def test_trim_removes_what_is_old_and_a_reader_behind_goes_on(log: EventLog) -> None:
+    partition = partition_of("k", 3)
+    first = log.start(partition)
+    log.publish([("k", b"%d" % n) for n in range(10)])
+    end = log.end(partition)
+    assert log.trim(timedelta(hours=1)) == 0
+    assert len(read_all(log, partition, first)) == 10
+    deadline = time.monotonic() + 20
+    while log.start(partition) != end and time.monotonic() < deadline:
+        log.trim(timedelta(0))
+    assert (log.start(partition), log.end(partition)) == (end, end)
+    log.publish([("k", b"new")])
+    assert read_all(log, partition, first) == [b"new"]
+    assert read_all(log, partition, end) == [b"new"]
 
 
 def test_nothing_published_is_nothing(log: EventLog) -> None:

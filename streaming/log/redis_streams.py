@@ -1,0 +1,152 @@
+"""The event log on Redis Streams: one stream per partition, entry ids as positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from feature_repo.errors import LogError
+from streaming.log.base import Batch, Keyed, Position, partition_of
+
+FIELD = b"r"
+TIMEOUT_S = 10.0
+_WIDTH = 20
+_MAX_SEQUENCE = (1 << 64) - 1
+
+
+class RedisLog:
+    """An `EventLog` on Redis Streams. As durable as that Redis is configured (``appendonly``).
+
+    Args:
+        url: ``redis://`` or, for TLS, ``rediss://``; may hold user and password.
+        topic: name of this log.
+        partitions: fixed when the log is opened first.
+        timeout_s: how long to wait for an answer.
+    """
+
+    def __init__(self, url: str, topic: str, partitions: int, timeout_s: float = TIMEOUT_S) -> None:
+        self._topic = topic
+        self._partitions = partitions
+        self._keys = [f"headrace:log:{topic}:{n}" for n in range(partitions)]
+        try:
+            self._redis: redis.Redis = redis.Redis.from_url(
+                url,
+                socket_timeout=timeout_s,
+                socket_connect_timeout=timeout_s,
+                retry=Retry(
+                    NoBackoff(), 1
+                ),  # an idle connection may have been closed; the caller does the rest
+            )
+        except ValueError as error:
+            msg = f"HEADRACE_REDIS_URL: {error}; e.g. redis://:password@host:6379/0, rediss:// for TLS"
+            raise LogError(msg) from error
+        self._check_partitions()
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions."""
+        return self._partitions
+
+    def publish(self, records: Sequence[Keyed]) -> None:
+        """Append a batch in one round trip; see `EventLog.publish`."""
+        if not records:
+            return
+        with self._mapped("write"):
+            pipeline = self._redis.pipeline(transaction=False)
+            command: Any = pipeline.execute_command  # half the time of `xadd`, which checks its arguments
+            for key, payload in records:
+                command("XADD", self._keys[partition_of(key, self._partitions)], "*", FIELD, payload)
+            pipeline.execute()
+
+    def read(self, partition: int, position: Position, limit: int) -> Batch:
+        """At most `limit` entries after a position."""
+        with self._mapped("read"):
+            entries: Any = self._redis.xrange(
+                self._keys[partition], f"({_entry_id(position)}", "+", count=limit
+            )
+        if not entries:
+            return Batch([], position)
+        return Batch([fields[FIELD] for _, fields in entries], _token(entries[-1][0]))
+
+    def start(self, partition: int) -> Position:
+        """The position just before the oldest entry kept."""
+        with self._mapped("read"):
+            entries: Any = self._redis.xrange(self._keys[partition], count=1)
+        if not entries:
+            return self.end(partition)
+        time_ms, sequence = map(int, entries[0][0].split(b"-"))
+        before = (time_ms, sequence - 1) if sequence else (time_ms - 1, _MAX_SEQUENCE)
+        return _token(b"%d-%d" % before)
+
+    def end(self, partition: int) -> Position:
+        """The position of the newest entry ever added."""
+        with self._mapped("read"):
+            try:
+                info: Any = self._redis.xinfo_stream(self._keys[partition])
+            except redis.ResponseError as error:
+                if "no such key" not in str(error):
+                    raise
+                return _token(b"0-0")
+        return _token(info["last-generated-id"])
+
+    def trim(self, older_than: timedelta) -> int:
+        """Remove entries added longer ago than this, by the server's clock; how many."""
+        with self._mapped("trim"):
+            now: Any = self._redis.time()
+            oldest = max(0, int((now[0] - older_than.total_seconds()) * 1000))
+            removed: Any = [self._redis.xtrim(k, minid=str(oldest), approximate=False) for k in self._keys]
+        return sum(removed)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._redis.close()
+
+    def _check_partitions(self) -> None:
+        with self._mapped("open"):
+            name = f"headrace:log:{self._topic}:partitions"
+            self._redis.set(name, self._partitions, nx=True)
+            known: Any = self._redis.get(name)
+        if int(known) != self._partitions:
+            msg = (
+                f"event log {self._topic} on Redis has {int(known)} partitions; "
+                f"HEADRACE_LOG_PARTITIONS={self._partitions} does not fit: set it to {int(known)}"
+            )
+            raise LogError(msg)
+
+    @contextmanager
+    def _mapped(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except redis.AuthenticationError as error:
+            msg = f"event log on Redis: not let in ({error}); put user and password into HEADRACE_REDIS_URL"
+            raise LogError(msg) from error
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            msg = f"event log on Redis: cannot {verb} ({error}); is Redis up, and HEADRACE_REDIS_URL right?"
+            raise LogError(msg) from error
+        except redis.OutOfMemoryError as error:
+            msg = (
+                f"event log on Redis: cannot {verb}, out of memory ({error}); raise maxmemory or trim the log"
+            )
+            raise LogError(msg) from error
+        except redis.RedisError as error:
+            msg = f"event log on Redis: cannot {verb} ({error})"
+            raise LogError(msg) from error
+
+
+def _token(entry_id: bytes) -> Position:
+    time_ms, _, sequence = entry_id.partition(b"-")
+    return f"{int(time_ms):0{_WIDTH}d}-{int(sequence):0{_WIDTH}d}"
+
+
+def _entry_id(position: Position) -> str:
+    time_ms, _, sequence = position.partition("-")
+    if not (time_ms.isdigit() and sequence.isdigit()):
+        msg = f"event log: {position!r} is no position of a Redis log"
+        raise LogError(msg)
+    return f"{int(time_ms)}-{int(sequence)}"
