@@ -93,7 +93,7 @@ class Expected:
 def expected(events: Sequence[Event], settings: Settings, catalogue: Catalogue | None = None) -> Expected:
     """The oracle: admit events by the rules of docs/streaming.md in log order, sort, fold from nothing.
 
-    A repeat is known for ever here; the stream forgets ids after the dedup horizon, when they are late anyway.
+    A repeat is known for ever here; the stream forgets ids after the dedup horizon, when they are late.
     """
     found = Expected()
     for partition in range(settings.log_partitions):

@@ -1,4 +1,4 @@
-"""The idempotent, order-proof session fold against a naive oracle: sort what was admitted, fold from nothing."""
+"""The idempotent, order-proof session fold against an oracle: sort what was admitted, fold from nothing."""
 
 from __future__ import annotations
 

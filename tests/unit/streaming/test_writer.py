@@ -1,0 +1,177 @@
+"""The online writer: order, retries with back-off, what it asks the store, and its thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from feature_repo.errors import StoreError
+from feature_repo.group import FeatureGroup
+from feature_repo.groups.session_profile import GROUP
+from feature_repo.online import EncodedRow, OnlineRow
+from streaming import writer as writer_module
+from streaming.heartbeat import Heartbeat, mark_of, read_heartbeats, stream_lag_s
+from streaming.writer import BackgroundWriter, OnlineWriter, WriteJob
+
+NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
+
+
+class FakeStore:
+    """Remembers calls; fails as often as told."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.failures = failures
+        self.held: dict[str, bytes] = {}
+
+    def _may_fail(self) -> None:
+        if self.failures:
+            self.failures -= 1
+            message = "store gone"
+            raise StoreError(message)
+
+    def write(self, group: FeatureGroup, rows: Sequence[OnlineRow]) -> int:
+        raise NotImplementedError
+
+    def write_encoded(self, group: FeatureGroup, rows: Sequence[EncodedRow], *, check: bool = True) -> int:
+        self._may_fail()
+        self.calls.append(("write", [row.key for row in rows], check))
+        return len(rows)
+
+    def read(self, requests: Sequence[tuple[FeatureGroup, str]]) -> list[OnlineRow | None]:
+        raise NotImplementedError
+
+    def delete(self, group: FeatureGroup, keys: Iterable[str]) -> int:
+        self._may_fail()
+        self.calls.append(("delete", list(keys)))
+        return 0
+
+    def put_marks(self, marks: Mapping[str, bytes]) -> None:
+        self._may_fail()
+        self.calls.append(("marks", list(marks)))
+        self.held |= marks
+
+    def marks(self, prefix: str = "") -> dict[str, bytes]:
+        return {k: v for k, v in self.held.items() if k.startswith(prefix)}
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(writer_module, "LONGEST_WAIT_S", 0.002)
+
+
+def job(*keys: str, deleted: Sequence[str] = (), heartbeat: Heartbeat | None = None) -> WriteJob:
+    return WriteJob(0, GROUP, [EncodedRow(key, 1, ()) for key in keys], deleted, heartbeat)
+
+
+def test_deletions_rows_heartbeats_in_that_order() -> None:
+    store = FakeStore()
+    OnlineWriter(store, threading.Event()).write(
+        [job("a", deleted=["b"], heartbeat=Heartbeat(0, NOW, NOW)), job("c")]
+    )
+    assert store.calls == [
+        ("delete", ["b"]),
+        ("write", ["a"], True),
+        ("write", ["c"], True),
+        ("marks", [mark_of(0)]),
+    ]
+
+
+def test_a_key_is_checked_at_its_first_write_and_after_a_deletion() -> None:
+    store = FakeStore()
+    writer = OnlineWriter(store, threading.Event())
+    writer.write([job("a", "b")])
+    writer.write([job("a", "c")])
+    writer.write([job(deleted=["a"])])
+    writer.write([job("a")])
+    assert store.calls == [
+        ("write", ["a", "b"], True),
+        ("write", ["c"], True),
+        ("write", ["a"], False),
+        ("delete", ["a"]),
+        ("write", ["a"], True),
+    ]
+
+
+def test_what_a_writer_remembers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "KNOWN_KEYS", 2)
+    store = FakeStore()
+    writer = OnlineWriter(store, threading.Event())
+    for key in ("a", "b", "c", "d"):
+        writer.write([job(key)])
+    writer.write([job("a")])
+    assert store.calls[-1] == ("write", ["a"], True)
+
+
+def test_a_store_that_comes_back_gets_every_row_once(caplog: pytest.LogCaptureFixture) -> None:
+    store, retried = FakeStore(failures=7), list[int]()
+    writer = OnlineWriter(store, threading.Event(), retried.append)
+    writer.write([job("a"), job("b")])
+    assert [c[1] for c in store.calls] == [["a"], ["b"]]
+    assert retried == [0] * 7
+    assert caplog.text.count("store gone") == 1
+    assert writer.written == {0: 2}
+
+
+def test_stopping_ends_the_waiting_and_says_why() -> None:
+    store, stop = FakeStore(failures=10**6), threading.Event()
+    writer = OnlineWriter(store, stop, lambda partition: stop.set())
+    with pytest.raises(StoreError, match="store gone"):
+        writer.write([job("a")])
+
+
+def test_errors_of_our_own_are_not_retried() -> None:
+    class Broken(FakeStore):
+        def write_encoded(self, group: Any, rows: Any, *, check: bool = True) -> int:
+            message = "bug"
+            raise TypeError(message)
+
+    with pytest.raises(TypeError, match="bug"):
+        OnlineWriter(Broken(), threading.Event()).write([job("a")])
+
+
+def test_flush_waits_for_what_was_handed_over() -> None:
+    store = FakeStore(failures=5)
+    writer = BackgroundWriter(OnlineWriter(store, threading.Event()))
+    for n in range(20):
+        writer.write([job(f"k{n}")])
+    writer.flush()
+    assert [c[1] for c in store.calls] == [[f"k{n}"] for n in range(20)]
+    writer.close()
+
+
+def test_a_write_given_up_surfaces_at_flush_and_at_the_next_write() -> None:
+    stop = threading.Event()
+    writer = BackgroundWriter(OnlineWriter(FakeStore(failures=10**6), stop, lambda partition: stop.set()))
+    writer.write([job("a")])
+    with pytest.raises(StoreError):
+        writer.flush()
+    with pytest.raises(StoreError):
+        writer.write([job("b")])
+    writer.close()
+
+
+def test_heartbeats_hold_what_was_written_and_read_back() -> None:
+    store = FakeStore()
+    writer = OnlineWriter(store, threading.Event())
+    writer.write([job("a", "b", heartbeat=Heartbeat(0, None, NOW, behind_s=2.5))])
+    [found] = read_heartbeats(store)
+    assert (found.counts.written, found.last_event_time, found.behind_s) == (2, None, 2.5)
+    assert found.event_lag_s() is None
+    assert stream_lag_s([found], NOW) == 2.5
+    assert stream_lag_s([]) is None
+
+
+def test_a_damaged_heartbeat_says_what_to_do() -> None:
+    store = FakeStore()
+    store.held = {mark_of(3): b"{"}
+    with pytest.raises(StoreError, match=r"'heartbeat/0003' is no heartbeat .*restart the stream"):
+        read_heartbeats(store)
