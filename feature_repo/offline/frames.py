@@ -1,0 +1,79 @@
+"""Entity rows into DuckDB: from pandas, Arrow or SQL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
+
+from feature_repo.errors import LakeError
+from feature_repo.offline.point_in_time import quoted
+
+ENTITY = "entity_rows"
+
+
+@dataclass(frozen=True)
+class EntityFrame:
+    """Entity rows that stand in DuckDB as the table or view `ENTITY`.
+
+    Attributes:
+        time_column: the column with the moment that each row is asked for.
+        bounds: its least and greatest value; `None` where there is no row.
+    """
+
+    columns: tuple[str, ...]
+    time_column: str
+    bounds: tuple[datetime, datetime] | None
+
+
+def register(connection: duckdb.DuckDBPyConnection, rows: Any) -> EntityFrame:
+    """Make entity rows known to a connection as `ENTITY`.
+
+    Args:
+        rows: a pandas frame, an Arrow table or reader, or a SQL query that DuckDB can answer. Times without a
+            zone are UTC; times in text are read as ISO 8601.
+
+    Raises:
+        LakeError: no such thing, or a query that fails.
+    """
+    schema = _stand_in(connection, rows)
+    sample = schema.empty_table().to_pandas()
+    time_column = infer_event_timestamp_from_entity_df(dict(zip(sample.columns, sample.dtypes, strict=True)))
+    if not pa.types.is_timestamp(schema.field(time_column).type):
+        name = quoted(time_column)
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE {ENTITY}_read AS "
+            f"SELECT * REPLACE (CAST({name} AS TIMESTAMPTZ) AS {name}) FROM {ENTITY}"
+        )
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {ENTITY} AS SELECT * FROM {ENTITY}_read")
+    time = f"CAST({quoted(time_column)} AS TIMESTAMPTZ)"
+    least, greatest = connection.execute(f"SELECT min({time}), max({time}) FROM {ENTITY}").fetchall()[0]
+    bounds = None if least is None else (least.astimezone(UTC), greatest.astimezone(UTC))
+    return EntityFrame(tuple(schema.names), time_column, bounds)
+
+
+def _stand_in(connection: duckdb.DuckDBPyConnection, rows: Any) -> pa.Schema:
+    if isinstance(rows, pa.RecordBatchReader):
+        rows = rows.read_all()
+    if isinstance(rows, pd.DataFrame):
+        rows = pa.Table.from_pandas(rows, preserve_index=False)
+    if isinstance(rows, pa.Table):
+        connection.register(ENTITY, rows)
+        return rows.schema
+    if isinstance(rows, str):
+        try:
+            connection.execute(f"CREATE OR REPLACE TEMP TABLE {ENTITY} AS {rows}")
+        except duckdb.Error as error:
+            msg = f"entity rows by SQL: {error}; DuckDB must answer it, e.g. SELECT * FROM 'x.parquet'"
+            raise LakeError(msg) from error
+        return connection.sql(f"SELECT * FROM {ENTITY} LIMIT 0").to_arrow_table().schema
+    msg = (
+        f"entity rows: a {type(rows).__name__}; give a pandas frame, an Arrow table or a SQL query "
+        "with the join keys and an event_timestamp column"
+    )
+    raise LakeError(msg)
