@@ -1,0 +1,120 @@
+"""Exploration: some slots go to candidates outside the top, by a draw whose chances are known exactly.
+
+Of the first ``m`` slots, ``k`` explore: ``k`` is ``share · m`` rounded up or down at random so that its mean
+is exact; which slots is uniform, and what they show is drawn uniformly without replacement from the
+candidates ranked below ``m``. The other slots show the top of the order, in order. The request id determines
+the draw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil, comb
+from typing import Annotated
+
+import numpy as np
+import xxhash
+from msgspec import Meta, Struct
+
+from feature_repo.errors import SettingsError
+from serving.attributes import Floats, Ints
+
+LEAST, MOST = 0.10, 0.20
+
+
+class Exploration(Struct, frozen=True, forbid_unknown_fields=True):
+    """How much to explore."""
+
+    share: Annotated[
+        Annotated[float, Meta(ge=0.0, le=MOST)],
+        Meta(description="Share of the first slots that explore: 0 (off), or 0.10 to 0.20."),
+    ] = 0.15
+    slots: Annotated[
+        Annotated[int, Meta(ge=1, le=100)],
+        Meta(description="First slots of an answer among which some explore."),
+    ] = 20
+
+    def __post_init__(self) -> None:
+        if 0.0 < self.share < LEAST:
+            msg = f"exploration.share: {self.share:g}; 0 turns it off, else it lies in {LEAST:g} … {MOST:g}"
+            raise SettingsError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Explored:
+    """An order with its chances.
+
+    Attributes:
+        order: candidate indices, best first.
+        propensities: by candidate ``(n,)``: within the first ``m`` slots the chance of standing in that very
+            slot; behind them the chance of standing behind them. 1 where nothing is drawn.
+        slots: positions that explore, ascending.
+    """
+
+    order: Ints
+    propensities: Floats
+    slots: Ints
+
+
+def explore(order: Ints, request_id: str, rules: Exploration, limit: int | None = None) -> Explored:
+    """Give some slots away.
+
+    Args:
+        order: candidate indices, best first; a permutation of ``0 … n − 1`` or a part of one.
+        request_id: seeds the draw: the same id and order give the same answer.
+        limit: length of the answer, if shorter than the order.
+    """
+    n = len(order)
+    m = _window(n, rules, limit)
+    propensities = np.ones(int(order.max()) + 1 if n else 0)
+    if m == 0:
+        return Explored(order, propensities, np.zeros(0, np.intp))
+    draw = np.random.Generator(np.random.PCG64(xxhash.xxh3_64_intdigest(request_id.encode())))
+    expected = rules.share * m
+    k = int(expected) + int(draw.random() < expected - int(expected))
+    explores = np.zeros(m, bool)
+    explores[np.argsort(draw.random(m), kind="stable")[:k]] = True
+    slots, kept = np.flatnonzero(explores), np.flatnonzero(~explores)
+    drawn = np.argsort(draw.random(n - m), kind="stable")[:k]
+    chosen, left = order[m:][drawn], np.ones(n - m, bool)
+    left[drawn] = False
+    head = np.empty(m, np.intp)
+    head[slots], head[kept] = chosen, order[: m - k]
+    standing, behind = _chances(m, rules.share)
+    propensities[order[: m - k]] = standing[np.arange(m - k), kept]
+    propensities[order[m - k : m]] = behind[m - k :]
+    propensities[order[m:]] = 1.0 - expected / (n - m)
+    propensities[chosen] = expected / m / (n - m)
+    return Explored(np.concatenate([head, order[m - k : m], order[m:][left]]), propensities, slots)
+
+
+def _window(n: int, rules: Exploration, limit: int | None) -> int:
+    """Slots among which some explore: few enough that the candidates below can fill them; 0 for none."""
+    m = min(n if limit is None else limit, n, rules.slots)
+    while m > 0 and n - m < ceil(rules.share * m):
+        m -= 1
+    return m if rules.share > 0 and n > m else 0
+
+
+@lru_cache(maxsize=512)
+def _chances(m: int, share: float) -> tuple[Floats, Floats]:
+    """Of the item of each rank above ``m``: its chance of each slot ``(m, m)``, and of none ``(m,)``."""
+    low = int(share * m)
+    mixture = ((low, low + 1 - share * m), (low + 1, share * m - low))
+    standing = np.array(
+        [[sum(c * _kept_at(rank, slot, m, k) for k, c in mixture) for slot in range(m)] for rank in range(m)]
+    )
+    behind = np.array([sum(c for k, c in mixture if rank >= m - k) for rank in range(m)])
+    return standing, behind
+
+
+def _kept_at(rank: int, slot: int, m: int, k: int) -> float:
+    """Chance that the item of a rank stands in a slot, given that ``k`` of ``m`` slots explore.
+
+    Of the slots before it exactly ``slot − rank`` explore, and it does not itself.
+    """
+    before = slot - rank
+    if k > m or not 0 <= before <= k or k - before > m - 1 - slot:
+        return 0.0
+    return comb(slot, before) * comb(m - 1 - slot, k - before) / comb(m, k)
