@@ -145,9 +145,8 @@ class Ingestion:
 
     def run(self, files: Iterable[InputFile], kind: Kind | None, progress: Progress | None) -> IngestCounts:
         """Ingest file by file."""
-        counts = IngestCounts(
-            days=self._writer.sync().days
-        )  # what others published, so that it is known here
+        # First what others published, so that it is known here.
+        counts = IngestCounts(days=self._writer.sync().days)
         failed: list[str] = []
         for file in files:
             try:

@@ -171,7 +171,7 @@ class InputFile:
             raise SourceError(msg)
         header = [name.strip().removeprefix("\ufeff") for name in header]
         for line, row, bad in rows:
-            fields = dict(zip(header, row, strict=False))
+            fields = {**dict.fromkeys(header, ""), **dict(zip(header, row, strict=False))}
             if bad is None and len(row) not in (0, len(header)):
                 msg = f"{len(row)} cells where the header names {len(header)} columns"
                 yield line, {**fields, "_cells": ",".join(row)}, ContractError("bad_csv_row", "", msg)

@@ -38,10 +38,10 @@ class HeadraceSource:
 
 
 def _csv(file: InputFile, kind: Kind | None) -> Iterator[Row]:
+    found: Kind | None = None
     for line, fields, error in file.records():
-        if kind is None or line == tables.FIRST_ROW:
-            kind = tables.kind_of(file.path, fields, kind)
-        yield Row({**tables.typed(fields, kind), "record": kind}, line, error)
+        found = found or tables.kind_of(file.path, [name for name in fields if name != "_cells"], kind)
+        yield Row({**tables.typed(fields, found), "record": found}, line, error)
 
 
 def _parquet(file: InputFile, kind: Kind | None) -> Iterator[Row]:

@@ -15,7 +15,6 @@ from feature_repo.errors import SourceError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FIRST_ROW = 2
 REQUIRED: dict[Kind, tuple[str, ...]] = {
     kind: tuple(f.name for f in msgspec.structs.fields(struct) if f.required)
     for kind, struct in RECORD_TYPES.items()
