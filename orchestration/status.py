@@ -89,7 +89,23 @@ def _seconds(value: float) -> str:
     return f"{value:.1f} s"
 
 
-PROVIDERS: tuple[Provider, ...] = (stream_section,)
+def features_section(settings: Settings, home: Home) -> Section:
+    """Every checked group: its last good build, and why a newer one was held back."""
+    from quality.gate import Gate  # noqa: PLC0415 - Arrow and Prometheus, for this section only
+
+    rows = Gate(home.quality, settings.clock).status()
+    title, columns = "features", ("group", "state", "last good build", "detail")
+    if not rows:
+        return Section(
+            title, (), (), True, "no group was checked yet: `headrace build` builds and checks them"
+        )
+    blocked = [row.group for row in rows if row.state == "blocked"]
+    held = f"held back: {', '.join(blocked)}; the last good build stays online" if blocked else ""
+    found = tuple((row.group, row.state, row.last_good, row.detail) for row in rows)
+    return Section(title, columns, found, not blocked, held)
+
+
+PROVIDERS: tuple[Provider, ...] = (stream_section, features_section)
 
 
 def sections(settings: Settings, home: Home) -> list[Section]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from prometheus_client.registry import Collector
 
 from feature_repo.errors import LakeError
 from quality.checks import CheckReport
+
+logger = logging.getLogger(__name__)
 
 Kind: TypeAlias = Literal["drift", "parity"]
 
@@ -83,9 +86,17 @@ class FiguresCollector(Collector):
             failing = GaugeMetricFamily(
                 f"headrace_{kind}_failing", f"Features outside their bounds of {kind}.", labels=["group"]
             )
-            for figures in load_figures(self._root, kind):
+            for figures in self._figures(kind):
                 failing.add_metric([figures.group], len(figures.failing))
                 for feature, measures in figures.values.items():
                     for measure, value in measures.items():
                         values.add_metric([figures.group, feature, measure], value)
             yield from (values, failing)
+
+    def _figures(self, kind: Kind) -> list[Figures]:
+        """A damaged file must not take the other metrics of the process with it."""
+        try:
+            return load_figures(self._root, kind)
+        except LakeError as error:
+            logger.warning("no metrics of %s: %s", kind, error)
+            return []

@@ -6,6 +6,7 @@ any process see the same state. The gate records; `Builds.promote` and the mater
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -18,6 +19,8 @@ from prometheus_client.registry import Collector
 from feature_repo.clock import Clock
 from feature_repo.errors import LakeError
 from quality.checks import CheckReport, CheckResult
+
+logger = logging.getLogger(__name__)
 
 MAX_ROW_DROP = 0.5
 """Share of the last good build's rows that a new build may lose before it is held back."""
@@ -185,7 +188,12 @@ class GateCollector(Collector):
         warned = GaugeMetricFamily(
             "headrace_gate_warnings", "Failed checks that do not block.", labels=["group"]
         )
-        for state in self._gate.states():
+        try:
+            states = self._gate.states()
+        except LakeError as error:
+            logger.warning("no metrics of the gate: %s", error)
+            states = []
+        for state in states:
             blocked.add_metric([state.group], len(state.blocked))
             warned.add_metric([state.group], len(state.warnings))
             if state.good is not None:

@@ -18,6 +18,7 @@ from orchestration.defs.keys import EVENTS, features_key
 from orchestration.defs.quality import BUDGET, DRIFT, PARITY_JOB
 from orchestration.drift import as_of_of, check_drift, reference_of
 from orchestration.runtime import Runtime
+from orchestration.status import features_section
 from quality.figures import load_figures
 from quality.gate import Gate
 from quality.proposals import Accepted, _write
@@ -57,6 +58,24 @@ def evaluation(result: dg.ExecuteInProcessResult, name: str) -> dg.AssetCheckEva
         e for e in result.get_asset_check_evaluations() if e.check_name == name and e.asset_key != EVENTS
     ]
     return found
+
+
+def test_status_says_which_groups_are_held_back(run: Run, runtime: Runtime) -> None:
+    before = features_section(runtime.settings, runtime.home)
+    assert (before.healthy, before.note) == (
+        True,
+        "no group was checked yet: `headrace build` builds and checks them",
+    )
+    assert run(DAY).success
+    good = features_section(runtime.settings, runtime.home)
+    assert [row[:3] for row in good.rows] == [("clicks", "good", "2024-05-31T00:00+00:00")]
+    assert not run(
+        DAY + timedelta(days=1), click_group(expectations=(Expectation("row_count_between", minimum=1000),))
+    ).success
+    held = features_section(runtime.settings, runtime.home)
+    assert (held.healthy, held.note) == (False, "held back: clicks; the last good build stays online")
+    assert held.rows[0][1] == "blocked"
+    assert "5 rows; wanted ≥ 1,000 rows" in held.rows[0][3]
 
 
 def test_the_gate_follows_the_chain(run: Run, runtime: Runtime) -> None:

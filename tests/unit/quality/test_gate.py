@@ -129,3 +129,11 @@ def test_a_damaged_state_file_is_named(gate: Gate, tmp_path: Path) -> None:
     (tmp_path / "gate" / "taste.json").write_text("{")
     with pytest.raises(LakeError, match=r"taste\.json: not a gate state .* remove it"):
         gate.state("taste")
+
+
+def test_a_damaged_state_file_does_not_break_the_metrics(gate: Gate, tmp_path: Path) -> None:
+    (tmp_path / "gate").mkdir()
+    (tmp_path / "gate" / "taste.json").write_text("{")
+    registry = CollectorRegistry()
+    registry.register(GateCollector(gate))
+    assert b"headrace_gate_blocked" in generate_latest(registry)

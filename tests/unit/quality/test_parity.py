@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
 from feature_repo.errors import LakeError
 from feature_repo.group import USER, DType, Feature, FeatureGroup
@@ -164,6 +164,9 @@ def test_damaged_figures_are_named(tmp_path: Path) -> None:
     (tmp_path / "drift" / "taste.json").write_text("[]")
     with pytest.raises(LakeError, match=r"taste\.json: not figures of drift .* remove it"):
         load_figures(tmp_path, "drift")
+    registry = CollectorRegistry()
+    registry.register(FiguresCollector(tmp_path))
+    assert b"headrace_drift" in generate_latest(registry)
 
 
 def test_failing_features_stand_once_and_without_their_group() -> None:

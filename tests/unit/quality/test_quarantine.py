@@ -80,7 +80,7 @@ def test_it_lists_by_reason_and_finds_by_id(quarantine: Quarantine) -> None:
 def test_a_replayed_record_is_kept_and_no_longer_pending(quarantine: Quarantine) -> None:
     quarantine.put(b"x", "f", 1, ERROR)
     (entry,) = quarantine.entries()
-    quarantine.mark_retried(entry)
+    quarantine.mark_retried([entry])
     assert quarantine.count() == 1
     assert quarantine.count(pending=True) == 0
     (entry,) = quarantine.entries()
