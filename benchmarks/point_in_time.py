@@ -1,0 +1,207 @@
+"""`point_in_time`: 500,000 entity rows on 1,000,000 feature rows × 3 views, through Feast's client.
+
+Baselines: a hand-written chain of DuckDB ASOF JOINs on the same files (without ttl, and leaving open which of
+two equal event times counts), and Feast's own DuckDB store. `point_in_time_10m` is ten times the rows, streamed.
+Peak memory is that of a process of its own, Python, Feast and pandas included.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from benchmarks.harness import Row, Target, alternate, timed
+
+ENTITIES, ROWS, VIEWS, FEATURES = 500_000, 1_000_000, 3, 5
+THREADS = 2
+MEMORY = "512MB"
+MEMORY_10M = "2GB"
+OURS = "feature_repo.offline.store.HeadraceOfflineStore"
+TARGETS = {
+    "point_in_time": Target(2.5, "ratio"),
+    "point_in_time_memory": Target(1024),
+    "point_in_time_vs_feast": Target(0.05, "ratio"),
+    "point_in_time_10m_memory": Target(4096),
+}
+REFS = [f"view{v}:f{v}_{k}" for v in range(VIEWS) for k in range(FEATURES)]
+
+_USER = "'user-' || (hash({seed}) % {users})::VARCHAR"
+_TIME = "TIMESTAMPTZ '2024-01-01 00:00:00+00' + to_microseconds((hash({seed}) % 7776000000000)::BIGINT)"
+
+
+def write_data(folder: Path, entities: int, rows: int) -> None:
+    """Feature files and an entity file; users have ten feature rows each, spread over 90 days."""
+    with duckdb.connect(config={"threads": THREADS}) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for view in range(VIEWS):
+            user = _USER.format(seed=f"i * 7 + {view}", users=rows // 10)
+            time = _TIME.format(seed=f"i * 13 + {view}")
+            features = ", ".join(f"random() AS f{view}_{k}" for k in range(FEATURES))
+            connection.execute(
+                f"COPY (SELECT {user} AS user_id, {time} AS event_timestamp, "
+                f"event_timestamp + INTERVAL 1 MINUTE AS created, {features} FROM range({rows}) t(i)) "
+                f"TO '{folder}/view{view}.parquet' (FORMAT PARQUET, COMPRESSION ZSTD)"
+            )
+        user, time = _USER.format(seed="i * 11", users=rows // 10), _TIME.format(seed="i * 17")
+        connection.execute(
+            f"COPY (SELECT {user} AS user_id, {time} AS event_timestamp, (i % 2)::BIGINT AS label "
+            f"FROM range({entities}) t(i)) TO '{folder}/entities.parquet' (FORMAT PARQUET)"
+        )
+
+
+def open_store(folder: Path, offline: dict[str, Any]) -> Any:
+    """A Feast store with the three views applied."""
+    import feast  # noqa: PLC0415 - takes seconds, and benchmarks are found by importing them
+    from feast import types as ft  # noqa: PLC0415
+
+    config = feast.RepoConfig(
+        project="bench",
+        provider="local",
+        registry=str(folder / f"{offline['type'].rpartition('.')[2]}.db"),
+        online_store={"type": "sqlite", "path": str(folder / "online.db")},
+        offline_store=offline,
+        entity_key_serialization_version=3,
+        repo_path=folder,
+    )
+    user = feast.Entity(name="user", join_keys=["user_id"], value_type=feast.ValueType.STRING)
+    views = [
+        feast.FeatureView(
+            name=f"view{v}",
+            entities=[user],
+            schema=[
+                feast.Field(name="user_id", dtype=ft.String),
+                *(feast.Field(name=f"f{v}_{k}", dtype=ft.Float64) for k in range(FEATURES)),
+            ],
+            source=feast.FileSource(
+                name=f"source{v}",
+                path=str(folder / f"view{v}.parquet"),
+                timestamp_field="event_timestamp",
+                created_timestamp_column="created",
+            ),
+            ttl=timedelta(days=30),
+        )
+        for v in range(VIEWS)
+    ]
+    store = feast.FeatureStore(config=config)
+    store.apply([user, *views])
+    return store
+
+
+def by_hand(folder: Path, entities: pd.DataFrame) -> int:
+    """The ASOF JOIN one would write."""
+    joins = " ".join(
+        f"ASOF LEFT JOIN '{folder}/view{v}.parquet' AS t{v} "
+        f"ON e.user_id = t{v}.user_id AND e.event_timestamp >= t{v}.event_timestamp"
+        for v in range(VIEWS)
+    )
+    features = ", ".join(ref.partition(":")[2] for ref in REFS)
+    with duckdb.connect(config={"threads": THREADS, "memory_limit": MEMORY}) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("e", entities)
+        found = connection.sql(f"SELECT e.*, {features} FROM e {joins}").to_arrow_table()
+    return int(found.num_rows)
+
+
+def by_store(store: Any, entities: Any) -> int:
+    """The same through Feast."""
+    job = store.get_historical_features(entity_df=entities, features=REFS)
+    return int(job.to_arrow().num_rows)
+
+
+def _offline(folder: Path, memory: str) -> dict[str, Any]:
+    return {"type": OURS, "memory_limit": memory, "threads": THREADS, "temp_directory": str(folder / "spill")}
+
+
+def _once(folder: str) -> None:
+    by_store(open_store(Path(folder), _offline(Path(folder), MEMORY)), _entities(Path(folder)))
+
+
+def _once_10m(folder: str) -> None:
+    store = open_store(Path(folder), _offline(Path(folder), MEMORY_10M))
+    query = f"SELECT * FROM '{folder}/entities.parquet'"
+    job = store.get_historical_features(entity_df=query, features=REFS)
+    rows = sum(batch.num_rows for batch in job.to_batches())
+    assert rows == 10 * ENTITIES, rows
+
+
+def _measured(call: Callable[[str], None], folder: str, answers: Any) -> None:
+    seconds = timed(lambda: call(folder))()
+    answers.put((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+
+
+def alone(call: Callable[[str], None], folder: Path) -> tuple[float, float]:
+    """Seconds and peak memory (MiB) of a call in a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    process = context.Process(target=_measured, args=(call, str(folder), answers))
+    process.start()
+    process.join()
+    if process.exitcode:
+        msg = f"{call.__name__} ended with {process.exitcode}"
+        raise RuntimeError(msg)
+    seconds, peak = answers.get()
+    return float(seconds), float(peak)
+
+
+def _entities(folder: Path) -> pd.DataFrame:
+    return pd.read_parquet(folder / "entities.parquet")
+
+
+def run() -> Sequence[Row]:
+    """Against the hand-written join."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_data(folder, ENTITIES, ROWS)
+        store, entities = open_store(folder, _offline(folder, MEMORY)), _entities(folder)
+        pair = alternate(
+            timed(lambda: by_store(store, entities)), timed(lambda: by_hand(folder, entities)), rounds=5
+        )
+        _, peak = alone(_once, folder)
+    size = {"entity_rows": ENTITIES, "feature_rows": ROWS, "views": VIEWS, "features": len(REFS)}
+    return [
+        Row("point_in_time", pair.value, "s", "hand-written ASOF JOIN", pair.baseline, pair.samples, size),
+        Row("point_in_time_memory", peak, "MiB", "bound", 1024, 1, {"memory_limit": MEMORY, **size}),
+    ]
+
+
+def run_vs_feast() -> Sequence[Row]:
+    """Against Feast's own DuckDB store."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_data(folder, ENTITIES, ROWS)
+        ours, entities = open_store(folder, _offline(folder, MEMORY)), _entities(folder)
+        feasts = open_store(folder, {"type": "duckdb"})
+        pair = alternate(
+            timed(lambda: by_store(ours, entities)),
+            timed(lambda: by_store(feasts, entities.copy())),
+            rounds=2,
+            warmup=0,
+        )
+    return [
+        Row("point_in_time_vs_feast", pair.value, "s", "Feast's DuckDB store", pair.baseline, pair.samples)
+    ]
+
+
+def run_10m() -> Sequence[Row]:
+    """Ten times the rows, streamed."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_data(folder, 10 * ENTITIES, 10 * ROWS)
+        seconds, peak = alone(_once_10m, folder)
+    size = {"entity_rows": 10 * ENTITIES, "feature_rows": 10 * ROWS, "memory_limit": MEMORY_10M}
+    return [Row("point_in_time_10m_memory", peak, "MiB", "bound", 4096, 1, {"seconds": seconds, **size})]
+
+
+RUNS = {
+    "point_in_time": run,
+    "point_in_time_vs_feast": run_vs_feast,
+    "point_in_time_10m": run_10m,
+}
