@@ -21,6 +21,8 @@ DEADLINE_S = 20.0
 POLL_S = 0.002
 CANDIDATES = 40
 CLICKS = 2
+SESSION_TIER = "session"
+"""How the tiers that use the session begin."""
 
 
 class SceneError(HeadraceError):
@@ -155,7 +157,7 @@ def play(
     before = after = rank(client, scene)
     start = time.perf_counter()
     _answer(client.post("/v1/events", json=clicks(scene, clock())))
-    while after.order == before.order:
+    while after.order == before.order or not after.tier.startswith(SESSION_TIER):
         if time.perf_counter() - start > deadline_s:
             msg = (
                 f"two clicks did not change the ranking within {deadline_s:g} s "
@@ -185,8 +187,14 @@ def clicks(scene: Scene, now: datetime) -> list[dict[str, Any]]:
 
 
 def rank(client: httpx.Client, scene: Scene) -> Moment:
-    """Ask for the scene's ranking, with reasons."""
+    """Ask for the scene's ranking, with reasons.
+
+    Always under one request id, so that exploration draws the same slots and only the session can change the
+    order; and never held out, so that there is something to see.
+    """
     body = {
+        "request_id": f"{scene.session_id}-ranking",
+        "overrides": {"holdout": "out"},
         "user_id": scene.user_id,
         "session_id": scene.session_id,
         "candidates": [{"item_id": item} for item in scene.candidates],

@@ -110,11 +110,13 @@ SCENE = Scene(
 class FakeServing:
     """Answers as serving does; the order turns on the `turns_at`-th ranking."""
 
-    def __init__(self, turns_at: int, refuse: bool = False) -> None:
+    def __init__(self, turns_at: int, refuse: bool = False, tier: str = "session+long_term") -> None:
         self.turns_at = turns_at
+        self.tier = tier
         self.refuse = refuse
         self.rankings = 0
         self.posted: list[dict[str, Any]] = []
+        self.asked: list[tuple[str, dict[str, str]]] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content)
@@ -125,10 +127,11 @@ class FakeServing:
         order = [c["item_id"] for c in body["candidates"]]
         if self.rankings >= self.turns_at:
             order.reverse()
+        self.asked.append((body["request_id"], body["overrides"]))
         items = [{"item_id": i, "score": 1.0, "why": {"base": 0.4, "session": -0.6}} for i in order]
         return httpx.Response(
             200,
-            json={"items": items, "tier": "session+long_term", "degraded": [], "ages": {}, "timings_ms": {}},
+            json={"items": items, "tier": self.tier, "degraded": [], "ages": {}, "timings_ms": {}},
         )
 
     @property
@@ -145,6 +148,7 @@ def test_play_waits_until_the_order_has_changed(clock: Callable[[], datetime]) -
     assert len(checked) == 3
     assert [e["item_id"] for e in serving.posted] == ["b", "c"]
     assert parts_of(after) == ["session", "base"]
+    assert set(map(str, serving.asked)) == {str(("s1-ranking", {"holdout": "out"}))}
 
 
 def test_play_says_so_when_nothing_changes(clock: Callable[[], datetime]) -> None:
@@ -152,6 +156,12 @@ def test_play_says_so_when_nothing_changes(clock: Callable[[], datetime]) -> Non
     with pytest.raises(
         SceneError, match=r"two clicks did not change the ranking within 0.05 s \(tier session"
     ):
+        play(serving.client, SCENE, clock, deadline_s=0.05)
+
+
+def test_a_change_that_is_not_the_sessions_does_not_count(clock: Callable[[], datetime]) -> None:
+    serving = FakeServing(turns_at=2, tier="long_term")
+    with pytest.raises(SceneError, match="tier long_term"):
         play(serving.client, SCENE, clock, deadline_s=0.05)
 
 
