@@ -74,6 +74,35 @@ def test_good_records_are_counted_and_listed(headrace: Callable[..., Run], tmp_p
     assert "Nothing in quarantine." in headrace("quarantine", "list").out
 
 
+def test_fields_not_in_the_contract_are_told(headrace: Callable[..., Run], tmp_path: Path) -> None:
+    raw = json.dumps({**CLICK, **{f"field{n}": n for n in range(12)}}).encode()
+    run = headrace("ingest", lines(tmp_path / "a.jsonl", raw))
+    assert "fields not in the contract, kept as text: field0 (1), field1 (1), " in run.out
+    assert "field9 (1) …" in run.out
+
+
+def test_after_a_fix_what_was_rejected_is_replayed_once(
+    headrace: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headrace("ingest", lines(tmp_path / "a.jsonl", GOOD.replace(b"click", b"wink"), b"[1]"))
+    assert headrace("quarantine", "retry").out == "replayed 0, still rejected 2, skipped 0\n"
+    monkeypatch.setenv("HEADRACE_EVENT_WEIGHTS", "wink=1")
+    run = headrace("quarantine", "retry", "--code", "unknown_event_type")
+    assert (run.code, run.out) == (0, "replayed 1, still rejected 0, skipped 0\n")
+    assert headrace("quarantine", "retry").out == "replayed 0, still rejected 1, skipped 0\n"
+    assert "unknown_event_type" not in headrace("quarantine", "list").out
+    listed = headrace("quarantine", "list", "--all", "--limit", "1").out
+    assert "and 1 more (--limit)" in listed
+    assert "retried     2" in headrace("quarantine", "show", listed.split()[0]).out
+
+
+def test_what_cannot_be_replayed_is_told(headrace: Callable[..., Run], tmp_path: Path) -> None:
+    headrace("ingest", lines(tmp_path / "a.csv", b"item_id,title", b"i1"))
+    run = headrace("quarantine", "retry")
+    assert "skipped 1" in run.out
+    assert "mend the source and ingest it again" in run.out
+
+
 @pytest.mark.parametrize(
     ("raw", "code", "words"),
     [

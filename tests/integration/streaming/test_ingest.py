@@ -89,6 +89,16 @@ def test_the_same_file_twice_changes_nothing(settings: Settings, home: Home, tmp
     assert Quarantine(home.quarantine, settings.clock).count() == 1
 
 
+def test_fields_the_contract_does_not_know_are_kept_and_counted(
+    settings: Settings, home: Home, tmp_path: Path
+) -> None:
+    one = write(tmp_path / "a.jsonl", {**click(1), "device": "phone"}, {**click(2), "device": 3, "os": "x"})
+    two = write(tmp_path / "b.jsonl", {**click(3), "device": "tv"})
+    counts = ingest([one, two], "headrace", settings)
+    assert counts.unknown == {"device": 3, "os": 1}
+    assert dict(rows(home)[1]["properties"]) == {"device": "3", "os": "x"}
+
+
 def test_several_files_are_one_ingest(settings: Settings, home: Home, tmp_path: Path) -> None:
     one = write(tmp_path / "a.jsonl", click(1), click(2))
     two = write(tmp_path / "b.jsonl", click(2), click(3))

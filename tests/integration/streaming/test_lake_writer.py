@@ -309,3 +309,20 @@ def test_the_lookup_asks_many_days_in_portions(bench: Bench, monkeypatch: pytest
     events = [event(n, day=n) for n in range(10)]
     assert bench.sync(*events).events == 10
     assert bench.sync(*events) == SyncCounts(duplicates=10)
+
+
+def test_files_of_the_version_before_are_read_and_merged(bench: Bench) -> None:
+    """A column that was added since is absent there: it reads as null, and nothing is lost in a merge."""
+    bench.sync(event(0), Item(item_id="i0", title="old"))
+    for kind in ("event", "item"):
+        (name,) = bench.lake.files(kind)  # type: ignore[arg-type]
+        table = pq.read_table(name)
+        added = "consent" if kind == "event" else "price"
+        pq.write_table(table.drop_columns([added]), name)
+    assert bench.sync(event(0), Item(item_id="i0", title="old")) == SyncCounts(duplicates=2)
+    for n in range(1, MAX_FILES + 1):
+        bench.sync(event(n), Item(item_id=f"i{n}"))
+    assert len(bench.lake.files_of(DAY)) == 1
+    assert bench.events() == sorted(f"e{n}" for n in range(MAX_FILES + 1))
+    assert len(bench.newest("item")) == MAX_FILES + 1
+    assert {row["consent"] for row in bench.rows()} == {None}
