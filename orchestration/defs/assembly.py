@@ -41,6 +41,7 @@ def _definitions(runtime: Runtime, batch: Sequence[FeatureGroup]) -> dg.Definiti
             lake.events_check(),
             *(groups.group_check(group) for group in batch),
             *(quality.drift_check(group) for group in batch),
+            *(quality.read_back_check(group) for group in batch),
         ],
         jobs=[chain, days],
         schedules=[schedules.hourly(chain, runtime), quality.parity_schedule(runtime)],

@@ -7,13 +7,14 @@ import dagster as dg
 
 from feature_repo.errors import BuildError
 from feature_repo.group import FeatureGroup
+from feature_repo.online import open_store
 from orchestration.build import build_of_day
-from orchestration.defs.keys import PARITY, RUNTIME, days_of, features_key
+from orchestration.defs.keys import PARITY, RUNTIME, days_of, features_key, view_key
 from orchestration.defs.results import metadata_of
 from orchestration.runtime import Runtime
 from quality.checks import CheckReport
 
-DRIFT, BUDGET = "drift", "budget"
+DRIFT, BUDGET, READ_BACK = "drift", "budget", "read_back"
 PARITY_JOB = "parity_daily"
 
 
@@ -43,6 +44,33 @@ def drift_check(group: FeatureGroup) -> dg.AssetChecksDefinition:
         return result_of(report)
 
     return drift
+
+
+def read_back_check(group: FeatureGroup) -> dg.AssetChecksDefinition:
+    """Whether what was materialized is what the store answers, on a sample by key hash."""
+    key = view_key(group)
+
+    @dg.asset_check(
+        asset=key,
+        name=READ_BACK,
+        description="A hash sample of the build, read from the online store and compared.",
+        required_resource_keys={RUNTIME},
+    )
+    def read_back(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        from quality.online import check_online  # noqa: PLC0415
+
+        runtime: Runtime = context.resources.runtime
+        build = runtime.builds.current(group.name, group.version)
+        if build is None:
+            msg = f"{group.name}: nothing is online to read back; materialize a build first"
+            raise BuildError(msg)
+        store = open_store(runtime.settings, runtime.home)
+        try:
+            return result_of(check_online(group, build.path, store, runtime.home.docs))
+        finally:
+            store.close()
+
+    return read_back
 
 
 def parity_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:

@@ -10,17 +10,20 @@ import pytest
 
 from feature_repo.group import Expectation, FeatureGroup
 from feature_repo.home import Home
+from feature_repo.online import open_store
+from feature_repo.online.store import OnlineRow
 from feature_repo.settings import Settings
 from orchestration.build import build_group, build_of_day, end_of
 from orchestration.defs.assembly import build_definitions
 from orchestration.defs.jobs import CHAIN
 from orchestration.defs.keys import EVENTS, features_key
-from orchestration.defs.quality import BUDGET, DRIFT, PARITY_JOB
+from orchestration.defs.quality import BUDGET, DRIFT, PARITY_JOB, READ_BACK
 from orchestration.drift import as_of_of, check_drift, reference_of
 from orchestration.runtime import Runtime
 from orchestration.status import features_section
 from quality.figures import load_figures
 from quality.gate import Gate
+from quality.online import check_online
 from quality.proposals import Accepted, _write
 from quality.suites import Rule
 from tests.offline import click_group, day_events, write_events
@@ -98,6 +101,23 @@ def test_accepted_bounds_are_checked_in_the_chain(run: Run, runtime: Runtime) ->
     result = run(DAY)
     assert result.success
     assert "clicks: clicks: 5 of 5 rows outside" in (evaluation(result, "advice").description or "")
+
+
+def test_what_was_materialized_is_read_back_and_a_change_online_is_seen(run: Run, runtime: Runtime) -> None:
+    group = click_group()
+    assert evaluation(run(DAY), READ_BACK).passed
+    store = open_store(runtime.settings, runtime.home)
+    [row] = store.read([(group, "u1")])
+    assert row is not None
+    store.write(group, [OnlineRow("u1", {**row.values, "clicks": -1}, row.event_time)])
+    store.close()
+    build = runtime.builds.current(group.name)
+    assert build is not None
+    store = open_store(runtime.settings, runtime.home)
+    report = check_online(group, build.path, store)
+    store.close()
+    assert [r.column for r in report.blocking_failures] == ["clicks"]
+    assert "'online -1, offline" in report.failures[0].message
 
 
 def test_drift_has_nothing_to_compare_on_the_first_day(run: Run) -> None:
