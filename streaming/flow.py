@@ -31,11 +31,11 @@ from feature_repo.online import OnlineStore, open_store
 from feature_repo.settings import Settings, load_settings
 from streaming.enrich import Knowledge
 from streaming.fold import FoldRules
-from streaming.fold_shard import Changes, Chunk, SessionShard, ShardTools, StoreWatch
+from streaming.fold_shard import POSITION, Changes, Chunk, SessionShard, ShardTools, StoreWatch
 from streaming.fold_state import StateFile
 from streaming.fold_user import Contribution
 from streaming.fold_users import UserNews, UserShard
-from streaming.log import EventLog, open_log
+from streaming.log import EventLog, Position, open_log
 from streaming.metrics import StreamMetrics, shared_metrics
 from streaming.source import EventLogSource, SourceRules, part_name
 from streaming.writer import BackgroundWriter, OnlineWriter, WriteJob
@@ -73,6 +73,18 @@ class FlowParts:
     stop: threading.Event = field(default_factory=threading.Event)
     monotonic: Callable[[], float] = time.monotonic
 
+    def session_file(self, partition: int) -> StateFile:
+        """The file of a partition's sessions."""
+        return StateFile(self.state / f"sessions-{part_name(partition)}.db")
+
+    def state_position(self, partition: int) -> Position | None:
+        """Up to where in the log the state of a partition has come; `""` where the state is gone."""
+        file = self.session_file(partition)
+        try:
+            return file.facts().get(POSITION, b"").decode()
+        finally:
+            file.close()
+
 
 class SessionLogic(StatefulBatchLogic[Chunk, Changes, int]):  # type: ignore[misc]
     """A `SessionShard` in Bytewax's hands; its partition is told by its snapshot or its first chunk."""
@@ -82,8 +94,7 @@ class SessionLogic(StatefulBatchLogic[Chunk, Changes, int]):  # type: ignore[mis
         self._shard = None if partition is None else self._open(partition)
 
     def _open(self, partition: int) -> SessionShard:
-        file = StateFile(self._parts.state / f"sessions-{part_name(partition)}.db")
-        return SessionShard(partition, self._parts.tools, file)
+        return SessionShard(partition, self._parts.tools, self._parts.session_file(partition))
 
     def on_batch(self, batch: list[Chunk]) -> tuple[Iterable[Changes], bool]:
         """Fold chunks in the order they were read."""
@@ -119,7 +130,7 @@ class UserLogic(StatefulBatchLogic[UserNews, WriteJob, int]):  # type: ignore[mi
     def on_eof(self) -> tuple[Iterable[WriteJob], bool]:
         """At the end of the log, or of the flow: write what waits for a tick."""
         assert self._shard is not None
-        return self._process(self._shard, UserNews(self._shard.number, tick=True)), StatefulBatchLogic.RETAIN
+        return self._process(self._shard, UserNews(self._shard.number, last=True)), StatefulBatchLogic.RETAIN
 
     @staticmethod
     def _process(shard: UserShard, news: UserNews) -> list[WriteJob]:
@@ -171,7 +182,7 @@ def build_flow(parts: FlowParts) -> Dataflow:
     """The flow over given parts: the same for live, backfill, tests and benchmarks."""
     count = parts.log.partitions
     flow = Dataflow("sessions")
-    source = EventLogSource(parts.log, parts.source, parts.stop, parts.monotonic)
+    source = EventLogSource(parts.log, parts.source, parts.stop, parts.monotonic, parts.state_position)
     chunks = op.input("log", flow, source)
     keyed = op.map("by_partition", chunks, lambda chunk: (part_name(chunk.partition), chunk))
     changes = op.stateful_batch("sessions", keyed, lambda resume: SessionLogic(parts, resume))

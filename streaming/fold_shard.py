@@ -24,7 +24,7 @@ from streaming.fold import FoldRules, Session, last_of, profile_of
 from streaming.fold_state import StateFile
 from streaming.fold_user import Contribution
 from streaming.heartbeat import Counts, Heartbeat
-from streaming.log import Damage
+from streaming.log import Damage, Position
 
 _log = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -34,6 +34,8 @@ SWEEP_TICKS = 60
 """Ticks over which expired sessions are looked for; more where there are more than `SWEPT_PER_TICK` each."""
 REWRITTEN_PER_TICK = 5_000
 _WATERMARK, _HEARD = "watermark_us", "heard/"
+POSITION = "position"
+"""Fact of a shard's file: up to where in the log its state has come."""
 
 
 class PutsAside(Protocol):
@@ -49,6 +51,7 @@ class Chunk:
     """What the source read of one partition at once.
 
     Attributes:
+        position: the place after the records.
         damaged: bytes of the log that no longer hold a record.
         tick: time to write a heartbeat and to look for expired sessions.
         behind_s: how long the partition has not been read to its end (s).
@@ -57,6 +60,7 @@ class Chunk:
 
     partition: int
     records: list[bytes]
+    position: Position = ""
     damaged: tuple[Damage, ...] = ()
     tick: bool = False
     behind_s: float = 0.0
@@ -146,6 +150,8 @@ class SessionShard:
         for damage in chunk.damaged:
             self._put_aside(damage.raw, ContractError("damaged_log", "", damage.reason), damage)
         now_us = (self._tools.clock() - _EPOCH) // _MICROSECOND
+        if chunk.position:
+            self._facts[POSITION] = chunk.position.encode()
         for session_id, entries in self._sort(chunk.records, now_us, changes).items():
             self._fold(session_id, entries, changes)
         if chunk.tick:

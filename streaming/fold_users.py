@@ -13,6 +13,9 @@ from streaming.fold_shard import REWRITTEN_PER_TICK, SWEEP_TICKS, SWEPT_AT_LEAST
 from streaming.fold_state import StateFile
 from streaming.fold_user import Contribution, UserChanges, apply, row_of
 
+TICKS_PER_WRITE = 5
+"""Ticks between writes of a shard; shards take turns, so that writes do not pile up."""
+ROWS_PER_WRITE = 500
 _UNWRITTEN = "unwritten"
 
 
@@ -21,7 +24,8 @@ class UserNews:
     """Contributions to users of one shard.
 
     Attributes:
-        tick: time to join and to write; between ticks contributions wait, so that a busy user costs one row.
+        tick: time goes on; contributions wait for some ticks, so that a busy user costs one row.
+        last: the flow ends: write all that waits.
         horizon_us: users without an event since are let go.
         rewrite: the online store was emptied.
     """
@@ -31,6 +35,7 @@ class UserNews:
     tick: bool = False
     horizon_us: int = 0
     rewrite: bool = False
+    last: bool = False
 
 
 class UserShard:
@@ -44,7 +49,9 @@ class UserShard:
         self._dirty: set[str] = set()
         self._pending: dict[str, list[Contribution]] = {}
         raw = state.facts().get(_UNWRITTEN)
-        self._unwritten: set[str] = set(msgspec.json.decode(raw, type=list[str])) if raw else set()
+        waiting = msgspec.json.decode(raw, type=list[str]) if raw else []
+        self._unwritten: dict[str, None] = dict.fromkeys(waiting)
+        self._ticks = 0
         self._shrunk: set[str] = set()  # rows that may go back in time: deleted before they are written
         self._sweep: Iterator[str] = iter(())
         self._rewrite: Iterator[str] = iter(())
@@ -54,21 +61,26 @@ class UserShard:
         for contribution in news.contributions:
             self._pending.setdefault(contribution.user_id, []).append(contribution)
         changes = UserChanges()
+        if news.rewrite:
+            self._rewrite = iter(list(self._held))
         if news.tick:
+            self._ticks += 1
+        if news.last or (news.tick and (self._ticks + self.number) % TICKS_PER_WRITE == 0):
             self._join()
-            if news.rewrite:
-                self._rewrite = iter(list(self._held))
-            self._unwritten.update(islice(self._rewrite, REWRITTEN_PER_TICK))
+            self._unwritten.update(dict.fromkeys(islice(self._rewrite, REWRITTEN_PER_TICK)))
             self._expire(news.horizon_us)
-            for user_id in sorted(self._unwritten):
-                raw = self._held.get(user_id)
-                if raw is None or user_id in self._shrunk:
-                    changes.deleted.append(user_id)
-                if raw is not None:
-                    changes.rows.append(row_of(user_id, raw, self._rules.session))
-            self._unwritten.clear()
-            self._shrunk.clear()
+            self._write(changes, len(self._unwritten) if news.last else ROWS_PER_WRITE)
         return changes
+
+    def _write(self, changes: UserChanges, limit: int) -> None:
+        for user_id in list(islice(self._unwritten, limit)):
+            raw = self._held.get(user_id)
+            if raw is None or user_id in self._shrunk:
+                changes.deleted.append(user_id)
+            if raw is not None:
+                changes.rows.append(row_of(user_id, raw, self._rules.session))
+            del self._unwritten[user_id]
+            self._shrunk.discard(user_id)
 
     def _join(self) -> None:
         for user_id, contributions in self._pending.items():
@@ -78,7 +90,7 @@ class UserShard:
             else:
                 self._held[user_id] = raw
             self._dirty.add(user_id)
-            self._unwritten.add(user_id)
+            self._unwritten[user_id] = None
             if any(c.profile is None for c in contributions):
                 self._shrunk.add(user_id)
         self._pending.clear()
@@ -92,7 +104,7 @@ class UserShard:
             if raw is not None and last_of(raw) < horizon_us:
                 del self._held[user_id]
                 self._dirty.add(user_id)
-                self._unwritten.add(user_id)
+                self._unwritten[user_id] = None
         if looked < share:
             self._sweep = iter(list(self._held))
 
@@ -103,6 +115,6 @@ class UserShard:
             StoreError: the state file cannot be written.
         """
         self._join()
-        facts = {_UNWRITTEN: msgspec.json.encode(sorted(self._unwritten))}
+        facts = {_UNWRITTEN: msgspec.json.encode(list(self._unwritten))}
         self._state.save({key: self._held.get(key) for key in self._dirty}, facts)
         self._dirty.clear()

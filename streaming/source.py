@@ -110,6 +110,7 @@ class LogPart(StatefulSourcePartition[Chunk, Position]):  # type: ignore[misc]
         chunk = Chunk(
             partition=self._partition,
             records=self._records,
+            position=self._position,
             damaged=tuple(self._damaged),
             tick=tick,
             behind_s=now - self._caught_up,
@@ -125,12 +126,18 @@ class LogPart(StatefulSourcePartition[Chunk, Position]):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class EventLogSource(FixedPartitionedSource[Chunk, Position]):  # type: ignore[misc]
-    """Every partition of the event log, each from where its snapshot says, else from its oldest record."""
+    """Every partition of the event log, each from where its snapshot says, else from its oldest record.
+
+    Attributes:
+        state_position: up to where the state of a partition has come, `""` where the state is gone. Reading
+            resumes there if that is before the snapshot's position.
+    """
 
     log: EventLog
     rules: SourceRules
     stop: threading.Event
     monotonic: Callable[[], float]
+    state_position: Callable[[int], Position | None] = lambda partition: None
 
     def list_parts(self) -> list[str]:
         """Names of the partitions; they sort by number."""
@@ -139,7 +146,11 @@ class EventLogSource(FixedPartitionedSource[Chunk, Position]):  # type: ignore[m
     def build_part(self, step_id: str, for_part: str, resume_state: Position | None) -> LogPart:
         """The reader of one partition."""
         partition = int(for_part)
-        position = self.log.start(partition) if resume_state is None else resume_state
+        state = self.state_position(partition)
+        if resume_state is None or state == "":
+            position = self.log.start(partition)
+        else:
+            position = resume_state if state is None else min(resume_state, state)
         return LogPart(
             self.log, partition, position, rules=self.rules, stop=self.stop, monotonic=self.monotonic
         )
