@@ -77,7 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = ServingApp(title="Headrace", version="1", description=DESCRIPTION, lifespan=lifespan)
     app.hot = _hot_routes(services)
     app.state.services = services
-    app.include_router(health_router(lambda: services.ready, services.state, services.metrics))
+    app.include_router(health_router(lambda: services.ready, services.state, services.render_metrics))
     app.include_router(decisions_router(services.find_decision, services.keys))
     app.include_router(admin_router(services.flag_store, services.keys, services.parts.flags.refresh))
     _add_error_answers(app)
@@ -126,10 +126,13 @@ def _guard(handler: Handler) -> Handler:
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
             if not started:
-                error = ApiError(500, "internal", "", "an unexpected error; it was logged")
-                await respond_error(send, error)
+                await respond_error(send, _internal())
 
     return guarded
+
+
+def _internal() -> ApiError:
+    return ApiError(500, "internal", "", "an unexpected error; it was logged")
 
 
 def _text(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
@@ -151,6 +154,11 @@ def _add_error_answers(app: FastAPI) -> None:
         field = ".".join(str(part) for part in first["loc"])
         body = ApiError(422, "bad_value", field, f"{field}: {first['msg']}").body
         return Response(body, 422, media_type="application/json")
+
+    @app.exception_handler(Exception)
+    async def _defect(_: Request, __: Exception) -> Response:
+        # Starlette raises it again after this answer, so that the server logs it.
+        return Response(_internal().body, 500, media_type="application/json")
 
     @app.exception_handler(ApiError)
     async def _ours(_: Request, error: ApiError) -> Response:

@@ -24,15 +24,20 @@ from serving.reader import FeatureReader, ReadLimits, RowSource
 from serving.recorder import Recorder
 from serving.redis_source import RedisSource
 from serving.request import RequestDecoder
+from serving.rules import Rules, load_rules, rules_path
 from serving.services import Parts, Services
 from serving.snapshot import ItemSnapshot, load_snapshot
 from serving.source import ThreadSource
 from serving.stage import Stage
+from serving.stages.arm import ArmStage, HoldoutStage
 from serving.stages.blending import BlendStage
 from serving.stages.capping import CapStage
 from serving.stages.consent import ConsentStage
+from serving.stages.diversifying import DiversityStage
+from serving.stages.exploring import ExplorationStage
 from serving.stages.features import FeaturesStage
 from serving.stages.flagging import FlagsStage
+from serving.stages.ruling import RulesStage
 from serving.stream_health import StreamHealth
 from streaming.door import EventDoor, count_unknown
 from streaming.heartbeat import read_heartbeats
@@ -56,6 +61,7 @@ def open_services(settings: Settings) -> Services:
         snapshot=_snapshot(home, metrics),
         blend=_blend(home, metrics),
         flags=_flags(FlagStore(home.flags, settings.clock), metrics),
+        rules=_rules(home, metrics),
         stream=StreamHealth(lambda: read_heartbeats(store), settings.clock, settings.stream_stale_s),
         breakers={n: Breaker(n, on_change=metrics.breaker_moved) for n in ("store", "blend", "event_log")},
     )
@@ -80,9 +86,16 @@ def open_services(settings: Settings) -> Services:
     )
 
 
-def scoring_stages() -> tuple[Stage, ...]:
+def scoring_stages(settings: Settings) -> tuple[Stage, ...]:
     """The stages after the features were read: those a replay runs again."""
-    return (BlendStage(), CapStage())
+    return (
+        BlendStage(),
+        CapStage(),
+        DiversityStage(),
+        ExplorationStage(),
+        HoldoutStage(),
+        RulesStage(settings.weights["purchase"]),
+    )
 
 
 def open_source(settings: Settings, store: OnlineStore) -> RowSource:
@@ -93,10 +106,10 @@ def open_source(settings: Settings, store: OnlineStore) -> RowSource:
 
 
 def _ranker(settings: Settings, reader: FeatureReader, parts: Parts) -> Ranker:
-    before = (ConsentStage(settings.consent_default), FlagsStage(), FeaturesStage(reader))
+    before = (ConsentStage(settings.consent_default), FlagsStage(), ArmStage(), FeaturesStage(reader))
     return Ranker(
-        (*before, *scoring_stages()),
-        lambda: Model(parts.snapshot.value, parts.blend.value, parts.flags.value),
+        (*before, *scoring_stages(settings)),
+        lambda: Model(parts.snapshot.value, parts.blend.value, parts.flags.value, parts.rules.value),
         settings.clock,
         timedelta(milliseconds=settings.budget_ms),
         breakers={"blend": parts.breakers["blend"]},
@@ -153,3 +166,8 @@ def _blend(home: Home, metrics: Metrics) -> Watched[Blend | None]:
 
 def _flags(store: FlagStore, metrics: Metrics) -> Watched[Flags]:
     return Watched("flags", lambda: stamp_of(store.path), store.adopt, Flags(), metrics.reload_failed)
+
+
+def _rules(home: Home, metrics: Metrics) -> Watched[Rules]:
+    path = rules_path(home.flags)
+    return Watched("rules", lambda: stamp_of(path), lambda: load_rules(path), Rules(), metrics.reload_failed)

@@ -12,6 +12,7 @@ import numpy as np
 
 from serving.answer import Dropped, Tier
 from serving.base import BaseOrder, Floats, Ints
+from serving.flags import Flags
 from serving.live import Model
 from serving.request import RankRequest
 
@@ -56,6 +57,9 @@ class RankContext:
         now: the moment of the request, event-time clock.
         model: item features and blend, captured once, so that no answer mixes versions.
         deadline: `perf_counter` time at which personalization ends.
+        flags: those of the model, with what the experiment arms of this unit replace.
+        held_out: whether the base order is answered although everything is computed.
+        numbers: snapshot item number of each candidate, -1 where unknown; empty before the blend.
         settled: set by a stage that decided for the base order; personal stages are then skipped.
         order: candidate indices in answer order, best first; `base.order` until a stage changes it.
         scores: float64[n] by candidate; `contributions` and the `adjustments` of later stages sum to it.
@@ -72,6 +76,9 @@ class RankContext:
     deadline: float
     tier: Tier = Tier.BASE
     settled: bool = False
+    held_out: bool = False
+    flags: Flags = field(init=False)
+    numbers: Ints = field(default_factory=lambda: np.zeros(0, np.intp))
     user: Row | None = None
     segment: Row | None = None
     session: Row | None = None
@@ -90,6 +97,7 @@ class RankContext:
     def __post_init__(self) -> None:
         self.order = self.base.order
         self.scores = self.base.scores
+        self.flags = self.model.flags
 
     def degrade(self, code: str) -> None:
         """Note a code once."""

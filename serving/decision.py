@@ -15,6 +15,7 @@ from serving.context import RankContext, Row
 from serving.flags import Flags, version_of
 from serving.hashing import hashed
 from serving.request import Candidate
+from serving.rules import Rules
 
 TOPIC = "decisions"
 """Event log topic of the records; the key is the request id."""
@@ -57,8 +58,10 @@ class Decision(Struct, frozen=True, kw_only=True):
     explain: bool
     features: dict[str, UsedRow]
     flags: Flags
+    rules: Rules
     versions: Versions
     arms: dict[str, str]
+    held_out: bool
     seed: str
     completed: list[str]
     tier: Tier
@@ -100,11 +103,13 @@ def decision_of(context: RankContext, answer: RankAnswer, salt: str) -> Decision
             )
             if row is not None
         },
-        flags=model.flags,
+        flags=context.flags,
+        rules=model.rules,
+        held_out=context.held_out,
         versions=Versions(
             items=None if model.snapshot is None else model.snapshot.version,
             blend=None if model.blend is None else model.blend.version,
-            flags=version_of(model.flags),
+            flags=version_of(context.flags),
         ),
         arms=context.arms,
         seed=answer.request_id,

@@ -9,8 +9,11 @@ import msgspec
 import xxhash
 from msgspec import Meta, Struct
 
-from feature_repo.errors import HeadraceError
+from feature_repo.errors import HeadraceError, SettingsError
 from serving.answer import Tier
+from serving.diversity import Diversity
+from serving.experiments import Experiment, check_experiments
+from serving.exploration import Exploration
 from serving.signals import GROUPS
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -50,6 +53,14 @@ class Flags(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="Factor on what base, item, long_term, segment or session signals add."),
     ] = {}
     cap: Annotated[Cap, Meta(description="Bounds on the boost.")] = Cap()
+    diversity: Annotated[Diversity, Meta(description="How different neighbours on the page are.")] = (
+        Diversity()
+    )
+    exploration: Annotated[
+        Exploration, Meta(description="Slots given to what the blend does not favour.")
+    ] = Exploration()
+    experiments: Annotated[tuple[Experiment, ...], Meta(description="Experiments and their arms.")] = ()
+    holdout: Annotated[Share, Meta(description="Share of units that always get the base order.")] = 0.05
     decision_share: Annotated[Share, Meta(description="Share of answers whose decision is recorded.")] = 1.0
 
 
@@ -69,6 +80,7 @@ def parse_flags(raw: bytes | Mapping[str, Any]) -> Flags:
         flags = (
             msgspec.json.decode(raw, type=Flags) if isinstance(raw, bytes) else msgspec.convert(raw, Flags)
         )
+        check_experiments(flags.experiments)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$")
         field = where.strip("`.")
@@ -77,6 +89,9 @@ def parse_flags(raw: bytes | Mapping[str, Any]) -> Flags:
     except msgspec.DecodeError as error:
         message = f"flags: not valid JSON ({error}); mend the file, or `headrace flags rollback`"
         raise FlagsError("", message) from error
+    except SettingsError as error:
+        message = f"flags: {error}"
+        raise FlagsError(str(error).partition(":")[0].partition(".")[0], message) from error
     if unknown := sorted(flags.weights.keys() - set(GROUPS)):
         message = f"flags: weights: {unknown[0]!r} is no signal group; groups are {', '.join(GROUPS)}"
         raise FlagsError("weights", message)

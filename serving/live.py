@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from serving.flags import Flags
+from serving.rules import Rules
 
 if TYPE_CHECKING:
     from serving.blend import Blend
@@ -18,15 +19,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 DEFAULT_FLAGS = Flags()
+NO_RULES = Rules()
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What a request is scored with: item features, blend and flags, each as of one version."""
+    """What a request is scored with: item features, blend, flags and rules, each as of one version."""
 
     snapshot: ItemSnapshot | None
     blend: Blend | None
     flags: Flags = DEFAULT_FLAGS
+    rules: Rules = NO_RULES
 
 
 class Watched(Generic[T]):

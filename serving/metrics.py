@@ -61,6 +61,12 @@ class Metrics:
         self.breakers = self._gauge(
             "headrace_breaker_open", "0 closed, 0.5 half-open, 1 open; by dependency.", ["dependency"]
         )
+        self.arm_units = self._gauge(
+            "headrace_experiment_units", "Units exposed, by experiment and arm.", ["experiment", "arm"]
+        )
+        self.sample_ratio_mismatch = self._gauge(
+            "headrace_sample_ratio_mismatch", "1 where arms hold other shares than declared.", ["experiment"]
+        )
         self._stages: dict[str, Histogram] = {}
         self._tiers: dict[str, Counter] = {}
 

@@ -72,7 +72,7 @@ class Recorder:
 
     def offer(self, context: RankContext, answer: RankAnswer) -> None:
         """Take an answer, unless sampling leaves it out. Returns at once; a full queue drops and counts."""
-        if not sampled(answer.request_id, context.model.flags.decision_share):
+        if not sampled(answer.request_id, context.flags.decision_share):
             return
         try:
             self._queue.put_nowait((context, answer))

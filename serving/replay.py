@@ -135,6 +135,7 @@ def model_of(decision: Decision, home: Home) -> Model:
         snapshot=None if versions.items is None else snapshot_as_of(home.features, versions.items),
         blend=None if versions.blend is None else blend_of(home.models, versions.blend),
         flags=decision.flags,
+        rules=decision.rules,
     )
 
 
@@ -180,4 +181,4 @@ def fill(context: RankContext, decision: Decision) -> None:
     """Put the recorded features into a context."""
     rows = {name: Row(used.values, used.event_time, used.cached) for name, used in decision.features.items()}
     context.user, context.segment, context.session = (rows.get(n) for n in ("user", "segment", "session"))
-    context.arms = dict(decision.arms)
+    context.arms, context.held_out = dict(decision.arms), decision.held_out

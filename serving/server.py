@@ -23,6 +23,8 @@ from serving.metrics import MULTIPROCESS
 BACKLOG = 2048
 GRACE_S = 10
 """How long requests in flight may take once the end was asked for."""
+HEALTH_S = 30
+"""How long a worker may not answer its supervisor before it is started anew; a busy machine is not a hang."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -102,5 +104,6 @@ def _config(app: FastAPI | str, settings: Settings, **more: Any) -> uvicorn.Conf
         date_header=False,
         backlog=BACKLOG,
         timeout_graceful_shutdown=GRACE_S,
+        timeout_worker_healthcheck=HEALTH_S,
         **more,
     )

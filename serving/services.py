@@ -15,6 +15,7 @@ from feature_repo.settings import Settings
 from serving.blend import Blend
 from serving.breaker import Breaker
 from serving.decision import Decision
+from serving.exposures import Exposures
 from serving.flag_store import FlagStore
 from serving.flags import Flags, version_of
 from serving.keys import Keys
@@ -26,6 +27,7 @@ from serving.recorder import Recorder
 from serving.replay import find_decision
 from serving.request import Candidate, RankRequest, RequestDecoder
 from serving.routes.events import Door
+from serving.rules import Rules
 from serving.snapshot import ItemSnapshot
 from serving.stream_health import StreamHealth
 from streaming.log import EventLog
@@ -45,6 +47,7 @@ class Parts:
     snapshot: Watched[ItemSnapshot | None]
     blend: Watched[Blend | None]
     flags: Watched[Flags]
+    rules: Watched[Rules]
     stream: StreamHealth
     breakers: Mapping[str, Breaker]
 
@@ -68,6 +71,7 @@ class Services:
     decisions: EventLog
     recorder: Recorder
     door: Door
+    exposures: Exposures = field(default_factory=Exposures)
     ready: bool = False
     _watchers: list[Watcher] = field(default_factory=list)
 
@@ -82,7 +86,7 @@ class Services:
         ):
             await asyncio.to_thread(refresh)
         self._watchers = [
-            Watcher([parts.flags.refresh], FLAGS_INTERVAL_S, "flags"),
+            Watcher([parts.flags.refresh, parts.rules.refresh], FLAGS_INTERVAL_S, "flags"),
             Watcher([parts.snapshot.refresh, parts.blend.refresh], MODEL_INTERVAL_S, "model"),
             Watcher([parts.stream.refresh, self._observe], STREAM_INTERVAL_S, "stream"),
         ]
@@ -134,6 +138,11 @@ class Services:
             "stream_stale": parts.stream.stale,
             "breakers": {name: breaker.state.value for name, breaker in parts.breakers.items()},
         }
+
+    def render_metrics(self) -> bytes:
+        """All metrics, those that are reckoned only when asked for included."""
+        self.exposures.show(self.metrics, self.parts.flags.value)
+        return self.metrics.render()
 
     def _observe(self) -> None:
         snapshot = self.parts.snapshot.value

@@ -56,8 +56,8 @@ def replay(
         )
         raise replays.ReplayError(message)
     blend, flags = _what_if(changes or [])
-    model = replays.model_of(decision, home)
-    again = replays.replay(decision, scoring_stages(), model)
+    model, stages = replays.model_of(decision, home), scoring_stages(settings)
+    again = replays.replay(decision, stages, model)
     typer.echo(
         "byte for byte the ranking that was answered"
         if again.same
@@ -67,7 +67,7 @@ def replay(
         _show(decision, again.answer, top)
         raise typer.Exit(0 if again.same else 1)
     changed = replays.with_changes(model, home, blend, flags)
-    _show(decision, replays.replay(decision, scoring_stages(), changed).answer, top)
+    _show(decision, replays.replay(decision, stages, changed).answer, top)
 
 
 def _what_if(changes: list[str]) -> tuple[str | None, dict[str, Any]]:

@@ -11,7 +11,6 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
 from feature_repo.contract import json_schema
-from serving.metrics import Metrics
 
 
 class Health(BaseModel):
@@ -31,13 +30,14 @@ class Readiness(BaseModel):
 
 
 def health_router(
-    ready: Callable[[], bool], state: Callable[[], dict[str, Any]], metrics: Metrics
+    ready: Callable[[], bool], state: Callable[[], dict[str, Any]], render: Callable[[], bytes]
 ) -> APIRouter:
     """Routes of the process's state.
 
     Args:
         ready: whether warm-up has ended.
         state: parts of personalization; never decides readiness, since the base order serves.
+        render: the metrics.
     """
     router = APIRouter()
 
@@ -65,7 +65,7 @@ def health_router(
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
     async def prometheus() -> Response:
-        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+        return Response(render(), media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/v1/schema", summary="JSON Schema of events, items and users", tags=["events"])
     async def schema() -> dict[str, Any]:

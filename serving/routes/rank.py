@@ -34,6 +34,7 @@ class RankRoute:
         self._metrics = services.metrics
         self._keys = services.keys
         self._recorder = services.recorder
+        self._exposures = services.exposures
         self._max_body = settings.max_body_bytes
         self._max_running = settings.max_concurrency
         self._running = 0
@@ -53,6 +54,7 @@ class RankRoute:
         answer = await self._rank(context)
         await respond(send, 200, self._encoder.encode(answer))
         self._metrics.ranked(answer)
+        self._exposures.see(context)
         self._recorder.offer(context, answer)
         if log.isEnabledFor(logging.DEBUG):
             _log(context, answer)

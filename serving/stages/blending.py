@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from serving.answer import Tier
-from serving.base import Floats
+from serving.base import Floats, Ints
 from serving.context import Contributions, RankContext, Row
 from serving.signals import Known, SignalMatrix, group_of, last_items, signals
 
@@ -39,30 +39,33 @@ class BlendStage:
             # The gate kept a simple order: it serves everyone alike, so nothing here is personal.
             context.degrade("gate_closed")
             tier = Tier.BASE
-        matrix = request_signals(context, snapshot)
         first = context.base.order
+        rows, matrix = request_signals(context, snapshot)
         parts = np.empty_like(matrix.values)
         parts[first] = blend.contributions(matrix)
-        if context.model.flags.weights:
-            parts *= _factors(matrix.names, tuple(sorted(context.model.flags.weights.items())))
+        if context.flags.weights:
+            parts *= _factors(matrix.names, tuple(sorted(context.flags.weights.items())))
         scores = parts.sum(axis=1)
         order = first[np.argsort(-scores[first], kind="stable")]
         context.ages[ITEMS] = max((context.now - snapshot.as_of).total_seconds(), 0.0)
+        context.numbers = np.empty(len(first), np.intp)
+        context.numbers[first] = rows
         context.contributions = Contributions(matrix.names, parts)
         context.scores, context.order, context.tier = scores, order, tier
         return None
 
 
-def request_signals(context: RankContext, snapshot: ItemSnapshot) -> SignalMatrix:
-    """The signals of a request, rows in base order."""
+def request_signals(context: RankContext, snapshot: ItemSnapshot) -> tuple[Ints, SignalMatrix]:
+    """Item numbers and signals of a request, both in base order."""
     candidates = context.request.candidates
     first = context.base.order.tolist()
     item_ids = [candidates[i].item_id for i in first]
     session = _values(context.session)
-    return signals(
+    rows = snapshot.rows(item_ids, last_items(session))
+    return rows.rows, signals(
         item_ids,
         [candidates[i].score for i in first],
-        snapshot.rows(item_ids, last_items(session)),
+        rows,
         Known(_values(context.user), _values(context.segment), session),
         int(context.now.timestamp() * 1000),
     )

@@ -17,6 +17,6 @@ class CapStage:
         """Reorder where the blend moved something too far."""
         if context.tier is Tier.BASE:
             return
-        order = capped(context.order, context.base, context.model.flags.cap)
+        order = capped(context.order, context.base, context.flags.cap)
         if order is not context.order and (order != context.order).any():
             context.reorder(order, self.name)

@@ -34,7 +34,7 @@ class FeaturesStage:
 
 def forgo(context: RankContext) -> None:
     """Leave out the rows of tiers that the flags do not permit: the answer then steps down to one they do."""
-    permitted = context.model.flags.tiers
+    permitted = context.flags.tiers
     if len(permitted) == len(Tier):
         return
     while (tier := tier_of(context)) is not Tier.BASE and tier not in permitted:

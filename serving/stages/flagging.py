@@ -13,5 +13,5 @@ class FlagsStage:
 
     def run(self, context: RankContext) -> None:
         """Settle or go on."""
-        if not context.model.flags.personalization:
+        if not context.flags.personalization:
             context.settle("personalization_off")

@@ -15,6 +15,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from feature_repo.clock import wall_clock
 from feature_repo.group import DType
 from feature_repo.groups import all_groups
 from feature_repo.home import Home
@@ -23,6 +24,7 @@ from feature_repo.online import OnlineRow, open_store
 from feature_repo.settings import Settings
 from serving.app import create_app
 from serving.blend import Blend, Gate, save_blend
+from serving.flag_store import FlagStore
 from serving.server import listen
 
 CATEGORIES = ("shoes", "hats", "coats")
@@ -65,6 +67,10 @@ class Shop:
             **given,
             "vector": [1.0, 0.0] if number % 2 else [0.0, 1.0],
         }
+
+    def flags(self, **changes: Any) -> None:
+        """Change flags; part of the audit log."""
+        FlagStore(self.home.flags, wall_clock).change(changes, "test")
 
     def blend(self, version: str = "1", **weights: float) -> None:
         """Save a fitted blend; by default session, long-term and segment affinity for categories count."""
@@ -128,7 +134,8 @@ class Shop:
         assert self.store.write(all_groups()[group], [row]) == 1
 
     def stock(self) -> Shop:
-        """All of it."""
+        """All of it, with nothing left to chance: no exploration, no holdout, no diversity."""
+        self.flags(**{"exploration.share": 0.0, "holdout": 0.0, "diversity.relevance": 1.0})
         self.build()
         self.blend()
         self.user()

@@ -57,7 +57,7 @@ def test_a_record_holds_what_made_the_answer(shop: Any, api: httpx.Client, decis
     assert decision.features["user"].values["segment"] == "likes:hats"
     assert (decision.query, decision.limit, decision.tier) == ("hats", 5, "session+long_term")
     assert (decision.versions.blend, decision.seed) == ("1", "r1")
-    assert decision.completed == ["consent", "flags", "features", "blend", "cap"]
+    assert decision.completed[:5] == ["consent", "flags", "arm", "features", "blend"]
     answered = api.get("/v1/decisions/r1").json()
     assert [i["item_id"] for i in answered["items"]] == [i.item_id for i in decision.items]
 
@@ -71,7 +71,7 @@ def test_ids_of_people_are_hashed(shop: Any, decision: Decision) -> None:
 
 
 def test_a_replay_is_byte_for_byte(shop: Any, decision: Decision) -> None:
-    again = replay(decision, scoring_stages(), model_of(decision, shop.home))
+    again = replay(decision, scoring_stages(shop.settings), model_of(decision, shop.home))
     assert again.same
     assert [i.why for i in again.answer.items] == [i.why for i in decision.items]
 
@@ -79,19 +79,19 @@ def test_a_replay_is_byte_for_byte(shop: Any, decision: Decision) -> None:
 def test_a_replay_uses_the_builds_of_its_time(shop: Any, decision: Decision) -> None:
     shop.blend("2", base=-1.0)
     shop.build(decision.time + timedelta(hours=1), ctr=0.9)
-    assert replay(decision, scoring_stages(), model_of(decision, shop.home)).same
+    assert replay(decision, scoring_stages(shop.settings), model_of(decision, shop.home)).same
 
 
 def test_what_if_another_blend_had_served(shop: Any, decision: Decision) -> None:
     shop.blend("2", base=-1.0)
     model = with_changes(model_of(decision, shop.home), shop.home, "2", {})
-    answer = replay(decision, scoring_stages(), model).answer
+    answer = replay(decision, scoring_stages(shop.settings), model).answer
     assert [i.item_id for i in answer.items] == [f"i{n}" for n in (8, 7, 6, 5, 4)]
 
 
 def test_what_if_the_cap_had_been_tighter(shop: Any, decision: Decision) -> None:
     model = with_changes(model_of(decision, shop.home), shop.home, None, {"cap.positions": 0})
-    answer = replay(decision, scoring_stages(), model).answer
+    answer = replay(decision, scoring_stages(shop.settings), model).answer
     assert [i.item_id for i in answer.items] == [f"i{n}" for n in range(5)]
 
 
@@ -111,7 +111,7 @@ def test_a_base_order_answer_replays_too(
     rank(api, body(user_id="u", consent=False, request_id="r2"))
     found = until(lambda: recorded(shop, "r2"))
     assert found.completed == ["consent"]
-    assert replay(found, scoring_stages(), model_of(found, shop.home)).same
+    assert replay(found, scoring_stages(shop.settings), model_of(found, shop.home)).same
 
 
 def test_an_unknown_decision_is_a_404(api: httpx.Client) -> None:

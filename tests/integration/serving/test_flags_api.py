@@ -32,7 +32,7 @@ def test_the_kill_switch_and_the_way_back(api: httpx.Client, body: Body) -> None
     assert api.post("/v1/flags/rollback").json()["personalization"] is True
     assert rank(api, body(user_id="u"))["tier"] == "long_term"
     history = api.get("/v1/flags/history").json()
-    assert [(c["version"], c["who"]) for c in history] == [(1, "local"), (2, "local")]
+    assert [(c["version"], c["who"]) for c in history] == [(1, "test"), (2, "local"), (3, "local")]
 
 
 def test_an_edit_of_the_file_is_followed_and_audited(
@@ -113,7 +113,7 @@ def test_a_change_that_cannot_be(api: httpx.Client, content: bytes, code: str, f
     assert response.status_code == 422
     error = response.json()["error"]
     assert (error["code"], error["field"]) == (code, field)
-    assert api.get("/v1/flags/history").json() == []
+    assert len(api.get("/v1/flags/history").json()) == 1, "only what stocked the shop"
 
 
 def test_keys_guard_every_route(shop: Any, serving: Callable[..., Any], body: Body) -> None:

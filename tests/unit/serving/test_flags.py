@@ -168,3 +168,23 @@ def test_whatever_is_set_is_taken_or_refused(changes: dict[str, Any]) -> None:
         assert str(found).startswith("flags: ")
     else:
         assert parse_flags(encode_flags(found)) == found
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "says"),
+    [
+        ({"exploration.share": 0.05}, "exploration", "0 turns it off, else it lies in 0.1 … 0.2"),
+        ({"exploration.share": 0.5}, "exploration.share", "<= 0.2"),
+        ({"experiments": [{"name": "holdout", "arms": {"a": {}, "b": {}}}]}, "experiments", "another name"),
+        (
+            {"experiments": [{"name": n, "arms": {"a": {}, "b": {}}} for n in ("x", "y")]},
+            "experiments",
+            "overlap in layer 'main'",
+        ),
+    ],
+)
+def test_what_stages_refuse_is_refused_here(changes: dict[str, Any], field: str, says: str) -> None:
+    with pytest.raises(FlagsError) as caught:
+        changed(Flags(), changes)
+    assert caught.value.field == field
+    assert says in str(caught.value)

@@ -1,0 +1,51 @@
+"""Counts which units saw which arm, so that a broken split is noticed before its lift is believed."""
+
+from __future__ import annotations
+
+from serving.context import RankContext
+from serving.experiments import HOLDOUT
+from serving.flags import Flags
+from serving.metrics import Metrics
+from serving.sample_ratio import SampleRatio
+
+OUT = "out"
+
+
+class Exposures:
+    """Units by experiment and arm, the holdout included; starts over for an experiment whose arms change."""
+
+    def __init__(self) -> None:
+        self._ratios: dict[str, tuple[dict[str, float], SampleRatio]] = {}
+
+    def see(self, context: RankContext) -> None:
+        """Note the arms of an answer."""
+        request, flags = context.request, context.model.flags
+        unit = request.user_id or request.session_id
+        if unit is None or "arm" not in context.completed or request.overrides:
+            return
+        if flags.holdout > 0.0:
+            self._ratio(HOLDOUT, {"in": flags.holdout, OUT: 1.0 - flags.holdout}).see(
+                unit, context.arms.get(HOLDOUT, OUT)
+            )
+        for experiment in flags.experiments:
+            arm = context.arms.get(experiment.name)
+            if arm is not None:
+                weights = {name: one.weight for name, one in experiment.arms.items()}
+                seen = unit if experiment.unit == "user" else request.session_id or unit
+                self._ratio(experiment.name, weights).see(seen, arm)
+
+    def show(self, metrics: Metrics, flags: Flags) -> None:
+        """Put counts and the mismatch into the metrics; called when they are asked for."""
+        current = {HOLDOUT, *(e.name for e in flags.experiments)}
+        for name, (_, ratio) in self._ratios.items():
+            if name not in current:
+                continue
+            for arm, count in ratio.counts.items():
+                metrics.arm_units.labels(name, arm).set(count)
+            metrics.sample_ratio_mismatch.labels(name).set(ratio.mismatched)
+
+    def _ratio(self, name: str, weights: dict[str, float]) -> SampleRatio:
+        held = self._ratios.get(name)
+        if held is None or held[0] != weights:
+            held = self._ratios[name] = (weights, SampleRatio(weights))
+        return held[1]
