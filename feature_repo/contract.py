@@ -1,137 +1,62 @@
-"""Event contract v1: the one declaration of what an event, an item and a user are.
+"""Event contract v1: validation at every door, the canonical bytes, the published JSON Schema.
 
-The msgspec structs below are the source; the Arrow schemas (`arrow_schema`), the JSON Schema
-(`json_schema`) and the validation of every record at every door (`Contract.parse`) derive from them.
+The structs of `feature_repo.records` are the one declaration; validation (`Contract.parse`), Arrow schemas
+(`feature_repo.columns`) and JSON Schema (`json_schema`) derive from them. Import all of it from here.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from itertools import accumulate
-from operator import attrgetter
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Any
 
 import msgspec
-import pyarrow as pa
-from msgspec import Meta, Struct
 
+from feature_repo.columns import arrow_schema, from_arrow, to_arrow
 from feature_repo.errors import ContractError
+from feature_repo.reasons import explain, json_type, not_json, to_utc
+from feature_repo.records import (
+    ID_BYTES,
+    RECORD_TYPES,
+    SCHEMA_VERSION,
+    TIME_FIELDS,
+    Attribute,
+    Event,
+    Id,
+    Item,
+    Kind,
+    Record,
+    ShownItem,
+    Time,
+    User,
+)
 from feature_repo.settings import Settings
 
-SCHEMA_VERSION = 1
-ID_BYTES = 256
-
-Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=ID_BYTES)]
-Time: TypeAlias = Annotated[
-    datetime, Meta(tz=True, description="ISO 8601 with a zone, or epoch milliseconds.")
+__all__ = [
+    "Contract",
+    "Event",
+    "Item",
+    "User",
+    "ShownItem",
+    "Record",
+    "Kind",
+    "Attribute",
+    "Id",
+    "Time",
+    "ID_BYTES",
+    "RECORD_TYPES",
+    "SCHEMA_VERSION",
+    "TIME_FIELDS",
+    "encode",
+    "decode",
+    "json_schema",
+    "json_type",
+    "not_json",
+    "arrow_schema",
+    "to_arrow",
+    "from_arrow",
 ]
-Attribute: TypeAlias = str | float | list[str]
-Kind: TypeAlias = Literal["event", "item", "user"]
-
-
-class ShownItem(Struct, frozen=True, omit_defaults=True):
-    """One slot of an impression, in the order shown."""
-
-    item_id: Annotated[Id, Meta(description="The item shown.")]
-    score: Annotated[float | None, Meta(description="The score it was shown with.")] = None
-
-
-class Event(
-    Struct,
-    frozen=True,
-    kw_only=True,
-    omit_defaults=True,
-    gc=False,  # holds no cycles; collections over batches of 100,000 cost a quarter of ingest
-    forbid_unknown_fields=True,
-    tag_field="record",
-    tag="event",
-):
-    """Something a user did or was shown."""
-
-    kind: ClassVar[Kind] = "event"
-
-    event_id: Annotated[Id, Meta(description="The deduplication key: the same id is counted once.")]
-    event_type: Annotated[
-        str,
-        Meta(pattern=r"^[a-z][a-z0-9_]{0,63}$", description="A built-in type or one registered in settings."),
-    ]
-    event_time: Annotated[Time, Meta(description="When it happened.")]
-    session_id: Annotated[Id, Meta(description="The session it belongs to.")]
-    user_id: Annotated[Id | None, Meta(description="Absent while the user is anonymous.")] = None
-    item_id: Annotated[Id | None, Meta(description="The item acted on.")] = None
-    items: Annotated[
-        tuple[ShownItem, ...], Meta(description="For impressions: what was shown, in order.")
-    ] = ()
-    request_id: Annotated[Id | None, Meta(description="The ranking that showed the item.")] = None
-    position: Annotated[
-        Annotated[int, Meta(ge=0, le=1_000_000)] | None, Meta(description="Position shown at, from 0.")
-    ] = None
-    query: Annotated[
-        Annotated[str, Meta(max_length=1024)] | None, Meta(description="For searches: what was asked.")
-    ] = None
-    consent: Annotated[
-        bool | None, Meta(description="Whether personalization is permitted; absent: not stated.")
-    ] = None
-    properties: Annotated[dict[str, str], Meta(description="Anything else, as text.")] = {}
-    schema_version: Annotated[int, Meta(ge=1, le=SCHEMA_VERSION, description="Version of this contract.")] = 1
-
-
-class Item(
-    Struct,
-    frozen=True,
-    kw_only=True,
-    omit_defaults=True,
-    gc=False,  # holds no cycles; collections over batches of 100,000 cost a quarter of ingest
-    forbid_unknown_fields=True,
-    tag_field="record",
-    tag="item",
-):
-    """Something that can be ranked. The newest record of an item id wins."""
-
-    kind: ClassVar[Kind] = "item"
-
-    item_id: Annotated[Id, Meta(description="Key of the item.")]
-    title: Annotated[str, Meta(description="Name shown to people.")] = ""
-    categories: Annotated[tuple[Id, ...], Meta(description="One or more categories.")] = ()
-    price: Annotated[Annotated[float, Meta(ge=0)] | None, Meta(description="Price, in the shop's unit.")] = (
-        None
-    )
-    created_at: Annotated[Time | None, Meta(description="When the item came into being.")] = None
-    attributes: Annotated[
-        dict[str, Attribute], Meta(description="Further attributes: text, a number, or a list of texts.")
-    ] = {}
-    schema_version: Annotated[int, Meta(ge=1, le=SCHEMA_VERSION, description="Version of this contract.")] = 1
-
-
-class User(
-    Struct,
-    frozen=True,
-    kw_only=True,
-    omit_defaults=True,
-    gc=False,  # holds no cycles; collections over batches of 100,000 cost a quarter of ingest
-    forbid_unknown_fields=True,
-    tag_field="record",
-    tag="user",
-):
-    """What is declared about a user. The newest record of a user id wins."""
-
-    kind: ClassVar[Kind] = "user"
-
-    user_id: Annotated[Id, Meta(description="Key of the user.")]
-    attributes: Annotated[dict[str, Attribute], Meta(description="Declared attributes.")] = {}
-    consent: Annotated[
-        bool | None, Meta(description="Whether personalization is permitted; absent: not stated.")
-    ] = None
-    schema_version: Annotated[int, Meta(ge=1, le=SCHEMA_VERSION, description="Version of this contract.")] = 1
-
-
-Record: TypeAlias = Event | Item | User
-RECORD_TYPES: dict[Kind, type[Record]] = {"event": Event, "item": Item, "user": User}
-TIME_FIELDS: dict[Kind, tuple[str, ...]] = {"event": ("event_time",), "item": ("created_at",), "user": ()}
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
@@ -161,11 +86,11 @@ def _decode_newer(raw: bytes, error: msgspec.MsgspecError) -> Record:
         fields = _dict_decoder.decode(raw)
         kind = fields["record"]
         if not _keep_unknown(fields, kind):
-            raise _explain(error) from error
+            raise explain(error) from error
         fields["schema_version"] = min(fields.get("schema_version", 1), SCHEMA_VERSION)
         return msgspec.convert(fields, RECORD_TYPES[kind])
     except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-        raise _explain(error) from error
+        raise explain(error) from error
 
 
 class Contract:
@@ -212,14 +137,14 @@ class Contract:
         fields["record"] = kind
         for name in TIME_FIELDS[kind]:
             if name in fields:
-                fields[name] = _time(fields[name], name)
+                fields[name] = to_utc(fields[name], name)
         unknown = _keep_unknown(fields, kind)
         if unknown and self._on_unknown is not None:
             self._on_unknown(kind, unknown)
         try:
             record = msgspec.convert(fields, RECORD_TYPES[kind])
         except msgspec.ValidationError as error:
-            raise _explain(error) from error
+            raise explain(error) from error
         self._check(record)
         return record
 
@@ -304,33 +229,6 @@ def _as_written(raw: bytes | str, kind: Kind | None) -> Record | None:
     return record
 
 
-def not_json(raw: bytes | str, error: Exception) -> ContractError:
-    """Why a line is no JSON text: its encoding, or its syntax."""
-    try:
-        raw.decode() if isinstance(raw, bytes) else raw.encode()
-    except UnicodeError as wrong:
-        msg = f"not valid UTF-8 ({wrong}); save the file in UTF-8"
-        return ContractError("not_utf8", "", msg)
-    msg = f"not valid JSON: {error}; write one JSON object per line"
-    return ContractError("not_json", "", msg)
-
-
-_FIELD_AT = re.compile(r" - at `\$?\.?([^`]*)`")
-
-
-def _explain(error: msgspec.MsgspecError) -> ContractError:
-    """Map msgspec's message to a code, the field and a sentence."""
-    text = str(error)
-    match = _FIELD_AT.search(text)
-    field = match.group(1) if match else ""
-    what = _FIELD_AT.sub("", text)
-    if missing := re.search(r"missing required field `(\w+)`", what):
-        field = f"{field}.{missing.group(1)}".lstrip(".")
-        return ContractError("missing_field", field, f"{field}: required and absent")
-    code = "wrong_type" if what.startswith("Expected `") and ", got `" in what else "bad_value"
-    return ContractError(code, field, f"{field or 'record'}: {what[:1].lower()}{what[1:]}")
-
-
 def _kind(fields: dict[str, Any], kind: Kind | None) -> Kind:
     named = fields.get("record", kind)
     if named not in RECORD_TYPES:
@@ -341,30 +239,6 @@ def _kind(fields: dict[str, Any], kind: Kind | None) -> Kind:
         raise ContractError("bad_value", "record", msg)
     found: Kind = named
     return found
-
-
-def _time(value: Any, name: str) -> Any:
-    """ISO 8601 text, epoch milliseconds or a datetime to UTC; anything else is left to msgspec."""
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, int | float):
-        try:
-            return datetime.fromtimestamp(value / 1000, UTC)
-        except (OverflowError, ValueError, OSError) as error:
-            msg = f"{name}: {value} is no time in epoch milliseconds; 2024-01-01 is 1704067200000"
-            raise ContractError("time_out_of_range", name, msg) from error
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError as error:
-            msg = f"{name}: {value!r} is no ISO 8601 time; write e.g. 2024-01-01T12:00:00Z"
-            raise ContractError("bad_value", name, msg) from error
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            msg = f"{name}: {value.isoformat()} has no time zone; write e.g. {value.isoformat()}Z"
-            raise ContractError("bad_value", name, msg)
-        return value.astimezone(UTC)
-    return value
 
 
 def _keep_unknown(fields: dict[str, Any], kind: Kind) -> list[str]:
@@ -387,120 +261,6 @@ _FIELD_NAMES: dict[Kind, frozenset[str]] = {
     kind: frozenset(f.name for f in msgspec.structs.fields(struct)) | {"record"}
     for kind, struct in RECORD_TYPES.items()
 }
-
-
-def json_type(value: Any) -> str:
-    """What JSON calls the type of a value."""
-    names = {list: "array", str: "string", bool: "boolean", type(None): "null"}
-    return names.get(type(value), "number")
-
-
-# Derived schemas
-
-_ATTRIBUTE = pa.struct(
-    [
-        pa.field("name", pa.string()),
-        pa.field("values", pa.list_(pa.string())),
-        pa.field("number", pa.float64()),
-    ]
-)
-_TIMESTAMP = pa.timestamp("us", tz="UTC")
-
-
-@cache
-def arrow_schema(kind: Kind) -> pa.Schema:
-    """Columns of one kind of record in the lake: the struct's fields in order, then ``ingested_at``.
-
-    Attributes become a list of ``{name, values, number}`` (text in ``values``, a number in ``number``), which
-    both DuckDB and Spark unnest; properties become a map of text.
-    """
-    info = msgspec.inspect.type_info(RECORD_TYPES[kind])
-    assert isinstance(info, msgspec.inspect.StructType)
-    columns = [pa.field(f.name, _arrow_type(f.type), nullable=not f.required) for f in info.fields]
-    return pa.schema([*columns, pa.field("ingested_at", _TIMESTAMP, nullable=False)])
-
-
-def _arrow_type(info: msgspec.inspect.Type) -> pa.DataType:
-    match info:
-        case msgspec.inspect.Metadata(type=inner):
-            return _arrow_type(inner)
-        case msgspec.inspect.UnionType(types=types):
-            present = [t for t in types if not isinstance(t, msgspec.inspect.NoneType)]
-            return _arrow_type(present[0])
-        case msgspec.inspect.StrType():
-            return pa.string()
-        case msgspec.inspect.BoolType():
-            return pa.bool_()
-        case msgspec.inspect.IntType():
-            return pa.int64()
-        case msgspec.inspect.FloatType():
-            return pa.float64()
-        case msgspec.inspect.DateTimeType():
-            return _TIMESTAMP
-        case msgspec.inspect.VarTupleType(item_type=item) | msgspec.inspect.ListType(item_type=item):
-            return pa.list_(_arrow_type(item))
-        case msgspec.inspect.DictType(value_type=msgspec.inspect.StrType()):
-            return pa.map_(pa.string(), pa.string())
-        case msgspec.inspect.DictType():
-            return pa.list_(_ATTRIBUTE)
-        case msgspec.inspect.StructType(fields=fields):
-            return pa.struct([pa.field(f.name, _arrow_type(f.type)) for f in fields])
-    msg = f"no Arrow type for {info}"
-    raise TypeError(msg)
-
-
-def to_arrow(kind: Kind, records: Sequence[Record], ingested_at: datetime) -> pa.Table:
-    """Records of one kind as a table with `arrow_schema`."""
-    schema = arrow_schema(kind)
-    columns: list[Any] = []
-    for field in schema:
-        if field.name == "ingested_at":
-            columns.append(pa.repeat(pa.scalar(ingested_at, field.type), len(records)))
-            continue
-        values: list[Any] = list(map(attrgetter(field.name), records))
-        if field.name == "items":
-            columns.append(_shown(values, field.type))
-        elif field.name == "properties":
-            keys = pa.array([name for value in values for name in value], pa.string())
-            texts = pa.array([text for value in values for text in value.values()], pa.string())
-            columns.append(pa.MapArray.from_arrays(_offsets(values), keys, texts))
-        elif field.name == "attributes":
-            values = [[_attribute(name, v) for name, v in value.items()] for value in values]
-            columns.append(pa.array(values, field.type))
-        else:
-            columns.append(pa.array(values, field.type))
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _shown(values: Sequence[Sequence[ShownItem]], kind: pa.DataType) -> pa.Array:
-    slots = [slot for value in values for slot in value]
-    ids = pa.array([slot.item_id for slot in slots], pa.string())
-    scores = pa.array([slot.score for slot in slots], pa.float64())
-    flat = pa.StructArray.from_arrays([ids, scores], fields=list(kind.value_type))
-    return pa.ListArray.from_arrays(_offsets(values), flat, type=kind)
-
-
-def _offsets(values: Sequence[Sized]) -> pa.Array:
-    return pa.array(accumulate(map(len, values), initial=0), pa.int32())
-
-
-def _attribute(name: str, value: Attribute) -> dict[str, Any]:
-    if isinstance(value, int | float):
-        return {"name": name, "values": None, "number": float(value)}
-    return {"name": name, "values": [value] if isinstance(value, str) else list(value), "number": None}
-
-
-def from_arrow(kind: Kind, row: Mapping[str, Any]) -> Record:
-    """One row of the lake (``table.to_pylist()``) back to the record."""
-    fields = {k: v for k, v in row.items() if v is not None and k != "ingested_at"}
-    if "attributes" in fields:
-        fields["attributes"] = {
-            a["name"]: a["number"] if a["number"] is not None else list(a["values"] or ())
-            for a in fields["attributes"]
-        }
-    if "properties" in fields:
-        fields["properties"] = dict(fields["properties"])
-    return msgspec.convert({**fields, "record": kind}, RECORD_TYPES[kind])
 
 
 def json_schema() -> dict[str, Any]:

@@ -1,0 +1,120 @@
+"""Records as columns: the Arrow schemas of the lake, and records to and from tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Sized
+from datetime import datetime
+from functools import cache
+from itertools import accumulate
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from feature_repo.records import RECORD_TYPES, Attribute, Kind, Record, ShownItem
+
+_ATTRIBUTE = pa.struct(
+    [
+        pa.field("name", pa.string()),
+        pa.field("values", pa.list_(pa.string())),
+        pa.field("number", pa.float64()),
+    ]
+)
+_TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+
+@cache
+def arrow_schema(kind: Kind) -> pa.Schema:
+    """Columns of one kind of record in the lake: the struct's fields in order, then ``ingested_at``.
+
+    Attributes become a list of ``{name, values, number}`` (text in ``values``, a number in ``number``), which
+    both DuckDB and Spark unnest; properties become a map of text.
+    """
+    info = msgspec.inspect.type_info(RECORD_TYPES[kind])
+    assert isinstance(info, msgspec.inspect.StructType)
+    columns = [pa.field(f.name, _arrow_type(f.type), nullable=not f.required) for f in info.fields]
+    return pa.schema([*columns, pa.field("ingested_at", _TIMESTAMP, nullable=False)])
+
+
+def _arrow_type(info: msgspec.inspect.Type) -> pa.DataType:
+    match info:
+        case msgspec.inspect.Metadata(type=inner):
+            return _arrow_type(inner)
+        case msgspec.inspect.UnionType(types=types):
+            present = [t for t in types if not isinstance(t, msgspec.inspect.NoneType)]
+            return _arrow_type(present[0])
+        case msgspec.inspect.StrType():
+            return pa.string()
+        case msgspec.inspect.BoolType():
+            return pa.bool_()
+        case msgspec.inspect.IntType():
+            return pa.int64()
+        case msgspec.inspect.FloatType():
+            return pa.float64()
+        case msgspec.inspect.DateTimeType():
+            return _TIMESTAMP
+        case msgspec.inspect.VarTupleType(item_type=item) | msgspec.inspect.ListType(item_type=item):
+            return pa.list_(_arrow_type(item))
+        case msgspec.inspect.DictType(value_type=msgspec.inspect.StrType()):
+            return pa.map_(pa.string(), pa.string())
+        case msgspec.inspect.DictType():
+            return pa.list_(_ATTRIBUTE)
+        case msgspec.inspect.StructType(fields=fields):
+            return pa.struct([pa.field(f.name, _arrow_type(f.type)) for f in fields])
+    msg = f"no Arrow type for {info}"
+    raise TypeError(msg)
+
+
+def to_arrow(kind: Kind, records: Sequence[Record], ingested_at: datetime) -> pa.Table:
+    """Records of one kind as a table with `arrow_schema`."""
+    schema = arrow_schema(kind)
+    columns: list[Any] = []
+    for field in schema:
+        if field.name == "ingested_at":
+            columns.append(pa.repeat(pa.scalar(ingested_at, field.type), len(records)))
+            continue
+        values: list[Any] = list(map(attrgetter(field.name), records))
+        if field.name == "items":
+            columns.append(_shown(values, field.type))
+        elif field.name == "properties":
+            keys = pa.array([name for value in values for name in value], pa.string())
+            texts = pa.array([text for value in values for text in value.values()], pa.string())
+            columns.append(pa.MapArray.from_arrays(_offsets(values), keys, texts))
+        elif field.name == "attributes":
+            values = [[_attribute(name, v) for name, v in value.items()] for value in values]
+            columns.append(pa.array(values, field.type))
+        else:
+            columns.append(pa.array(values, field.type))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _shown(values: Sequence[Sequence[ShownItem]], kind: pa.DataType) -> pa.Array:
+    slots = [slot for value in values for slot in value]
+    ids = pa.array([slot.item_id for slot in slots], pa.string())
+    scores = pa.array([slot.score for slot in slots], pa.float64())
+    flat = pa.StructArray.from_arrays([ids, scores], fields=list(kind.value_type))
+    return pa.ListArray.from_arrays(_offsets(values), flat, type=kind)
+
+
+def _offsets(values: Sequence[Sized]) -> pa.Array:
+    return pa.array(accumulate(map(len, values), initial=0), pa.int32())
+
+
+def _attribute(name: str, value: Attribute) -> dict[str, Any]:
+    if isinstance(value, int | float):
+        return {"name": name, "values": None, "number": float(value)}
+    return {"name": name, "values": [value] if isinstance(value, str) else list(value), "number": None}
+
+
+def from_arrow(kind: Kind, row: Mapping[str, Any]) -> Record:
+    """One row of the lake (``table.to_pylist()``) back to the record."""
+    fields = {k: v for k, v in row.items() if v is not None and k != "ingested_at"}
+    if "attributes" in fields:
+        fields["attributes"] = {
+            a["name"]: a["number"] if a["number"] is not None else list(a["values"] or ())
+            for a in fields["attributes"]
+        }
+    if "properties" in fields:
+        fields["properties"] = dict(fields["properties"])
+    return msgspec.convert({**fields, "record": kind}, RECORD_TYPES[kind])
