@@ -29,8 +29,10 @@ MIN_LISTS = 300
 """Lists with something relevant below which no blend is fitted: a fit on fewer can lose to a simple rule."""
 FIT_SHARE = 0.8
 """Share of history, the oldest, on which the candidate of the gate is fitted; the newest rest judges it."""
-MAX_EVENTS = 500_000
-MAX_LISTS = 20_000
+MAX_EVENTS = 300_000
+"""Events of the newest days that are read."""
+MAX_LISTS = 6_000
+"""Lists replayed, a sample by hash: more do not move forty weights, but take time at every build."""
 REFRESH = timedelta(hours=1)
 """How often the schedule builds batch features; the replay holds them still as long, as serving does."""
 MIN_BUILDS = 100

@@ -57,7 +57,7 @@ def diversify(order: Ints, scores: Floats, numbers: Ints, snapshot: ItemSnapshot
         return order
     pool = order[:depth]
     rows = numbers[pool]
-    member = _members(rows, snapshot)
+    member = members_of(rows, snapshot)
     similar = similarity(rows, member, snapshot)
     gain = rules.relevance * _unit(scores[pool])
     nearest = np.zeros(depth)
@@ -95,7 +95,7 @@ def similarity(rows: Ints, member: Floats, snapshot: ItemSnapshot) -> Floats:
     return mean
 
 
-def _members(rows: Ints, snapshot: ItemSnapshot) -> Floats:
+def members_of(rows: Ints, snapshot: ItemSnapshot) -> Floats:
     """Which item is in which category, for the categories among them ``(d, categories)``."""
     starts = snapshot.category_offsets[rows]
     lengths = np.where(rows < 0, 0, snapshot.category_offsets[rows + 1] - starts)

@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_repo.errors import LakeError
 from feature_repo.lake import Build, Builds
 from serving.attributes import Attributes, Floats, Ints, attributes_of
+from serving.columns import bounds_of, floats_of, list_of
 from serving.items import ItemRows
+from serving.neighbours import Neighbours, neighbours_of
 
 MAX_NUMERICS = 32
 """Numeric attributes with signals of their own; those fewest items have beyond that are left out."""
+
+POPULAR_SHARE = 0.1
+"""Share of the items, those with most engagement, that count as popular."""
 
 _PROFILE = [
     "item_id",
@@ -35,36 +40,6 @@ _PROFILE = [
     "vector",
 ]
 _NEIGHBOURS = ["item_id", "neighbour_ids", "neighbour_counts", "session_count"]
-
-
-@dataclass(frozen=True, eq=False)
-class Neighbours:
-    """Neighbours of each item in compressed rows, and the sessions that touched it."""
-
-    offsets: Ints
-    items: Ints
-    counts: Floats
-    sessions: Floats
-
-    def together(self, rows: Ints, last: Ints) -> Floats:
-        """Sessions that touched both each candidate and each of the last items ``(n, s)``.
-
-        Args:
-            rows: item numbers of the candidates, each once; -1 for unknown.
-            last: item numbers of the last items, -1 for unknown.
-        """
-        out = np.zeros((len(rows), len(last)))
-        order = np.argsort(rows, kind="stable")
-        ordered = rows[order]
-        for column, item in enumerate(last.tolist()):
-            if item < 0 or not len(rows):
-                continue
-            span = slice(self.offsets[item], self.offsets[item + 1])
-            items = self.items[span]
-            place = np.minimum(np.searchsorted(ordered, items), len(ordered) - 1)
-            hit = (ordered[place] == items) & (items >= 0)
-            out[order[place[hit]], column] = self.counts[span][hit]
-        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +73,12 @@ class ItemSnapshot:
 
     def __len__(self) -> int:
         return len(self.item_ids)
+
+    @cached_property
+    def popular_from(self) -> float:
+        """Long-term popularity from which an item counts as popular: the tenth with most; above zero."""
+        ranked = np.quantile(self.popularity[:, 2], 1.0 - POPULAR_SHARE) if len(self) else 0.0
+        return max(float(ranked), float(np.nextafter(0.0, 1.0)))
 
     def numbers(self, item_ids: Sequence[str]) -> Ints:
         """Item numbers, -1 where unknown."""
@@ -147,53 +128,35 @@ def snapshot_of(items: pa.Table, neighbours: pa.Table | None, version: str, as_o
     """A snapshot from the rows of `item_profile` and `item_neighbours`."""
     item_ids: tuple[str, ...] = tuple(items["item_id"].to_pylist())
     index = {item_id: number for number, item_id in enumerate(item_ids)}
-    popularity = np.stack([_floats(items[f"popularity_{s}"], 0.0) for s in ("short", "mid", "long")], axis=1)
-    names, numerics = _numerics(_list(items["numeric_keys"]), _list(items["numeric_values"]))
-    categories = _list(items["categories"])
+    popularity = np.stack(
+        [floats_of(items[f"popularity_{s}"], 0.0) for s in ("short", "mid", "long")], axis=1
+    )
+    names, numerics = _numerics(list_of(items["numeric_keys"]), list_of(items["numeric_values"]))
+    categories = list_of(items["categories"])
     coded = categories.flatten().dictionary_encode()
     return ItemSnapshot(
         version=version,
         as_of=as_of,
         item_ids=item_ids,
         index=index,
-        attributes=attributes_of(_list(items["attr_keys"])),
-        ctr=_floats(items["ctr"], np.nan),
-        clicks=_floats(items["clicks"], np.nan),
+        attributes=attributes_of(list_of(items["attr_keys"])),
+        ctr=floats_of(items["ctr"], np.nan),
+        clicks=floats_of(items["clicks"], np.nan),
         popularity=popularity,
         share=(popularity[:, 2] + 1.0) / (float(popularity[:, 2].sum()) + len(popularity)),
         numeric_names=names,
         numerics=numerics,
-        neighbours=_neighbours(neighbours, index),
+        neighbours=neighbours_of(neighbours, index),
         category_names=tuple(coded.dictionary.to_pylist()),
-        category_offsets=_offsets(categories),
+        category_offsets=bounds_of(categories),
         categories=coded.indices.to_numpy(zero_copy_only=False).astype(np.intp),
-        vectors=_vectors(_list(items["vector"])),
-        age_days=_floats(items["age_days"], np.nan),
+        vectors=_vectors(list_of(items["vector"])),
+        age_days=floats_of(items["age_days"], np.nan),
     )
 
 
-def _neighbours(table: pa.Table | None, index: Mapping[str, int]) -> Neighbours:
-    n = len(index)
-    if table is None:
-        none = np.zeros(0)
-        return Neighbours(np.zeros(n + 1, np.intp), none.astype(np.intp), none, np.zeros(n))
-    get = index.get
-    owner = np.array([get(i, -1) for i in table["item_id"].to_pylist()], np.intp)
-    ids = _list(table["neighbour_ids"])
-    lengths = np.diff(_offsets(ids))
-    flat = np.array([get(i, -1) for i in ids.flatten().to_pylist()], np.intp)
-    counts = _floats(_list(table["neighbour_counts"]).flatten(), 0.0)
-    source = np.repeat(owner, lengths)
-    order = np.argsort(source, kind="stable")[int((source < 0).sum()) :]
-    per_item = np.bincount(source[order], minlength=n)
-    sessions = np.zeros(n)
-    sessions[owner[owner >= 0]] = _floats(table["session_count"], 0.0)[owner >= 0]
-    offsets = np.concatenate([[0], np.cumsum(per_item)]).astype(np.intp)
-    return Neighbours(offsets, flat[order], counts[order], sessions)
-
-
 def _numerics(keys: pa.ListArray, values: pa.ListArray) -> tuple[tuple[str, ...], Floats]:
-    owner = np.repeat(np.arange(len(keys)), np.diff(_offsets(keys)))
+    owner = np.repeat(np.arange(len(keys)), np.diff(bounds_of(keys)))
     coded = keys.flatten().dictionary_encode()
     column = coded.indices.to_numpy(zero_copy_only=False).astype(np.intp)
     found: list[str] = coded.dictionary.to_pylist()
@@ -202,12 +165,12 @@ def _numerics(keys: pa.ListArray, values: pa.ListArray) -> tuple[tuple[str, ...]
         sorted(range(len(found)), key=lambda i: (-counts[i], found[i]))[:MAX_NUMERICS], key=found.__getitem__
     )
     matrix = np.full((len(keys), len(found)), np.nan)
-    matrix[owner, column] = _floats(values.flatten(), np.nan)
+    matrix[owner, column] = floats_of(values.flatten(), np.nan)
     return tuple(found[i] for i in kept), np.ascontiguousarray(matrix[:, kept])
 
 
 def _vectors(column: pa.ListArray) -> npt.NDArray[np.float32]:
-    lengths = np.diff(_offsets(column))
+    lengths = np.diff(bounds_of(column))
     width = int(lengths.max(initial=0))
     out = np.zeros((len(column), width), np.float32)
     full = lengths == width
@@ -215,21 +178,6 @@ def _vectors(column: pa.ListArray) -> npt.NDArray[np.float32]:
     if width:
         out[full] = flat.reshape(-1, width)
     return out
-
-
-def _list(column: pa.ChunkedArray) -> pa.ListArray:
-    whole = column.combine_chunks()
-    return whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
-
-
-def _offsets(column: pa.ListArray) -> Ints:
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.intp)
-
-
-def _floats(column: pa.Array | pa.ChunkedArray, missing: float) -> Floats:
-    values = pc.fill_null(pc.cast(column, pa.float64()), missing)
-    return np.array(values.to_numpy(), np.float64)
 
 
 def _read(build: Build, columns: list[str]) -> pa.Table:

@@ -1,0 +1,155 @@
+"""The Metarank shape: its requests and answers translated, so that its users can point their client here.
+
+The formats are those of https://docs.metarank.ai/reference/api. The model's name is accepted and means
+nothing here: one blend serves. Pure; `serving/routes/metarank.py` uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from feature_repo.errors import ContractError
+from serving.answer import RankAnswer
+from serving.problem import ApiError
+from streaming.sources.metarank import MetarankSource
+
+
+class Slot(Struct, frozen=True):
+    """One item of a request; fields Headrace does not use are ignored."""
+
+    id: str
+    relevancy: float | None = None
+
+
+class Field(Struct, frozen=True):
+    """A named field of a request."""
+
+    name: str
+    value: Any = None
+
+
+class RankBody(Struct, frozen=True):
+    """Body of ``POST /rank/{model}``."""
+
+    id: str
+    items: list[Slot]
+    timestamp: str | int | None = None
+    user: str | None = None
+    session: str | None = None
+    fields: list[Field] = []
+
+
+class Feature(Struct, frozen=True):
+    """What a part adds to an item's score."""
+
+    name: str
+    value: float
+
+
+class Ranked(Struct, frozen=True, omit_defaults=True):
+    """One item of an answer."""
+
+    item: str
+    score: float
+    features: list[Feature] = []
+
+
+class RankBack(Struct, frozen=True):
+    """Answer of ``POST /rank/{model}``."""
+
+    items: list[Ranked]
+    took: int
+    """Milliseconds."""
+
+
+class FeedbackBack(Struct, frozen=True):
+    """Answer of ``POST /feedback``; `updated` is 0: features follow by the stream."""
+
+    accepted: int
+    status: str
+    tookMillis: int
+    updated: int = 0
+
+
+_decoder = msgspec.json.Decoder(RankBody)
+
+
+def to_request(body: bytes, *, explain: bool) -> bytes:
+    """The body of ``POST /v1/rank`` for that of ``POST /rank/{model}``.
+
+    Raises:
+        ApiError: 422, the body is no such request.
+    """
+    try:
+        asked = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$")
+        field = where.strip("`.")
+        message = f"{field or 'body'}: {what}; a ranking is {{id, items: [{{id, relevancy}}], user, session}}"
+        raise ApiError(422, "bad_value", field, message) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        message = f"body: not valid JSON in UTF-8 ({error}); send one ranking as a JSON object"
+        raise ApiError(422, "not_json", "", message) from error
+    request: dict[str, Any] = {
+        "request_id": asked.id,
+        "candidates": [_candidate(slot) for slot in asked.items],
+        "explain": explain,
+    }
+    if asked.user is not None:
+        request["user_id"] = asked.user
+    if (session := asked.session or asked.user) is not None:
+        request["session_id"] = session
+    query = next((f.value for f in asked.fields if f.name == "query"), None)
+    if isinstance(query, str):
+        request["query"] = query
+    return msgspec.json.encode(request)
+
+
+def _candidate(slot: Slot) -> dict[str, Any]:
+    return {"item_id": slot.id} if slot.relevancy is None else {"item_id": slot.id, "score": slot.relevancy}
+
+
+def from_answer(answer: RankAnswer) -> RankBack:
+    """The answer of ``POST /rank/{model}`` for one of ``POST /v1/rank``."""
+    return RankBack(
+        items=[
+            Ranked(i.item_id, i.score, [Feature(name, value) for name, value in (i.why or {}).items()])
+            for i in answer.items
+        ],
+        took=round(answer.timings_ms.get("total", 0.0)),
+    )
+
+
+def to_records(body: bytes, known: Container[str]) -> list[Mapping[str, Any] | bytes]:
+    """Records for the events door from a feedback body: one Metarank event or an array of them.
+
+    What cannot be translated is handed on as it came, for the door to quarantine with its reason.
+
+    Args:
+        known: registered event types.
+
+    Raises:
+        ApiError: 422, the body is no JSON, or neither object nor array.
+    """
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        message = f"body: not valid JSON in UTF-8 ({error}); send one event object or an array of them"
+        raise ApiError(422, "not_json", "", message) from error
+    if not isinstance(value, dict | list):
+        message = "body: neither an object nor an array; send one event object or an array of them"
+        raise ApiError(422, "wrong_type", "", message)
+    source = MetarankSource(known)
+    return [_record(source, event) for event in (value if isinstance(value, list) else [value])]
+
+
+def _record(source: MetarankSource, event: Any) -> Mapping[str, Any] | bytes:
+    raw = msgspec.json.encode(event)
+    try:
+        return source.convert(raw, None)
+    except ContractError:
+        return raw

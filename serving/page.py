@@ -1,0 +1,55 @@
+"""What a page of items is like: how broad, how varied, how new, how popular. Tells a filter bubble early."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from serving.attributes import Ints
+from serving.diversity import members_of, similarity
+from serving.snapshot import ItemSnapshot
+
+FIRST = 10
+"""Items of an answer that count as its page."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageFigures:
+    """Of the known items of a page; nan where it cannot be said.
+
+    Attributes:
+        category_coverage: share of all categories that are on the page.
+        diversity: mean of 1 − similarity over pairs of items (intra-list diversity, Ziegler et al. 2005).
+        mean_age_days: mean age of the items.
+        popular_share: share of items that are among the most popular.
+    """
+
+    category_coverage: float
+    diversity: float
+    mean_age_days: float
+    popular_share: float
+
+
+def page_figures(numbers: Ints, snapshot: ItemSnapshot) -> PageFigures:
+    """Figures of a page.
+
+    Args:
+        numbers: snapshot item numbers in answer order, -1 for unknown; the first `FIRST` count.
+    """
+    page = numbers[:FIRST]
+    page = page[page >= 0]
+    if not len(page):
+        return PageFigures(np.nan, np.nan, np.nan, np.nan)
+    member = members_of(page, snapshot)
+    everything = len(snapshot.category_names)
+    pairs = len(page) * (len(page) - 1)
+    apart = 1.0 - similarity(page, member, snapshot)
+    ages = snapshot.age_days[page]
+    known = ages[~np.isnan(ages)]
+    return PageFigures(
+        category_coverage=member.shape[1] / everything if everything else np.nan,
+        diversity=float(apart.sum() - np.trace(apart)) / pairs if pairs else np.nan,
+        mean_age_days=float(known.mean()) if len(known) else np.nan,
+        popular_share=float((snapshot.popularity[page, 2] >= snapshot.popular_from).mean()),
+    )

@@ -1,0 +1,200 @@
+"""The Metarank shape, translated there and back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from fastapi import FastAPI, Request, Response
+
+from feature_repo.contract import Contract, Event, Item
+from feature_repo.settings import BUILTIN_EVENT_WEIGHTS, Settings
+from serving.answer import RankAnswer, RankedItem, Tier
+from serving.metarank import from_answer, to_records, to_request
+from serving.problem import ApiError
+from serving.request import RequestDecoder
+from serving.routes.metarank import metarank_router
+from tests.conftest import NOW
+
+ASKED = {
+    "id": "r1",
+    "timestamp": "1599391467000",
+    "user": "u1",
+    "session": "s1",
+    "fields": [{"name": "query", "value": "jeans"}, {"name": "source", "value": 3}],
+    "items": [{"id": "i3", "relevancy": 2.0}, {"id": "i1", "relevancy": 1}, {"id": "i2"}],
+}
+ANSWER = RankAnswer(
+    request_id="r1",
+    items=[RankedItem("i1", 0.75, 0, 1, {"base": 0.5, "item": 0.25}), RankedItem("i3", 0.5, 1, 0)],
+    tier=Tier.SEGMENT,
+    degraded=[],
+    ages={},
+    timings_ms={"total": 2.6},
+)
+
+
+def test_a_request_becomes_one_of_ours_that_our_decoder_takes() -> None:
+    body = to_request(msgspec.json.encode(ASKED), explain=True)
+    request = RequestDecoder(Settings()).decode(body)
+    assert [(c.item_id, c.score) for c in request.candidates] == [("i3", 2.0), ("i1", 1.0), ("i2", None)]
+    assert (request.request_id, request.user_id, request.session_id) == ("r1", "u1", "s1")
+    assert request.query == "jeans"
+    assert request.explain
+
+
+def test_without_a_session_the_user_is_the_session_as_in_the_events() -> None:
+    bare = {"id": "r", "items": [{"id": "a"}]}
+    assert msgspec.json.decode(to_request(msgspec.json.encode({**bare, "user": "u"}), explain=False)) == {
+        "request_id": "r",
+        "candidates": [{"item_id": "a"}],
+        "explain": False,
+        "user_id": "u",
+        "session_id": "u",
+    }
+    anonymous = msgspec.json.decode(to_request(msgspec.json.encode(bare), explain=False))
+    assert "session_id" not in anonymous
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "field", "message"),
+    [
+        (b"{", "not_json", "", "not valid JSON in UTF-8"),
+        (b"[]", "bad_value", "", "Expected `object`, got `array`; a ranking is {id, items"),
+        (b'{"id": "r"}', "bad_value", "", "missing required field `items`"),
+        (b'{"id": "r", "items": [{"id": 3}]}', "bad_value", "items[0].id", "Expected `str`, got `int`"),
+    ],
+)
+def test_what_is_no_request_is_explained(body: bytes, code: str, field: str, message: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        to_request(body, explain=False)
+    assert (caught.value.status, caught.value.code) == (422, code)
+    assert caught.value.field == field
+    assert message in str(caught.value)
+
+
+def test_an_answer_becomes_one_of_theirs() -> None:
+    assert msgspec.to_builtins(from_answer(ANSWER)) == {
+        "items": [
+            {
+                "item": "i1",
+                "score": 0.75,
+                "features": [{"name": "base", "value": 0.5}, {"name": "item", "value": 0.25}],
+            },
+            {"item": "i3", "score": 0.5},
+        ],
+        "took": 3,
+    }
+
+
+CLICK = {
+    "event": "interaction",
+    "id": "e1",
+    "timestamp": int(NOW.timestamp() * 1000),
+    "user": "u1",
+    "session": "s1",
+    "type": "click",
+    "item": "i1",
+    "ranking": "r1",
+}
+
+
+def test_feedback_becomes_records_of_the_contract() -> None:
+    item = {
+        "event": "item",
+        "id": "e2",
+        "timestamp": "1",
+        "item": "i9",
+        "fields": [{"name": "price", "value": 4}],
+    }
+    records = to_records(msgspec.json.encode([CLICK, item]), BUILTIN_EVENT_WEIGHTS)
+    contract = Contract(Settings(), lambda: NOW)
+    event, described = (contract.parse(record) for record in records)
+    assert isinstance(event, Event)
+    assert (event.event_type, event.item_id, event.request_id) == ("click", "i1", "r1")
+    assert isinstance(described, Item)
+    assert described.price == 4.0
+
+
+def test_what_cannot_be_translated_goes_on_as_it_came() -> None:
+    assert to_records(b'[{"event": "dance"}, 3]', BUILTIN_EVENT_WEIGHTS) == [b'{"event":"dance"}', b"3"]
+    assert len(to_records(msgspec.json.encode(CLICK), BUILTIN_EVENT_WEIGHTS)) == 1
+
+
+@pytest.mark.parametrize(("body", "code"), [(b"nope", "not_json"), (b'"text"', "wrong_type")])
+def test_feedback_that_is_no_event_is_explained(body: bytes, code: str) -> None:
+    with pytest.raises(ApiError, match="send one event object or an array of them") as caught:
+        to_records(body, BUILTIN_EVENT_WEIGHTS)
+    assert caught.value.code == code
+
+
+class Took:
+    """What the door said."""
+
+    accepted = 1
+    rejected: Sequence[Any] = ()
+
+
+class Http:
+    """Posts to an application without a network."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        async def run() -> httpx.Response:
+            transport = httpx.ASGITransport(self._app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+                return await http.post(path, **options)
+
+        return asyncio.run(run())
+
+
+def client() -> tuple[Http, list[Any]]:
+    seen: list[Any] = []
+
+    async def rank(headers: Any, body: bytes, arrived: float) -> RankAnswer:
+        seen.append(msgspec.json.decode(body))
+        if seen[-1]["request_id"] == "refused":
+            raise ApiError(401, "unauthorized", "authorization", "no key")
+        return ANSWER
+
+    async def take(headers: Any, records: Sequence[Mapping[str, Any] | bytes]) -> Took:
+        seen.extend(records)
+        return Took()
+
+    app = FastAPI()
+    app.include_router(metarank_router(rank, take, BUILTIN_EVENT_WEIGHTS, 2000))
+
+    @app.exception_handler(ApiError)
+    async def problem(_: Request, error: ApiError) -> Response:
+        return Response(error.body, error.status)
+
+    return Http(app), seen
+
+
+def test_the_routes_answer_in_their_shape() -> None:
+    http, seen = client()
+    answer = http.post("/rank/xgboost?explain=true", json=ASKED)
+    assert answer.status_code == 200
+    assert [row["item"] for row in answer.json()["items"]] == ["i1", "i3"]
+    assert seen[0]["explain"] is True
+    taken = http.post("/feedback", json=CLICK).json()
+    assert {k: taken[k] for k in ("accepted", "status", "updated")} == {
+        "accepted": 1,
+        "status": "ok",
+        "updated": 0,
+    }
+    assert seen[1]["event_type"] == "click"
+
+
+def test_the_routes_pass_refusals_on_and_bound_their_bodies() -> None:
+    http, _ = client()
+    assert http.post("/rank/x", json={"id": "refused", "items": []}).status_code == 401
+    assert http.post("/rank/x", content=b"[" + b" " * 3000 + b"]").status_code == 413
+    assert http.post("/feedback", content=b"[" + b" " * 3000 + b"]").status_code == 413
+    assert http.post("/rank/x", content=b"{").status_code == 422

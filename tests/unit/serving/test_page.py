@@ -1,0 +1,55 @@
+"""Page figures by hand and in their bounds."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.page import FIRST, page_figures
+from tests.ranking_data import item, snapshot
+
+HELD = snapshot(
+    [
+        item("a", ["category:x"], age_days=2.0, popularity_long=9.0),
+        item("b", ["category:x"], age_days=4.0),
+        item("c", ["category:y"], age_days=None),
+        item("d", ["category:z", "category:y"]),
+    ]
+)
+
+
+def test_a_page_by_hand() -> None:
+    found = page_figures(np.array([0, 1, 2, -1]), HELD)
+    assert found.category_coverage == pytest.approx(2 / 3)
+    assert found.diversity == pytest.approx(1 - 1 / 3)  # of three pairs one is alike
+    assert found.mean_age_days == pytest.approx(3.0)
+    assert found.popular_share == pytest.approx(1 / 3)
+
+
+def test_what_cannot_be_said_is_nan() -> None:
+    nothing = page_figures(np.array([-1, -1]), HELD)
+    assert all(math.isnan(v) for v in (nothing.category_coverage, nothing.diversity, nothing.popular_share))
+    alone = page_figures(np.array([2]), HELD)
+    assert math.isnan(alone.diversity)
+    assert math.isnan(alone.mean_age_days)
+
+
+def test_where_nothing_was_ever_engaged_with_nothing_is_popular() -> None:
+    held = snapshot([item("a", ["category:x"]), item("b", ["category:x"])])
+    assert page_figures(np.array([0, 1]), held).popular_share == 0.0
+
+
+@given(st.lists(st.integers(-1, 3), unique=True, min_size=1, max_size=5))
+def test_figures_lie_in_their_bounds(numbers: list[int]) -> None:
+    found = page_figures(np.array(numbers), HELD)
+    for value in (found.category_coverage, found.diversity, found.popular_share):
+        assert math.isnan(value) or -1e-9 <= value <= 1 + 1e-9
+
+
+def test_only_the_first_items_count() -> None:
+    held = snapshot([item(f"i{n}", [f"category:{n}"]) for n in range(FIRST + 5)])
+    assert page_figures(np.arange(FIRST + 5), held).category_coverage == pytest.approx(FIRST / (FIRST + 5))
