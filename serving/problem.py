@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from feature_repo.errors import HeadraceError
@@ -61,3 +63,20 @@ def too_large(size: int, limit: int) -> ApiError:
         "or raise HEADRACE_MAX_BODY_BYTES"
     )
     return ApiError(413, "body_too_large", "", message)
+
+
+_MEANINGS = {
+    401: "No valid API key.",
+    403: "The key lacks the scope.",
+    404: "There is nothing of that name.",
+    422: "Malformed; the error names code and field.",
+    503: "Not now; send the same again.",
+}
+
+
+def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What FastAPI's document says of the errors of a route."""
+    problem = msgspec.json.schema(Problem)["$defs"]["Problem"]
+    schema = {"type": "object", "properties": {"error": problem}, "required": ["error"]}
+    content = {"application/json": {"schema": schema}}
+    return {status: {"description": _MEANINGS[status], "content": content} for status in statuses}

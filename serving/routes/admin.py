@@ -13,7 +13,7 @@ from serving.flag_store import FlagStore
 from serving.flags import Flags, FlagsError
 from serving.http import ClientGone, read_body
 from serving.keys import Keys, Scope
-from serving.problem import ApiError, Problem
+from serving.problem import ApiError, error_answers
 
 _BODY_LIMIT = 65_536
 _CHANGES = {
@@ -35,7 +35,7 @@ def admin_router(store: FlagStore, keys: Keys, after_change: Callable[[], object
     Args:
         after_change: makes this worker follow at once; others do within a second.
     """
-    router = APIRouter(prefix="/v1/flags", tags=["admin"], responses=_error_answers())
+    router = APIRouter(prefix="/v1/flags", tags=["admin"], responses=error_answers(401, 403, 422, 503))
 
     @router.get("", summary="The flags as they stand")
     async def get_flags(request: Request) -> Response:
@@ -88,16 +88,3 @@ async def _changes(request: Request) -> dict[str, Any]:
 
 def _json(value: Any) -> Response:
     return Response(msgspec.json.encode(value), media_type="application/json")
-
-
-def _error_answers() -> dict[int | str, dict[str, Any]]:
-    struct = msgspec.json.schema(Problem)["$defs"]["Problem"]
-    schema = {"type": "object", "properties": {"error": struct}, "required": ["error"]}
-    content = {"application/json": {"schema": schema}}
-    meanings = {
-        401: "No valid key.",
-        403: "The key lacks the scope.",
-        422: "A flag cannot be.",
-        503: "Try again.",
-    }
-    return {status: {"description": text, "content": content} for status, text in meanings.items()}

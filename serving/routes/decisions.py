@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from serving.decision import Decision
 from serving.keys import Keys, Scope
-from serving.problem import ApiError
+from serving.problem import ApiError, error_answers
 
 
 def decisions_router(find: Callable[[str], Decision | None], keys: Keys) -> APIRouter:
@@ -19,7 +19,7 @@ def decisions_router(find: Callable[[str], Decision | None], keys: Keys) -> APIR
     Args:
         find: looks a record up; may read files.
     """
-    router = APIRouter(tags=["admin"])
+    router = APIRouter(tags=["admin"], responses=error_answers(401, 403, 404, 422))
 
     @router.get("/v1/decisions/{request_id}", summary="The record of one answer: inputs, versions, outcome")
     async def decision(request_id: str, request: Request) -> Response:
