@@ -7,35 +7,30 @@ after two clicks → evaluation → ``report.json``.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from feature_repo.errors import HeadraceError
+from feature_repo.event_types import with_registered
 from feature_repo.home import Home
-from feature_repo.lake import Lake
 from feature_repo.settings import Settings
 from orchestration.children import Children, headrace
-from orchestration.demo_session import Moment, Scene, choose_scene, play
+from orchestration.demo_home import at_end_of_data, clean_folder, events_by_type
+from orchestration.demo_session import Moment, Scene, choose_scene, play, rank
 from orchestration.up import stream_is_ready, wait_for_serving
+from serving.blend import load_blend
+from serving.flag_store import FlagStore
 
-MARKER = ".headrace-demo"
 READY_S = 240.0
 LOOPBACK = {"host": "127.0.0.1", "api_keys": ""}
 """The demo's serving is reached from here only, so that it asks for no key."""
-SPLIT, CANDIDATES, MAX_LISTS = 0.8, "popular:100:1h", 10_000
+SPLIT, CANDIDATES, MAX_LISTS = 0.8, "popular:100:1h", 5_000
 """Of the evaluation: the share that is history, candidates where nothing was shown, lists ranked at most."""
-
-
-class DemoError(HeadraceError):
-    """The demo cannot begin, or did not show what it is meant to show."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,7 @@ class DemoReport:
     duplicates: int = 0
     by_type: Mapping[str, int] = field(default_factory=dict)
     features: Mapping[str, int] = field(default_factory=dict)
-    click_to_ranking_ms: float = 0.0
+    click_to_ranking_ms: float | None = None
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -104,7 +99,8 @@ def demo(settings: Settings, plan: DemoPlan, told: Told) -> DemoReport:
     """Run everything in ``<home>/demo``, which is emptied first.
 
     Raises:
-        DemoError: that folder holds something else, or a click did not change the ranking.
+        DemoError: that folder holds something else, or the data hold no event.
+        SceneError: the data hold no session to show, or the clicks did not change the ranking.
         HeadraceError: of the step that failed.
     """
     folder = clean_folder(settings.home / "demo")
@@ -113,7 +109,7 @@ def demo(settings: Settings, plan: DemoPlan, told: Told) -> DemoReport:
     run = _Demo(settings, plan, told, report)
     started = time.monotonic()
     run.fill_lake()
-    run.settings = at_end_of_data(settings)
+    run.settings = at_end_of_data(with_registered(settings))
     run.build_features()
     run.show_session()
     if plan.evaluate:
@@ -178,6 +174,9 @@ class _Demo:
     def show_session(self) -> None:
         settings = self.settings
         scene = choose_scene(settings)
+        # Items drawn for exploration would move too, and hide what the clicks do.
+        flags = FlagStore(Home(settings.home).flags, settings.clock)
+        flags.change({"exploration.share": 0.0, "holdout": 0.0}, "demo")
         with Children() as children:
             with self._step("start") as said:
                 began = settings.clock()
@@ -187,12 +186,20 @@ class _Demo:
                 assert address is not None
                 children.wait_for("stream", lambda: stream_is_ready(settings, began), READY_S)
                 said.append(f"stream and serving on {address}")
-            with self._step("session") as said:
-                with httpx.Client(base_url=address, timeout=5) as client:
-                    before, after, delay_ms = play(client, scene, settings.clock, children.check)
-                self._report.click_to_ranking_ms = round(delay_ms, 1)
-                said.append(f"two clicks changed the ranking in {delay_ms:.0f} ms")
+            with self._step("session") as said, httpx.Client(base_url=address, timeout=5) as client:
+                said.append(self._play(client, scene, children))
+
+    def _play(self, client: httpx.Client, scene: Scene, children: Children) -> str:
+        blend = load_blend(Home(self.settings.home).models)
+        if blend is None or blend.kind != "fitted":
+            before = rank(client, scene)
+            self._told.scene(scene, before, before)
+            why = "no blend was fitted" if blend is None else blend.gate.reason
+            return f"clicks change nothing here ({why})"
+        before, after, delay_ms = play(client, scene, self.settings.clock, children.check)
+        self._report.click_to_ranking_ms = round(delay_ms, 1)
         self._told.scene(scene, before, after)
+        return f"two clicks changed the ranking in {delay_ms:.0f} ms"
 
     def evaluate(self) -> None:
         import msgspec  # noqa: PLC0415
@@ -208,48 +215,3 @@ class _Demo:
             found = evaluate(history, self.settings, plan, data=path.name, fmt=fmt)
             self._report.evaluation = msgspec.to_builtins(found)
             said.append(f"{found.test_lists:,} test rankings since {found.test_from:%Y-%m-%d %H:%M} UTC")
-
-
-def clean_folder(folder: Path) -> Path:
-    """The demo's own folder, emptied.
-
-    Raises:
-        DemoError: it holds files that no demo put there.
-    """
-    if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
-        msg = f"{folder}: holds files that are not the demo's; move them, or point HEADRACE_HOME elsewhere"
-        raise DemoError(msg)
-    if folder.exists():
-        shutil.rmtree(folder)
-    Home(folder).ensure()
-    (folder / MARKER).touch()
-    return folder
-
-
-def at_end_of_data(settings: Settings) -> Settings:
-    """Settings whose clock stands one second after the newest event: history served as if it were now."""
-    import pyarrow.compute as pc  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    lake = Lake(Home(settings.home).lake)
-    days = lake.days()
-    if not days:
-        msg = f"{lake.root}: no event was accepted, so there is nothing to show; see the quarantine"
-        raise DemoError(msg)
-    newest: datetime = max(
-        pc.max(pq.read_table(path, columns=["event_time"])["event_time"]).as_py()
-        for path in lake.files("event", start=days[-1])
-    )
-    offset = newest + timedelta(seconds=1) - datetime.now(UTC)
-    return settings.model_copy(update={"clock_offset_s": offset.total_seconds()})
-
-
-def events_by_type(settings: Settings) -> dict[str, int]:
-    """Events in the lake by type."""
-    import duckdb  # noqa: PLC0415
-
-    files = Lake(Home(settings.home).lake).files("event")
-    if not files:
-        return {}
-    query = "SELECT event_type, count(*) FROM read_parquet($1) GROUP BY 1 ORDER BY 2 DESC, 1"
-    return dict(duckdb.connect().execute(query, [files]).fetchall())

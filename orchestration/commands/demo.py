@@ -73,60 +73,67 @@ def show_scene(show: object, scene: Scene, before: Moment, after: Moment) -> Non
 
 
 def rankings_table(scene: Scene, before: Moment, after: Moment) -> Table:
-    """Both orders side by side; what moved up is marked."""
+    """Both orders side by side; what is of the clicked category stands out."""
+    from rich import box  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table(title=f"Ranking before any click ({before.tier}) and after two ({after.tier})")
-    for heading in ("", "before", "after", "moved"):
-        table.add_column(heading)
+    title = f"Before any click ({before.tier}) and after two ({after.tier}); exploration is off here"
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table.add_column("")
+    for heading in ("before", "after"):
+        table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("moved", justify="right")
     for position, (old, new) in enumerate(zip(before.order[:ROWS], after.order[:ROWS], strict=False)):
         moved = before.order.index(new) - position
-        style = "bold" if scene.clicked_group in scene.groups[new] else ""
-        table.add_row(
-            str(position), label(scene, old), label(scene, new), f"{moved:+d}" if moved else "", style=style
-        )
+        table.add_row(str(position), label(scene, old), label(scene, new), f"{moved:+d}" if moved else "")
     return table
 
 
 def why_table(scene: Scene, moment: Moment) -> Table:
     """What each part contributed to the score of the first items."""
+    from rich import box  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     from orchestration.demo_session import parts_of  # noqa: PLC0415
 
     parts = parts_of(moment)
-    table = Table(title="Why: contribution of each part; they sum to the score")
-    table.add_column("item")
+    title = "Why: contribution of each part; they sum to the score"
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table.add_column("item", no_wrap=True, overflow="ellipsis", ratio=1)
     for heading in ("score", *parts):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for item in moment.items[:ROWS]:
         why = item.get("why") or {}
-        table.add_row(
-            label(scene, item["item_id"]),
-            f"{item['score']:.3f}",
-            *(f"{why.get(part, 0.0):+.3f}" for part in parts),
-        )
+        figures = (f"{why.get(part, 0.0):+.2f}" for part in parts)
+        table.add_row(label(scene, item["item_id"]), f"{item['score']:.2f}", *figures)
     return table
 
 
 def label(scene: Scene, item: str) -> str:
-    """Id, title and groups of an item, short."""
-    groups = ", ".join(scene.groups.get(item, ())[:2])
-    return f"{item} {scene.titles.get(item, '')[:34]}{f' [{groups}]' if groups else ''}".replace("[", r"\[")
+    """Id, title and groups of an item; bold where it is of the clicked category."""
+    from rich.markup import escape  # noqa: PLC0415
+
+    groups = scene.groups.get(item, ())
+    title = scene.titles.get(item, "")
+    further = [g for g in groups[:2] if g not in title]
+    text = escape(" ".join(filter(None, (item, title, f"[{', '.join(further)}]" if further else ""))))
+    return f"[bold]{text}[/bold]" if scene.clicked_group in groups else text
 
 
 def summary_table(report: DemoReport) -> Table:
     """The figures of the report."""
+    from rich import box  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table(title="Summary", show_header=False)
+    table = Table(title="Summary", show_header=False, title_justify="left", box=box.SIMPLE)
+    delay_ms = report.click_to_ranking_ms
     rows = {
         "events": f"{report.events:,}",
         "items, users": f"{report.items:,}, {report.users:,}",
         "duplicates": f"{report.duplicates:,}",
         "quarantined": f"{report.quarantined:,}",
         "feature rows": ", ".join(f"{name} {n:,}" for name, n in report.features.items()),
-        "click to ranking": f"{report.click_to_ranking_ms:,.0f} ms",
+        "click to ranking": "not measured" if delay_ms is None else f"{delay_ms:,.0f} ms",
         **{rf"NDCG@10 {arm}": text.replace("[", r"\[") for arm, text in report.ndcg().items()},
         "time": f"{report.seconds['total']:.0f} s",
     }

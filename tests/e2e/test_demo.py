@@ -68,7 +68,7 @@ def test_the_evaluation_puts_the_blend_above_popularity(report: dict[str, Any]) 
 
 def test_what_is_shown(ran: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     said = ran[0].stdout
-    for part in ("Ranking before any click", "Why: contribution", "click to ranking", "NDCG@10 blend"):
+    for part in ("Before any click", "Why: contribution", "click to ranking", "NDCG@10 blend"):
         assert part in said
     assert "session" in said
     assert "Traceback" not in said + ran[0].stderr

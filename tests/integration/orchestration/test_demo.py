@@ -13,7 +13,8 @@ import pytest
 
 from feature_repo.contract import Contract, encode
 from feature_repo.settings import Settings
-from orchestration.demo import DemoError, DemoReport, at_end_of_data, clean_folder, events_by_type
+from orchestration.demo import DemoReport
+from orchestration.demo_home import DemoError, at_end_of_data, clean_folder, events_by_type
 from orchestration.demo_session import Scene, SceneError, choose_scene, clicks, parts_of, play, rank
 from streaming.ingest import ingest
 from streaming.simulator import ShopConfig, simulate
