@@ -1,6 +1,7 @@
 """Assets of the lake: the event log, events by day, the newest item and user records."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -63,8 +64,11 @@ def events_check() -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(name="check_events", specs=check_specs(EVENTS), required_resource_keys={RUNTIME})
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         from quality.checks import check_events  # noqa: PLC0415 - Great Expectations takes seconds to import
+        from quality.door import check_door, rejections  # noqa: PLC0415
+        from quality.quarantine import Quarantine  # noqa: PLC0415
 
         runtime: Runtime = context.resources.runtime
+        rejected = rejections(Quarantine(runtime.home.quarantine, runtime.clock).entries())
         reports = [
             check_events(
                 runtime.lake.files("event", day, day + timedelta(days=1)),
@@ -74,7 +78,11 @@ def events_check() -> dg.AssetChecksDefinition:
             )
             for day in days_of(context)
         ]
-        yield from check_results(reports, EVENTS)
+        doors = [
+            check_door(day, report.rows, rejected.get(day, Counter()))
+            for day, report in zip(days_of(context), reports, strict=True)
+        ]
+        yield from check_results([*doors, *reports], EVENTS)
 
     return check
 
