@@ -6,7 +6,16 @@ from datetime import timedelta
 
 from feature_repo.home import Home
 from feature_repo.settings import Settings
-from streaming.log.base import Batch, Damage, EventLog, Keyed, Position, key_of, partition_of
+from streaming.log.base import (
+    Batch,
+    Damage,
+    EventLog,
+    Keyed,
+    Position,
+    PositionLostError,
+    key_of,
+    partition_of,
+)
 
 __all__ = [
     "Batch",
@@ -14,6 +23,7 @@ __all__ = [
     "EventLog",
     "Keyed",
     "Position",
+    "PositionLostError",
     "key_of",
     "open_log",
     "partition_of",

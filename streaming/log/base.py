@@ -10,12 +10,26 @@ from typing import Protocol, TypeAlias
 import xxhash
 
 from feature_repo.contract import Event, Item, Record
+from feature_repo.errors import LogError
 
 Position: TypeAlias = str
 """Opaque token of a place in a partition; tokens of one partition compare in log order."""
 
 Keyed: TypeAlias = tuple[str, bytes]
 """A partition key and the canonical bytes of a record (`feature_repo.contract.encode`)."""
+
+
+class PositionLostError(LogError):
+    """A position lies beyond the end of the log: the log was replaced, or cut from outside.
+
+    Waiting there would miss what comes. A reader that can tell repeats starts again from `EventLog.start`.
+    """
+
+    def __init__(self, where: str, position: Position, end: Position) -> None:
+        super().__init__(
+            f"event log {where}: position {position} lies beyond its end {end}; the log was replaced or cut: "
+            "let the reader forget its position, so that it reads from the start"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +84,12 @@ class EventLog(Protocol):
         ...
 
     def read(self, partition: int, position: Position, limit: int) -> Batch:
-        """At most `limit` records after a position; empty at the end; never waits for new ones."""
+        """At most `limit` records after a position; empty at the end; never waits for new ones.
+
+        Raises:
+            PositionLostError: the position lies beyond the end (segments and Kafka; Redis cannot tell).
+            LogError: the log cannot be read.
+        """
         ...
 
     def start(self, partition: int) -> Position:

@@ -10,23 +10,15 @@ from functools import partial
 from threading import Lock
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from feature_repo.errors import LogError
 from streaming.log.base import Batch, Keyed, Position, partition_of
+from streaming.log.kafka_reader import KafkaReader, offset_of, patiently, token
 
 TIMEOUT_S = 15.0
-_WIDTH = 20
 _T = TypeVar("_T")
-_PASSING = {
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError._UNKNOWN_PARTITION,
-}
-"""What a broker answers for a moment after a topic was made or it was restarted."""
 _logger = logging.getLogger(__name__)
 
 
@@ -58,7 +50,7 @@ class KafkaLog:
         self._common = {"bootstrap.servers": bootstrap, "logger": _logger, "error_cb": _note}
         self._admin = AdminClient(dict(self._common))
         self._producer: Any = None
-        self._consumers: dict[int, _Reader] = {}
+        self._consumers: dict[int, KafkaReader] = {}
         self._lock = Lock()
         self._make_topic(retention)
 
@@ -116,17 +108,17 @@ class KafkaLog:
 
     def read(self, partition: int, position: Position, limit: int) -> Batch:
         """At most `limit` records after a position; waits only for records the broker is known to have."""
-        offset = _offset(position)
+        offset = offset_of(position)
         records, following = self._try("read", lambda: self._reader(partition).read(offset, limit))
-        return Batch(records, _token(following))
+        return Batch(records, token(following))
 
     def start(self, partition: int) -> Position:
         """The position of the oldest record kept."""
-        return _token(self._watermarks(partition)[0])
+        return token(self._watermarks(partition)[0])
 
     def end(self, partition: int) -> Position:
         """The position after the newest record."""
-        return _token(self._watermarks(partition)[1])
+        return token(self._watermarks(partition)[1])
 
     def trim(self, older_than: timedelta) -> int:
         """Remove records written longer ago than this; how many. Kafka also does so by itself."""
@@ -155,9 +147,9 @@ class KafkaLog:
             reader.consumer.close()
         self._consumers = {}
 
-    def _reader(self, partition: int) -> _Reader:
+    def _reader(self, partition: int) -> KafkaReader:
         if partition not in self._consumers:
-            self._consumers[partition] = _Reader(self._common, self._topic, partition, self._timeout_s)
+            self._consumers[partition] = KafkaReader(self._common, self._topic, partition, self._timeout_s)
         return self._consumers[partition]
 
     def _watermarks(self, partition: int) -> tuple[int, int]:
@@ -192,7 +184,7 @@ class KafkaLog:
 
     def _try(self, verb: str, call: Callable[[], _T]) -> _T:
         try:
-            return _patiently(call, self._timeout_s)
+            return patiently(call, self._timeout_s)
         except KafkaException as error:
             raise self._error(verb, error) from error
 
@@ -205,69 +197,5 @@ class KafkaLog:
         return LogError(msg)
 
 
-class _Reader:
-    """One partition read by offset. Kafka fetches ahead in the background."""
-
-    def __init__(self, common: dict[str, Any], topic: str, partition: int, timeout_s: float) -> None:
-        self._place = (topic, partition)
-        self._next = -1
-        self._timeout_s = timeout_s
-        self._lock = Lock()
-        self.consumer: Any = Consumer(
-            {
-                **common,
-                "group.id": "headrace-log",  # required, never used: positions are the reader's own
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",  # a position that was trimmed reads on from the oldest
-                "fetch.wait.max.ms": 10,
-            }
-        )
-
-    def watermarks(self) -> tuple[int, int]:
-        low, high = self.consumer.get_watermark_offsets(TopicPartition(*self._place), timeout=self._timeout_s)
-        return low, high
-
-    def read(self, offset: int, limit: int) -> tuple[list[bytes], int]:
-        with self._lock:
-            if offset != self._next:
-                self.consumer.assign([TopicPartition(*self._place, offset)])
-                self._next = offset
-            deadline = time.monotonic() + self._timeout_s
-            messages = self._consume(limit, 0.0)
-            if not messages and self.watermarks()[1] > offset:
-                while not messages and time.monotonic() < deadline:
-                    messages = self._consume(limit, 0.05)
-            if messages:
-                self._next = messages[-1].offset() + 1
-            return [m.value() for m in messages], self._next
-
-    def _consume(self, limit: int, wait_s: float) -> list[Any]:
-        found = self.consumer.consume(limit, wait_s)
-        for message in found:
-            if (error := message.error()) is not None and error.code() not in _PASSING:
-                raise KafkaException(error)
-        return [m for m in found if m.error() is None]
-
-
-def _patiently(call: Callable[[], _T], timeout_s: float) -> _T:
-    return Retrying(
-        retry=retry_if_exception(lambda e: isinstance(e, KafkaException) and e.args[0].code() in _PASSING),
-        stop=stop_after_delay(timeout_s),
-        wait=wait_exponential_jitter(0.05, 1.0),
-        reraise=True,
-    )(call)
-
-
 def _note(error: KafkaError) -> None:
     _logger.warning("kafka: %s", error.str())
-
-
-def _token(offset: int) -> Position:
-    return f"{offset:0{_WIDTH}d}"
-
-
-def _offset(position: Position) -> int:
-    if not position.isdigit():
-        msg = f"event log: {position!r} is no position of a Kafka log"
-        raise LogError(msg)
-    return int(position)

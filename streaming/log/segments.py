@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Literal
 from feature_repo.errors import LogError
 from streaming.log.base import Batch, Keyed, Position, partition_of
 from streaming.log.partition import Partition
+
+_logger = logging.getLogger(__name__)
 
 FSYNC_EVERY_S = 1.0
 FsyncPolicy = Literal["always", "interval", "never"]
@@ -97,7 +100,10 @@ class SegmentLog:
         with self._timing:
             self._timer = None
         for partition in self._partitions:
-            partition.force()
+            try:
+                partition.force()
+            except LogError as error:  # no caller is there to be told; it stays due and is tried again
+                _logger.error("%s", error)
 
     @property
     def _meta(self) -> Path:

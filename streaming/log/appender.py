@@ -1,0 +1,156 @@
+"""The writing side of a partition. Many processes may write: a file lock orders them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from threading import Lock
+
+from feature_repo.errors import LogError
+from streaming.log.folder import SegmentFolder
+from streaming.log.frames import MAX_RECORD_BYTES, frame
+
+_ALL = 1 << 30
+
+
+class Appender:
+    """Appends to the last segment, and begins a new one when it is full.
+
+    Args:
+        folder: of the partition; made at the first record.
+        segment_bytes: size at which a new segment is begun.
+    """
+
+    def __init__(self, folder: SegmentFolder, segment_bytes: int) -> None:
+        self._folder = folder
+        self._segment_bytes = segment_bytes
+        self._lock = Lock()
+        self._lock_fd = -1
+        self._fd = -1
+        self._base = -1  # segment being written, and how far it is known to hold whole records
+        self._end = 0
+        self._dirty = False
+
+    def append(self, payloads: Sequence[bytes]) -> None:
+        """Append records. After an error some of them may stay: whole ones only, never a torn one.
+
+        Raises:
+            LogError: a record is too large, the disk is full, or the folder may not be written.
+        """
+        for payload in payloads:
+            if len(payload) > MAX_RECORD_BYTES:
+                msg = f"{self._folder.path}: a record of {len(payload)} bytes; at most {MAX_RECORD_BYTES}"
+                raise LogError(msg)
+        data = frame(payloads)
+        with self._exclusive():
+            self._settle()
+            if self._end and self._end + len(data) > self._segment_bytes:
+                self._begin(self._base + self._end)
+            try:
+                self._write(data)
+            except OSError:
+                self._cut_torn()
+                raise
+            self._end += len(data)
+            self._dirty = True
+
+    def force(self) -> None:
+        """Force what was written to the disk."""
+        with self._lock, self._folder.mapped("sync"):
+            if self._dirty and self._fd >= 0:
+                os.fdatasync(self._fd)
+                self._dirty = False
+
+    def trim(self, older_than: timedelta) -> int:
+        """Remove whole segments last written longer ago; begins a new one where that empties the log."""
+        horizon = time.time() - older_than.total_seconds()
+        removed = 0
+        with self._exclusive():
+            self._settle()
+            if self._end and os.fstat(self._fd).st_mtime < horizon:
+                self._begin(self._base + self._end)
+            for base in self._folder.bases():
+                path = self._folder.segment(base)
+                if base >= self._base or path.stat().st_mtime >= horizon:
+                    break
+                path.unlink()
+                removed += 1
+        return removed
+
+    def known_end(self, base: int) -> int:
+        """How far a segment is known to hold whole records."""
+        return self._end if base == self._base else 0
+
+    def close(self) -> None:
+        """Force what is pending and let go of the files."""
+        self.force()
+        for fd in (self._lock_fd, self._fd):
+            if fd >= 0:
+                os.close(fd)
+        self._lock_fd = self._fd = self._base = -1
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        with self._lock, self._folder.mapped("write"):
+            if self._lock_fd < 0:
+                self._folder.path.mkdir(parents=True, exist_ok=True)
+                self._lock_fd = os.open(self._folder.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+
+    def _settle(self) -> None:
+        """Find the end of the last segment, past what others wrote, and cut off a torn tail."""
+        bases = self._folder.bases()
+        if not bases:
+            self._begin(0)
+            return
+        if bases[-1] != self._base:
+            self._open(bases[-1], os.O_RDWR)
+        self._find_end()
+
+    def _find_end(self) -> None:
+        size = os.fstat(self._fd).st_size
+        if size < self._end:  # cut from outside
+            self._end = 0
+        while self._end < size:
+            end = self._folder.frames(self._fd, self._base, self._end, _ALL, last=True).end
+            if end == self._end:
+                os.ftruncate(self._fd, self._end)
+                break
+            self._end = end
+
+    def _begin(self, base: int) -> None:
+        if self._dirty:
+            os.fdatasync(self._fd)
+        self._open(base, os.O_RDWR | os.O_CREAT)
+        folder = os.open(self._folder.path, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # else a power cut could take the new file with its name
+        finally:
+            os.close(folder)
+
+    def _open(self, base: int, flags: int) -> None:
+        fd = os.open(self._folder.segment(base), flags, 0o644)
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd, self._base, self._end = fd, base, 0
+
+    def _write(self, data: bytes) -> None:
+        view, at = memoryview(data), self._end
+        while view:
+            written = os.pwrite(self._fd, view, at)
+            view, at = view[written:], at + written
+
+    def _cut_torn(self) -> None:
+        """After a failed write cut off the torn record; a reader may have passed the whole ones."""
+        try:
+            self._find_end()
+        except OSError:  # then the next writer does it
+            self._base = -1
