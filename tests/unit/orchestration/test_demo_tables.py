@@ -47,7 +47,7 @@ def test_a_label_names_the_item_and_what_its_title_does_not_say(item: str, text:
 
 def test_rankings_say_how_far_each_item_moved() -> None:
     lines = shown(rankings_table(SCENE, moment("a", "b", "c"), moment("c", "a", "b"))).splitlines()
-    rows = [line.split() for line in lines if line[:1].isdigit()]
+    rows = [line.split() for line in lines if line.strip()[:1].isdigit()]
     assert rows[0][-1] == "+2"
     assert rows[1][-1] == "-1"
     assert len(rows) == 3
