@@ -29,9 +29,11 @@ from feature_repo.home import Home
 from feature_repo.lake import Lake
 from feature_repo.online import OnlineStore, open_store
 from feature_repo.settings import Settings, load_settings
+from streaming.canary import StoreWatch
+from streaming.chunk import Changes, Chunk
 from streaming.enrich import Knowledge
 from streaming.fold import FoldRules
-from streaming.fold_shard import POSITION, Changes, Chunk, SessionShard, ShardTools, StoreWatch
+from streaming.fold_shard import POSITION, SessionShard, ShardTools
 from streaming.fold_state import StateFile
 from streaming.fold_user import Contribution
 from streaming.fold_users import UserNews, UserShard

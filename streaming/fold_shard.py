@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Protocol
@@ -15,23 +15,21 @@ from typing import Protocol
 import msgspec
 
 from feature_repo.contract import Item, User
-from feature_repo.errors import ContractError, StoreError
+from feature_repo.errors import ContractError
 from feature_repo.groups.session_profile import Profile, Touch, time_of, touch_of
-from feature_repo.online import EncodedRow
+from streaming.chunk import Changes, Chunk, Tally
 from streaming.encode import encode_session
 from streaming.enrich import Knowledge, LogEvent, decode_record
-from streaming.fold import FoldRules, Session, last_of, profile_of
+from streaming.fold import FoldRules, Session, profile_of
 from streaming.fold_state import StateFile
+from streaming.fold_sweep import Sweep
 from streaming.fold_user import Contribution
 from streaming.heartbeat import Counts, Heartbeat
-from streaming.log import Damage, Position
+from streaming.log import Damage
 
 _log = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-SWEPT_AT_LEAST, SWEPT_PER_TICK = 2_000, 20_000
-SWEEP_TICKS = 60
-"""Ticks over which expired sessions are looked for; more where there are more than `SWEPT_PER_TICK` each."""
 REWRITTEN_PER_TICK = 5_000
 _WATERMARK, _HEARD = "watermark_us", "heard/"
 POSITION = "position"
@@ -44,39 +42,6 @@ class PutsAside(Protocol):
     def put(self, raw: bytes, source: str, line: int | None, error: ContractError) -> object:
         """Keep rejected bytes with the reason."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """What the source read of one partition at once.
-
-    Attributes:
-        position: the place after the records.
-        damaged: bytes of the log that no longer hold a record.
-        tick: time to write a heartbeat and to look for expired sessions.
-        behind_s: how long the partition has not been read to its end (s).
-        idle_us: how long nothing has come (µs); lets expiry go on where no event moves the watermark.
-    """
-
-    partition: int
-    records: list[bytes]
-    position: Position = ""
-    damaged: tuple[Damage, ...] = ()
-    tick: bool = False
-    behind_s: float = 0.0
-    idle_us: int = 0
-
-
-@dataclass(slots=True)
-class Changes:
-    """What a chunk changed: rows to write, sessions to delete, contributions to users, a heartbeat."""
-
-    rows: list[EncodedRow] = field(default_factory=list)
-    deleted: list[str] = field(default_factory=list)
-    contributions: list[Contribution] = field(default_factory=list)
-    heartbeat: Heartbeat | None = None
-    horizon_us: int = 0
-    rewrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,18 +61,6 @@ class ShardTools:
     clock: Callable[[], datetime]
     store_lost: Callable[[str, bool], bool] = lambda name, known: False
     every_event: bool = False
-
-
-@dataclass(slots=True)
-class Tally:
-    """Counts of one shard since its process started."""
-
-    read: int = 0
-    folded: int = 0
-    duplicate: int = 0
-    late: int = 0
-    quarantined: int = 0
-    expired: int = 0
 
 
 class SessionShard:
@@ -130,7 +83,7 @@ class SessionShard:
         self._facts: dict[str, bytes] = {}
         self._newest_us: int | None = None
         self._horizon_us = -(2**62)
-        self._sweep: Iterator[str] = iter(())
+        self._sweep = Sweep(self._held)
         self._rewrite: Iterator[str] = iter(())
         self._remember(state.facts())
 
@@ -292,19 +245,11 @@ class SessionShard:
         changes.heartbeat = self._heartbeat(chunk)
 
     def _expire(self, changes: Changes) -> None:
-        share = min(max(len(self._held) // SWEEP_TICKS, SWEPT_AT_LEAST), SWEPT_PER_TICK)
-        looked = 0
-        for session_id in islice(self._sweep, share):
-            looked += 1
-            raw = self._held.get(session_id)
-            if raw is not None and last_of(raw) < self._horizon_us:
-                del self._held[session_id]
-                self._bytes -= len(raw)
-                self._dirty.add(session_id)
-                self.tally.expired += 1
-                changes.deleted.append(session_id)
-        if looked < share:
-            self._sweep = iter(list(self._held))
+        for session_id in self._sweep.expired(self._horizon_us):
+            self._bytes -= len(self._held.pop(session_id))
+            self._dirty.add(session_id)
+            self.tally.expired += 1
+            changes.deleted.append(session_id)
 
     def _heartbeat(self, chunk: Chunk) -> Heartbeat:
         tally = self.tally
@@ -336,31 +281,3 @@ class SessionShard:
         self._state.save({key: self._held.get(key) for key in self._dirty}, self._facts)
         self._dirty.clear()
         self._facts = {}
-
-
-class StoreWatch:
-    """Notices that the online store was emptied: a canary per shard that only the shard itself writes.
-
-    Args:
-        read: names of the marks present; raises `StoreError`.
-        write: puts a mark; raises `StoreError`.
-    """
-
-    def __init__(self, read: Callable[[], Mapping[str, bytes]], write: Callable[[Mapping[str, bytes]], None]):
-        self._read = read
-        self._write = write
-        self._put: set[str] = set()
-
-    def lost(self, shard: str, known: bool) -> bool:
-        """Whether the shard's canary is gone; `known`: the shard holds state, so that one was written."""
-        name = f"canary/{shard}"
-        try:
-            if name in self._read():
-                self._put.add(name)
-                return False
-            self._write({name: b"1"})
-        except StoreError:
-            return False
-        gone = known or name in self._put
-        self._put.add(name)
-        return gone

@@ -8,9 +8,10 @@ from itertools import islice
 
 import msgspec
 
-from streaming.fold import FoldRules, last_of
-from streaming.fold_shard import REWRITTEN_PER_TICK, SWEEP_TICKS, SWEPT_AT_LEAST, SWEPT_PER_TICK
+from streaming.fold import FoldRules
+from streaming.fold_shard import REWRITTEN_PER_TICK
 from streaming.fold_state import StateFile
+from streaming.fold_sweep import Sweep
 from streaming.fold_user import Contribution, UserChanges, apply, row_of
 
 TICKS_PER_WRITE = 5
@@ -52,8 +53,9 @@ class UserShard:
         waiting = msgspec.json.decode(raw, type=list[str]) if raw else []
         self._unwritten: dict[str, None] = dict.fromkeys(waiting)
         self._ticks = 0
+        self._horizon_us = -(2**62)
         self._shrunk: set[str] = set()  # rows that may go back in time: deleted before they are written
-        self._sweep: Iterator[str] = iter(())
+        self._sweep = Sweep(self._held)
         self._rewrite: Iterator[str] = iter(())
 
     def process(self, news: UserNews) -> UserChanges:
@@ -65,10 +67,11 @@ class UserShard:
             self._rewrite = iter(list(self._held))
         if news.tick:
             self._ticks += 1
+            self._horizon_us = max(self._horizon_us, news.horizon_us)
         if news.last or (news.tick and (self._ticks + self.number) % TICKS_PER_WRITE == 0):
             self._join()
             self._unwritten.update(dict.fromkeys(islice(self._rewrite, REWRITTEN_PER_TICK)))
-            self._expire(news.horizon_us)
+            self._expire(self._horizon_us)
             self._write(changes, len(self._unwritten) if news.last else ROWS_PER_WRITE)
         return changes
 
@@ -96,17 +99,10 @@ class UserShard:
         self._pending.clear()
 
     def _expire(self, horizon_us: int) -> None:
-        share = min(max(len(self._held) // SWEEP_TICKS, SWEPT_AT_LEAST), SWEPT_PER_TICK)
-        looked = 0
-        for user_id in islice(self._sweep, share):
-            looked += 1
-            raw = self._held.get(user_id)
-            if raw is not None and last_of(raw) < horizon_us:
-                del self._held[user_id]
-                self._dirty.add(user_id)
-                self._unwritten[user_id] = None
-        if looked < share:
-            self._sweep = iter(list(self._held))
+        for user_id in self._sweep.expired(horizon_us):
+            del self._held[user_id]
+            self._dirty.add(user_id)
+            self._unwritten[user_id] = None
 
     def save(self) -> None:
         """Write what changed since the last time, and who is still to be written to the online store.

@@ -91,14 +91,24 @@ def _run_worker(
             epoch_interval=timedelta(seconds=settings.snapshot_s),
             recovery_config=RecoveryConfig(Home(settings.home).stream / "recovery"),
         )
-    except HeadraceError:
-        if not stream.stop.is_set():
+    except Exception as error:  # Bytewax wraps what its parts raise
+        cause = _own_error(error)
+        if cause is None:
             raise
+        if not stream.stop.is_set():
+            raise cause from None
         _log.warning("stopped while the online store was away; what it lacks is read again at the next start")
     finally:
         if stop_metrics is not None:
             stop_metrics()
         stream.close()
+
+
+def _own_error(error: BaseException | None) -> HeadraceError | None:
+    """The error of ours at the root of one of Bytewax's, if there is one."""
+    while error is not None and not isinstance(error, HeadraceError):
+        error = error.__cause__
+    return error
 
 
 def _worker_main(settings: Settings, to_end: bool, process: int, addresses: list[str]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from feature_repo.errors import LogError
-from streaming.fold_shard import Chunk
+from streaming.chunk import Chunk
 from streaming.log import Damage, EventLog, Position
 
 _log = logging.getLogger(__name__)

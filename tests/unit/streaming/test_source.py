@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from feature_repo.errors import LogError
-from streaming.fold_shard import Chunk
+from streaming.chunk import Chunk
 from streaming.log import Batch, Damage, Keyed, Position
 from streaming.source import EventLogSource, LogPart, SourceRules, part_name
 
@@ -228,7 +228,7 @@ def test_a_part_resumes_where_its_snapshot_says(log: FakeLog, time: Time, stop: 
     [("002", "001", b"b"), ("001", "002", b"b"), ("002", "", b"a"), (None, "002", b"a"), ("001", None, b"b")],
 )
 def test_reading_resumes_at_the_older_of_snapshot_and_state(
-    log: FakeLog, time: Time, stop: threading.Event, snapshot: str | None, state: str | None, first: bytes
+    log: FakeLog, time: Time, *, stop: threading.Event, snapshot: str | None, state: str | None, first: bytes
 ) -> None:
     """A power cut may take a shard's newest snapshot but not Bytewax's; state is never skipped ahead of."""
     add(log, *"abc")

@@ -1,0 +1,55 @@
+"""What passes between the steps of the flow: a chunk of the log in, what it changed out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from feature_repo.online import EncodedRow
+from streaming.fold_user import Contribution
+from streaming.heartbeat import Heartbeat
+from streaming.log import Damage, Position
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What the source read of one partition at once.
+
+    Attributes:
+        position: the place after the records.
+        damaged: bytes of the log that no longer hold a record.
+        tick: time to write a heartbeat and to look for expired sessions.
+        behind_s: how long the partition has not been read to its end (s).
+        idle_us: how long nothing has come (µs); lets expiry go on where no event moves the watermark.
+    """
+
+    partition: int
+    records: list[bytes]
+    position: Position = ""
+    damaged: tuple[Damage, ...] = ()
+    tick: bool = False
+    behind_s: float = 0.0
+    idle_us: int = 0
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a chunk changed: rows to write, sessions to delete, contributions to users, a heartbeat."""
+
+    rows: list[EncodedRow] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    contributions: list[Contribution] = field(default_factory=list)
+    heartbeat: Heartbeat | None = None
+    horizon_us: int = 0
+    rewrite: bool = False
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of one shard since its process started."""
+
+    read: int = 0
+    folded: int = 0
+    duplicate: int = 0
+    late: int = 0
+    quarantined: int = 0
+    expired: int = 0

@@ -1,0 +1,286 @@
+"""What the stream survives: kill -9, a store that stops, pauses or is emptied, another number of workers."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feature_repo.contract import Contract, Event
+from feature_repo.home import Home
+from feature_repo.online import open_store
+from feature_repo.settings import Settings
+from streaming.heartbeat import Heartbeat, read_heartbeats
+from streaming.sources import InputFile, open_source
+from tests.conftest import RedisServer
+from tests.stream_support import (
+    as_stored,
+    event,
+    expected,
+    publish,
+    session_values,
+    stream_to_end,
+    user_values,
+)
+
+DEADLINE_S = 90.0
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    """Poll a condition until it holds."""
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    pytest.fail(f"not within {DEADLINE_S:.0f} s: {what}")
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    given = {
+        "HEADRACE_HOME": str(settings.home),
+        "HEADRACE_LOG_PARTITIONS": str(settings.log_partitions),
+        "HEADRACE_ONLINE_STORE": settings.online_store,
+        "HEADRACE_REDIS_URL": settings.redis_url.get_secret_value(),
+        "HEADRACE_STREAM_METRICS_PORT": "0",
+        "HEADRACE_SESSION_TTL_S": str(settings.session_ttl_s),
+        "HEADRACE_SNAPSHOT_S": str(settings.snapshot_s),
+        "HEADRACE_EVENT_WEIGHTS": ",".join(f"{k}={v}" for k, v in settings.event_weights.items()),
+        "HEADRACE_STORE_TIMEOUT_S": str(settings.store_timeout_s),
+        "HEADRACE_STREAM_BATCH_SIZE": str(settings.stream_batch_size),
+    }
+    return {**os.environ, **{name: value for name, value in given.items() if value}}
+
+
+def start(settings: Settings, *arguments: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "orchestration.cli", "stream", *arguments]
+    root = Path(__file__).resolve().parents[3]
+    # A group of its own, so that killing it kills its workers as well.
+    return subprocess.Popen(
+        command, env=environment(settings), cwd=root, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+
+
+@contextmanager
+def streaming(settings: Settings, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    process = start(settings, *arguments)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                assert process.wait(30) == 0
+            except subprocess.TimeoutExpired:
+                kill(process)
+                raise
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def heartbeats(settings: Settings) -> list[Heartbeat]:
+    store = open_store(settings, Home(settings.home))
+    try:
+        return read_heartbeats(store)
+    finally:
+        store.close()
+
+
+def counts_of(settings: Settings, sessions: Sequence[str]) -> dict[str, int]:
+    rows = session_values(settings, sessions)
+    return {key: 0 if row is None else row["event_count"] for key, row in rows.items()}
+
+
+def traffic(count: int, sessions: int = 30, seed: int = 5) -> list[Event]:
+    rng = random.Random(seed)
+    return [
+        event(n, n * 0.05 + rng.uniform(0, 60), f"s{rng.randrange(sessions)}", item_id=f"i{rng.randrange(9)}")
+        for n in range(count)
+    ]
+
+
+@pytest.mark.real_data
+@pytest.mark.timeout(280)
+def test_kill_nine_ten_times_while_replaying_deskdrop(
+    home: Home, shared_data: Callable[[str], Path], clock: Callable[[], Any]
+) -> None:
+    """72,312 real rows, 99 % of them out of order, 2,284 repeats: the final sessions equal the oracle's."""
+    path = shared_data("deskdrop/users_interactions.csv.zip")
+    settings = Settings(
+        home=home.root,
+        log_partitions=4,
+        session_ttl_s=2 * 365 * 86_400.0,
+        snapshot_s=0.3,
+        event_weights={"bookmark": 2.0, "comment": 3.0, "follow": 3.0},
+        stream_batch_size=200,
+    )
+    events = deskdrop_events(path, settings, clock)
+    assert len(events) == 72_312
+    half = len(events) // 2
+    publish(settings, events[:half])
+
+    killed = 0
+    rng = random.Random(11)
+    while killed < 10:
+        process = start(settings)
+        try:
+            wall = max((h.wall_time for h in heartbeats(settings)), default=None)
+            until(
+                lambda before=wall: any(before is None or h.wall_time > before for h in heartbeats(settings)),
+                "a new heartbeat",
+            )
+            time.sleep(rng.uniform(0, 0.4))  # the moment is meant to be random
+        finally:
+            kill(process)
+        killed += 1
+        if killed == 5:
+            publish(settings, events[half:])
+    stream_to_end(settings)
+
+    oracle = expected(events, settings)
+    keys = sorted({e.session_id for e in events})
+    assert session_values(settings, keys) == {key: oracle.sessions.get(key) for key in keys}
+    assert oracle.outcomes["folded"] + oracle.outcomes["duplicate"] + oracle.outcomes["late"] == 72_312
+
+
+def deskdrop_events(path: Path, settings: Settings, clock: Callable[[], Any]) -> list[Event]:
+    """Every row of the file, repeats included, in the order of the file."""
+    source, contract = open_source("deskdrop", settings.weights), Contract(settings, clock)
+    found = []
+    for row in source.rows(InputFile(path), None):
+        record = contract.parse(source.convert(row.raw, None))
+        assert isinstance(record, Event)
+        found.append(record)
+    return found
+
+
+def test_another_number_of_workers_keeps_the_state(home: Home) -> None:
+    settings = Settings(home=home.root, log_partitions=4, snapshot_s=0.3)
+    events = traffic(4000)
+    keys = sorted({e.session_id for e in events})
+    for part, workers in enumerate(("1", "3", "2", "1")):
+        publish(settings, events[part * 1000 : (part + 1) * 1000])
+        with streaming(settings, "--workers", workers, "--to-end") as process:
+            assert process.wait(60) == 0
+    assert session_values(settings, keys) == expected(events, settings).sessions
+
+
+@pytest.fixture
+def redis_settings(home: Home, own_redis: RedisServer) -> Settings:
+    return Settings(
+        home=home.root,
+        log_partitions=2,
+        online_store="redis",
+        redis_url=own_redis.url,  # type: ignore[arg-type]
+        store_timeout_s=0.5,
+        snapshot_s=0.5,
+    )
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("fault", ["stopped and emptied", "paused"])
+def test_the_flow_waits_for_redis_and_loses_nothing(
+    redis_settings: Settings, own_redis: RedisServer, fault: str
+) -> None:
+    """Two seconds here; benchmarks/stream_faults.py does the twenty."""
+    events = traffic(3000)
+    keys = sorted({e.session_id for e in events})
+    with streaming(redis_settings) as process:
+        publish(redis_settings, events[:1000])
+        before = {e.session_id: 0 for e in events}
+        for e in events[:1000]:
+            before[e.session_id] += 1
+        until(lambda: counts_of(redis_settings, keys) == before, "the first thousand events")
+        if fault == "paused":
+            own_redis.signal(signal.SIGSTOP)
+        else:
+            own_redis.stop()
+        publish(redis_settings, events[1000:2000])
+        time.sleep(2.0)  # how long the fault lasts
+        assert process.poll() is None
+        if fault == "paused":
+            own_redis.signal(signal.SIGCONT)
+        else:
+            own_redis.start()
+        publish(redis_settings, events[2000:])
+        oracle = expected(events, redis_settings).sessions
+        until(lambda: session_values(redis_settings, keys) == oracle, "every session as the oracle has it")
+    assert sum(row["event_count"] for row in oracle.values()) == len(events)
+
+
+@pytest.mark.redis
+def test_redis_emptied_under_the_flow_is_written_again(
+    redis_settings: Settings, own_redis: RedisServer
+) -> None:
+    import redis  # noqa: PLC0415
+
+    events = [event(n, n, f"s{n % 20}", user_id=f"u{n % 5}") for n in range(400)]
+    keys, users = [f"s{n}" for n in range(20)], [f"u{n}" for n in range(5)]
+    publish(redis_settings, events)
+    with streaming(redis_settings):
+        oracle = expected(events, redis_settings).sessions
+        until(lambda: session_values(redis_settings, keys) == oracle, "all sessions")
+        until(lambda: None not in user_values(redis_settings, users).values(), "all users")
+        before = user_values(redis_settings, users)
+        redis.Redis.from_url(own_redis.url).flushall()
+        until(lambda: session_values(redis_settings, keys) == oracle, "all sessions again")
+        until(lambda: user_values(redis_settings, users) == before, "all users again")
+
+
+@pytest.mark.redis
+def test_stopping_while_redis_is_away_ends_cleanly_and_goes_on_later(
+    redis_settings: Settings, own_redis: RedisServer
+) -> None:
+    events = traffic(500)
+    keys = sorted({e.session_id for e in events})
+    with streaming(redis_settings) as process:
+        until(lambda: heartbeats(redis_settings), "a heartbeat")
+        own_redis.stop()
+        publish(redis_settings, events)
+        time.sleep(1.0)
+        process.terminate()
+        assert process.wait(30) == 0
+    own_redis.start()
+    stream_to_end(redis_settings)
+    assert session_values(redis_settings, keys) == expected(events, redis_settings).sessions
+
+
+def test_one_home_one_stream(home: Home) -> None:
+    settings = Settings(home=home.root)
+    with streaming(settings):
+        until(lambda: heartbeats(settings), "a heartbeat")
+        second = subprocess.run(
+            [sys.executable, "-m", "orchestration.cli", "stream"],
+            env=environment(settings),
+            cwd=Path(__file__).resolve().parents[3],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert second.returncode == 2
+    assert "a stream is running here already; stop it first" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_a_click_shows_within_a_second(home: Home) -> None:
+    settings = Settings(home=home.root)
+    with streaming(settings):
+        until(lambda: len(heartbeats(settings)) == settings.log_partitions, "heartbeats")
+        started = time.monotonic()
+        publish(settings, [event(1, 0)])
+        row = until(lambda: session_values(settings, ["s1"])["s1"], "the session")
+        assert time.monotonic() - started < 1.0
+    assert row["item_ids"] == ["i1"]
+    assert as_stored(row) == row
