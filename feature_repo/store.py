@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import feast
 
 PROJECT = "headrace"
-OFFLINE_STORE = "duckdb"
+OFFLINE_STORE = "feature_repo.offline.store.HeadraceOfflineStore"
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,12 @@ def repo_config(settings: Settings, home: Home) -> dict[str, Any]:
         "provider": "local",
         "registry": str(folder / "registry.db"),
         "online_store": online,
-        "offline_store": {"type": OFFLINE_STORE},
+        "offline_store": {
+            "type": OFFLINE_STORE,
+            "memory_limit": settings.duckdb_memory,
+            "threads": settings.duckdb_threads,
+            "temp_directory": str(home.root.resolve() / "spill"),
+        },
         "entity_key_serialization_version": 3,
     }
 

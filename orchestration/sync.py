@@ -1,6 +1,6 @@
 """Log to lake, from the batch side: what the sensor and the `events` asset call."""
 
-from datetime import date
+from datetime import date, timedelta
 
 from feature_repo.home import Home
 from feature_repo.settings import Settings
@@ -18,5 +18,21 @@ def sync_lake(settings: Settings, home: Home) -> frozenset[date]:
     log = open_log(settings, home)
     try:
         return lake_writer(settings, home, log).sync().days
+    finally:
+        log.close()
+
+
+def trim_log(settings: Settings, home: Home) -> int:
+    """Remove log records past ``HEADRACE_LOG_RETENTION_HOURS``, once the lake holds them.
+
+    Returns:
+        what the log counts: segments, or stream entries.
+    """
+    from streaming.log import open_log  # noqa: PLC0415
+
+    sync_lake(settings, home)
+    log = open_log(settings, home)
+    try:
+        return log.trim(timedelta(hours=settings.log_retention_hours))
     finally:
         log.close()

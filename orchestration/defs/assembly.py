@@ -7,7 +7,7 @@ import dagster as dg
 
 from feature_repo.group import FeatureGroup
 from feature_repo.groups import batch_groups, stream_groups
-from orchestration.defs import groups, jobs, keys, lake, models, online, quality, schedules, sensors
+from orchestration.defs import groups, jobs, keys, lake, models, online, quality, schedules, sensors, training
 from orchestration.runtime import Runtime
 
 
@@ -24,7 +24,7 @@ def build_definitions(runtime: Runtime, batch: Sequence[FeatureGroup] | None = N
 
 def _definitions(runtime: Runtime, batch: Sequence[FeatureGroup]) -> dg.Definitions:
     partitions = keys.daily_partitions(runtime)
-    chain, days = jobs.chain_job(), jobs.lake_job()
+    chain, days, retention = jobs.chain_job(), jobs.lake_job(), jobs.retention_job(batch)
     return dg.Definitions(
         assets=[
             lake.event_log(),
@@ -36,15 +36,21 @@ def _definitions(runtime: Runtime, batch: Sequence[FeatureGroup]) -> dg.Definiti
             *(online.stream_spec(group) for group in stream_groups().values()),
             models.blend_asset(batch),
             quality.parity_asset(partitions),
+            training.training_asset(batch),
         ],
         asset_checks=[
             lake.events_check(),
             *(groups.group_check(group) for group in batch),
             *(quality.drift_check(group) for group in batch),
             *(quality.read_back_check(group) for group in batch),
+            training.training_check(),
         ],
-        jobs=[chain, days],
-        schedules=[schedules.hourly(chain, runtime), quality.parity_schedule(runtime)],
+        jobs=[chain, days, jobs.training_job(), retention],
+        schedules=[
+            schedules.hourly(chain, runtime),
+            quality.parity_schedule(runtime),
+            schedules.nightly(retention),
+        ],
         sensors=[sensors.lake_sensor([chain, days], partitions, runtime)],
         resources={keys.RUNTIME: runtime},
         executor=dg.in_process_executor,

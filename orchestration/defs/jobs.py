@@ -1,24 +1,43 @@
 """Jobs: the whole chain of one day, and the lake alone for many."""
 
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import timedelta
 from typing import TypeAlias
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from orchestration.defs.keys import EVENTS, PARITY
+from feature_repo.group import FeatureGroup
+from orchestration.defs.keys import EVENTS, PARITY, RUNTIME, TRAINING_SET
+from orchestration.retention import KEEP, retain
+from orchestration.runtime import Runtime
+from orchestration.sync import trim_log
 
 Job: TypeAlias = UnresolvedAssetJobDefinition
 """What `define_asset_job` returns; Dagster exports no public name for it."""
 
-CHAIN, LAKE = "feature_chain", "lake_days"
+CHAIN, LAKE, TRAINING = "feature_chain", "lake_days", "training_set"
+RETENTION = "retention"
+_MARGIN = timedelta(days=30)
+"""Beyond what a batch group looks back over."""
 
 
 def chain_job() -> Job:
     """Events to Feast views and the blend, with every check, for one day."""
     return dg.define_asset_job(
         CHAIN,
-        selection=dg.AssetSelection.all() - dg.AssetSelection.assets(PARITY),
+        selection=dg.AssetSelection.all() - dg.AssetSelection.assets(PARITY, TRAINING_SET),
         description="Log → lake → checks → features → checks → Feast, and the blend.",
+    )
+
+
+def training_job() -> Job:
+    """The training set of the days its config names, with its leakage check."""
+    return dg.define_asset_job(
+        TRAINING,
+        selection=dg.AssetSelection.assets(TRAINING_SET),
+        description="Decisions, labels, features as of each; splits, card, leakage check.",
     )
 
 
@@ -29,3 +48,23 @@ def lake_job() -> Job:
         selection=dg.AssetSelection.assets(EVENTS),
         description="What the lake holds, for a range of days in one run.",
     )
+
+
+def retention_job(batch: Sequence[FeatureGroup]) -> dg.JobDefinition:
+    """Removes what is kept no longer: builds, lake days, log segments, reports, quarantine, scratch."""
+
+    @dg.op(required_resource_keys={RUNTIME}, description="Removes what is kept no longer.")
+    def remove(context: dg.OpExecutionContext) -> None:
+        runtime: Runtime = context.resources.runtime
+        look_back = timedelta(days=runtime.settings.history_days) + _MARGIN
+        keep = replace(KEEP, lake=max(KEEP.lake, look_back))
+        removed = retain(batch, runtime.home, runtime.clock, keep)
+        trimmed = trim_log(runtime.settings, runtime.home)
+        context.log.info("removed: %s; log segments: %d", removed, trimmed)
+        context.add_output_metadata({**asdict(removed), "log": trimmed})
+
+    @dg.job(name=RETENTION, description="Removes what is kept no longer.")
+    def retention() -> None:
+        remove()
+
+    return retention

@@ -14,6 +14,7 @@ USERS = dg.AssetKey(["lake", "users"])
 REGISTRY = dg.AssetKey(["feast", "registry"])
 BLEND = dg.AssetKey(["models", "blend"])
 PARITY = dg.AssetKey(["quality", "parity"])
+TRAINING_SET = dg.AssetKey(["training", "training_set"])
 
 RUNTIME = "runtime"
 """Name of the resource that holds the `Runtime`."""

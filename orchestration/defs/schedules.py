@@ -25,3 +25,13 @@ def hourly(job: Job, runtime: Runtime) -> dg.ScheduleDefinition:
         return dg.RunRequest(partition_key=day.isoformat())
 
     return chain_hourly
+
+
+def nightly(job: dg.JobDefinition) -> dg.ScheduleDefinition:
+    """Every night, before the day begins."""
+    return dg.ScheduleDefinition(
+        job=job,
+        cron_schedule="30 3 * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )

@@ -1,0 +1,77 @@
+"""One row per slot shown, with what came of it: the SQL of examples and labels."""
+
+from datetime import timedelta
+
+from feature_repo.offline.point_in_time import text
+from orchestration.training.spec import LABELS
+
+EXAMPLE_COLUMNS = (
+    "request_id",
+    "position",
+    "decision_time",
+    "user_id",
+    "session_id",
+    "item_id",
+    "score",
+    *LABELS,
+    "label_time",
+)
+
+
+def shown_sql(events: str) -> str:
+    """Slots of the impressions in a table of events.
+
+    An item shown twice in one list counts where it came first. An impression without a request id is a
+    decision of its own, named by its event.
+    """
+    return (
+        "SELECT request_id, min(position) AS position, any_value(decision_time) AS decision_time, "
+        "any_value(user_id) AS user_id, any_value(session_id) AS session_id, item_id, "
+        "arg_min(score, position) AS score FROM ("
+        "SELECT coalesce(request_id, event_id) AS request_id, event_time AS decision_time, user_id, "
+        "session_id, unnest(items).item_id AS item_id, unnest(items).score AS score, "
+        "unnest(range(len(items))) AS position "
+        f"FROM {events} WHERE event_type = 'impression'"
+        ") GROUP BY request_id, item_id"
+    )
+
+
+def examples_sql(shown: str, events: str, attribution: timedelta) -> str:
+    """Slots with labels: whether each kind of event followed within the window, and the first's time.
+
+    An event that names a request belongs to it. One that does not belongs to the session's last showing of
+    the item before it: of two showings, the earlier is not credited for what came after the later.
+
+    Args:
+        shown: table of `shown_sql`.
+        events: table of events that may be credited.
+    """
+    window = f"to_microseconds({attribution // timedelta(microseconds=1)})"
+    kinds = ", ".join(text(kind) for kind in LABELS.values())
+    candidates = (
+        f"SELECT event_type, event_time, request_id, session_id, item_id FROM {events} "
+        f"WHERE event_type IN ({kinds}) AND item_id IS NOT NULL"
+    )
+    named = (
+        f"SELECT s.request_id, s.item_id, c.event_type, c.event_time FROM ({candidates}) c "
+        f"JOIN {shown} s ON c.request_id = s.request_id AND c.item_id = s.item_id "
+        f"WHERE c.event_time >= s.decision_time AND c.event_time < s.decision_time + {window}"
+    )
+    unnamed = (
+        f"SELECT s.request_id, s.item_id, c.event_type, c.event_time "
+        f"FROM (SELECT * FROM ({candidates}) WHERE request_id IS NULL) c "
+        f"ASOF JOIN {shown} s ON c.session_id = s.session_id AND c.item_id = s.item_id "
+        f"AND c.event_time >= s.decision_time WHERE c.event_time < s.decision_time + {window}"
+    )
+    flags = ", ".join(
+        f"coalesce(bool_or(event_type = {text(kind)}), false) AS {label}" for label, kind in LABELS.items()
+    )
+    credited = (
+        f"SELECT request_id, item_id, {flags}, min(event_time) AS label_time "
+        f"FROM ({named} UNION ALL {unnamed}) GROUP BY request_id, item_id"
+    )
+    labels = ", ".join(f"coalesce(l.{label}, false) AS {label}" for label in LABELS)
+    return (
+        f"SELECT s.*, {labels}, l.label_time FROM {shown} s "
+        f"LEFT JOIN ({credited}) l ON s.request_id = l.request_id AND s.item_id = l.item_id"
+    )

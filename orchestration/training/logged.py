@@ -1,0 +1,74 @@
+"""Feature rows as they were served: out of the decision records."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from feature_repo.group import EVENT_TIMESTAMP, DType, FeatureGroup
+from feature_repo.home import Home
+from feature_repo.settings import Settings
+from orchestration.parity import decisions_of
+from serving.decision import TOPIC, Decision
+from streaming.log import open_log
+
+REQUEST = "request_id"
+LOGGED_AS = {"user_profile": "user", "segment_profile": "segment", "session_profile": "session"}
+"""Group → its name in a decision."""
+
+
+def row_schema(group: FeatureGroup) -> pa.Schema:
+    """Request, event time and the features of a group."""
+    return pa.schema(
+        [
+            pa.field(REQUEST, pa.string()),
+            group.arrow_schema.field(EVENT_TIMESTAMP),
+            *(group.arrow_schema.field(name) for name in group.feature_names),
+        ]
+    )
+
+
+def logged_rows(
+    decisions: Iterable[Decision], groups: Mapping[str, FeatureGroup], size: int = 5_000
+) -> Iterator[tuple[FeatureGroup, pa.RecordBatch]]:
+    """Batches of served rows, by group.
+
+    Ids of people are hashed in the records: such a value is left empty, the example has the id itself.
+    """
+    held: dict[str, list[dict[str, Any]]] = {name: [] for name in LOGGED_AS if name in groups}
+    for decision in decisions:
+        for name, rows in held.items():
+            used = decision.features.get(LOGGED_AS[name])
+            if used is None:
+                continue
+            rows.append(_row(groups[name], decision.request_id, used.event_time, used.values))
+            if len(rows) >= size:
+                yield groups[name], pa.RecordBatch.from_pylist(rows, row_schema(groups[name]))
+                rows.clear()
+    for name, rows in held.items():
+        if rows:
+            yield groups[name], pa.RecordBatch.from_pylist(rows, row_schema(groups[name]))
+
+
+def _row(group: FeatureGroup, request: str, time: datetime, values: Mapping[str, Any]) -> dict[str, Any]:
+    found = {f.name: _value(f.dtype, values.get(f.name)) for f in group.features if f.name != "user_id"}
+    return {REQUEST: request, EVENT_TIMESTAMP: time, "user_id": None, **found}
+
+
+def _value(dtype: DType, value: Any) -> Any:
+    if dtype is DType.TIMESTAMP and isinstance(value, str):
+        return datetime.fromisoformat(value)
+    return value
+
+
+def logged_decisions(settings: Settings, home: Home, first: date, last: date) -> list[Decision]:
+    """Decisions of the days that are still in the log; empty where none was ever written."""
+    if settings.event_log == "segments" and not (home.log / TOPIC).exists():
+        return []
+    log = open_log(settings, home, TOPIC)
+    try:
+        days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+        return [decision for day in days for decision in decisions_of(log, day)]
+    finally:
+        log.close()

@@ -1,0 +1,40 @@
+"""Session rows as of each decision, by the fold that serves live."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+from feature_repo.catalogue import catalogue_of
+from feature_repo.contract import Event, Item, User
+from feature_repo.settings import Settings
+from orchestration.history import History
+from orchestration.replay_sessions import ReplaySessions
+
+
+def session_rows(
+    events: Iterable[Event], items: Iterable[Item], users: Iterable[User], settings: Settings
+) -> Iterator[tuple[str, datetime, dict[str, Any]]]:
+    """(request, last event time, values) of the session before each impression; nothing where none runs.
+
+    Only events strictly before the impression count, its own and its clicks never do. One session is held in
+    memory at a time.
+
+    Args:
+        events: by session, then by time, then by id.
+    """
+    catalogue = catalogue_of(items)
+    history = History((), catalogue, {user.user_id: user for user in users}, dict(settings.weights))
+    for session_id, of_session in groupby(events, key=lambda event: event.session_id):
+        replay = ReplaySessions(history, settings)
+        waiting: list[Event] = []
+        for event in of_session:
+            if waiting and waiting[-1].event_time < event.event_time:
+                replay.add(waiting)
+                waiting = []
+            if event.event_type == "impression":
+                row = replay.row(session_id, event.event_time)
+                if row is not None:
+                    found = dict(row)
+                    yield event.request_id or event.event_id, found["last_event_time"], found
+            waiting.append(event)

@@ -1,0 +1,48 @@
+"""Splits by time, with an embargo between them."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from feature_repo.offline.point_in_time import instant
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Two moments: validation begins at the one, test at the other; each is preceded by the embargo.
+
+    A decision belongs to the split it lies in, unless it lies in the embargo before the next: then its labels
+    might be earned in the time of the next split, and it belongs to none.
+    """
+
+    validation_from: datetime
+    test_from: datetime
+    embargo: timedelta
+
+    @classmethod
+    def of(cls, times: list[datetime], shares: tuple[float, float, float], embargo: timedelta) -> "Split":
+        """Bounds such that the shares of the decisions (given in time order) lie before each."""
+        train, validation, _ = shares
+        at = [min(int(len(times) * share), len(times) - 1) for share in (train, train + validation)]
+        return cls(times[at[0]], times[at[1]], embargo)
+
+    def name(self, time: datetime) -> str | None:
+        """The split of a decision; `None` within an embargo."""
+        if time >= self.test_from:
+            return TEST
+        if time >= self.test_from - self.embargo:
+            return None
+        if time >= self.validation_from:
+            return VALIDATION
+        return None if time >= self.validation_from - self.embargo else TRAIN
+
+    def sql(self, time: str) -> str:
+        """`name` as an SQL expression over a column."""
+        gap = f"to_microseconds({self.embargo // timedelta(microseconds=1)})"
+        test, validation = instant(self.test_from), instant(self.validation_from)
+        return (
+            f"CASE WHEN {time} >= {test} THEN '{TEST}' WHEN {time} >= {test} - {gap} THEN NULL "
+            f"WHEN {time} >= {validation} THEN '{VALIDATION}' "
+            f"WHEN {time} >= {validation} - {gap} THEN NULL ELSE '{TRAIN}' END"
+        )
