@@ -17,11 +17,12 @@ from feature_repo.settings import Settings, load_settings
 from serving.assembly import open_services
 from serving.http import Handler, Receive, Scope, Send, respond, respond_error
 from serving.openapi import document
-from serving.problem import ApiError
+from serving.problem import ApiError, error_answers
 from serving.routes.admin import admin_router
 from serving.routes.decisions import decisions_router
 from serving.routes.events import EventsRoute
 from serving.routes.health import health_router
+from serving.routes.metarank import metarank_router
 from serving.routes.rank import RankRoute
 from serving.services import Services
 
@@ -75,11 +76,8 @@ def create_app(settings: Settings) -> FastAPI:
         await services.stop()
 
     app = ServingApp(title="Headrace", version="1", description=DESCRIPTION, lifespan=lifespan)
-    app.hot = _hot_routes(services)
     app.state.services = services
-    app.include_router(health_router(lambda: services.ready, services.state, services.render_metrics))
-    app.include_router(decisions_router(services.find_decision, services.keys))
-    app.include_router(admin_router(services.flag_store, services.keys, services.parts.flags.refresh))
+    _add_routes(app, services)
     _add_error_answers(app)
     return app
 
@@ -91,11 +89,18 @@ def app_of_environment() -> FastAPI:
     return create_app(settings)
 
 
-def _hot_routes(services: Services) -> dict[str, dict[str, Handler]]:
+def _add_routes(app: ServingApp, services: Services) -> None:
     limit = services.settings.max_body_bytes
     rank = RankRoute(services)
     events = EventsRoute(services.door, services.metrics, services.keys, limit)
-    return {"/v1/rank": {"POST": _guard(rank)}, "/v1/events": {"POST": _guard(events)}}
+    app.hot = {"/v1/rank": {"POST": _guard(rank)}, "/v1/events": {"POST": _guard(events)}}
+    app.include_router(health_router(lambda: services.ready, services.state, services.render_metrics))
+    app.include_router(decisions_router(services.find_decision, services.explain, services.keys))
+    app.include_router(admin_router(services.flag_store, services.keys, services.parts.flags.refresh))
+    app.include_router(
+        metarank_router(rank.answer, events.take, services.settings.weights, limit),
+        responses=error_answers(400, 401, 403, 413, 422, 503),
+    )
 
 
 def _not_allowed(handlers: Mapping[str, Handler]) -> Handler:

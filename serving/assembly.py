@@ -14,6 +14,7 @@ from quality.quarantine import Quarantine
 from serving.blend import Blend, current_path, load_blend
 from serving.breaker import Breaker
 from serving.decision import TOPIC
+from serving.exposures import observe_page
 from serving.flag_store import FlagStore
 from serving.flags import Flags
 from serving.keys import Keys
@@ -77,6 +78,7 @@ def open_services(settings: Settings) -> Services:
         parts=parts,
         reader=(reader := _reader(settings, source, parts)),
         ranker=_ranker(settings, reader, parts),
+        scoring=scoring_stages(settings),
         decoder=RequestDecoder(settings),
         flag_store=FlagStore(home.flags, settings.clock),
         log=event_log,
@@ -139,6 +141,7 @@ def _recorder(settings: Settings, decisions: EventLog, metrics: Metrics, breaker
         settings.id_salt.get_secret_value(),
         metrics.decisions.labels("written").inc,
         lambda why, count: metrics.decisions_dropped.labels(why).inc(count),
+        on_each=lambda context: observe_page(metrics, context),
         breaker=breaker,
     )
 

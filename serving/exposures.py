@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from math import isnan
+
 from serving.context import RankContext
 from serving.experiments import HOLDOUT
 from serving.flags import Flags
 from serving.metrics import Metrics
+from serving.page import page_figures
 from serving.sample_ratio import SampleRatio
 
 OUT = "out"
@@ -49,3 +53,16 @@ class Exposures:
         if held is None or held[0] != weights:
             held = self._ratios[name] = (weights, SampleRatio(weights))
         return held[1]
+
+
+def observe_page(metrics: Metrics, context: RankContext) -> None:
+    """Put the figures of an answer's first page into the metrics, under each arm it belongs to."""
+    snapshot = context.model.snapshot
+    if snapshot is None or not len(context.numbers):
+        return
+    figures = asdict(page_figures(context.numbers[context.order], snapshot))
+    arms = [f"{name}:{arm}" for name, arm in context.arms.items()] or ["none"]
+    for name, value in figures.items():
+        if not isnan(value):
+            for arm in arms:
+                metrics.page[name].labels(arm).observe(value)

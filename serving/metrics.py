@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from serving.answer import RankAnswer
@@ -13,6 +13,12 @@ from serving.breaker import State
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable of prometheus-client itself: the folder in which workers share their metrics."""
+_PAGE = {
+    "category_coverage": "Share of all categories on the first page",
+    "diversity": "Mean dissimilarity of the page's items",
+    "mean_age_days": "Mean age of the page's items",
+    "popular_share": "Share of popular items on the page",
+}
 _OPENNESS = {State.CLOSED: 0.0, State.HALF_OPEN: 0.5, State.OPEN: 1.0}
 
 _MS = (0.25, 0.5, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 50, 100, 250, 1000)
@@ -67,6 +73,10 @@ class Metrics:
         self.sample_ratio_mismatch = self._gauge(
             "headrace_sample_ratio_mismatch", "1 where arms hold other shares than declared.", ["experiment"]
         )
+        self.page = {
+            figure: Summary(f"headrace_page_{figure}", f"{meaning}, by arm.", ["arm"], registry=registry)
+            for figure, meaning in _PAGE.items()
+        }
         self._stages: dict[str, Histogram] = {}
         self._tiers: dict[str, Counter] = {}
 

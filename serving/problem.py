@@ -66,9 +66,11 @@ def too_large(size: int, limit: int) -> ApiError:
 
 
 _MEANINGS = {
+    400: "The connection ended before the body did.",
     401: "No valid API key.",
     403: "The key lacks the scope.",
     404: "There is nothing of that name.",
+    413: "The body is too large.",
     422: "Malformed; the error names code and field.",
     503: "Not now; send the same again.",
 }

@@ -32,6 +32,7 @@ class Recorder:
         on_written: told how many records were written.
         on_dropped: told why and how many were not: ``queue_full``, ``log_failed``, ``log_open``, ``broken``,
             ``shutdown``.
+        on_each: told each context, off the way of its answer.
         breaker: of the log; only the recorder's thread uses it.
     """
 
@@ -42,9 +43,11 @@ class Recorder:
         on_written: Callable[[int], None],
         on_dropped: Callable[[str, int], None],
         *,
+        on_each: Callable[[RankContext], None] = lambda _: None,
         breaker: Breaker | None = None,
         queue_size: int = QUEUE,
     ) -> None:
+        self._on_each = on_each
         self._breaker = breaker or Breaker("event_log")
         self._log = event_log
         self._salt = salt
@@ -103,6 +106,8 @@ class Recorder:
             decisions = [decision_of(context, answer, self._salt) for context, answer in made]
             self._remember(decisions)
             self._publish(decisions)
+            for context, _ in made:
+                self._on_each(context)
         except Exception:
             log.exception("%d decisions dropped", len(made))
             self._on_dropped("broken", len(made))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -23,12 +23,14 @@ from serving.live import Watched, Watcher
 from serving.metrics import Metrics
 from serving.rank import Ranker
 from serving.reader import FeatureReader, RowSource
+from serving.reasons import in_words
 from serving.recorder import Recorder
-from serving.replay import find_decision
+from serving.replay import ReplayError, find_decision
 from serving.request import Candidate, RankRequest, RequestDecoder
 from serving.routes.events import Door
 from serving.rules import Rules
 from serving.snapshot import ItemSnapshot
+from serving.stage import Stage
 from serving.stream_health import StreamHealth
 from streaming.log import EventLog
 
@@ -65,6 +67,7 @@ class Services:
     parts: Parts
     reader: FeatureReader
     ranker: Ranker
+    scoring: Sequence[Stage]
     decoder: RequestDecoder
     flag_store: FlagStore
     log: EventLog
@@ -124,6 +127,14 @@ class Services:
     def find_decision(self, request_id: str) -> Decision | None:
         """The record of an answer: of this process's memory, else of the log."""
         return self.recorder.recent(request_id) or find_decision(self.decisions, request_id)
+
+    def explain(self, decision: Decision) -> list[str]:
+        """Why each item stands where it does, one sentence or more an item; empty where a build is gone."""
+        try:
+            return in_words(decision, self.scoring, self.home)
+        except ReplayError as error:
+            log.warning("decision %r cannot be explained: %s", decision.request_id, error)
+            return []
 
     def state(self) -> dict[str, Any]:
         """What personalization has to work with."""

@@ -13,15 +13,27 @@ from serving.keys import Keys, Scope
 from serving.problem import ApiError, error_answers
 
 
-def decisions_router(find: Callable[[str], Decision | None], keys: Keys) -> APIRouter:
+class Explained(msgspec.Struct, frozen=True):
+    """A record, and in words why each item stands where it does."""
+
+    decision: Decision
+    words: list[str]
+
+
+def decisions_router(
+    find: Callable[[str], Decision | None], explain: Callable[[Decision], list[str]], keys: Keys
+) -> APIRouter:
     """The route of decision records.
 
     Args:
         find: looks a record up; may read files.
+        explain: puts it into words; may read files.
     """
     router = APIRouter(tags=["admin"], responses=error_answers(401, 403, 404, 422))
 
-    @router.get("/v1/decisions/{request_id}", summary="The record of one answer: inputs, versions, outcome")
+    @router.get(
+        "/v1/decisions/{request_id}", summary="Why each item stands where it does: words, inputs, versions"
+    )
     async def decision(request_id: str, request: Request) -> Response:
         keys.check(request.headers.raw, Scope.ADMIN)
         found = await asyncio.to_thread(find, request_id)
@@ -30,6 +42,7 @@ def decisions_router(find: Callable[[str], Decision | None], keys: Keys) -> APIR
                 "no decision of that request id: never made, not sampled, not yet written, or past retention"
             )
             raise ApiError(404, "unknown_decision", "request_id", message)
-        return Response(msgspec.json.encode(found), media_type="application/json")
+        words = await asyncio.to_thread(explain, found)
+        return Response(msgspec.json.encode(Explained(found, words)), media_type="application/json")
 
     return router

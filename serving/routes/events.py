@@ -90,27 +90,37 @@ class EventsRoute:
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """One request, as ASGI."""
         try:
-            self._keys.check(scope["headers"], Scope.EVENTS)
-            records = records_of(await read_body(scope, receive, self._limit))
-            result = await self._accept(records)
+            body = await read_body(scope, receive, self._limit)
+            result = await self.take(scope["headers"], body)
         except ApiError as error:
             self._metrics.refused.labels(error.code).inc()
             await respond_error(send, error)
             return
         except ClientGone:
             return
-        self._metrics.events.labels("accepted").inc(result.accepted)
-        self._metrics.events.labels("rejected").inc(len(result.rejected))
         answer = _answer(result)
         await respond(send, 202 if answer.error is None else 422, self._encoder.encode(answer))
 
-    async def _accept(self, records: Sequence[Mapping[str, Any] | bytes]) -> DoorResult:
+    async def take(
+        self, headers: Sequence[tuple[bytes, bytes]], records: bytes | Sequence[Mapping[str, Any] | bytes]
+    ) -> DoorResult:
+        """Check the key and hand records, or a body of them, to the door.
+
+        Raises:
+            ApiError: the key does not do, the body holds no records, or the log cannot be written.
+        """
+        self._keys.check(headers, Scope.EVENTS)
+        if isinstance(records, bytes):
+            records = records_of(records)
         try:
-            return await asyncio.to_thread(self._door.accept, records, SOURCE)
+            result = await asyncio.to_thread(self._door.accept, records, SOURCE)
         except LogError as error:
             log.error("events refused: %s", error)
             message = "the event log cannot be written now; nothing was stored: send the same records again"
             raise ApiError(503, "log_unavailable", "", message, retry_after_s=RETRY_AFTER_S) from error
+        self._metrics.events.labels("accepted").inc(result.accepted)
+        self._metrics.events.labels("rejected").inc(len(result.rejected))
+        return result
 
 
 def records_of(body: bytes) -> list[Mapping[str, Any] | bytes]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
@@ -17,6 +18,8 @@ from serving.problem import ApiError
 
 if TYPE_CHECKING:
     from serving.services import Services
+
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +47,8 @@ class RankRoute:
         """One request, as ASGI."""
         arrived = perf_counter()
         try:
-            context = await self._open(scope, receive, arrived)
+            body = await read_body(scope, receive, self._max_body)
+            context = self._open(scope["headers"], body, arrived)
         except ApiError as error:
             self._metrics.refused.labels(error.code).inc()
             await respond_error(send, error)
@@ -53,16 +57,29 @@ class RankRoute:
             return
         answer = await self._rank(context)
         await respond(send, 200, self._encoder.encode(answer))
+        self._note(context, answer)
+
+    async def answer(self, headers: Headers, body: bytes, arrived: float) -> RankAnswer:
+        """The answer of a body as of `POST /v1/rank`, for routes of another shape.
+
+        Raises:
+            ApiError: the key does not do, or the body is malformed.
+        """
+        context = self._open(headers, body, arrived)
+        answer = await self._rank(context)
+        self._note(context, answer)
+        return answer
+
+    def _note(self, context: RankContext, answer: RankAnswer) -> None:
         self._metrics.ranked(answer)
         self._exposures.see(context)
         self._recorder.offer(context, answer)
         if log.isEnabledFor(logging.DEBUG):
             _log(context, answer)
 
-    async def _open(self, scope: AsgiScope, receive: Receive, arrived: float) -> RankContext:
-        headers = scope["headers"]
+    def _open(self, headers: Headers, body: bytes, arrived: float) -> RankContext:
         self._keys.check(headers, Scope.RANK)
-        request = self._decoder.decode(await read_body(scope, receive, self._max_body))
+        request = self._decoder.decode(body)
         if request.overrides:
             self._keys.check(headers, Scope.ADMIN)
         return self._ranker.open(request, arrived)

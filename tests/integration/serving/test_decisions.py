@@ -59,7 +59,10 @@ def test_a_record_holds_what_made_the_answer(shop: Any, api: httpx.Client, decis
     assert (decision.versions.blend, decision.seed) == ("1", "r1")
     assert decision.completed[:5] == ["consent", "flags", "arm", "features", "blend"]
     answered = api.get("/v1/decisions/r1").json()
-    assert [i["item_id"] for i in answered["items"]] == [i.item_id for i in decision.items]
+    assert [i["item_id"] for i in answered["decision"]["items"]] == [i.item_id for i in decision.items]
+    assert len(answered["words"]) == 5
+    assert answered["words"][0].startswith(f"Item {decision.items[0].item_id} stands at 1")
+    assert "this session" in answered["words"][0]
 
 
 def test_ids_of_people_are_hashed(shop: Any, decision: Decision) -> None:
@@ -95,10 +98,11 @@ def test_what_if_the_cap_had_been_tighter(shop: Any, decision: Decision) -> None
     assert [i.item_id for i in answer.items] == [f"i{n}" for n in range(5)]
 
 
-def test_what_is_gone_is_said(shop: Any, decision: Decision) -> None:
+def test_what_is_gone_is_said(shop: Any, api: httpx.Client, decision: Decision) -> None:
     (shop.home.models / "blend-1.json").unlink()
     with pytest.raises(ReplayError, match=r"blend-1\.json: no readable blend .* there are: none"):
         model_of(decision, shop.home)
+    assert api.get("/v1/decisions/r1").json()["words"] == [], "the record is there, the reasons are not"
     shop.blend("1")
     next(shop.home.features.rglob("data.parquet")).unlink()
     with pytest.raises(ReplayError, match="needs the build of its time"):

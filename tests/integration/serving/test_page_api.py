@@ -143,3 +143,45 @@ def test_malformed_rules_leave_the_last_good_ones(
     (shop.home.flags / "rules.json").write_text("{")
     until(lambda: 'headrace_reload_failures_total{what="rules"} 1.0' in api.get("/metrics").text)
     assert rank(api, body())["dropped"] == [{"item_id": "i0", "rule": "one"}]
+
+
+def test_figures_of_the_page_by_arm(api: httpx.Client, body: Body, until: Callable[..., Any]) -> None:
+    flags(api, experiments=[{"name": "even", "arms": {"a": {}, "b": {}}}])
+    request = body(user_id="u", session_id="s")
+    rank(api, {**request, "overrides": {"even": "a"}})
+    rank(api, {**request, "overrides": {"holdout": "in"}})
+    text = until(lambda: (t := api.get("/metrics").text).count("headrace_page_diversity_count{") == 2 and t)
+    assert 'headrace_page_category_coverage_sum{arm="even:a"} 1.0' in text
+    assert 'headrace_page_category_coverage_count{arm="holdout:in"} 1.0' in text
+
+
+def test_the_metarank_shape(api: httpx.Client) -> None:
+    ranking = {
+        "id": "m1",
+        "timestamp": 1717243200000,
+        "user": "u",
+        "session": "s",
+        "items": [{"id": f"i{n}", "relevancy": 9.0 - n} for n in range(9)],
+    }
+    answer = api.post("/rank/any-model", json=ranking).raise_for_status().json()
+    own = rank(
+        api,
+        {
+            "user_id": "u",
+            "session_id": "s",
+            "candidates": [{"item_id": f"i{n}", "score": 9.0 - n} for n in range(9)],
+        },
+    )
+    assert [item["item"] for item in answer["items"]] == ids(own)
+    event = {
+        "event": "interaction",
+        "id": "x1",
+        "timestamp": "1717243200000",
+        "user": "u",
+        "session": "s",
+        "type": "click",
+        "item": "i1",
+        "ranking": "m1",
+    }
+    assert api.post("/feedback", json=event).status_code == 200
+    assert api.post("/rank/any-model", content=b"{").json()["error"]["code"]
