@@ -1,0 +1,184 @@
+"""Log → fold → Feast's Redis layout with one worker, beside raw pipelined HSET of the same bytes.
+
+Events are spread evenly over 100,000 sessions. The flow runs whole: deduplication, lateness, snapshots,
+recovery, heartbeats. `stream_write_users` is the same with a user in every event, so that `user_recent` is
+kept as well.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from benchmarks.harness import Row, Target
+
+if TYPE_CHECKING:
+    from benchmarks._rig import Redis
+    from feature_repo.contract import Event
+    from feature_repo.settings import Settings
+
+EVENTS, SESSIONS, ROUNDS = 400_000, 100_000, 3
+ITEMS = 1000
+BASELINE_ROWS = 50_000
+PIPELINE = 1000
+TARGETS = {
+    "stream_write": Target(40_000, side="at least"),
+    "stream_write_ratio": Target(0.25, "ratio", "at least"),
+}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A home and a Redis of the benchmark's own."""
+
+    settings: Settings
+    redis: Redis
+
+
+@contextmanager
+def bench(**changes: object) -> Iterator[Bench]:
+    """An empty home that streams into an empty Redis."""
+    from benchmarks._rig import Redis  # noqa: PLC0415
+    from feature_repo.settings import Settings  # noqa: PLC0415
+
+    folder = Path(tempfile.mkdtemp(prefix="headrace-bench-"))
+    redis = Redis(folder)
+    settings = Settings(
+        home=folder / "home",
+        online_store="redis",
+        redis_url=redis.url,  # type: ignore[arg-type]
+        stream_metrics_port=0,
+        **changes,  # type: ignore[arg-type]
+    )
+    try:
+        yield Bench(settings, redis)
+    finally:
+        redis.process.kill()
+        redis.process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def events(count: int, sessions: int, seed: int = 1, users: bool = False, first: int = 0) -> Iterator[Event]:
+    """Events of the last seconds, evenly spread over sessions, in order of time."""
+    from feature_repo.contract import Event  # noqa: PLC0415
+
+    rng = random.Random(seed)
+    start = datetime.now(UTC) - timedelta(microseconds=25 * count)
+    kinds = ("view", "click", "view", "add_to_cart")
+    for n in range(count):
+        number = rng.randrange(sessions)
+        yield Event(
+            event_id=f"{rng.getrandbits(64):016x}",
+            event_type=kinds[n % 4],
+            event_time=start + timedelta(microseconds=25 * n),
+            session_id=f"session-{number:07d}",
+            item_id=f"i{rng.randrange(ITEMS)}",
+            user_id=f"user-{number % (sessions // 2):07d}" if users else None,
+        )
+
+
+def fill(settings: Settings, made: Iterator[Event]) -> None:
+    """A catalogue and events into the log."""
+    from feature_repo.contract import Item, encode  # noqa: PLC0415
+    from feature_repo.home import Home  # noqa: PLC0415
+    from streaming.log import open_log  # noqa: PLC0415
+
+    log = open_log(settings, Home(settings.home).ensure())
+    items = [
+        Item(
+            item_id=f"i{n}",
+            categories=(f"category {n % 20}",),
+            price=3.0 + n % 50,
+            attributes={"brand": f"brand {n % 30}", "colour": ("red", "blue", "green")[n % 3]},
+        )
+        for n in range(ITEMS)
+    ]
+    log.publish([(item.item_id, encode(item)) for item in items])
+    batch: list[tuple[str, bytes]] = []
+    for event in made:
+        batch.append((event.session_id, encode(event)))
+        if len(batch) == 5000:
+            log.publish(batch)
+            batch = []
+    log.publish(batch)
+    log.close()
+
+
+def stream(settings: Settings) -> float:
+    """Seconds the flow takes from its first read to the end of the log; the last snapshot included."""
+    from bytewax.recovery import RecoveryConfig  # noqa: PLC0415
+    from bytewax.testing import run_main  # noqa: PLC0415
+
+    from feature_repo.home import Home  # noqa: PLC0415
+    from streaming.flow import open_stream  # noqa: PLC0415
+    from streaming.service import prepare_recovery, quiet_collector  # noqa: PLC0415
+
+    folder = prepare_recovery(Home(settings.home).ensure().stream)
+    opened = open_stream(settings, to_end=True)
+    quiet_collector()
+    started = time.perf_counter()
+    run_main(
+        opened.flow,
+        epoch_interval=timedelta(seconds=settings.snapshot_s),
+        recovery_config=RecoveryConfig(folder),
+    )
+    seconds = time.perf_counter() - started
+    opened.close()
+    return seconds
+
+
+def raw_hset(redis: Redis, count: int = BASELINE_ROWS) -> float:
+    """Rows per second of redis-py's own pipelined HSET of rows as the flow wrote them."""
+    import redis as client_module  # noqa: PLC0415
+
+    client = client_module.Redis.from_url(redis.url)
+    keys = [key for key in client.scan_iter(b"*", count=5000) if b"session_id" in key][:count]
+    rows: list[tuple[bytes, dict[bytes, bytes]]] = []
+    for part in _parts(keys):
+        pipe = client.pipeline(transaction=False)
+        for key in part:
+            pipe.hgetall(key)
+        rows += zip(part, pipe.execute(), strict=True)
+    started = time.perf_counter()
+    for start in range(0, len(rows), PIPELINE):
+        pipe = client.pipeline(transaction=False)
+        for key, fields in rows[start : start + PIPELINE]:
+            pipe.hset(key, mapping=fields)  # type: ignore[arg-type]
+        pipe.execute()
+    return len(rows) / (time.perf_counter() - started)
+
+
+def _parts(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    for start in range(0, len(keys), PIPELINE):
+        yield keys[start : start + PIPELINE]
+
+
+def measure(name: str, users: bool) -> Row:
+    """Events per second beside raw HSET per second, in turn."""
+    rates, raw = [], []
+    for n in range(ROUNDS):
+        with bench() as b:
+            fill(b.settings, events(EVENTS, SESSIONS, seed=n, users=users))
+            rates.append(EVENTS / stream(b.settings))
+            raw.append(raw_hset(b.redis))
+    extra = {
+        "events": EVENTS,
+        "sessions": SESSIONS,
+        "rates": [round(r) for r in rates],
+        "raw": [round(r) for r in raw],
+    }
+    return Row(name, median(rates), "events/s", "raw pipelined HSET/s", median(raw), ROUNDS, extra)
+
+
+def run() -> list[Row]:
+    """Without and with users."""
+    return [measure("stream_write", users=False), measure("stream_write_users", users=True)]
