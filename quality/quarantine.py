@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import xxhash
 from prometheus_client import Counter as Metric
 
+from feature_repo.contract import Kind
 from feature_repo.errors import ContractError, LakeError
 
 QUARANTINED = Metric(
@@ -49,7 +50,7 @@ class Entry:
     message: str
     first_seen: datetime
     format: str = "headrace"
-    kind: str | None = None
+    kind: Kind | None = None
     retried: datetime | None = None
 
 
@@ -76,7 +77,7 @@ class Quarantine:
         error: ContractError,
         *,
         fmt: str = "headrace",
-        kind: str | None = None,
+        kind: Kind | None = None,
     ) -> bool:
         """Keep a rejected record; whether it was new.
 
@@ -104,10 +105,11 @@ class Quarantine:
         QUARANTINED.labels(entry.code).inc()
         return True
 
-    def mark_retried(self, entry: Entry) -> None:
-        """Note that a record was replayed; it is kept, and not replayed again."""
+    def mark_retried(self, entries: Sequence[Entry]) -> None:
+        """Note that records were replayed; they are kept, and not replayed again."""
         with self._lock:
-            self._append(RETRIED, {"id": entry.id, "at": self._clock().isoformat()})
+            now = self._clock().isoformat()
+            self._append(RETRIED, *({"id": entry.id, "at": now} for entry in entries))
 
     def entries(self, *, code: str | None = None, pending: bool = False) -> Iterator[Entry]:
         """Entries in order of first sight; `pending` leaves out those replayed already."""
@@ -160,9 +162,9 @@ class Quarantine:
     def _retried(self) -> dict[str, datetime]:
         return {f["id"]: datetime.fromisoformat(f["at"]) for f in _objects(self._root / RETRIED)}
 
-    def _append(self, name: str, fields: dict[str, Any]) -> None:
+    def _append(self, name: str, *entries: dict[str, Any]) -> None:
         path = self._root / name
-        line = json.dumps(fields, ensure_ascii=False).encode() + b"\n"
+        line = b"".join(json.dumps(fields, ensure_ascii=False).encode() + b"\n" for fields in entries)
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             with path.open("a+b") as file:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import islice
@@ -48,6 +49,7 @@ class IngestCounts:
         quarantined: rejected, whether or not the quarantine held them already.
         kinds: accepted and duplicate by kind.
         days: event days that got events.
+        unknown: fields the contract does not know, by name, kept as text.
         problems: files that were cut short or could not be read at all, as sentences.
     """
 
@@ -57,6 +59,7 @@ class IngestCounts:
         default_factory=lambda: {"event": KindCounts(), "item": KindCounts(), "user": KindCounts()}
     )
     days: frozenset[date] = frozenset()
+    unknown: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
     @property
@@ -75,6 +78,7 @@ class IngestCounts:
             self.quarantined + other.quarantined,
             {kind: counts + other.kinds[kind] for kind, counts in self.kinds.items()},
             self.days | other.days,
+            Counter(self.unknown) + Counter(other.unknown),
             self.problems + other.problems,
         )
 
@@ -128,7 +132,10 @@ def ingest(
 def lake_writer(settings: Settings, home: Home, log: EventLog) -> LakeWriter:
     """The writer from this log into this home's lake."""
     quarantine = Quarantine(home.quarantine, settings.clock)
-    return LakeWriter(Lake(home.lake), log, settings.clock, home.lake / "state.json", quarantine)
+    state = (
+        home.lake / f"state-{settings.event_log}.json"
+    )  # positions of one sort of log mean nothing to another
+    return LakeWriter(Lake(home.lake), log, settings.clock, state, quarantine)
 
 
 class Ingestion:
@@ -137,7 +144,8 @@ class Ingestion:
     def __init__(self, source: Source, fmt: str, settings: Settings, home: Home, log: EventLog) -> None:
         self._source = source
         self._fmt = fmt
-        self._contract = Contract(settings, settings.clock, count_unknown)
+        self._contract = Contract(settings, settings.clock, self._count_unknown)
+        self._unknown: Counter[str] = Counter()
         self._quarantine = Quarantine(home.quarantine, settings.clock)
         self._log = log
         self._lake = Lake(home.lake)
@@ -158,6 +166,10 @@ class Ingestion:
         if failed:
             raise IngestError("; ".join(failed), counts)
         return counts
+
+    def _count_unknown(self, kind: Kind, names: Sequence[str]) -> None:
+        count_unknown(kind, names)
+        self._unknown.update(names)
 
     def _file(self, file: InputFile, kind: Kind | None, progress: Progress | None) -> Iterator[IngestCounts]:
         rows = self._source.rows(file, kind)
@@ -195,7 +207,8 @@ class Ingestion:
         if new:
             self._log.publish([(key_of(r), encode(r)) for r in new])
         days = self._writer.sync().days if new else frozenset()
-        counts = IngestCounts(read=len(rows), quarantined=quarantined, days=days)
+        counts = IngestCounts(read=len(rows), quarantined=quarantined, days=days, unknown=self._unknown)
+        self._unknown = Counter()
         kinds = {**counts.kinds}
         for record_kind in kinds:
             kinds[record_kind] = KindCounts(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,8 +21,10 @@ from feature_repo.errors import ContractError, LakeError
 from feature_repo.lake import Lake
 from quality.quarantine import Quarantine
 from streaming.folder import ParquetFolder
-from streaming.log import Damage, EventLog, Position
+from streaming.log import Batch, Damage, EventLog, Position, PositionLostError
 from streaming.lookup import LakeLookup, id_of, rows_of
+
+_logger = logging.getLogger(__name__)
 
 FLUSH_RECORDS = 100_000
 """Records held in memory at a time; what a flush writes becomes visible at once, day by day."""
@@ -137,7 +140,7 @@ class LakeWriter:
         for partition in list(reached):
             ended = False
             while not ended:
-                batch = self._log.read(partition, reached[partition], _READ)
+                batch = self._read(partition, reached[partition])
                 records += batch.records
                 damaged += batch.damaged
                 ended = batch.position == reached[partition]
@@ -147,6 +150,13 @@ class LakeWriter:
                     records, damaged = [], []
         if records or damaged or reached != positions:
             yield records, damaged, dict(reached)
+
+    def _read(self, partition: int, position: Position) -> Batch:
+        try:
+            return self._log.read(partition, position, _READ)
+        except PositionLostError as error:
+            _logger.warning("%s; the lake knows what it has, so it is read from the start", error)
+            return self._log.read(partition, self._log.start(partition), _READ)
 
     def _flush(self, raws: Sequence[bytes], lookup: LakeLookup, ingested_at: datetime) -> SyncCounts:
         events: dict[tuple[date, str], Event] = {}

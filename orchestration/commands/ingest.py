@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from streaming.ingest import IngestCounts
 
+SHOWN = 10
 KINDS = {"events": "event", "items": "item", "users": "user"}
 
 
@@ -101,6 +102,12 @@ def _print(counts: IngestCounts) -> None:
     Console().print(table)
     if counts.days:
         typer.echo(f"{len(counts.days):,} event days, {min(counts.days)} to {max(counts.days)}")
+    if counts.unknown:
+        most = sorted(counts.unknown.items(), key=lambda pair: -pair[1])[:SHOWN]
+        named = ", ".join(f"{name} ({count:,})" for name, count in most)
+        typer.echo(
+            f"fields not in the contract, kept as text: {named}{' …' if len(counts.unknown) > SHOWN else ''}"
+        )
     for problem in counts.problems:
         typer.secho(f"warning: {problem}", fg=typer.colors.YELLOW, err=True)
     if counts.quarantined:

@@ -81,3 +81,29 @@ def show_command(
     typer.echo(f"            {entry.message}")
     typer.echo("")
     typer.echo(entry.raw.decode("utf-8", "backslashreplace"))
+
+
+@quarantine.command("retry")
+def retry_command(
+    entry_id: Annotated[
+        str, typer.Argument(metavar="[ID]", help="Only this record (or those whose id begins so).")
+    ] = "",
+    code: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads the annotation at run time
+        typer.Option(help="Only this reason, e.g. unknown_event_type."),
+    ] = None,
+) -> None:
+    """Replay what is pending, after a fix. What passes now goes through the log into the lake, once.
+
+    For example, after registering a type: `HEADRACE_EVENT_WEIGHTS=wink=1 headrace quarantine retry --code
+    unknown_event_type`.
+    """
+    from feature_repo.settings import load_settings  # noqa: PLC0415
+    from streaming.retry import retry  # noqa: PLC0415
+
+    counts = retry(load_settings(), code, entry_id)
+    typer.echo(f"replayed {counts.replayed:,}, still rejected {counts.failed:,}, skipped {counts.skipped:,}")
+    if counts.skipped:
+        typer.echo(
+            "skipped are no whole records (cut or unreadable files): mend the source and ingest it again"
+        )

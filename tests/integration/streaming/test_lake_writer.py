@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -326,3 +327,15 @@ def test_files_of_the_version_before_are_read_and_merged(bench: Bench) -> None:
     assert bench.events() == sorted(f"e{n}" for n in range(MAX_FILES + 1))
     assert len(bench.newest("item")) == MAX_FILES + 1
     assert {row["consent"] for row in bench.rows()} == {None}
+
+
+def test_a_log_that_was_deleted_is_read_from_its_start(
+    bench: Bench, home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.sync(*(event(n) for n in range(20)))
+    bench.log.close()
+    shutil.rmtree(home.log)
+    bench.log = SegmentLog(home.log / "events", 2, "never")
+    assert bench.sync(event(3), event(99)) == SyncCounts(events=1, duplicates=1, days=frozenset({DAY}))
+    assert "lies beyond its end" in caplog.text
+    assert bench.writer.sync() == SyncCounts()

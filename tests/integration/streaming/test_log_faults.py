@@ -13,7 +13,7 @@ import redis
 from feature_repo.errors import LogError
 from feature_repo.home import Home
 from feature_repo.settings import Settings
-from streaming.log import EventLog, open_log
+from streaming.log import EventLog, PositionLostError, open_log, partition_of
 from streaming.log.kafka import KafkaLog
 from streaming.log.redis_streams import RedisLog
 from tests.conftest import RedisServer, free_port
@@ -151,3 +151,14 @@ class TestKafka:
             LogError, match=rf"cannot open .*is a broker up at HEADRACE_KAFKA_BOOTSTRAP={nowhere}"
         ):
             KafkaLog(nowhere, "t", 1, timedelta(hours=1), timeout_s=1.0)
+
+    def test_a_topic_made_anew_is_noticed_by_a_reader_ahead_of_it(
+        self, kafka_settings: Settings, home: Home
+    ) -> None:
+        log = open_log(kafka_settings, home)
+        log.publish([("k", b"1")])
+        with pytest.raises(
+            PositionLostError, match=r"position 0+7 lies beyond its end 0+1; the log was replaced"
+        ):
+            log.read(partition_of("k", log.partitions), f"{7:020d}", 1)
+        log.close()

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_repo.errors import LogError
-from streaming.log import Batch, partition_of
+from streaming.log import Batch, PositionLostError, partition_of
 from streaming.log.frames import HEADER_BYTES, frame
 from streaming.log.partition import Partition
 from streaming.log.segments import SegmentLog
@@ -231,6 +231,58 @@ def test_a_damaged_log_file_of_its_own_is_named(tmp_path: Path, content: str) ->
     (tmp_path / "log.json").write_text(content)
     with pytest.raises(LogError, match=r"log\.json: unreadable .*number of partitions"):
         SegmentLog(tmp_path, 2)
+
+
+def test_a_full_disk_leaves_the_whole_records_a_reader_may_have_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, reader = Partition(tmp_path, 1 << 20), Partition(tmp_path, 1 << 20)
+    real = os.pwrite
+
+    def full(fd: int, data: bytes, offset: int) -> int:
+        real(fd, bytes(data)[: len(frame([b"one"])) + 5], offset)
+        assert reader.read(reader.start(), 10).records == [b"one"]
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(LogError, match="disk full"):
+        writer.append([b"one", b"two"])
+    monkeypatch.undo()
+    writer.append([b"one", b"two"])  # the publisher tries again; readers drop what repeats
+    assert everything(reader).records == [b"one", b"one", b"two"]
+
+
+def test_a_failing_disk_in_the_background_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", broken)
+    log = SegmentLog(tmp_path, 1, "interval")
+    log.publish([("k", b"v")])
+    log._force_all()
+    assert "cannot sync; Input/output error" in caplog.text
+    with pytest.raises(LogError, match="cannot sync; Input/output error"):
+        log.close()
+    monkeypatch.undo()
+    log.close()
+
+
+def test_a_log_that_was_deleted_is_noticed_by_a_reader_ahead_of_it(tmp_path: Path) -> None:
+    partition = Partition(tmp_path, 1 << 20)
+    partition.append([b"record"] * 10)
+    end = partition.end()
+    partition.close()
+    segments(tmp_path)[0].unlink()
+    with pytest.raises(
+        PositionLostError, match=rf"position {end} lies beyond its end 0{{20}}; the log was replaced"
+    ):
+        Partition(tmp_path, 1 << 20).read(end, 1)
+    again = Partition(tmp_path, 1 << 20)
+    again.append([b"new"])
+    with pytest.raises(PositionLostError, match=r"let the reader forget its position"):
+        again.read(end, 1)
 
 
 def test_a_foreign_position_is_refused(tmp_path: Path) -> None:
