@@ -6,14 +6,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pyarrow as pa
 
 from feature_repo.errors import LakeError
-from quality.suites import Rule, Suite, Where
+from quality.predicates import breaks, condition, quoted
+from quality.suites import Rule, Suite
 
 MEMORY = "128MB"
 """DuckDB's limit while checking; distinct counts of larger days spill to disk."""
@@ -168,8 +168,8 @@ def _count(con: Any, suite: Suite, faults: Sequence[str]) -> list[int]:
         if fault or rule.kind in {"columns", "row_count_between"}:
             selected += ["count(*)", "0", "0"]
             continue
-        only = "" if rule.where is None else f" AND {_condition(rule.where)}"
-        null = " AND ".join(f"{_name(c)} IS NULL" for c in rule.columns)
+        only = "" if rule.where is None else f" AND {condition(rule.where)}"
+        null = " AND ".join(f"{quoted(c)} IS NULL" for c in rule.columns)
         broken = "false" if rule.kind == "unique" else breaks(rule, suite.schema)
         selected += [f"count(*) FILTER (true{only})", f"count(*) FILTER ({null}{only})"]
         selected.append(f"count(*) FILTER (({broken}){only})")
@@ -183,8 +183,8 @@ def _one(con: Any, suite: Suite, rule: Rule, index: int, counted: Sequence[int])
     if rule.kind == "unique":
         unexpected, samples = _repeats(con, rule.columns[0], rows - nulls)
     elif unexpected and rule.kind != "not_null":
-        where = breaks(rule, suite.schema) + (f" AND {_condition(rule.where)}" if rule.where else "")
-        shown = ", ".join(_name(c) for c in rule.columns)
+        where = breaks(rule, suite.schema) + (f" AND {condition(rule.where)}" if rule.where else "")
+        shown = ", ".join(quoted(c) for c in rule.columns)
         found = con.execute(f"SELECT {shown} FROM data WHERE {where} LIMIT {SAMPLES}").fetchall()
         samples = tuple(r[0] if len(r) == 1 else r for r in found)
     return Measured(rows, nulls, unexpected, samples)
@@ -196,7 +196,7 @@ def _repeats(con: Any, column: str, present: int) -> tuple[int, tuple[Any, ...]]
     Distinct hashes are counted first, which is three times cheaper than distinct texts: as many as rows
     proves that no value repeats; fewer is settled by the values themselves.
     """
-    name = _name(column)
+    name = quoted(column)
     ((distinct,),) = con.execute(
         f"SELECT count(DISTINCT hash({name})) FROM data WHERE {name} IS NOT NULL"
     ).fetchall()
@@ -206,62 +206,6 @@ def _repeats(con: Any, column: str, present: int) -> tuple[int, tuple[Any, ...]]
     ((extra,),) = con.execute(f"SELECT coalesce(sum(n - 1), 0) FROM ({repeated})").fetchall()
     found = con.execute(f"SELECT v FROM ({repeated}) LIMIT {SAMPLES}").fetchall()
     return int(extra), tuple(v for (v,) in found)
-
-
-def breaks(rule: Rule, schema: pa.Schema) -> str:
-    """SQL that is true of a row that breaks the rule; rows without a value break only ``not_null``."""
-    column = _name(rule.columns[0])
-    dtype = schema.field(rule.columns[0]).type
-    if rule.kind == "not_null":
-        return f"{column} IS NULL"
-    if rule.kind == "same_length":
-        lengths = [f"coalesce(len({_name(c)}), 0)" for c in rule.columns]
-        return " OR ".join(f"{lengths[0]} <> {other}" for other in lengths[1:])
-    if rule.kind == "length_between":
-        size = f"len({column})" if pa.types.is_list(dtype) else f"strlen({column})"
-        # A list that is absent is as bad as an empty one; a text that is absent is not_null's business.
-        return _outside(f"coalesce({size}, 0)" if pa.types.is_list(dtype) else size, rule, floating=False)
-    if pa.types.is_list(dtype):
-        element = _value_breaks("x", rule, dtype.value_type)
-        return f"len(list_filter({column}, lambda x: {element})) > 0"
-    return _value_breaks(column, rule, dtype)
-
-
-def _value_breaks(value: str, rule: Rule, dtype: pa.DataType) -> str:
-    if rule.kind == "in_set":
-        return f"{value} NOT IN ({', '.join(_literal(v) for v in rule.values)})"
-    if rule.kind == "finite":
-        return f"NOT isfinite({value})"
-    return _outside(value, rule, floating=pa.types.is_floating(dtype))
-
-
-def _outside(value: str, rule: Rule, *, floating: bool) -> str:
-    parts = []
-    if rule.minimum is not None:
-        parts.append(f"{value} < {_literal(rule.minimum)}")
-    if rule.maximum is not None:
-        parts.append(f"{value} > {_literal(rule.maximum)}")
-    if floating:
-        # DuckDB orders NaN above every number, so it would pass a lower bound.
-        parts.append(f"isnan({value})")
-    return "(" + (" OR ".join(parts) or "false") + ")"
-
-
-def _condition(where: Where) -> str:
-    values = ", ".join(_literal(v) for v in where.values)
-    return f"{_name(where.column)} {'NOT ' if where.negated else ''}IN ({values})"
-
-
-def _name(column: str) -> str:
-    return '"' + column.replace('"', '""') + '"'
-
-
-def _literal(value: str | float | datetime) -> str:
-    if isinstance(value, str):
-        return "'" + value.replace("'", "''") + "'"
-    if isinstance(value, datetime):
-        return f"TIMESTAMPTZ '{value.isoformat()}'"
-    return repr(value)
 
 
 def file_source(path: Path) -> list[str]:
