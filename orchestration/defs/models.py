@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Sequence
-from importlib import import_module
 
 import dagster as dg
+import msgspec
 
 from feature_repo.group import FeatureGroup
 from orchestration.defs.keys import BLEND, EVENTS, RUNTIME, features_key
+from orchestration.fit import fit_blend
 from orchestration.runtime import Runtime
 
 
@@ -25,16 +26,15 @@ def blend_asset(batch: Sequence[FeatureGroup]) -> dg.AssetsDefinition:
     def blend(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         runtime: Runtime = context.resources.runtime
         started = time.monotonic()
-        try:
-            fit = import_module("orchestration.fit").fit_blend
-        except ModuleNotFoundError as error:
-            return dg.MaterializeResult(metadata={"status": f"not fitted: {error}"})
-        found = fit(runtime.settings, runtime.home)
+        found = fit_blend(runtime.settings, runtime.home)
+        gate = msgspec.to_builtins(found.gate)
         return dg.MaterializeResult(
             metadata={
-                "status": "fitted",
-                "version": str(getattr(found, "version", "")),
-                "blend": dg.MarkdownMetadataValue(f"```\n{found}\n```"),
+                "version": found.version,
+                "serves": found.kind,
+                "decision": found.gate.reason,
+                "gate": dg.JsonMetadataValue(gate),
+                "weights": dg.JsonMetadataValue(dict(zip(found.names, found.weights, strict=True))),
                 "seconds": round(time.monotonic() - started, 3),
             }
         )

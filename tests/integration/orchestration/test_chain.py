@@ -104,7 +104,8 @@ def test_every_materialization_says_rows_bounds_preview_and_duration(run: Run) -
     assert figure(view, "written") == 5
     assert figure(view, "status") == "online"
     [log] = materialized(result, dg.AssetKey(["models", "blend"]))
-    assert figure(log, "status")
+    assert figure(log, "serves") == "base"
+    assert "a fit needs 300" in figure(log, "decision")
 
 
 def test_a_failing_blocking_check_keeps_the_last_good_values(run: Run, runtime: Runtime) -> None:
