@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from orchestration.demo_session import Moment, Scene
 
 ROWS = 10
+WIDE, NARROW = 31, 16
+"""Characters of an item in the tables, so that they fit 80 columns."""
 
 
 def register(app: typer.Typer) -> None:
@@ -77,15 +79,18 @@ def rankings_table(scene: Scene, before: Moment, after: Moment) -> Table:
     from rich import box  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    title = f"Before any click ({before.tier}) and after two ({after.tier}); exploration is off here"
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    title = f"Before any click ({before.tier}), after two ({after.tier}); no exploration"
+    table = Table(
+        title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, collapse_padding=True
+    )
     table.add_column("")
     for heading in ("before", "after"):
-        table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=1)
+        table.add_column(heading, no_wrap=True)
     table.add_column("moved", justify="right")
     for position, (old, new) in enumerate(zip(before.order[:ROWS], after.order[:ROWS], strict=False)):
         moved = before.order.index(new) - position
-        table.add_row(str(position), label(scene, old), label(scene, new), f"{moved:+d}" if moved else "")
+        names = (label(scene, item, WIDE) for item in (old, new))
+        table.add_row(str(position), *names, f"{moved:+d}" if moved else "")
     return table
 
 
@@ -98,25 +103,28 @@ def why_table(scene: Scene, moment: Moment) -> Table:
 
     parts = parts_of(moment)
     title = "Why: contribution of each part; they sum to the score"
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    table.add_column("item", no_wrap=True, overflow="ellipsis", ratio=1)
+    table = Table(
+        title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, collapse_padding=True
+    )
+    table.add_column("item", no_wrap=True)
     for heading in ("score", *parts):
         table.add_column(heading, justify="right", no_wrap=True)
     for item in moment.items[:ROWS]:
         why = item.get("why") or {}
         figures = (f"{why.get(part, 0.0):+.2f}" for part in parts)
-        table.add_row(label(scene, item["item_id"]), f"{item['score']:.2f}", *figures)
+        table.add_row(label(scene, item["item_id"], NARROW), f"{item['score']:.2f}", *figures)
     return table
 
 
-def label(scene: Scene, item: str) -> str:
-    """Id, title and groups of an item; bold where it is of the clicked category."""
+def label(scene: Scene, item: str, width: int) -> str:
+    """Id, title and groups of an item, cut to a width; bold where it is of the clicked category."""
     from rich.markup import escape  # noqa: PLC0415
 
     groups = scene.groups.get(item, ())
     title = scene.titles.get(item, "")
     further = [g for g in groups[:2] if g not in title]
-    text = escape(" ".join(filter(None, (item, title, f"[{', '.join(further)}]" if further else ""))))
+    text = " ".join(filter(None, (item, title, f"[{', '.join(further)}]" if further else "")))
+    text = escape(text if len(text) <= width else text[: width - 1] + "…")
     return f"[bold]{text}[/bold]" if scene.clicked_group in groups else text
 
 

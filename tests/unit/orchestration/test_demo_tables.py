@@ -15,7 +15,7 @@ SCENE = Scene(
     user_id="u1",
     session_id="s1",
     candidates=("a", "b", "c"),
-    titles={"a": "red shoes", "b": "Léon", "c": ""},
+    titles={"a": "red shoes of a kind", "b": "Léon", "c": ""},
     groups={"a": ("shoes",), "b": ("crime", "drama", "more"), "c": ()},
     clicked=("b", "c"),
     clicked_group="crime",
@@ -23,8 +23,9 @@ SCENE = Scene(
 
 
 def moment(*order: str) -> Moment:
+    none = {"item": 0.0, "long_term": 0.0, "segment": 0.0, "diversity": 0.0}
     items = tuple(
-        {"item_id": i, "score": 1.5 - n, "why": {"base": 2.0, "session": -0.5 - n}}
+        {"item_id": i, "score": 1.5 - n, "why": {"base": 2.0, "session": -0.5 - n, **none}}
         for n, i in enumerate(order)
     )
     return Moment(items, "session+long_term", (), {}, {})
@@ -39,10 +40,14 @@ def shown(table: object, width: int = 80) -> str:
 
 @pytest.mark.parametrize(
     ("item", "text"),
-    [("a", "a red shoes"), ("b", r"[bold]b Léon \[crime, drama][/bold]"), ("c", "c"), ("x", "x")],
+    [("a", "a red shoes of a kind"), ("b", r"[bold]b Léon \[crime, drama][/bold]"), ("c", "c"), ("x", "x")],
 )
 def test_a_label_names_the_item_and_what_its_title_does_not_say(item: str, text: str) -> None:
-    assert label(SCENE, item) == text
+    assert label(SCENE, item, 40) == text
+
+
+def test_a_long_label_is_cut() -> None:
+    assert label(SCENE, "a", 5) == "a re…"
 
 
 def test_rankings_say_how_far_each_item_moved() -> None:
@@ -59,6 +64,7 @@ def test_reasons_sum_to_the_score() -> None:
     assert "1.50" in text
     assert "+2.00" in text
     assert "-0.50" in text
+    assert "…" not in text
 
 
 def test_the_summary_says_what_was_not_measured() -> None:
