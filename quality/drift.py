@@ -111,26 +111,33 @@ def measure_drift(
         raise BuildError(msg)
     after = profile(group, current)
     before = [profile(group, path) for path in reference]
-    found = []
+    past = _samples(group, reference, sum(b.rows for b in before))
+    now = _samples(group, [current], after.rows)
+    columns = {name: [b.columns[name] for b in before if b.rows] for name in group.feature_names}
+    return [
+        FeatureDrift(
+            feature=feature,
+            null_before=median([c.null_share for c in columns[feature.name]] or [0.0]),
+            null_after=after.columns[feature.name].null_share,
+            distinct_before=_distinct(columns[feature.name]),
+            distinct_after=after.columns[feature.name].distinct,
+            distance=_distance(feature, past[feature.name], now[feature.name], thresholds.alpha),
+            reference=past[feature.name],
+            current=now[feature.name],
+        )
+        for feature in group.features
+    ]
+
+
+def _samples(group: FeatureGroup, paths: Sequence[Path], rows: int) -> dict[str, Sample]:
+    """Of every feature; fewer rows of lists, which hold many values each."""
+    lists = [f for f in group.features if f.dtype in LISTS]
+    single = [f for f in group.features if f.dtype not in LISTS]
     with Sampler(group) as sampler:
-        for feature in group.features:
-            limit = SAMPLE_LISTS if feature.dtype in LISTS else SAMPLE_ROWS
-            past = sampler.sample(feature, reference, sum(b.rows for b in before), limit)
-            now = sampler.sample(feature, [current], after.rows, limit)
-            columns = [b.columns[feature.name] for b in before if b.rows]
-            found.append(
-                FeatureDrift(
-                    feature=feature,
-                    null_before=median(c.null_share for c in columns) if columns else 0.0,
-                    null_after=after.columns[feature.name].null_share,
-                    distinct_before=_distinct(columns),
-                    distinct_after=after.columns[feature.name].distinct,
-                    distance=_distance(feature, past, now, thresholds.alpha),
-                    reference=past,
-                    current=now,
-                )
-            )
-    return found
+        return {
+            **sampler.samples(single, paths, rows, SAMPLE_ROWS),
+            **sampler.samples(lists, paths, rows, SAMPLE_LISTS),
+        }
 
 
 def _distinct(columns: Sequence[ColumnProfile]) -> float | None:

@@ -50,8 +50,10 @@ class Sampler:
     ) -> None:
         self._con.close()
 
-    def sample(self, feature: Feature, paths: Sequence[Path], rows: int, limit: int) -> Sample:
-        """About `limit` of the `rows` rows in the builds, less those without a value.
+    def samples(
+        self, features: Sequence[Feature], paths: Sequence[Path], rows: int, limit: int
+    ) -> dict[str, Sample]:
+        """About `limit` of the `rows` rows in the builds: each feature's values, less those absent.
 
         Numbers lose NaN and infinities (the suites' business). Times become ages: seconds before the row's
         event timestamp, since the calendar moves on and an age does not.
@@ -59,31 +61,38 @@ class Sampler:
         Raises:
             LakeError: a build cannot be read.
         """
+        if not features:
+            return {}
         bound = _WHOLE - 1 if rows <= limit else int(_WHOLE / rows * limit)
         query = (
-            f"SELECT {_value(feature)} AS v FROM read_parquet($paths, hive_partitioning=false) "
-            f'WHERE hash("{self._key}") <= $bound::UBIGINT AND "{feature.name}" IS NOT NULL'
+            f"SELECT {', '.join(_value(f) for f in features)} "
+            "FROM read_parquet($paths, hive_partitioning=false) "
+            f'WHERE hash("{self._key}") <= $bound::UBIGINT'
         )
         try:
-            column = self._con.sql(
+            table = self._con.sql(
                 query, params={"paths": [str(p) for p in paths], "bound": bound}
-            ).to_arrow_table()["v"]
+            ).to_arrow_table()
         except self._error as error:
             msg = f"{paths[0]}: cannot be sampled ({str(error).splitlines()[0]})"
             raise LakeError(msg) from error
-        count = len(column)
-        if feature.dtype in LISTS:
-            column = column.combine_chunks().flatten()
-        if feature.dtype in (*NUMBERS, *NUMBER_LISTS, DType.TIMESTAMP):
-            values = column.to_numpy().astype(np.float64)
-            values = values[np.isfinite(values)]
-            # An array of no numbers has no distribution, whatever the number of rows.
-            return Sample(min(count, len(values)), values)
-        labels = column.to_pylist()
-        return Sample(min(count, len(labels)), labels)
+        return {f.name: _sample(f, table[f.name].drop_null()) for f in features}
+
+
+def _sample(feature: Feature, column: Any) -> Sample:
+    count = len(column)
+    if feature.dtype in LISTS:
+        column = column.combine_chunks().flatten()
+    if feature.dtype in (*NUMBERS, *NUMBER_LISTS, DType.TIMESTAMP):
+        values = column.to_numpy().astype(np.float64)
+        values = values[np.isfinite(values)]
+        # An array of no numbers has no distribution, whatever the number of rows.
+        return Sample(min(count, len(values)), values)
+    labels = column.to_pylist()
+    return Sample(min(count, len(labels)), labels)
 
 
 def _value(feature: Feature) -> str:
     if feature.dtype is DType.TIMESTAMP:
-        return f'epoch({EVENT_TIMESTAMP}) - epoch("{feature.name}")'
+        return f'epoch({EVENT_TIMESTAMP}) - epoch("{feature.name}") AS "{feature.name}"'
     return f'"{feature.name}"'
