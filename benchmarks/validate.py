@@ -133,7 +133,7 @@ def run() -> list[Row]:
     """Seconds for one and for ten million events, memory of both."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
-        for name, events, rounds in (("validate", EVENTS, ROUNDS), ("validate_10m", 10 * EVENTS, 3)):
+        for name, events, rounds in (("validate", EVENTS, ROUNDS), ("validate_10m", 10 * EVENTS, 2)):
             path = Path(folder) / f"{name}.parquet"
             _write(path, events)
             pair = alternate(timed(lambda p=path: _check(p)), timed(lambda p=path: _plain(p)), rounds)  # type: ignore[misc]
