@@ -1,0 +1,54 @@
+"""State of many live sessions, made without streaming them: real held sessions under many ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.stream_write import events
+from feature_repo.groups.session_profile import touch_of
+from feature_repo.home import Home
+from feature_repo.settings import Settings
+from streaming.fold import FoldRules, Session
+from streaming.fold_state import StateFile
+from streaming.log import open_log, partition_of
+from streaming.source import part_name
+
+KINDS, EVENTS_EACH = 200, 8
+_SLICE = 50_000
+
+
+def held_sessions() -> list[bytes]:
+    """Some sessions of eight events each, as a shard holds them."""
+    settings = Settings()
+    rules = FoldRules.of(settings)
+    made = {n: Session(None, rules, {}) for n in range(KINDS)}
+    for n, event in enumerate(events(KINDS * EVENTS_EACH, 1000)):
+        made[n % KINDS].fold(touch_of(event, settings.weights, None))
+    return [session.encode() for session in made.values()]
+
+
+def fill_state(settings: Settings, count: int) -> int:
+    """Put `count` live sessions, named as `stream_write.events` names them, into the shards' files; bytes."""
+    home = Home(settings.home).ensure()
+    # A log knows its partitions from its first record on; positions are those of an empty log.
+    log = open_log(settings, home)
+    kinds, total = held_sessions(), 0
+    for partition, keys in _by_partition(count, log.partitions):
+        file = StateFile(Path(home.stream) / "state" / f"sessions-{part_name(partition)}.db")
+        for start in range(0, len(keys), _SLICE):
+            part = keys[start : start + _SLICE]
+            changed: dict[str, bytes | None] = {key: kinds[n % KINDS] for n, key in enumerate(part)}
+            total += sum(len(kinds[n % KINDS]) for n in range(len(part)))
+            file.save(changed, {"position": log.start(partition).encode()})
+        file.close()
+    log.close()
+    return total
+
+
+def _by_partition(count: int, partitions: int) -> Iterator[tuple[int, list[str]]]:
+    keys: list[list[str]] = [[] for _ in range(partitions)]
+    for n in range(count):
+        key = f"session-{n:07d}"
+        keys[partition_of(key, partitions)].append(key)
+    yield from enumerate(keys)

@@ -1,0 +1,230 @@
+"""A shard's life on clocks of the test's: expiry, clocks that jump, poison, heartbeats, the canary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feature_repo.catalogue import ItemFacts
+from feature_repo.contract import Event, encode
+from feature_repo.errors import ContractError, StoreError
+from feature_repo.lake import Lake
+from feature_repo.settings import Settings
+from streaming.canary import StoreWatch
+from streaming.chunk import Chunk
+from streaming.enrich import Knowledge
+from streaming.fold import FoldRules
+from streaming.fold_shard import SessionShard, ShardTools
+from streaming.fold_state import StateFile
+from streaming.fold_sweep import AT_LEAST, TICKS, Sweep
+from streaming.log import Damage
+
+T0 = datetime(2024, 6, 1, 12, tzinfo=UTC)
+HOUR = 3_600_000_000
+
+
+class Clock:
+    """A wall clock that goes where it is put."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+class Aside:
+    """A quarantine in memory."""
+
+    def __init__(self) -> None:
+        self.put_aside: list[tuple[bytes, str, int | None, str]] = []
+
+    def put(self, raw: bytes, source: str, line: int | None, error: ContractError) -> None:
+        self.put_aside.append((raw, source, line, error.code))
+
+
+class Stage:
+    """A shard with everything around it handed in."""
+
+    def __init__(self, folder: Path, knowledge: Knowledge | None = None) -> None:
+        self.clock = Clock(T0)
+        self.aside = Aside()
+        self.lost: list[tuple[str, bool]] = []
+        self.path = folder / "s.db"
+        settings = Settings(session_ttl_s=3600.0)
+        self.tools = ShardTools(
+            rules=FoldRules.of(settings),
+            weights=settings.weights,
+            consent_default=True,
+            knowledge=knowledge or Knowledge(Lake(folder / "lake")),
+            quarantine=self.aside,
+            clock=self.clock,
+        )
+        self.shard = SessionShard(2, self.tools, StateFile(self.path))
+
+    def restart(self) -> None:
+        self.shard = SessionShard(2, self.tools, StateFile(self.path))
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
+
+
+def event(number: int, at: datetime, session: str = "s", item: str = "i") -> bytes:
+    return encode(
+        Event(event_id=f"e{number}", event_type="click", event_time=at, session_id=session, item_id=item)
+    )
+
+
+def chunk(*records: bytes, tick: bool = True, **more: Any) -> Chunk:
+    return Chunk(2, list(records), position=more.pop("position", "p"), tick=tick, **more)
+
+
+def test_expired_sessions_leave_memory_file_and_store(stage: Stage) -> None:
+    stage.shard.process(chunk(event(1, T0, "old")))
+    stage.shard.save()
+    stage.clock.now = T0 + timedelta(hours=3)
+    changes = stage.shard.process(chunk(event(2, T0 + timedelta(hours=2), "new")))
+    assert changes.deleted == ["old"]
+    assert set(stage.shard.sessions) == {"new"}
+    stage.shard.save()
+    stage.restart()
+    assert set(stage.shard.sessions) == {"new"}
+    assert stage.shard.tally.expired == 0
+
+
+def test_time_goes_on_in_a_partition_without_events(stage: Stage) -> None:
+    stage.shard.process(chunk(event(1, T0)))
+    stage.clock.now = T0 + timedelta(hours=3)
+    assert stage.shard.process(chunk(idle_us=HOUR // 2)).deleted == []
+    assert stage.shard.process(chunk(idle_us=2 * HOUR)).deleted == ["s"]
+
+
+def test_a_replay_of_old_events_does_not_expire_by_the_wall_clock(stage: Stage) -> None:
+    stage.clock.now = T0 + timedelta(days=900)
+    assert stage.shard.process(chunk(event(1, T0))).deleted == []
+
+
+def test_an_event_from_the_future_expires_nobody(stage: Stage) -> None:
+    stage.shard.process(chunk(event(1, T0)))
+    changes = stage.shard.process(chunk(event(2, T0 + timedelta(hours=20), "liar")))
+    assert changes.deleted == []
+    assert {row.key for row in stage.shard.process(chunk(event(3, T0 + timedelta(seconds=5)))).rows} == {"s"}
+
+
+@pytest.mark.parametrize("jump", [timedelta(hours=-5), timedelta(days=-400)])
+def test_a_clock_that_jumps_back_stops_nothing_and_revives_nobody(stage: Stage, jump: timedelta) -> None:
+    stage.shard.process(chunk(event(1, T0, "old")))
+    stage.clock.now = T0 + timedelta(hours=2)
+    stage.shard.process(chunk(event(2, T0 + timedelta(hours=2), "new")))
+    assert set(stage.shard.sessions) == {"new"}
+    stage.clock.now += jump
+    changes = stage.shard.process(
+        chunk(event(3, T0 + timedelta(hours=2, seconds=1), "new"), event(4, T0, "old"))
+    )
+    assert {row.key for row in changes.rows} == {"new"}
+    assert stage.shard.tally.late == 1
+    assert changes.heartbeat is not None
+    assert changes.heartbeat.wall_time == stage.clock.now
+
+
+def test_the_watermark_survives_a_restart(stage: Stage) -> None:
+    stage.clock.now = T0 + timedelta(hours=5)
+    stage.shard.process(chunk(event(1, T0 + timedelta(hours=4), "new")))
+    stage.shard.save()
+    stage.restart()
+    assert stage.shard.process(chunk(event(2, T0, "old"))).rows == []
+    assert stage.shard.tally.late == 1
+
+
+class _Poison(dict[str, ItemFacts]):
+    def get(self, key: str, default: Any = None) -> Any:
+        if key == "poison":
+            message = "cannot be folded"
+            raise ZeroDivisionError(message)
+        return default
+
+
+def test_a_poison_event_is_put_aside_and_the_flow_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    knowledge = Knowledge(Lake(tmp_path / "lake"))
+    knowledge.facts = _Poison()
+    stage = Stage(tmp_path, knowledge)
+    poison = event(2, T0, item="poison")
+    changes = stage.shard.process(chunk(event(1, T0), poison, event(3, T0 + timedelta(seconds=1))))
+    assert stage.aside.put_aside == [(poison, "event log, partition 2", None, "poison")]
+    assert [row.key for row in changes.rows] == ["s"]
+    assert changes.heartbeat is not None
+    assert (changes.heartbeat.counts.folded, changes.heartbeat.counts.quarantined) == (2, 1)
+    assert "an event cannot be folded" in caplog.text
+
+
+def test_damage_of_the_log_is_put_aside_with_its_place(stage: Stage) -> None:
+    stage.shard.process(chunk(damaged=(Damage("p=0002/000.seg", 77, b"\xff", "checksum"),)))
+    assert stage.aside.put_aside == [(b"\xff", "p=0002/000.seg", 77, "damaged_log")]
+
+
+def test_the_heartbeat_tells_state_and_counts(stage: Stage) -> None:
+    heartbeat = stage.shard.process(chunk(event(1, T0), event(1, T0), behind_s=1.5)).heartbeat
+    assert heartbeat is not None
+    assert (heartbeat.partition, heartbeat.sessions, heartbeat.behind_s) == (2, 1, 1.5)
+    assert (heartbeat.counts.read, heartbeat.counts.duplicate) == (2, 1)
+    assert heartbeat.state_bytes == sum(map(len, stage.shard.sessions.values()))
+    assert heartbeat.event_lag_s() == 0.0
+    assert heartbeat.lag_s(T0 + timedelta(seconds=30)) == 31.5
+    assert stage.shard.process(chunk(tick=False)).heartbeat is None
+
+
+def test_a_large_state_is_swept_a_share_at_a_time(stage: Stage) -> None:
+    stage.shard.process(chunk(event(1, T0)))
+    raw = stage.shard.sessions["s"]
+    held = {f"s{n}": raw for n in range(AT_LEAST * TICKS * 2)}
+    sweep = Sweep(held)
+    first = sweep.expired(2**62)
+    assert len(first) == len(held) // TICKS
+    for _ in range(TICKS - 1):
+        first += sweep.expired(2**62)
+    assert sorted(first) == sorted(held)
+    assert Sweep(held).expired(0) == []
+
+
+class Marks:
+    """Marks of an online store that can be emptied or gone."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, bytes] = {}
+        self.gone = False
+
+    def read(self) -> Mapping[str, bytes]:
+        if self.gone:
+            message = "gone"
+            raise StoreError(message)
+        return self.held
+
+    def write(self, marks: Mapping[str, bytes]) -> None:
+        self.held |= marks
+
+
+def test_the_canary_tells_an_emptied_store_from_a_new_one_and_an_absent_one() -> None:
+    marks = Marks()
+    watch = StoreWatch(marks.read, marks.write)
+    assert not watch.lost("sessions/0", known=False)
+    assert not watch.lost("sessions/0", known=False)
+    marks.gone = True
+    assert not watch.lost("sessions/0", known=False)
+    marks.gone = False
+    marks.held.clear()
+    assert watch.lost("sessions/0", known=False)
+    assert not watch.lost("sessions/0", known=False)
+
+
+def test_restored_state_without_a_canary_means_the_store_was_emptied() -> None:
+    marks = Marks()
+    assert StoreWatch(marks.read, marks.write).lost("sessions/0", known=True)
+    assert not StoreWatch(marks.read, marks.write).lost("sessions/0", known=True)
