@@ -12,11 +12,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from feature_repo.home import Home
 from feature_repo.settings import Settings
 
 NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
+# How long an example takes says more about the machine's load than about the code.
+hypothesis_settings.register_profile("any_load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("any_load")
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

@@ -36,12 +36,35 @@ def history(events: Sequence[Event], items: Sequence[Item] = ()) -> History:
     return History(ordered, catalogue_of(items), {}, dict(BUILTIN_EVENT_WEIGHTS))
 
 
+def shop_items(count: int) -> list[Item]:
+    """Items of the genres in turn, with a price and a colour."""
+    return [
+        Item(
+            item_id=f"i{n}",
+            categories=(GENRES[n % len(GENRES)],),
+            price=float(5 + n),
+            attributes={"colour": ("red", "blue", "green")[n % 3]},
+        )
+        for n in range(count)
+    ]
+
+
 def tasteful(
-    lists: int, *, users: int = 20, items: int = 40, slots: int = 8, loyalty: float = 0.9, seed: int = 5
+    lists: int,
+    *,
+    users: int = 20,
+    items: int = 40,
+    slots: int = 8,
+    loyalty: float = 0.9,
+    seed: int = 5,
+    session_lists: int = 1,
 ) -> History:
-    """Each list shows random items; the user clicks one of the favourite genre with the chance `loyalty`."""
+    """Each list shows random items; the user clicks one of the favourite genre with the chance `loyalty`.
+
+    A user's lists belong to one session within each run of `session_lists` lists of everybody.
+    """
     draw = random.Random(seed)
-    catalogue = [Item(item_id=f"i{n}", categories=(GENRES[n % len(GENRES)],)) for n in range(items)]
+    catalogue = shop_items(items)
     events: list[Event] = []
     for n in range(lists):
         user = draw.randrange(users)
@@ -49,7 +72,7 @@ def tasteful(
         offered = draw.sample(range(items), slots)
         loved = [i for i in offered if i % len(GENRES) == user % len(GENRES)]
         chosen = draw.choice(loved if loved and draw.random() < loyalty else offered)
-        who = {"user_id": f"u{user}", "session_id": f"s{user}-{n}"}
+        who = {"user_id": f"u{user}", "session_id": f"s{user}-{n // session_lists}"}
         events.append(
             event(2 * n, at, "impression", items=shown([f"i{i}" for i in offered]), request_id=f"r{n}", **who)
         )
