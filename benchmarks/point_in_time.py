@@ -1,7 +1,7 @@
 """`point_in_time`: 500,000 entity rows on 1,000,000 feature rows × 3 views, through Feast's client.
 
 Baselines: a hand-written chain of DuckDB ASOF JOINs on the same files (without ttl, and leaving open which of
-two equal event times counts), and Feast's own DuckDB store. `point_in_time_10m` is ten times the rows, streamed.
+two equal event times counts), and Feast's own DuckDB store. `point_in_time_10m`: ten times that, streamed.
 Peak memory is that of a process of its own, Python, Feast and pandas included.
 """
 
@@ -21,6 +21,9 @@ import pandas as pd
 from benchmarks.harness import Row, Target, alternate, timed
 
 ENTITIES, ROWS, VIEWS, FEATURES = 500_000, 1_000_000, 3, 5
+HISTORY = 100
+"""Feature rows of a user: what a build a day leaves in a hundred days."""
+TTL = timedelta(days=90)
 THREADS = 2
 MEMORY = "512MB"
 MEMORY_10M = "2GB"
@@ -34,15 +37,15 @@ TARGETS = {
 REFS = [f"view{v}:f{v}_{k}" for v in range(VIEWS) for k in range(FEATURES)]
 
 _USER = "'user-' || (hash({seed}) % {users})::VARCHAR"
-_TIME = "TIMESTAMPTZ '2024-01-01 00:00:00+00' + to_microseconds((hash({seed}) % 7776000000000)::BIGINT)"
+_TIME = "TIMESTAMPTZ '2024-01-01 00:00:00+00' + to_microseconds((hash({seed}) % 8640000000000)::BIGINT)"
 
 
 def write_data(folder: Path, entities: int, rows: int) -> None:
-    """Feature files and an entity file; users have ten feature rows each, spread over 90 days."""
+    """Feature files and an entity file: each user has a hundred feature rows in a hundred days."""
     with duckdb.connect(config={"threads": THREADS}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         for view in range(VIEWS):
-            user = _USER.format(seed=f"i * 7 + {view}", users=rows // 10)
+            user = _USER.format(seed=f"i * 7 + {view}", users=rows // HISTORY)
             time = _TIME.format(seed=f"i * 13 + {view}")
             features = ", ".join(f"random() AS f{view}_{k}" for k in range(FEATURES))
             connection.execute(
@@ -50,7 +53,7 @@ def write_data(folder: Path, entities: int, rows: int) -> None:
                 f"event_timestamp + INTERVAL 1 MINUTE AS created, {features} FROM range({rows}) t(i)) "
                 f"TO '{folder}/view{view}.parquet' (FORMAT PARQUET, COMPRESSION ZSTD)"
             )
-        user, time = _USER.format(seed="i * 11", users=rows // 10), _TIME.format(seed="i * 17")
+        user, time = _USER.format(seed="i * 11", users=rows // HISTORY), _TIME.format(seed="i * 17")
         connection.execute(
             f"COPY (SELECT {user} AS user_id, {time} AS event_timestamp, (i % 2)::BIGINT AS label "
             f"FROM range({entities}) t(i)) TO '{folder}/entities.parquet' (FORMAT PARQUET)"
@@ -86,7 +89,7 @@ def open_store(folder: Path, offline: dict[str, Any]) -> Any:
                 timestamp_field="event_timestamp",
                 created_timestamp_column="created",
             ),
-            ttl=timedelta(days=30),
+            ttl=TTL,
         )
         for v in range(VIEWS)
     ]

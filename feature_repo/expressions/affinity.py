@@ -46,32 +46,48 @@ def shares(everybody: ir.Table) -> ir.Table:
 
 def with_expectation(by_attr: ir.Table, total: ir.Table, share: ir.Table, key: str) -> ir.Table:
     """Put the share of everybody in place of `expected` for keys that were shown nothing."""
-    rows = by_attr.join(total.select(key, "all_slots"), key)
-    rows = rows.left_join(share.select(_shared="attr_key", _share="share"), rows.attr_key == share.attr_key)
-    rows = rows.mutate(_type=attribute_type(rows.attr_key))
-    of_type = rows.clicks.sum().over(group_by=[key, "_type"])
-    expected = (rows.all_slots > 0).ifelse(rows.expected, rows._share.fill_null(0.0) * of_type)
-    return rows.select(key, "attr_key", "_type", "clicks", expected=expected)
+    rows = by_attr.mutate(_type=attribute_type(by_attr.attr_key))
+    rows = rows.join(total.select(key, "all_slots"), key)
+    columns = (key, "attr_key", "_type", "clicks", "expected")
+    alone = rows.filter(rows.all_slots == 0).drop("expected")
+    of_type = alone.group_by(key, "_type").agg(of_type=alone.clicks.sum())
+    alone = alone.join(of_type, [key, "_type"]).join(share, "attr_key")
+    alone = alone.mutate(expected=alone.share * alone.of_type)
+    return ibis.union(rows.filter(rows.all_slots > 0).select(*columns), alone.select(*columns))
+
+
+def cut(rows: ir.Table, key: str, top_k: int) -> ir.Table:
+    """Per attribute type the `top_k` values with the largest clicks + expected.
+
+    Only what is longer than that is put in order, which most users are not.
+    """
+    counts = rows.group_by(key, "_type").agg(values=rows.count())
+    long = counts.filter(counts["values"] > top_k).select(_key=key, _long="_type")
+    same = [rows[key] == long._key, rows._type == long._long]
+    order = [strength(rows.clicks + rows.expected).desc(), rows.attr_key.asc()]
+    ranked = rows.semi_join(long, same)
+    ranked = ranked.mutate(_rank=ibis.row_number().over(group_by=[key, "_type"], order_by=order))
+    ranked = ranked.filter(ranked._rank < top_k).drop("_rank")
+    return ibis.union(rows.anti_join(long, same), ranked)
 
 
 def preferences(rows: ir.Table, key: str, top_k: int) -> ir.Table:
     """`key` and the lists `attr_keys`, `attr_clicks`, `attr_expected`, `categories`, `category_shares`."""
-    order = [strength(rows.clicks + rows.expected).desc(), rows.attr_key.asc()]
-    rows = rows.mutate(_rank=ibis.row_number().over(group_by=[key, "_type"], order_by=order))
-    is_category = rows._type == CATEGORY
-    value = ibis.struct({"attr_key": rows.attr_key, "clicks": rows.clicks, "expected": rows.expected})
+    kept = cut(rows, key, top_k)
+    value = ibis.struct({"attr_key": kept.attr_key, "clicks": kept.clicks, "expected": kept.expected})
+    values = kept.group_by(key).agg(values=value.collect())
+    liked = rows.filter(rows._type == CATEGORY)
     category = ibis.struct(
         {
-            "order": -strength(rows.clicks),
-            "name": rows.attr_key.substr(len(CATEGORY) + 1),
-            "clicks": rows.clicks,
+            "order": -strength(liked.clicks),
+            "name": liked.attr_key.substr(len(CATEGORY) + 1),
+            "clicks": liked.clicks,
         }
     )
-    lists = rows.group_by(key).agg(
-        values=value.collect(where=rows._rank < top_k),
-        liked=category.collect(where=is_category & (rows.clicks > 0)),
-        total=rows.clicks.sum(where=is_category),
+    categories = liked.group_by(key).agg(
+        liked=category.collect(where=liked.clicks > 0), total=liked.clicks.sum()
     )
+    lists = values.left_join(categories.rename(_key=key), values[key] == categories[key]).drop("_key")
     lists = lists.mutate(values=lists["values"].sort(), liked=lists.liked.sort()[:top_k])
     return lists.select(
         key,

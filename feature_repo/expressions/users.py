@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 import ibis
 import ibis.expr.types as ir
 
 from feature_repo.catalogue import PRICE
-from feature_repo.expressions.events import age_us
+from feature_repo.expressions.events import instant
 from feature_repo.group import BatchParams
 
 DAY_US = 86_400_000_000
@@ -17,9 +18,10 @@ DAY_US = 86_400_000_000
 def activity(events: ir.Table, params: BatchParams, kinds: Sequence[str], days: Sequence[int]) -> ir.Table:
     """`user_id`, `last_event_time` and `<kind>_count_<days>d` for each kind and window, `marked` events."""
     own = events.filter(events.user_id.notnull())
-    age = age_us(own.event_time, params.as_of)
     counts = {
-        f"{kind}_count_{span}d": own.count(where=(own.event_type == kind) & (age <= span * DAY_US))
+        f"{kind}_count_{span}d": own.count(
+            where=(own.event_type == kind) & (own.event_time >= instant(params.as_of - timedelta(days=span)))
+        )
         for kind in kinds
         for span in days
     }

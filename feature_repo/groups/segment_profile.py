@@ -39,8 +39,9 @@ def expression(tables: LakeTables, params: BatchParams) -> ir.Table:
         named.group_by("segment").agg(user_count=named.count()),
         everyone.select("segment", "user_count"),
     )
-    touched = events.touches(events.marked(tables, params), params)
-    touched = touched.left_join(named, touched.user_id == named._user).drop("_user")
+    marked = events.marked(tables, params)
+    marked = marked.left_join(named, [("user_id", "_user")]).drop("_user")
+    touched = events.touches(marked, "segment", params)
     ctr = reception.click_through(touched).select("item_id", "ctr")
     touched = _by_segment(touched.filter(touched.permitted)).join(ctr, "item_id")
     touched = touched.mutate(expected=touched.shown * touched.ctr)

@@ -31,7 +31,7 @@ def expression(tables: LakeTables, params: BatchParams) -> ir.Table:
     from feature_repo.expressions import affinity, events, items, reception, users  # noqa: PLC0415
 
     marked = events.marked(tables, params)
-    touched = events.touches(marked, params)
+    touched = events.touches(marked, "user_id", params)
     ctr = reception.click_through(touched).select("item_id", "ctr")
     keys = items.attribute_keys(tables.items)
     permitted = touched.filter(touched.permitted)

@@ -157,7 +157,7 @@ def strength(scores: Floats) -> Floats:
 
     So the order of summation does not decide between equals, however far they have decayed.
     """
-    return np.round(np.log(np.maximum(scores, SMALLEST_SCORE)), 9)
+    return np.asarray(np.round(np.log(np.maximum(scores, SMALLEST_SCORE)), 9), dtype=np.float64)
 
 
 def contenders(scores: Floats, limit: int) -> Ints:
