@@ -30,7 +30,7 @@ from feature_repo.lake import Builds, Lake
 from feature_repo.online import EncodedRow, decode_value, layout_of
 from feature_repo.online.wire import time_of
 from feature_repo.settings import Settings
-from streaming.flow import FlowParts, build_flow, shard_tools
+from streaming.flow import FlowParts, build_flow, own_error, shard_tools
 from streaming.log import Batch, Keyed, Position
 from streaming.metrics import StreamMetrics
 from streaming.source import SourceRules
@@ -211,5 +211,8 @@ def backfill_sessions(
             metrics=StreamMetrics.register(CollectorRegistry()),
             stop=threading.Event(),
         )
-        run_main(build_flow(parts))
+        try:
+            run_main(build_flow(parts))
+        except Exception as error:
+            raise own_error(error) or error from None
         return sink.finish()

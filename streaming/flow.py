@@ -23,6 +23,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
+from feature_repo.errors import HeadraceError
 from feature_repo.groups.session_profile import GROUP as SESSION_GROUP
 from feature_repo.groups.user_recent import GROUP as USER_GROUP
 from feature_repo.home import Home
@@ -287,6 +288,13 @@ def shard_tools(
         clock=now,
         store_lost=store_lost,
     )
+
+
+def own_error(error: BaseException | None) -> HeadraceError | None:
+    """The error of ours at the root of one of Bytewax's, which wraps what its parts raise; `None` if none is."""
+    while error is not None and not isinstance(error, HeadraceError):
+        error = error.__cause__
+    return error
 
 
 def __getattr__(name: str) -> Any:

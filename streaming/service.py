@@ -21,7 +21,7 @@ from bytewax.run import cli_main
 from feature_repo.errors import HeadraceError, SettingsError
 from feature_repo.home import Home
 from feature_repo.settings import Settings
-from streaming.flow import open_stream
+from streaming.flow import open_stream, own_error
 from streaming.metrics import serve_metrics
 
 _log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def _run_worker(
             recovery_config=RecoveryConfig(Home(settings.home).stream / "recovery"),
         )
     except Exception as error:  # Bytewax wraps what its parts raise
-        cause = _own_error(error)
+        cause = own_error(error)
         if cause is None:
             raise
         if not stream.stop.is_set():
@@ -111,13 +111,6 @@ def _run_worker(
         if stop_metrics is not None:
             stop_metrics()
         stream.close()
-
-
-def _own_error(error: BaseException | None) -> HeadraceError | None:
-    """The error of ours at the root of one of Bytewax's, if there is one."""
-    while error is not None and not isinstance(error, HeadraceError):
-        error = error.__cause__
-    return error
 
 
 def _worker_main(settings: Settings, to_end: bool, process: int, addresses: list[str]) -> None:

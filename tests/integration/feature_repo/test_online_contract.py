@@ -1,4 +1,4 @@
-"""Feast's SDK reads what Headrace writes and Headrace reads what Feast writes, for every type, on both stores."""
+"""Feast's SDK reads what Headrace writes, and the other way round: every type, both stores."""
 
 from __future__ import annotations
 
