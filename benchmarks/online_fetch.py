@@ -1,0 +1,78 @@
+"""Reading user, session and segment rows: through Headrace's source, beside one raw pipelined HGETALL."""
+
+from __future__ import annotations
+
+import asyncio
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from benchmarks.harness import Row, Target, percentile
+
+if TYPE_CHECKING:
+    from benchmarks._rig import Stage
+
+WARM, ROUNDS = 300, 3000
+TARGETS = {"online_fetch": Target(1.4, "ratio")}
+
+
+def run() -> list[Row]:
+    """Rows ``online_fetch`` (all features of the three groups, decoded) and its p99."""
+    import uvloop  # noqa: PLC0415
+
+    from benchmarks._rig import stage  # noqa: PLC0415
+
+    with stage("redis") as scene:
+        samples = uvloop.run(_measure(scene))
+    reads, raws = zip(*samples, strict=True)
+    baseline = "raw pipelined HGETALL of the same keys (redis-py, hiredis)"
+    return [
+        Row("online_fetch", median(reads), "ms", baseline, median(raws), len(reads)),
+        Row(
+            "online_fetch_p99",
+            percentile(reads, 0.99),
+            "ms",
+            f"{baseline}, p99",
+            percentile(raws, 0.99),
+            len(reads),
+        ),
+    ]
+
+
+async def _measure(scene: Stage) -> list[tuple[float, float]]:
+    import redis  # noqa: PLC0415
+
+    from benchmarks._rig import USERS  # noqa: PLC0415
+    from feature_repo.groups import all_groups  # noqa: PLC0415
+    from feature_repo.online import redis_key  # noqa: PLC0415
+    from serving.redis_source import RedisSource  # noqa: PLC0415
+
+    assert scene.redis is not None
+    groups = all_groups()
+    source = RedisSource(scene.redis.url)
+    client = redis.Redis.from_url(scene.redis.url)
+    samples = []
+    for number in range(WARM + ROUNDS):
+        user, session, segment = f"u{number % USERS}", f"s{number % USERS}", f"seg{number % 9}"
+        started = perf_counter()
+        rows = await source.read(
+            [
+                (groups["user_profile"], user),
+                (groups["session_profile"], session),
+                (groups["segment_profile"], segment),
+            ]
+        )
+        for row in rows:
+            assert row is not None
+            dict(row.values)  # every value decoded, whatever the source postpones
+        read = perf_counter() - started
+        started = perf_counter()
+        pipe = client.pipeline(transaction=False)
+        for entity, key in (("user_id", user), ("session_id", session), ("segment", segment)):
+            pipe.hgetall(redis_key(entity, key))
+        pipe.execute()
+        samples.append((read * 1e3, (perf_counter() - started) * 1e3))
+        await asyncio.sleep(0)
+    await source.close()
+    client.close()
+    return samples[WARM:]

@@ -1,0 +1,156 @@
+"""`POST /v1/rank` under load: many clients, two workers, a stream writing beside it, Redis paused."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from statistics import median
+from typing import TYPE_CHECKING
+
+from benchmarks.harness import Row, Target, percentile
+
+if TYPE_CHECKING:
+    from benchmarks._rig import Stage
+
+SECONDS = 8.0
+CLIENTS = 8
+WRITES_PER_S = 5000
+TARGETS = {
+    "rank_throughput_p99": Target(30.0),
+    "rank_under_write_p99": Target(15.0),
+    "rank_faulty_p99": Target(40.0),
+    "rank_faulty_open_p99": Target(5.0),
+}
+
+
+def _client(port: int, path: str, sent: Sequence[bytes], seconds: float) -> list[float]:
+    from benchmarks._rig import Client, milliseconds  # noqa: PLC0415
+
+    timings = milliseconds(Client(port), path, sent)
+    ended = time.perf_counter() + seconds
+    found = []
+    while time.perf_counter() < ended:
+        found.append(next(timings))
+    return found
+
+
+def _load(port: int, path: str, sent: Sequence[bytes], clients: int = CLIENTS) -> tuple[float, float]:
+    """Requests/s and p99 in ms of clients in closed loops, each a thread of this process."""
+    with ThreadPoolExecutor(clients) as pool:
+        asked = [pool.submit(_client, port, path, sent, SECONDS) for _ in range(clients)]
+        found = [ms for one in asked for ms in one.result()]
+    return len(found) / SECONDS, percentile(found, 0.99)
+
+
+def throughput() -> list[Row]:
+    """Requests/s at 100 candidates of one and of two workers, beside the echo; p99 of each."""
+    from benchmarks._rig import bodies, echo, served, stage  # noqa: PLC0415
+
+    sent = bodies(100)
+    rows = []
+    with stage("redis") as scene, echo() as echo_port:
+        for workers in (1, 2):
+            with served(scene, "--workers", str(workers)) as port:
+                _client(port, "/v1/rank", sent, 1.0)
+                rate, p99 = _load(port, "/v1/rank", sent)
+                echoed, echo_p99 = _load(echo_port, "/", sent)
+            name = "rank_throughput" + ("" if workers == 1 else f"_{workers}_workers")
+            baseline = "bare ASGI echo of the same bodies, one process"
+            count = int(rate * SECONDS)
+            rows.append(Row(name, rate, "requests/s", baseline, echoed, count, {"clients": CLIENTS}))
+            rows.append(Row(f"{name}_p99", p99, "ms", f"{baseline}, p99", echo_p99, count))
+    return rows
+
+
+@contextmanager
+def _writing(scene: Stage) -> Iterator[None]:
+    """Another process writes session rows at the stream's rate, as its writer does."""
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks._writer",
+        scene.redis.url if scene.redis else "",
+        str(WRITES_PER_S),
+    ]
+    writer = subprocess.Popen(command)
+    try:
+        time.sleep(1.0)
+        yield
+    finally:
+        writer.terminate()
+        writer.wait()
+
+
+def under_write() -> list[Row]:
+    """Latency with 5,000 rows/s written to the same Redis, beside the same without."""
+    from benchmarks._rig import bodies, served, stage  # noqa: PLC0415
+
+    sent = bodies(100)
+    with stage("redis") as scene, served(scene) as port:
+        _client(port, "/v1/rank", sent, 1.0)
+        quiet = _client(port, "/v1/rank", sent, SECONDS)
+        with _writing(scene):
+            busy = _client(port, "/v1/rank", sent, SECONDS)
+    baseline = "the same without writes"
+    extra = {"writes_per_s": WRITES_PER_S}
+    return [
+        Row("rank_under_write", median(busy), "ms", baseline, median(quiet), len(busy), extra),
+        Row(
+            "rank_under_write_p99",
+            percentile(busy, 0.99),
+            "ms",
+            f"{baseline}, p99",
+            percentile(quiet, 0.99),
+            len(busy),
+        ),
+    ]
+
+
+def faulty() -> list[Row]:
+    """Redis paused: latency from the first request on, and once the breaker is open; every answer is a 200."""
+    from benchmarks._rig import bodies, served, stage  # noqa: PLC0415
+
+    sent = bodies(100)
+    with stage("redis") as scene, served(scene) as port:
+        assert scene.redis is not None
+        healthy = _client(port, "/v1/rank", sent, SECONDS / 2)
+        scene.redis.process.send_signal(signal.SIGSTOP)
+        resume = threading.Timer(SECONDS, scene.redis.process.send_signal, (signal.SIGCONT,))
+        resume.start()
+        try:
+            # An answer that is no 200 ends the client with an error: what is counted here is all there was.
+            paused = _client(port, "/v1/rank", sent, SECONDS - 1.0)
+        finally:
+            resume.join()
+    opened = paused[50:]
+    baseline = "the same with Redis well"
+    extra = {"answers": len(paused), "not_200": 0, "max_ms": max(paused)}
+    return [
+        Row("rank_faulty", median(paused), "ms", baseline, median(healthy), len(paused), extra),
+        Row(
+            "rank_faulty_p99",
+            percentile(paused, 0.99),
+            "ms",
+            f"{baseline}, p99",
+            percentile(healthy, 0.99),
+            len(paused),
+        ),
+        Row("rank_faulty_first", max(paused[:50]), "ms", f"{baseline}, p99", percentile(healthy, 0.99), 50),
+        Row(
+            "rank_faulty_open_p99",
+            percentile(opened, 0.99),
+            "ms",
+            f"{baseline}, p99",
+            percentile(healthy, 0.99),
+            len(opened),
+        ),
+    ]
+
+
+RUNS = {"rank_throughput": throughput, "rank_under_write": under_write, "rank_faulty": faulty}
