@@ -83,15 +83,18 @@ def present(folder: Path) -> list[Path]:
     ]
 
 
-def unreadable(files: Sequence[str]) -> LakeError | None:
-    """The error that names the first file of these that is no whole Parquet file; `None` if all are."""
+def unreadable(files: Sequence[str], needs: Sequence[str] = ()) -> LakeError | None:
+    """The error that names the first of these that is no whole Parquet file, or lacks a column it needs."""
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     for name in files:
         try:
-            pq.read_metadata(name)
+            columns = pq.read_schema(name).names
         except (OSError, pa.ArrowException) as error:
             msg = f"{name}: damaged Parquet file ({error}); move it away and ingest its source again"
+            return LakeError(msg)
+        if missing := [column for column in needs if column not in columns]:
+            msg = f"{name}: no column {', '.join(missing)}; it is no file of this lake: move it away"
             return LakeError(msg)
     return None
 

@@ -51,7 +51,7 @@ class LakeLookup:
             "SEMI JOIN (SELECT event_id, CAST(event_time AS DATE) AS day FROM read_parquet($files, "
             "hive_partitioning = false, union_by_name = true)) l ON w.event_id = l.event_id AND w.day = l.day"
         )
-        found = self._rows(query, files, wanted)
+        found = self._rows(query, files, wanted, ("event_id", "event_time"))
         return set(zip(found["day"].to_pylist(), found["event_id"].to_pylist(), strict=True))
 
     def newest(self, kind: Kind, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -66,14 +66,17 @@ class LakeLookup:
             f"SEMI JOIN wanted ON {key} = wanted.id "
             f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY ingested_at DESC) = 1"
         )
-        return {row[key]: _comparable(kind, row) for row in self._rows(query, files, wanted).to_pylist()}
+        return {
+            row[key]: _comparable(kind, row)
+            for row in self._rows(query, files, wanted, (key, "ingested_at")).to_pylist()
+        }
 
-    def _rows(self, query: str, files: Sequence[str], wanted: pa.Table) -> pa.Table:
+    def _rows(self, query: str, files: Sequence[str], wanted: pa.Table, needs: Sequence[str]) -> pa.Table:
         self._con.register("wanted", wanted)
         try:
             return self._con.sql(query, params={"files": list(files)}).to_arrow_table()
         except duckdb.Error as error:
-            raise unreadable(files) or LakeError(f"lake {self._lake.root}: {error}") from error
+            raise unreadable(files, needs) or LakeError(f"lake {self._lake.root}: {error}") from error
         finally:
             self._con.unregister("wanted")
 
