@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmarks.stream_write import events
 from feature_repo.groups.session_profile import touch_of
 from feature_repo.home import Home
+from feature_repo.online import open_store
 from feature_repo.settings import Settings
 from streaming.fold import FoldRules, Session
 from streaming.fold_state import StateFile
@@ -42,8 +43,16 @@ def fill_state(settings: Settings, count: int) -> int:
             total += sum(len(kinds[n % KINDS]) for n in range(len(part)))
             file.save(changed, {"position": log.start(partition).encode()})
         file.close()
+    _claim_store(settings, home, log.partitions)
     log.close()
     return total
+
+
+def _claim_store(settings: Settings, home: Home, partitions: int) -> None:
+    """Say that the store holds these sessions, or the stream would begin by writing a million rows again."""
+    store = open_store(settings, home)
+    store.put_marks({f"canary/sessions/{n}": b"1" for n in range(partitions)})
+    store.close()
 
 
 def _by_partition(count: int, partitions: int) -> Iterator[tuple[int, list[str]]]:

@@ -291,7 +291,7 @@ def shard_tools(
 
 
 def own_error(error: BaseException | None) -> HeadraceError | None:
-    """The error of ours at the root of one of Bytewax's, which wraps what its parts raise; `None` if none is."""
+    """The error of ours under one of Bytewax's, which wraps what its parts raise; `None` if there is none."""
     while error is not None and not isinstance(error, HeadraceError):
         error = error.__cause__
     return error
