@@ -5,7 +5,7 @@ import os
 import shutil
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,18 +15,19 @@ import pyarrow.parquet as pq
 
 from feature_repo.clock import Clock, wall_clock
 from feature_repo.errors import BuildError
-from feature_repo.group import BatchParams, FeatureGroup
+from feature_repo.group import BatchParams, FeatureGroup, LakeTables
 from feature_repo.groups import all_groups
 from feature_repo.home import Home
 from feature_repo.lake import Build, Builds, Lake, duckdb_backend, read_tables
 from feature_repo.settings import Settings
+from orchestration.inputs import data_version
 
 if TYPE_CHECKING:
     import ibis
     import ibis.expr.types as ir
 
 ROWS_PER_BATCH = 50_000
-_CREATED = b"headrace.created"
+_CREATED, _INPUTS = b"headrace.created", b"headrace.inputs"
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,14 @@ def read_build(path: Path) -> Build:
     return Build(path, as_of, created, found.num_rows)
 
 
+def inputs_of(path: Path) -> str | None:
+    """The data version that a build was made of; `None` where there is no readable build."""
+    try:
+        return (pq.read_metadata(path).metadata or {}).get(_INPUTS, b"").decode() or None
+    except (pa.ArrowInvalid, OSError):
+        return None
+
+
 def build_of_day(
     builds: Builds, group: FeatureGroup, day: date, until: datetime | None = None
 ) -> Build | None:
@@ -83,7 +92,8 @@ def build_group(
 ) -> Build:
     """Build a batch group as of a time. Making it current is for `Builds.promote`, after its checks.
 
-    Rows stream from DuckDB to the file, so memory is bounded by ``HEADRACE_DUCKDB_MEMORY``.
+    Rows stream from DuckDB to the file, so memory is bounded by ``HEADRACE_DUCKDB_MEMORY``. A build of the
+    same code, parameters and inputs is not made again.
 
     Args:
         as_of: only events strictly before it count; whole seconds.
@@ -93,17 +103,21 @@ def build_group(
     """
     # Ibis 12 calls a method that DuckDB 2 deprecates, once per file list.
     warnings.filterwarnings("ignore", r"fetch_arrow_table\(\) is deprecated", DeprecationWarning)
-    builds = Builds(home.features)
+    path = Builds(home.features).path(group.name, as_of, group.version)
+    needed = _needed(group, home, as_of)
+    inputs = data_version(group, settings, home, as_of, needed.values())
+    if inputs == inputs_of(path):
+        logger.info("%s as of %s: unchanged", group.name, as_of.isoformat())
+        return read_build(path)
     created = clock()
     spill = home.features / ".spill" / uuid.uuid4().hex
     try:
         with duckdb_backend(settings.duckdb_memory, settings.duckdb_threads, spill) as con:
-            expression = expression_of(group, settings, home, as_of, con)
+            tables = read_tables(con, Lake(home.lake), as_of, timedelta(days=settings.history_days))
+            expression = _expression(con, group, BatchParams.of(settings, as_of), tables, needed)
             batches = _batches(con, expression, group, as_of, created)
-            path = builds.path(group.name, as_of, group.version)
-            rows = write_aside(
-                path, group.arrow_schema.with_metadata({_CREATED: created.isoformat()}), batches
-            )
+            facts = {_CREATED: created.isoformat(), _INPUTS: inputs}
+            rows = write_aside(path, group.arrow_schema.with_metadata(facts), batches)
     except BuildError:
         raise
     except Exception as error:  # DuckDB, Arrow, Ibis and the disk each have exceptions of their own
@@ -114,28 +128,34 @@ def build_group(
     return Build(path, as_of, created, rows)
 
 
-def expression_of(
-    group: FeatureGroup, settings: Settings, home: Home, as_of: datetime, con: "ibis.BaseBackend"
+def _expression(
+    con: "ibis.BaseBackend",
+    group: FeatureGroup,
+    params: BatchParams,
+    tables: LakeTables,
+    needed: Mapping[str, Path],
 ) -> "ir.Table":
-    """The group's expression over the lake and the builds it depends on.
+    """The group's expression over the lake and the builds it depends on."""
+    assert group.batch is not None
+    groups = {name: con.read_parquet([str(p)], hive_partitioning=False) for name, p in needed.items()}
+    tables = LakeTables(events=tables.events, items=tables.items, users=tables.users, groups=groups)
+    return group.batch(tables, params)
 
-    Raises:
-        BuildError: the group is none that is built, or a group it depends on has no build of that day.
-    """
+
+def _needed(group: FeatureGroup, home: Home, as_of: datetime) -> dict[str, Path]:
+    """Files of the builds of the same day that the group reads."""
     if group.batch is None:
         msg = f"{group.name}: has no batch expression; the stream keeps it"
         raise BuildError(msg)
-    tables = read_tables(con, Lake(home.lake), as_of, timedelta(days=settings.history_days))
-    needed: dict[str, ir.Table] = {}
+    needed: dict[str, Path] = {}
     day = (as_of - timedelta(microseconds=1)).date()
     for name in group.depends_on:
         build = build_of_day(Builds(home.features), all_groups()[name], day, as_of)
         if build is None:
             msg = f"{group.name} of {day}: reads {name}, which has no build of that day; build {name} first"
             raise BuildError(msg)
-        needed[name] = con.read_parquet([str(build.path)], hive_partitioning=False)
-    tables = type(tables)(events=tables.events, items=tables.items, users=tables.users, groups=needed)
-    return group.batch(tables, BatchParams.of(settings, as_of))
+        needed[name] = build.path
+    return needed
 
 
 def write_aside(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
@@ -202,7 +222,7 @@ def _explain(group: FeatureGroup, as_of: datetime, error: Exception) -> str:
     hint = "the last good build stays current; mend the cause and build again"
     if "Out of Memory" in str(error) or type(error).__name__ == "OutOfMemoryException":
         hint = "raise HEADRACE_DUCKDB_MEMORY, or lower HEADRACE_HISTORY_DAYS"
-    elif "No space left" in str(error):
+    elif "No space left" in str(error) or "File too large" in str(error):
         hint = "free space under HEADRACE_HOME, then build again; the last good build stays current"
     elif "No magic bytes" in str(error) or "not a parquet file" in str(error).lower():
         hint = "remove or restore that file and ingest its day again; the last good build stays current"

@@ -7,9 +7,10 @@ import dagster as dg
 
 from feature_repo.errors import BuildError
 from feature_repo.group import EVENT_TIMESTAMP, FeatureGroup
-from orchestration.build import as_of_day, build_group, build_of_day
+from orchestration.build import as_of_day, build_group, build_of_day, inputs_of
 from orchestration.defs.keys import EVENTS, ITEMS, RUNTIME, USERS, days_of, features_key
 from orchestration.defs.results import check_results, check_specs
+from orchestration.inputs import code_version
 from orchestration.metadata import file_metadata
 from orchestration.runtime import Runtime
 
@@ -25,13 +26,13 @@ def group_asset(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.
         kinds={"duckdb", "parquet"},
         description=group.meaning,
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=group.freshness),
-        code_version=f"{group.version}",
+        code_version=code_version(group),
         metadata={"dagster/column_schema": _columns(group)},
         required_resource_keys={RUNTIME},
     )
     def features(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         runtime: Runtime = context.resources.runtime
-        started = time.monotonic()
+        started, began = time.monotonic(), runtime.clock()
         [day] = days_of(context)
         as_of = as_of_day(day, runtime.now())
         build = build_group(group, runtime.settings, runtime.home, as_of, runtime.clock)
@@ -39,9 +40,11 @@ def group_asset(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.
             metadata={
                 **file_metadata([build.path], EVENT_TIMESTAMP),
                 "as_of": as_of.isoformat(),
+                "unchanged": build.created < began,
                 "seconds": round(time.monotonic() - started, 3),
                 "path": dg.PathMetadataValue(str(build.path)),
-            }
+            },
+            data_version=dg.DataVersion(inputs_of(build.path) or ""),
         )
 
     return features

@@ -38,15 +38,22 @@ def feast(folder: Path, *words: str, path: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_apply_and_list_from_the_root_and_from_the_folder(clone: Path) -> None:
+def test_apply_and_list_from_the_root_and_from_the_folder(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from click.testing import CliRunner  # noqa: PLC0415
+    from feast.cli.cli import cli  # noqa: PLC0415
+
     applied = feast(clone, "-c", "feature_repo", "apply", path=".")
     for group in all_groups().values():
-        assert f"feature view {group.view_name}" in applied.replace("\x1b[1m", "").replace("\x1b[0m", "") or (
-            group.view_name in applied
-        )
+        assert group.view_name in applied
     assert "ranking_v1" in applied
     assert "Could not validate" not in applied
-    listed = feast(clone / "feature_repo", "feature-views", "list", path="..")
+    # From the folder, in this process: starting Feast twice takes its time.
+    monkeypatch.chdir(clone / "feature_repo")
+    done = CliRunner().invoke(cli, ["feature-views", "list"])
+    assert done.exit_code == 0, done.output
+    listed = done.output[done.output.index("NAME") :]
     assert {line.split()[0] for line in listed.splitlines()[1:] if line.strip()} == {
         group.view_name for group in all_groups().values()
     }

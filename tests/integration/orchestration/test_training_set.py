@@ -7,6 +7,9 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,8 +20,12 @@ from feature_repo.home import Home
 from feature_repo.lake import Lake
 from feature_repo.settings import Settings
 from orchestration.build import build_group, end_of
+from orchestration.defs.assembly import build_definitions
+from orchestration.defs.jobs import TRAINING
+from orchestration.defs.training import TrainingConfig
 from orchestration.history import History
 from orchestration.replay_sessions import ReplaySessions
+from orchestration.runtime import Runtime
 from orchestration.training.dataset import TrainingSet, training_folder
 from orchestration.training.logged import logged_rows
 from orchestration.training.spec import GROUPS, TrainingSpec
@@ -50,7 +57,11 @@ def lake(home: Home, settings: Settings) -> Lake:
     found = Lake(home.lake)
     for n in range(2):
         write_events(found, DAY + timedelta(days=n), shop(DAY + timedelta(days=n)))
-    write_records(found, [Item(item_id=f"i{n}", title=f"T{n}", categories=(f"c{n % 2}",)) for n in range(7)])
+    items = [
+        Item(item_id=f"i{n}", title=f"T{n}", categories=(f"c{n % 2}",), price=1.0 + n, created_at=T0)
+        for n in range(7)
+    ]
+    write_records(found, items)
     for name in ("user_profile", "segment_profile", "item_profile"):
         build_group(all_groups()[name], settings, home, end_of(DAY), lambda: NOW)
     return found
@@ -198,3 +209,51 @@ def test_logged_rows_come_in_batches() -> None:
     used = UsedRow({"click_rate": 1.0}, T0, False)
     found = list(logged_rows([decision(f"r{n}", user=used) for n in range(5)], groups, size=2))
     assert [batch.num_rows for _, batch in found] == [2, 2, 1]
+
+
+def test_a_feature_computed_from_the_label_is_caught(settings: Settings, home: Home, lake: Lake) -> None:
+    from quality.training import check_training_set  # noqa: PLC0415
+
+    made(settings, home)
+    path = training_folder(home) / "data.parquet"
+    assert check_training_set(path).blocking_failures == ()
+    table = pq.read_table(path, partitioning=None)
+    leaked = pc.if_else(table["label_click"], pa.scalar(0.9), pa.scalar(0.1))
+    pq.write_table(table.append_column("item_profile__tomorrow", leaked), path)
+    [failure] = check_training_set(path).blocking_failures
+    assert failure.column == "item_profile__tomorrow"
+
+
+def test_the_asset_makes_the_set_its_config_asks_for(settings: Settings, home: Home, lake: Lake) -> None:
+    runtime = Runtime(settings, home, lambda: NOW, lambda *_: frozenset())
+    job = build_definitions(runtime, ()).resolve_job_def(TRAINING)
+    config = {"first": "2024-05-30", "last": "2024-05-30", "embargo_hours": 2.0}
+    with dg.DagsterInstance.ephemeral() as instance:
+        done = job.execute_in_process(
+            instance=instance, run_config={"ops": {"training__training_set": {"config": config}}}
+        )
+    assert done.success
+    [made_] = done.asset_materializations_for_node("training__training_set")
+    card = json.loads((training_folder(home) / "card.json").read_text())
+    assert made_.metadata["dagster/row_count"].value == sum(card["rows"].values())
+    assert "# Training set" in str(made_.metadata["card"].value)
+    assert card["spec"]["embargo"] == "PT7200S"
+    [check] = done.get_asset_check_evaluations()
+    assert check.passed
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"first": "yesterday"}, "first: 'yesterday' is no day; write e.g. 2024-05-31"),
+        ({"embargo_hours": 0.1}, "embargo of .* is shorter than the attribution window"),
+    ],
+)
+def test_a_config_that_cannot_be_right_is_refused(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(BuildError, match=message):
+        TrainingConfig(**config).spec(DAY)
+
+
+def test_the_default_is_the_last_two_weeks() -> None:
+    spec = TrainingConfig().spec(DAY)
+    assert (spec.first, spec.last) == (DAY - timedelta(days=13), DAY)

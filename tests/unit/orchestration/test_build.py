@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from feature_repo.home import Home
 from feature_repo.lake import Builds, Lake
 from feature_repo.settings import Settings
 from orchestration.build import as_of_day, build_group, build_of_day, end_of, read_build, write_aside
+from orchestration.inputs import code_version
 from tests.offline import click_group, count_clicks, day_events, rows_of, write_events
 
 DAY = date(2024, 5, 30)
@@ -96,6 +98,42 @@ def test_building_twice_gives_the_same_rows_and_one_file(settings: Settings, hom
     assert rows_of(again.path) == first
     assert [p.name for p in again.path.parent.iterdir()] == ["data.parquet"]
     assert Builds(home.features).history("clicks") == [again.path]
+
+
+def test_an_unchanged_partition_is_not_built_again(
+    settings: Settings, home: Home, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[datetime] = []
+
+    def counted(tables: Any, params: Any) -> Any:
+        made.append(params.as_of)
+        return count_clicks(tables, params)
+
+    group, as_of = click_group(batch=counted), end_of(DAY)
+    first = build(settings, home, as_of, group)
+    assert build(settings, home, as_of, group) == first
+    assert len(made) == 1
+    # Events after the moment, on another day, are no input of it.
+    write_events(lake, DAY + timedelta(days=5), day_events(DAY + timedelta(days=5), 3))
+    assert build(settings, home, as_of, group) == first
+    assert len(made) == 1
+    # A late event of the day is; so are a setting, the declaration and a damaged build.
+    write_events(lake, DAY, day_events(DAY, 3, offset=9_000), "part-1")
+    build(settings, home, as_of, group)
+    build(settings.model_copy(update={"history_days": 9}), home, as_of, group)
+    again = build(settings, home, as_of, replace(group, ttl=timedelta(days=1), version=1))
+    assert len(made) == 4
+    again.path.write_bytes(b"damaged")
+    assert build(settings, home, as_of, group).rows == again.rows
+    assert len(made) == 5
+
+
+def test_the_code_version_follows_the_declaration() -> None:
+    group = click_group()
+    assert code_version(group) == code_version(click_group())
+    assert code_version(replace(group, version=2)) != code_version(group)
+    assert code_version(replace(group, features=group.features[:1])) != code_version(group)
+    assert code_version(all_groups()["user_profile"]) != code_version(all_groups()["item_profile"])
 
 
 def test_an_empty_lake_gives_an_empty_build(settings: Settings, home: Home) -> None:
@@ -195,6 +233,7 @@ def test_a_failing_disk_is_explained(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pq.ParquetWriter, "write_batch", full)
+    write_events(lake, DAY, day_events(DAY, 3, offset=9_000), "part-1")
     with pytest.raises(BuildError, match="No space left on device; free space under HEADRACE_HOME"):
         build(settings, home, end_of(DAY))
     assert read_build(good.path).rows == good.rows
