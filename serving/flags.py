@@ -36,7 +36,7 @@ class Cap(Struct, frozen=True, forbid_unknown_fields=True):
 
     positions: Annotated[
         Annotated[int, Meta(ge=0, le=2000)] | None, Meta(description="Positions up or down; null: any.")
-    ] = None
+    ] = 200
     share: Annotated[
         Annotated[float, Meta(ge=0.0, le=1000.0)] | None,
         Meta(description="Boost, as a share of the spread of the base scores; null: any."),

@@ -106,11 +106,14 @@ class Recorder:
             decisions = [decision_of(context, answer, self._salt) for context, answer in made]
             self._remember(decisions)
             self._publish(decisions)
-            for context, _ in made:
-                self._on_each(context)
         except Exception:
             log.exception("%d decisions dropped", len(made))
             self._on_dropped("broken", len(made))
+        for context, _ in made:
+            try:
+                self._on_each(context)
+            except Exception:
+                log.exception("an answer could not be measured")
 
     def _publish(self, decisions: list[Decision]) -> None:
         if not self._breaker.allow():

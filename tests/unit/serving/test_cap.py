@@ -18,12 +18,12 @@ def base_of(scores: list[float | None]) -> BaseOrder:
 
 def test_without_bounds_nothing_changes() -> None:
     base = base_of([None] * 4)
-    assert capped(np.array([3, 2, 1, 0]), base, Cap()).tolist() == [3, 2, 1, 0]
+    assert capped(np.array([3, 2, 1, 0]), base, Cap(positions=None)).tolist() == [3, 2, 1, 0]
 
 
 def test_bounds_of_zero_are_the_base_order() -> None:
     base = base_of([1.0, 4.0, 2.0])
-    for cap in (Cap(positions=0), Cap(share=0.0)):
+    for cap in (Cap(positions=0), Cap(positions=None, share=0.0)):
         assert capped(np.array([0, 2, 1]), base, cap).tolist() == base.order.tolist()
 
 
@@ -40,7 +40,7 @@ def test_no_candidates() -> None:
 def test_equal_base_scores_may_change_places_freely_under_a_share() -> None:
     base = base_of([1.0, 1.0, 1.0, 0.0])
     # Equal scores are told apart by the order given only where *all* are equal.
-    assert capped(np.array([2, 1, 0, 3]), base, Cap(share=0.1)).tolist() == [2, 1, 0, 3]
+    assert capped(np.array([2, 1, 0, 3]), base, Cap(positions=None, share=0.1)).tolist() == [2, 1, 0, 3]
 
 
 @given(

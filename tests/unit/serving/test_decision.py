@@ -1,0 +1,145 @@
+"""Decision records: sampling, hashing, and the bytes in the log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from time import perf_counter
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feature_repo.errors import LogError
+from serving.breaker import Breaker, BreakerRules
+from serving.context import RankContext, Row
+from serving.decision import decision_of, decode_decision, encode_decision, sampled
+from serving.hashing import hashed
+from serving.live import Model
+from serving.rank import Ranker
+from serving.recorder import Recorder
+from serving.request import Candidate, RankRequest
+
+NOW = datetime(2024, 6, 1, tzinfo=UTC)
+
+
+def answered(request_id: str = "r", session: Row | None = None) -> tuple[RankContext, Any]:
+    ranker = Ranker([], lambda: Model(None, None), lambda: NOW, timedelta(seconds=9))
+    request = RankRequest(
+        candidates=[Candidate("a", 1.0), Candidate("b")], user_id="u", session_id="s", request_id=request_id
+    )
+    context = ranker.open(request, perf_counter())
+    context.session = session
+    return context, asyncio.run(ranker.rank(context))
+
+
+def test_a_record_survives_the_log() -> None:
+    row = Row({"user_id": "u", "item_ids": ["a"], "item_weights": [0.1]}, NOW)
+    decision = decision_of(*answered(session=row), "salt")
+    again = decode_decision(encode_decision(decision))
+    assert again == decision
+    assert again.ranking == decision.ranking
+    assert again.features["session"].values["item_weights"] == [0.1]
+
+
+def test_no_id_of_a_person_is_in_the_bytes() -> None:
+    row = Row({"user_id": "person-1"}, NOW)
+    context, answer = answered(session=row)
+    context.request = msgspec.structs.replace(context.request, user_id="person-1", session_id="visit-1")
+    raw = encode_decision(decision_of(context, answer, "salt"))
+    assert b"person-1" not in raw
+    assert b"visit-1" not in raw
+    assert raw.count(hashed("person-1", "salt").encode()) == 2
+
+
+def test_bytes_that_are_no_record() -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        decode_decision(b'{"record": "decision"}')
+
+
+@given(st.text(), st.text(min_size=1), st.text(min_size=1, max_size=8))
+def test_a_hash_is_stable_and_salted(first: str, second: str, salt: str) -> None:
+    assert hashed(first, salt) == hashed(first, salt)
+    assert len(hashed(first, salt)) == 24
+    assert hashed(first, salt) != hashed(first, salt + "x")
+    if first != second:
+        assert hashed(first, salt) != hashed(second, salt)
+
+
+def test_sampling_takes_its_share_and_always_the_same() -> None:
+    ids = [f"request-{n}" for n in range(20_000)]
+    chosen = [i for i in ids if sampled(i, 0.3)]
+    assert 5_700 < len(chosen) < 6_300
+    assert all(sampled(i, 0.6) for i in chosen), "a larger share contains the smaller"
+    assert not any(sampled(i, 0.0) for i in ids)
+    assert all(sampled(i, 1.0) for i in ids[:100])
+
+
+class FakeLog:
+    """A log in memory; may fail."""
+
+    partitions = 1
+
+    def __init__(self, fails: bool = False) -> None:
+        self.records: list[tuple[str, bytes]] = []
+        self.fails = fails
+        self.asked = 0
+
+    def publish(self, records: Sequence[tuple[str, bytes]]) -> None:
+        self.asked += 1
+        if self.fails:
+            msg = "disk full"
+            raise LogError(msg)
+        self.records.extend(records)
+
+
+def recorder_of(log: FakeLog, **more: Any) -> tuple[Recorder, list[Any]]:
+    outcomes: list[Any] = []
+    recorder = Recorder(log, "salt", outcomes.append, lambda *why: outcomes.append(why), **more)  # type: ignore[arg-type]
+    return recorder, outcomes
+
+
+def test_what_waits_is_written_before_the_end() -> None:
+    log = FakeLog()
+    recorder, outcomes = recorder_of(log)
+    for number in range(300):
+        recorder.offer(*answered(f"r{number}"))
+    recorder.start()
+    recorder.stop()
+    assert [key for key, _ in log.records] == [f"r{n}" for n in range(300)]
+    assert sum(outcomes) == 300
+    recent = recorder.recent("r299")
+    assert recent is not None
+    assert recent.request_id == "r299"
+    assert recorder.recent("never") is None
+
+
+def test_a_failing_log_opens_its_breaker() -> None:
+    log = FakeLog(fails=True)
+    recorder, outcomes = recorder_of(log, breaker=Breaker("event_log", BreakerRules(volume=1, open_s=60)))
+    recorder.start()
+    deadline = perf_counter() + 10
+    for number in range(3):
+        recorder.offer(*answered(f"r{number}"))
+        while len(outcomes) <= number and perf_counter() < deadline:
+            pass
+    recorder.stop()
+    assert [why for why, _ in outcomes] == ["log_failed", "log_open", "log_open"]
+    assert log.asked == 1
+
+
+def test_a_callback_that_fails_loses_no_record(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(_: RankContext) -> None:
+        msg = "figures"
+        raise ValueError(msg)
+
+    log = FakeLog()
+    recorder, outcomes = recorder_of(log, on_each=broken)
+    recorder.offer(*answered())
+    recorder.start()
+    recorder.stop()
+    assert (len(log.records), outcomes) == (1, [1])
+    assert "figures" in caplog.text
