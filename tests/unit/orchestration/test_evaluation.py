@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -15,7 +17,7 @@ from feature_repo.settings import Settings
 from orchestration.cli import app
 from orchestration.evaluation import Evaluation, Plan, evaluate
 from orchestration.history import History, read_history
-from orchestration.replay_tasks import PopularCandidates
+from orchestration.replay_tasks import PopularCandidates, find_tasks
 from tests.history_data import event, history, tasteful
 
 PLAN = Plan(0.8, PopularCandidates(100, timedelta(hours=1)))
@@ -120,3 +122,52 @@ def test_the_command_names_a_report_it_cannot_write(tmp_path: Path) -> None:
     assert isinstance(result.exception, SettingsError)
     assert "--report" in str(result.exception)
     assert "cannot be written" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--candidates", "newest:10:1h"], "write popular:COUNT:SPAN"),
+        (["--format", "nonsense"], "--format nonsense: unknown; there are headrace"),
+    ],
+)
+def test_options_that_cannot_be_are_explained(tmp_path: Path, options: list[str], message: str) -> None:
+    path = write(tasteful(10), tmp_path / "events.jsonl")
+    result = CliRunner().invoke(app, ["evaluate", "--data", str(path), *options])
+    assert isinstance(result.exception, SettingsError | SourceError)
+    assert message in str(result.exception)
+
+
+@pytest.mark.parametrize(("split", "bound"), [("0", "0.05"), ("1", "0.95"), ("1.5", "0.95")])
+def test_a_split_without_history_or_test_is_refused(tmp_path: Path, split: str, bound: str) -> None:
+    path = write(tasteful(10), tmp_path / "events.jsonl")
+    result = CliRunner().invoke(app, ["evaluate", "--data", str(path), "--split", split])
+    assert result.exit_code == 2
+    assert bound in result.output
+    assert "--split" in result.output
+
+
+def test_the_split_moves_the_border(settings: Settings) -> None:
+    past = tasteful(100)
+    half = evaluate(past, settings, replace(PLAN, split=0.5), data="x", fmt="headrace")
+    assert (half.history_lists, half.test_lists) == (50, 50)
+    assert half.test_from == find_tasks(past, PLAN.candidates)[50].time
+
+
+def test_a_sample_of_the_lists_will_do(settings: Settings) -> None:
+    found = evaluate(tasteful(400), settings, replace(PLAN, max_lists=120), data="x", fmt="headrace")
+    assert 80 < found.tasks < 160
+
+
+def test_an_evaluation_is_repeatable(settings: Settings) -> None:
+    past = tasteful(400)
+    assert msgspec.json.encode(run(past, settings)) == msgspec.json.encode(run(past, settings))
+
+
+def test_arms_see_their_own_group_only(settings: Settings) -> None:
+    """A session's taste shows in the session arm although the users' long-term taste is nothing."""
+    past = tasteful(800, users=1, session_lists=40, loyalty=1.0)
+    anonymous = tuple(msgspec.structs.replace(e, user_id=None) for e in past.events)
+    found = run(History(anonymous, past.catalogue, {}, past.weights), settings)
+    assert found.arm("session").versus["shown"].above_zero
+    assert found.arm("session").ndcg_10.mean > found.arm("long_term").ndcg_10.mean - 0.02

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -145,3 +147,49 @@ def test_an_unwritable_folder_is_named_and_the_last_blend_stays(tmp_path: Path) 
 def test_blends_are_compared_by_identity_so_that_they_can_be_cached() -> None:
     assert blend() != blend()
     assert not dataclasses.is_dataclass(blend())
+
+
+def test_a_reader_sees_whole_blends_while_one_writes(tmp_path: Path) -> None:
+    save_blend(tmp_path, blend(version="v0"))
+    stop = threading.Event()
+    failures: list[Exception] = []
+    seen: set[str] = set()
+
+    def read() -> None:
+        while not stop.is_set():
+            try:
+                found = load_blend(tmp_path)
+            except Exception as error:
+                failures.append(error)
+                return
+            seen.add("" if found is None else found.version)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(200):
+        save_blend(tmp_path, blend(version=f"v{number}"))
+    stop.set()
+    reader.join()
+    assert not failures
+    assert seen <= {f"v{number}" for number in range(200)}
+    assert seen
+
+
+def test_what_a_crash_left_behind_is_not_read(tmp_path: Path) -> None:
+    save_blend(tmp_path, blend())
+    (tmp_path / ".CURRENT.tmp").write_bytes(b"blend-v9")
+    (tmp_path / ".blend-v9.json.tmp").write_bytes(b"{")
+    found = load_blend(tmp_path)
+    assert found is not None
+    assert found.version == "v1"
+    save_blend(tmp_path, blend(version="v2"))
+    assert current_path(tmp_path).read_text() == "blend-v2.json"
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=4, max_size=4))
+def test_weights_survive_the_file_exactly(weights: list[float]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        save_blend(Path(folder), blend(tuple(weights)))  # type: ignore[arg-type]
+        found = load_blend(Path(folder))
+    assert found is not None
+    assert list(found.weights) == weights
