@@ -34,7 +34,7 @@ def classpath(folder: Path) -> str:
             raise Unavailable(msg)
     out = folder / "classpath"
     command = ["mvn", "-q", "-B", "-f", str(POM), "dependency:build-classpath", f"-Dmdep.outputFile={out}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     if done.returncode != 0:
         msg = f"Maven could not resolve Kafka: {done.stdout.strip().splitlines()[-1:]}"
         raise Unavailable(msg)
