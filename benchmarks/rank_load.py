@@ -113,7 +113,7 @@ def under_write() -> list[Row]:
 
 
 def faulty() -> list[Row]:
-    """Redis paused: latency from the first request on, and once the breaker is open; every answer is a 200."""
+    """Redis paused: latency from the first request on and once the breaker is open; every answer is a 200."""
     from benchmarks._rig import bodies, served, stage  # noqa: PLC0415
 
     sent = bodies(100)
