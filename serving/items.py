@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from serving.attributes import Attributes, Floats, Ints
 
@@ -42,11 +40,3 @@ class ItemRows:
     numerics: Floats
     together: Floats
     sessions: Floats
-
-
-class ItemSource(Protocol):
-    """Where rows come from: a snapshot while serving, incremental statistics in a replay."""
-
-    def rows(self, item_ids: Sequence[str], last_items: Sequence[str]) -> ItemRows:
-        """Gather candidates; `last_items` are those of the session, newest first."""
-        ...
