@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -172,3 +173,47 @@ def test_memory_is_bounded_and_the_sample_stays_fair(monkeypatch: pytest.MonkeyP
         assert sum(ratio.counts.values()) <= 1000 if user.endswith("000") else True
     assert 400 < sum(ratio.counts.values()) <= 1000
     assert not ratio.mismatched
+
+
+borders = st.lists(st.integers(0, 100), min_size=2, max_size=6, unique=True).map(sorted)
+
+
+@given(borders, st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=20))
+def test_disjoint_ranges_hold_each_unit_at_most_once_and_a_new_one_moves_nobody(
+    cuts: list[int], users: list[str]
+) -> None:
+    every = [
+        Experiment(name=f"e{n}", start=low / 100, stop=high / 100, arms={"a": Arm(), "b": Arm()})
+        for n, (low, high) in enumerate(pairwise(cuts))
+    ]
+    check_experiments(every)
+    for user in users:
+        arms = assign(every, 0.0, user, None).arms
+        place = fraction("layer:main", user)
+        assert len(arms) == int(cuts[0] / 100 <= place < cuts[-1] / 100)
+        fewer = assign(every[1:], 0.0, user, None).arms
+        assert fewer.items() <= arms.items()
+        assert set(arms) - set(fewer) <= {"e0"}
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.text(min_size=1, max_size=10))
+def test_a_wider_holdout_holds_all_the_narrower_held(first: float, second: float, user: str) -> None:
+    narrow, wide = sorted((first, second))
+    if assign([], narrow, user, None).held_out:
+        assert assign([], wide, user, None).held_out
+
+
+@given(st.lists(st.floats(0.1, 9), min_size=2, max_size=5), st.text(min_size=1, max_size=10))
+def test_every_unit_of_a_range_gets_an_arm(weights: list[float], user: str) -> None:
+    arms = {f"arm{n}": Arm(weight=weight) for n, weight in enumerate(weights)}
+    assert assign([Experiment(name="x", arms=arms)], 0.0, user, None).arms["x"] in arms
+
+
+@given(st.lists(st.tuples(st.sampled_from("uvwxyz"), st.sampled_from("ab")), max_size=30))
+def test_each_unit_is_counted_once_under_the_first_arm_it_was_seen_in(seen: list[tuple[str, str]]) -> None:
+    ratio = SampleRatio({"a": 1.0, "b": 1.0})
+    first: dict[str, str] = {}
+    for unit, arm in seen:
+        ratio.see(unit, arm)
+        first.setdefault(unit, arm)
+    assert ratio.counts == {arm: list(first.values()).count(arm) for arm in "ab"}

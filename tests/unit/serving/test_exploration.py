@@ -118,3 +118,16 @@ def test_a_share_below_the_least_says_what_is_allowed() -> None:
 
 
 PINNED = [0, 1, 2, 10, 11, 3, 4, 5, 6, 7, 8, 9]
+
+
+@given(st.integers(2, 40), st.integers(1, 20), st.sampled_from([0.1, 0.15, 0.2]), st.text(max_size=6))
+def test_explored_items_come_from_below_the_window(
+    count: int, slots: int, share: float, request_id: str
+) -> None:
+    rules = Exploration(share=share, slots=slots)
+    found = explore(np.arange(count), request_id, rules)
+    explored = found.order[found.slots]
+    assert (explored >= _window_of(np.arange(count), rules, None)).all()
+    others = np.setdiff1d(found.order, explored)
+    by_slot = [c for c in found.order.tolist() if c not in set(explored.tolist())]
+    assert by_slot == sorted(others.tolist())
