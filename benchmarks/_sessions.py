@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+
+from bytewax.recovery import RecoveryConfig
+from bytewax.testing import run_main
 
 from benchmarks.stream_write import events
 from feature_repo.groups.session_profile import touch_of
 from feature_repo.home import Home
 from feature_repo.online import open_store
 from feature_repo.settings import Settings
+from streaming.flow import open_stream
 from streaming.fold import FoldRules, Session
 from streaming.fold_state import StateFile
 from streaming.log import open_log, partition_of
+from streaming.service import prepare_recovery, quiet_collector
 from streaming.source import part_name
 
 KINDS, EVENTS_EACH = 200, 8
@@ -61,3 +69,31 @@ def _by_partition(count: int, partitions: int) -> Iterator[tuple[int, list[str]]
         key = f"session-{n:07d}"
         keys[partition_of(key, partitions)].append(key)
     yield from enumerate(keys)
+
+
+def rate_once_loaded(settings: Settings, count: int) -> float:
+    """Events per second over the last nine tenths of the log; reading the state at start is left out."""
+    opened = open_stream(settings, to_end=True)
+    folder = prepare_recovery(Home(settings.home).stream)
+    quiet_collector()
+    progress: list[tuple[float, int]] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            progress.append((time.perf_counter(), sum(opened.written.values())))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    run_main(
+        opened.flow,
+        epoch_interval=timedelta(seconds=settings.snapshot_s),
+        recovery_config=RecoveryConfig(folder),
+    )
+    done.set()
+    watcher.join()
+    final = sum(opened.written.values())
+    opened.close()
+    begun = next(at for at, rows in progress if rows >= final / 10)
+    ended = next((at for at, rows in progress if rows >= final), progress[-1][0])
+    return 0.9 * count / (ended - begun)

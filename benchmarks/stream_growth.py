@@ -23,13 +23,13 @@ _NAMES = {10_000: "stream_growth_10k", 100_000: "stream_growth_100k", 1_000_000:
 
 def _one(size: int, seed: int) -> tuple[float, float, int]:
     """Events per second, peak memory (MiB) and state bytes at one size."""
-    from benchmarks._sessions import fill_state  # noqa: PLC0415
-    from benchmarks.stream_write import bench, events, fill, stream  # noqa: PLC0415
+    from benchmarks._sessions import fill_state, rate_once_loaded  # noqa: PLC0415
+    from benchmarks.stream_write import bench, events, fill  # noqa: PLC0415
 
     with bench() as b:
         fill(b.settings, events(EVENTS, size, seed))
         state = fill_state(b.settings, size)
-        rate = EVENTS / stream(b.settings)
+        rate = rate_once_loaded(b.settings, EVENTS)
     return rate, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, state
 
 

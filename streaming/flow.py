@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -230,6 +230,11 @@ class OpenStream:
     store: OnlineStore
     log: EventLog
     writer: BackgroundWriter
+
+    @property
+    def written(self) -> Mapping[int, int]:
+        """Rows written so far, by shard."""
+        return self.writer.written
 
     def close(self) -> None:
         """Let go of the writer, the log and the store."""

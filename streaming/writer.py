@@ -139,6 +139,11 @@ class BackgroundWriter:
         self._thread = threading.Thread(target=self._run, name="online-writer", daemon=True)
         self._thread.start()
 
+    @property
+    def written(self) -> dict[int, int]:
+        """Rows written so far, by shard."""
+        return dict(self._writer.written)
+
     def write(self, jobs: Sequence[WriteJob]) -> None:
         """Hand jobs over; raises what an earlier write raised."""
         self._check()
