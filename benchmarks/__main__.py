@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -13,12 +16,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness import Benchmark, Row, discover, execute, select, write
-from benchmarks.report import page, read_results
+from benchmarks.report import page, read_results, read_rows
 from feature_repo.errors import HeadraceError
 from feature_repo.home import Home
 from feature_repo.settings import load_settings
 
 _console = Console()
+LIMIT_S = 240.0
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
 
@@ -47,8 +51,10 @@ def main(
     report: Annotated[
         bool, typer.Option("--report", help="Only write docs/benchmarks.md from what was measured.")
     ] = False,
+    here: Annotated[bool, typer.Option("--here", help="In this process, without a time limit.")] = False,
+    limit_s: Annotated[float, typer.Option(help="Seconds after which a benchmark is ended.")] = LIMIT_S,
 ) -> None:
-    """Run benchmarks; each writes its JSON as soon as it has finished."""
+    """Run benchmarks, each in a process of its own; each writes its JSON as soon as it has finished."""
     found = discover()
     if listing:
         _console.print("\n".join(sorted(found)))
@@ -59,25 +65,46 @@ def main(
         _console.print(f"wrote {PAGE}")
         return
     chosen = select(found, [n for n in names or () if n])
-    done: list[tuple[Row, Benchmark]] = []
-    failed = []
-    for run in dict.fromkeys(b.run for b in chosen):
-        group = [b for b in chosen if b.run is run]
-        label = ", ".join(b.name for b in group)
-        _console.print(f"running {label} …")
-        try:
-            rows = execute(group, found)
-        except Exception:  # one benchmark that fails must not cost the figures of the others
-            _console.print(traceback.format_exc(), markup=False)
-            failed.append(label)
-            continue
-        for path in write(rows, folder):
+    if here:
+        for path in write(execute(chosen, found), folder):
             _console.print(f"wrote {path}")
-        done.extend((row, found[name]) for name, some in rows.items() for row in some)
+        return
+    failed = {}
+    done: list[tuple[Row, Benchmark]] = []
+    for group in groups(chosen):
+        own = [b.name for b in group]
+        _console.print(f"running {', '.join(own)} …")
+        if problem := run_apart([sys.executable, "-m", "benchmarks", "--here", *own], limit_s):
+            failed[", ".join(own)] = problem
+        else:
+            done.extend((row, b) for b in group for row in read_rows(folder / f"{b.name}.json"))
     _console.print(table_of(done))
     if failed:
-        _console.print(f"failed: {', '.join(failed)}", style="red")
+        _console.print("failed: " + "; ".join(f"{n} ({why})" for n, why in failed.items()), style="red")
         raise typer.Exit(1)
+
+
+def groups(chosen: Sequence[Benchmark]) -> list[list[Benchmark]]:
+    """Benchmarks that share a function run together, once."""
+    return [[b for b in chosen if b.run is run] for run in dict.fromkeys(b.run for b in chosen)]
+
+
+def run_apart(command: Sequence[str], limit_s: float) -> str:
+    """Run a command in a process group of its own, so that memory and imports of one do not burden another.
+
+    Returns:
+        what went wrong; empty when nothing did.
+    """
+    with subprocess.Popen(command, start_new_session=True) as process:
+        try:
+            code = process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            return f"ended after {limit_s:g} s"
+        finally:
+            # Also what it left behind: servers it started and did not stop.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return f"code {code}" if code else ""
 
 
 if __name__ == "__main__":

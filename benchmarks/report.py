@@ -41,6 +41,17 @@ def read_results(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+def read_rows(path: Path) -> list[Row]:
+    """The rows that a benchmark wrote."""
+    content = json.loads(path.read_text())
+    return [row_of(fields) for fields in (content if isinstance(content, list) else [content])]
+
+
+def row_of(fields: Mapping[str, Any]) -> Row:
+    """The row of a JSON object; further facts are left out."""
+    return Row(**{name: fields[name] for name in _FIELDS})
+
+
 def page(results: Mapping[str, Sequence[Mapping[str, Any]]], known: Mapping[str, Benchmark]) -> str:
     """The page; results of benchmarks that no longer exist are left out."""
     kept = {name: rows for name, rows in results.items() if name in known}
@@ -70,7 +81,7 @@ def _table(rows: Sequence[Mapping[str, Any]], benchmark: Benchmark) -> str:
         "|---|--:|---|--:|--:|--:|---|",
     ]
     for fields in rows:
-        row = Row(**{name: fields[name] for name in _FIELDS})
+        row = row_of(fields)
         target = benchmark.targets.get(row.name)
         verdict = "" if target is None else f"{target} {'✓' if target.met(row) else '✗ missed'}"
         lines.append(
