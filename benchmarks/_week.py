@@ -100,6 +100,5 @@ def draw(points: list[tuple[float, int, int, float]], path: Path) -> None:
 if __name__ == "__main__":
     found = week()
     draw(found, Path(sys.argv[1]))
-    print(
-        f"seen {found[-1][1]:,}; held at most {max(p[2] for p in found):,}, {max(p[3] for p in found):.1f} MiB"
-    )
+    held, mib = max(p[2] for p in found), max(p[3] for p in found)
+    print(f"seen {found[-1][1]:,}; held at most {held:,}, {mib:.1f} MiB")

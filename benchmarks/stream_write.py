@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.harness import Row, Target
 
@@ -45,7 +45,7 @@ class Bench:
 
 
 @contextmanager
-def bench(**changes: object) -> Iterator[Bench]:
+def bench(**changes: Any) -> Iterator[Bench]:
     """An empty home that streams into an empty Redis."""
     from benchmarks._rig import Redis  # noqa: PLC0415
     from feature_repo.settings import Settings  # noqa: PLC0415
@@ -57,7 +57,7 @@ def bench(**changes: object) -> Iterator[Bench]:
         online_store="redis",
         redis_url=redis.url,  # type: ignore[arg-type]
         stream_metrics_port=0,
-        **changes,  # type: ignore[arg-type]
+        **changes,
     )
     try:
         yield Bench(settings, redis)
@@ -146,7 +146,7 @@ def raw_hset(redis: Redis, count: int = BASELINE_ROWS) -> float:
     for part in _parts(keys):
         pipe = client.pipeline(transaction=False)
         for key in part:
-            pipe.hgetall(key)
+            pipe.execute_command("HGETALL", key)
         rows += zip(part, pipe.execute(), strict=True)
     started = time.perf_counter()
     for start in range(0, len(rows), PIPELINE):
