@@ -39,10 +39,9 @@ class Data:
 
 
 @cache
-def load(fmt: str, path: Path) -> Data:
+def records(fmt: str, path: Path) -> tuple[list[Event], list[Item]]:
     source = open_source(fmt, Settings().weights)
-    settings = Settings(event_weights={**source.event_types, "tag": 1.0})
-    contract = Contract(settings, lambda: NOW)
+    contract = Contract(settings_of(fmt), lambda: NOW)
     events: dict[str, Event] = {}
     items: list[Item] = []
     for file in source.files(InputFile(path)):
@@ -52,19 +51,34 @@ def load(fmt: str, path: Path) -> Data:
                 events[record.event_id] = record
             elif isinstance(record, Item):
                 items.append(record)
-    ordered = sorted(events.values(), key=lambda e: e.event_time)
-    params = BatchParams.of(settings, ordered[-1].event_time + timedelta(minutes=1))
-    return Data(ordered, items, params, build_all(ordered, items, [], params))
+    return sorted(events.values(), key=lambda e: e.event_time), items
+
+
+def settings_of(fmt: str) -> Settings:
+    known = open_source(fmt, Settings().weights).event_types
+    return Settings(event_weights={**known, "tag": 1.0})
+
+
+def load(fmt: str, path: Path, only: str | None = None, share: float = 1.0) -> Data:
+    """A data set and its builds; `share` of the events, those of every n-th user."""
+    events, items = records(fmt, path)
+    users = sorted({str(e.user_id) for e in events})
+    kept = set(users[:: round(1 / share)])
+    events = [e for e in events if e.user_id in kept]
+    params = BatchParams.of(settings_of(fmt), events[-1].event_time + timedelta(minutes=1))
+    return Data(events, items, params, build_all(events, items, [], params, only))
+
+
+SHARES = {"metarank": 0.2, "movielens": 0.125, "deskdrop": 1.0}
+_slices: dict[str, Data] = {}
 
 
 @pytest.fixture(params=list(FILES))
 def data(request: pytest.FixtureRequest, shared_data: Callable[[str], Path]) -> Data:
-    return load(request.param, shared_data(FILES[request.param]))
-
-
-@pytest.fixture
-def ranklens(shared_data: Callable[[str], Path]) -> Data:
-    return load("metarank", shared_data(FILES["metarank"]))
+    fmt = request.param
+    if fmt not in _slices:
+        _slices[fmt] = load(fmt, shared_data(FILES[fmt]), share=SHARES[fmt])
+    return _slices[fmt]
 
 
 def test_batch_and_replay_agree(data: Data) -> None:
@@ -108,19 +122,18 @@ def test_what_holds_of_any_data(data: Data) -> None:
     assert everyone["user_count"] == len(users)
 
 
-def test_ranklens_is_accounted_for(ranklens: Data) -> None:
-    items = ranklens.built["item_profile"]
-    assert items["impressions"].to_numpy().sum() == 9_800 * 24
-    assert items["clicks"].to_numpy().sum() == 46_125
-    assert ranklens.built["user_profile"].num_rows == 2_145
-    expected = (items["clicks"].to_numpy() + 10) / items["ctr_debiased"].to_numpy() - 10
+def test_ranklens_is_accounted_for(shared_data: Callable[[str], Path]) -> None:
+    built = load("metarank", shared_data(FILES["metarank"]), only="item_profile").built["item_profile"]
+    assert built["impressions"].to_numpy().sum() == 9_800 * 24
+    assert built["clicks"].to_numpy().sum() == 46_125
+    expected = (built["clicks"].to_numpy() + 10) / built["ctr_debiased"].to_numpy() - 10
     assert expected.sum() == pytest.approx(46_125)
 
 
 def test_deskdrop_has_no_attributes_and_still_has_neighbours_and_popularity(
     shared_data: Callable[[str], Path],
 ) -> None:
-    data = load("deskdrop", shared_data(FILES["deskdrop"]))
+    data = _slices.get("deskdrop") or load("deskdrop", shared_data(FILES["deskdrop"]))
     assert len(data.events) == 72_312 - 2_284
     users = data.built["user_profile"]
     assert users.num_rows == 1_895
@@ -133,13 +146,15 @@ def test_deskdrop_has_no_attributes_and_still_has_neighbours_and_popularity(
     assert max(len(ids) for ids in neighbours) == data.params.neighbours_top_k
 
 
-def test_a_build_in_the_middle_sees_nothing_of_what_follows(ranklens: Data) -> None:
-    middle: datetime = ranklens.events[len(ranklens.events) // 2].event_time
+def test_a_build_in_the_middle_sees_nothing_of_what_follows(shared_data: Callable[[str], Path]) -> None:
+    whole = load("metarank", shared_data(FILES["metarank"]), only="item_profile", share=0.1)
+    middle: datetime = whole.events[len(whole.events) // 2].event_time
     params = BatchParams.of(Settings(), middle)
-    past = [e for e in ranklens.events if e.event_time < middle]
-    whole = build_all(ranklens.events, ranklens.items, [], params, only="user_profile")
-    alone = build_all(past, ranklens.items, [], params, only="user_profile")
-    key = "user_id"
-    found = rows_of(whole["user_profile"], key)
-    assert differences(rows_of(alone["user_profile"], key), found) == []
+    past = [e for e in whole.events if e.event_time < middle]
+    one, other = (
+        build_all(events, whole.items, [], params, only="user_profile")["user_profile"]
+        for events in (whole.events, past)
+    )
+    found = rows_of(one, "user_id")
+    assert differences(rows_of(other, "user_id"), found) == []
     assert max(row["last_event_time"] for row in found.values()) < middle
