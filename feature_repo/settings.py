@@ -107,7 +107,9 @@ class Settings(BaseSettings):
         9464, ge=0, le=65_535, description="Prometheus port of the flow (0: none)."
     )
     snapshot_s: float = Field(
-        5.0, gt=0, description="How often the stream snapshots state and position; a restart reads that much again."
+        5.0,
+        gt=0,
+        description="How often the stream snapshots state and position; a restart reads that much again.",
     )
     heartbeat_s: float = Field(1.0, gt=0, description="How often the stream writes its heartbeat.")
 
@@ -169,11 +171,19 @@ class Settings(BaseSettings):
     max_concurrency: int = Field(
         32, ge=1, description="Rankings a worker personalizes at once; beyond it, the base order at once."
     )
+    page_share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of recorded answers whose page figures (diversity, …) are measured.",
+    )
     api_keys: str = Field(
-        "", description="Comma-separated name:scope+scope:sha256 (`headrace key`); empty: none, loopback only."
+        "",
+        description="Comma-separated name:scope+scope:sha256 (`headrace key`); empty: none, loopback only.",
     )
     id_salt: SecretStr = Field(
-        SecretStr("headrace"), description="Salt of the hashes that stand for user and session ids in records."
+        SecretStr("headrace"),
+        description="Salt of the hashes that stand for user and session ids in records.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Log level.")
 

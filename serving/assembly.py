@@ -141,7 +141,7 @@ def _recorder(settings: Settings, decisions: EventLog, metrics: Metrics, breaker
         settings.id_salt.get_secret_value(),
         metrics.decisions.labels("written").inc,
         lambda why, count: metrics.decisions_dropped.labels(why).inc(count),
-        on_each=lambda context: observe_page(metrics, context),
+        on_each=lambda context: observe_page(metrics, context, settings.page_share),
         breaker=breaker,
     )
 

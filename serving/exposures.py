@@ -6,6 +6,7 @@ from dataclasses import asdict
 from math import isnan
 
 from serving.context import RankContext
+from serving.decision import sampled
 from serving.experiments import HOLDOUT
 from serving.flags import Flags
 from serving.metrics import Metrics
@@ -55,10 +56,10 @@ class Exposures:
         return held[1]
 
 
-def observe_page(metrics: Metrics, context: RankContext) -> None:
-    """Put the figures of an answer's first page into the metrics, under each arm it belongs to."""
+def observe_page(metrics: Metrics, context: RankContext, share: float = 1.0) -> None:
+    """Put the figures of a share of first pages into the metrics, under each arm they belong to."""
     snapshot = context.model.snapshot
-    if snapshot is None or not len(context.numbers):
+    if snapshot is None or not len(context.numbers) or not sampled(context.request_id, share):
         return
     figures = asdict(page_figures(context.numbers[context.order], snapshot))
     arms = [f"{name}:{arm}" for name, arm in context.arms.items()] or ["none"]

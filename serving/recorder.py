@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 QUEUE = 4096
 BATCH = 256
+LINGER_S = 0.02
+"""How long the thread waits for more to write at once: each waking takes the interpreter from a ranking."""
 REMEMBERED = 1000
 """Decisions kept in memory, to be looked up before they are in the log."""
 
@@ -56,6 +58,7 @@ class Recorder:
         self._queue: queue.Queue[tuple[RankContext, RankAnswer] | None] = queue.Queue(queue_size)
         self._recent: OrderedDict[str, Decision] = OrderedDict()
         self._lock = threading.Lock()
+        self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="decisions", daemon=True)
 
     def start(self) -> None:
@@ -64,6 +67,7 @@ class Recorder:
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Write what is waiting, then end; whatever is not written by then is counted as dropped."""
+        self._ending.set()
         if self._thread.is_alive():
             try:
                 self._queue.put(None, timeout=timeout_s)
@@ -91,6 +95,8 @@ class Recorder:
         ended = False
         while not ended:
             waiting = [self._queue.get()]
+            if waiting[0] is not None:
+                self._ending.wait(LINGER_S)
             while len(waiting) < BATCH:
                 try:
                     waiting.append(self._queue.get_nowait())

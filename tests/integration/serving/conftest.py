@@ -192,7 +192,7 @@ def until() -> Callable[..., Any]:
 @pytest.fixture
 def settings(home: Home) -> Settings:
     """Budgets that a busy machine keeps: what is tested here is what is answered, not how fast."""
-    return Settings(home=home.root, budget_ms=10_000, store_budget_ms=5_000)
+    return Settings(home=home.root, budget_ms=10_000, store_budget_ms=5_000, page_share=1.0)
 
 
 @pytest.fixture
