@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness import Benchmark, Row, discover, execute, select, write
-from benchmarks.report import page, read_results, read_rows
+from benchmarks.report import figure, page, read_results, read_rows
 from feature_repo.errors import HeadraceError
 from feature_repo.home import Home
 from feature_repo.settings import load_settings
@@ -27,20 +28,16 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
 
 def table_of(rows: Sequence[tuple[Row, Benchmark]]) -> Table:
-    """Figures beside their baselines, with the target where the module states one."""
-    table = Table(title="Benchmarks (ratio = value / baseline, both from this run)")
-    for heading, justify in (
-        ("row", "left"), ("value", "right"), ("unit", "left"), ("baseline", "left"),
-        ("its value", "right"), ("ratio", "right"), ("samples", "right"), ("target", "left"),
-    ):  # fmt: skip
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    """Figures beside those of their baselines, with the target where the module states one."""
+    title = "Benchmarks (ratio = value / baseline, both of the same run)"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("row", "value", "baseline", "ratio", "target"):
+        table.add_column(heading, justify="right" if heading in ("value", "baseline", "ratio") else "left")
     for row, benchmark in rows:
         target = benchmark.targets.get(row.name)
         verdict = "" if target is None else f"{target} {'met' if target.met(row) else 'NOT met'}"
-        table.add_row(
-            row.name, f"{row.value:,.4g}", row.unit, row.baseline_name,
-            f"{row.baseline_value:,.4g}", f"{row.ratio:.3g}", str(row.samples), verdict,
-        )  # fmt: skip
+        figures = (f"{figure(value)} {row.unit}" for value in (row.value, row.baseline_value))
+        table.add_row(row.name, *figures, f"{row.ratio:.3g}", verdict)
     return table
 
 
