@@ -32,7 +32,6 @@ BASELINE_ROWS = 50_000
 PIPELINE = 1000
 TARGETS = {
     "stream_write": Target(40_000, side="at least"),
-    "stream_write_ratio": Target(0.25, "ratio", "at least"),
 }
 
 

@@ -11,17 +11,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import xxhash
 from bytewax import operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.operators import StatefulBatchLogic
-from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from feature_repo.errors import HeadraceError
 from feature_repo.groups.session_profile import GROUP as SESSION_GROUP
@@ -40,22 +39,11 @@ from streaming.fold_user import Contribution
 from streaming.fold_users import UserNews, UserShard
 from streaming.log import EventLog, Position, open_log
 from streaming.metrics import StreamMetrics, shared_metrics
+from streaming.sink import JobSink, OnlineSink
 from streaming.source import EventLogSource, SourceRules, part_name
 from streaming.writer import BackgroundWriter, OnlineWriter, WriteJob
 
 _log = logging.getLogger(__name__)
-
-
-class JobSink(Protocol):
-    """Where the flow's rows go."""
-
-    def write(self, jobs: Sequence[WriteJob]) -> None:
-        """Take jobs; may return before they are written."""
-        ...
-
-    def flush(self) -> None:
-        """Return once everything taken is written."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -147,38 +135,6 @@ class UserLogic(StatefulBatchLogic[UserNews, WriteJob, int]):  # type: ignore[mi
         assert self._shard is not None
         self._shard.save()
         return self._shard.number
-
-
-class _StorePart(StatefulSinkPartition[WriteJob, None]):  # type: ignore[misc]
-    def __init__(self, sink: JobSink) -> None:
-        self._sink = sink
-
-    def write_batch(self, values: list[WriteJob]) -> None:
-        self._sink.write(values)
-
-    def snapshot(self) -> None:
-        """Called before the epoch is committed: what it wrote must be in the store by then."""
-        self._sink.flush()
-
-
-@dataclass(frozen=True)
-class OnlineSink(FixedPartitionedSink[WriteJob, None]):  # type: ignore[misc]
-    """The online store as a Bytewax sink: a part per shard, so that one key has one writer."""
-
-    parts: tuple[str, ...]
-    sink: JobSink
-
-    def list_parts(self) -> list[str]:
-        """Names of the shards."""
-        return list(self.parts)
-
-    def part_fn(self, item_key: str) -> int:
-        """The part of a shard."""
-        return int(item_key)
-
-    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _StorePart:
-        """A writer; it has no state of its own."""
-        return _StorePart(self.sink)
 
 
 def build_flow(parts: FlowParts) -> Dataflow:
