@@ -102,11 +102,16 @@ def _days(runtime: Runtime, days: Sequence[date] | None) -> list[date]:
 
 
 def failure_of(result: dg.ExecuteInProcessResult, day: date) -> str:
-    """One sentence: the step and what it said."""
+    """One sentence: the check and what it found, or the step and what it said."""
+    for found in result.get_asset_check_evaluations():
+        if found.blocking and not found.passed and found.severity is dg.AssetCheckSeverity.ERROR:
+            where = found.asset_key.to_user_string()
+            return f"chain of {day}: check of {where}: {found.description}; what is online stays"
     for event in result.all_events:
         if event.is_step_failure:
             return f"chain of {day}: {event.step_key}: {_said(event.step_failure_data.error)}"
-    return f"chain of {day}: failed before any step ran"
+    said = [event.message for event in result.all_events if event.is_failure and event.message]
+    return f"chain of {day}: {said[0] if said else 'failed before any step ran'}"
 
 
 def _said(error: SerializableErrorInfo | None) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from feature_repo.contract import Kind
+from feature_repo.event_types import with_registered
 from feature_repo.lake import unreadable
 from orchestration.defs.keys import EVENT_LOG, EVENTS, ITEMS, RUNTIME, USERS, days_of
 from orchestration.defs.results import check_results, check_specs
@@ -68,12 +69,14 @@ def events_check() -> dg.AssetChecksDefinition:
         from quality.quarantine import Quarantine  # noqa: PLC0415
 
         runtime: Runtime = context.resources.runtime
+        # An ingest may have registered types since this process read its settings.
+        settings = with_registered(runtime.settings)
         rejected = rejections(Quarantine(runtime.home.quarantine, runtime.clock).entries())
         reports = [
             check_events(
                 runtime.lake.files("event", day, day + timedelta(days=1)),
                 runtime.home.docs,
-                settings=runtime.settings,
+                settings=settings,
                 day=day,
             )
             for day in days_of(context)

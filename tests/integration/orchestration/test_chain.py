@@ -196,6 +196,14 @@ def test_run_chain_names_what_failed(
         run_chain(settings, [DAY], runtime, [click_group()])
 
 
+def test_run_chain_says_which_check_found_what(settings: Settings, runtime: Runtime) -> None:
+    strict = click_group(expectations=(Expectation("row_count_between", minimum=100),))
+    with pytest.raises(
+        BuildError, match=r"check of features/clicks: clicks: .*5 rows.*; what is online stays"
+    ):
+        run_chain(settings, [DAY], runtime, [strict])
+
+
 def test_run_chain_refuses_days_beyond_the_partitions(settings: Settings, runtime: Runtime) -> None:
     with pytest.raises(BuildError, match=r"2020-01-01: no partition; they run from 2024-05-23 .* to today"):
         run_chain(settings, [date(2020, 1, 1), DAY], runtime)
