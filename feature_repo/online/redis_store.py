@@ -127,7 +127,7 @@ class RedisStore:
         """See `OnlineStore.read`."""
         layouts = [layout_of(group) for group, _ in requests]
         with self._mapped():
-            pipe = self._client.pipeline(transaction=False)
+            pipe: Any = self._client.pipeline(transaction=False)
             for layout, (_, key) in zip(layouts, requests, strict=True):
                 pipe.execute_command(
                     "HMGET", redis_key(layout.join_key, key), *layout.fields, layout.time_field
@@ -143,7 +143,7 @@ class RedisStore:
         """See `OnlineStore.delete`. Other groups of the same entity keep their fields."""
         layout = layout_of(group)
         with self._mapped():
-            pipe = self._client.pipeline(transaction=False)
+            pipe: Any = self._client.pipeline(transaction=False)
             for key in keys:
                 pipe.execute_command(
                     "HDEL", redis_key(layout.join_key, key), layout.time_field, *layout.fields
