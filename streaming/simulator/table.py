@@ -38,7 +38,7 @@ def event_table(shop: Shop, day: Day) -> pa.Table:
         "position": _masked(events.position),
         "query": _chosen(CATEGORIES, events.query),
         "consent": pa.array(np.zeros(len(denies), bool), mask=~denies),
-        "properties": pa.repeat(pa.scalar([], pa.map_(pa.string(), pa.string())), len(denies)),
+        "properties": _no_properties(len(denies)),
         "schema_version": pa.repeat(pa.scalar(SCHEMA_VERSION, pa.int64()), len(denies)),
     }
     return pa.table([columns[f.name].cast(f.type) for f in EVENT_SCHEMA], schema=EVENT_SCHEMA)
@@ -86,6 +86,12 @@ def _numbered(prefix: str, day: Ints, number: Ints) -> pa.Array:
 
 def _chosen(names: Any, index: Ints) -> pa.Array:
     return pa.array(names, pa.string()).take(_masked(index))
+
+
+def _no_properties(n: int) -> pa.Array:
+    # Not `pa.repeat`, which refuses zero maps: a day without a visitor has no event.
+    empty = pa.array([], pa.string())
+    return pa.MapArray.from_arrays(pa.array(np.zeros(n + 1, np.int32)), empty, empty)
 
 
 def _masked(values: Ints) -> pa.Array:
