@@ -9,6 +9,7 @@ from datetime import date
 
 import msgspec
 
+from feature_repo.event_types import with_registered
 from feature_repo.group import FeatureGroup
 from feature_repo.groups import all_groups
 from feature_repo.groups.segment_profile import EVERYONE
@@ -46,6 +47,7 @@ def run_parity(settings: Settings, home: Home, day: date) -> ParityRun:
         LogError: the decisions cannot be read.
         LakeError: events or builds cannot be read.
     """
+    settings = with_registered(settings)
     log = open_log(settings, home, TOPIC)
     try:
         decisions = [

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
+import msgspec
 import pytest
 
+from feature_repo.event_types import register
 from feature_repo.group import Expectation, FeatureGroup
 from feature_repo.home import Home
 from feature_repo.online import open_store
@@ -118,6 +120,16 @@ def test_what_was_materialized_is_read_back_and_a_change_online_is_seen(run: Run
     store.close()
     assert [r.column for r in report.blocking_failures] == ["clicks"]
     assert "'online -1, offline" in report.failures[0].message
+
+
+def test_types_registered_after_the_settings_were_read_are_known(run: Run, runtime: Runtime) -> None:
+    events = day_events(DAY, 40)
+    odd = msgspec.structs.replace(events[1], event_type="bookmark")
+    write_events(runtime.lake, DAY, [odd, *events[2:]])
+    refused = run(DAY)
+    assert not refused.success
+    register(runtime.home.root, {"bookmark": 2.0})
+    assert run(DAY).success
 
 
 def test_drift_has_nothing_to_compare_on_the_first_day(run: Run) -> None:

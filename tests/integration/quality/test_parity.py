@@ -24,6 +24,7 @@ from serving.answer import Tier
 from serving.decision import TOPIC, Decision, UsedRow, Versions, encode_decision
 from serving.flags import Flags
 from serving.hashing import hashed
+from serving.rules import Rules
 from streaming.fold import FoldRules, Session, profile_of
 from streaming.log import open_log
 
@@ -114,8 +115,10 @@ def decide(settings: Settings, n: int, features: Mapping[str, UsedRow]) -> Decis
         explain=False,
         features=dict(features),
         flags=Flags(),
+        rules=Rules(),
         versions=Versions(None, None, ""),
         arms={},
+        held_out=False,
         seed=f"r{n}",
         completed=[],
         tier=next(iter(Tier)),
