@@ -139,6 +139,7 @@ def duckdb_backend(memory: str, threads: int, spill: Path) -> Iterator[ibis.Base
     spill.mkdir(parents=True, exist_ok=True)
     con = ibis.duckdb.connect(memory_limit=memory, threads=threads, temp_directory=str(spill))
     con.raw_sql("SET TimeZone = 'UTC'")
+    con.raw_sql("SET enable_progress_bar = false")  # it would write into logs and over other output
     try:
         yield con
     finally:
