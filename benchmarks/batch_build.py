@@ -1,4 +1,4 @@
-"""`batch_build`: the batch groups over a million simulated events; HEADRACE_BENCH_LONG=1 adds 10 and 30 million.
+"""`batch_build`: the batch groups over a million simulated events; HEADRACE_BENCH_LONG=1 adds 10 and 30.
 
 Baseline: hand-written DuckDB SQL for the same results on the same files (`_batch_sql`). Both write what they
 find to Parquet. Each size runs in a process of its own, whose peak memory is reported: it is bounded by
