@@ -67,7 +67,7 @@ def redis_connection(url: str) -> str:
 
 def write_config(settings: Settings, home: Home) -> Path:
     """Write ``feature_store.yaml`` to ``home.feast``; readable by the owner only, it may hold a password."""
-    import yaml  # type: ignore[import-untyped]  # noqa: PLC0415
+    import yaml  # noqa: PLC0415
 
     home.feast.mkdir(parents=True, exist_ok=True)
     path = home.feast / "feature_store.yaml"
