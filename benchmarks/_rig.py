@@ -90,7 +90,7 @@ def stage(online_store: str = "redis", **environment: str) -> Iterator[Stage]:
     env = {"HEADRACE_HOME": str(folder / "home"), "HEADRACE_ONLINE_STORE": online_store, **environment}
     if redis is not None:
         env["HEADRACE_REDIS_URL"] = redis.url
-    settings = Settings(home=folder / "home", online_store=online_store)  # type: ignore[arg-type]
+    settings = Settings(home=folder / "home", online_store=online_store)
     if redis is not None:
         settings = settings.model_copy(update={"redis_url": type(settings.redis_url)(redis.url)})
     home = Home(settings.home).ensure()

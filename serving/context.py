@@ -59,6 +59,7 @@ class RankContext:
         deadline: `perf_counter` time at which personalization ends.
         flags: those of the model, with what the experiment arms of this unit replace.
         held_out: whether the base order is answered although everything is computed.
+        item_ids: of the candidates, as given.
         numbers: snapshot item number of each candidate, -1 where unknown; empty before the blend.
         settled: set by a stage that decided for the base order; personal stages are then skipped.
         order: candidate indices in answer order, best first; `base.order` until a stage changes it.
@@ -78,6 +79,7 @@ class RankContext:
     settled: bool = False
     held_out: bool = False
     flags: Flags = field(init=False)
+    item_ids: list[str] = field(init=False)
     numbers: Ints = field(default_factory=lambda: np.zeros(0, np.intp))
     user: Row | None = None
     segment: Row | None = None
@@ -98,6 +100,7 @@ class RankContext:
         self.order = self.base.order
         self.scores = self.base.scores
         self.flags = self.model.flags
+        self.item_ids = [candidate.item_id for candidate in self.request.candidates]
 
     def degrade(self, code: str) -> None:
         """Note a code once."""

@@ -109,6 +109,7 @@ def _chances(m: int, share: float) -> tuple[Floats, Floats]:
     return standing, behind
 
 
+@lru_cache(maxsize=1 << 16)
 def _kept_at(rank: int, slot: int, m: int, k: int) -> float:
     """Chance that the item of a rank stands in a slot, given that ``k`` of ``m`` slots explore.
 

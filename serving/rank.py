@@ -141,22 +141,25 @@ def _whole(context: RankContext) -> bool:
 
 def _items(context: RankContext) -> list[RankedItem]:
     request = context.request
-    order = context.order[: request.limit].tolist()
-    candidates = request.candidates
-    scores = context.scores.tolist()
-    base_positions = context.base.positions.tolist()
-    items = [
-        RankedItem(candidates[index].item_id, scores[index], position, base_positions[index])
-        for position, index in enumerate(order)
-    ]
+    order = context.order[: request.limit]
+    indices = order.tolist()
+    item_ids = context.item_ids
+    items = list(
+        map(
+            RankedItem,
+            [item_ids[index] for index in indices],
+            context.scores[order].tolist(),
+            range(len(indices)),
+            context.base.positions[order].tolist(),
+        )
+    )
     if request.explain:
-        parts = explained(context)
-        columns = [values.tolist() for values in parts.values()]
-        for item, index in zip(items, order, strict=True):
-            item.why = {name: column[index] for name, column in zip(parts, columns, strict=True)}
+        parts = {name: values[order].tolist() for name, values in explained(context).items()}
+        for place, item in enumerate(items):
+            item.why = {name: column[place] for name, column in parts.items()}
     if context.propensities is not None:
-        for item, index in zip(items, order, strict=True):
-            item.propensity = float(context.propensities[index])
+        for item, chance in zip(items, context.propensities[order].tolist(), strict=True):
+            item.propensity = chance
     return items
 
 

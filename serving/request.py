@@ -87,15 +87,13 @@ class RequestDecoder:
             value = getattr(request, name)
             if value is not None:
                 self._check_id(value, name)
-        seen = set()
-        limit = self._max_id_bytes
-        for index, candidate in enumerate(request.candidates):
-            item_id = candidate.item_id
-            if len(item_id) * 4 > limit:
-                self._check_id(item_id, f"candidates[{index}].item_id")
-            seen.add(item_id)
-        if len(seen) != count:
+        item_ids = [candidate.item_id for candidate in request.candidates]
+        if len(set(item_ids)) != count:
             raise _duplicate(request)
+        # A character has at most four bytes: only a long id needs to be measured.
+        if count and max(map(len, item_ids)) * 4 > self._max_id_bytes:
+            for index, item_id in enumerate(item_ids):
+                self._check_id(item_id, f"candidates[{index}].item_id")
 
     def _check_id(self, value: str, field: str) -> None:
         size = len(value.encode())

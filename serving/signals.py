@@ -219,6 +219,8 @@ def _touched(item_ids: Sequence[str], session: Row | None, now_ms: int) -> Float
     if session is None or not touched:
         return columns
     times = dict(zip(touched, session["item_times_ms"], strict=True))
+    if times.keys().isdisjoint(item_ids):
+        return columns
     for i, item_id in enumerate(item_ids):
         if (at := times.get(item_id)) is not None:
             columns[i, 0] = 1.0

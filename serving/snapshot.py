@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -82,8 +83,7 @@ class ItemSnapshot:
 
     def numbers(self, item_ids: Sequence[str]) -> Ints:
         """Item numbers, -1 where unknown."""
-        get = self.index.get
-        return np.fromiter((get(i, -1) for i in item_ids), np.intp, len(item_ids))
+        return np.fromiter(map(self.index.get, item_ids, repeat(-1)), np.intp, len(item_ids))
 
     def rows(self, item_ids: Sequence[str], last_items: Sequence[str] = ()) -> ItemRows:
         """Gather candidates; `last_items` are the session's newest, whose neighbours count."""

@@ -59,7 +59,7 @@ def request_signals(context: RankContext, snapshot: ItemSnapshot) -> tuple[Ints,
     """Item numbers and signals of a request, both in base order."""
     candidates = context.request.candidates
     first = context.base.order.tolist()
-    item_ids = [candidates[i].item_id for i in first]
+    item_ids = [context.item_ids[i] for i in first]
     session = _values(context.session)
     rows = snapshot.rows(item_ids, last_items(session))
     return rows.rows, signals(

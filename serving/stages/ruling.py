@@ -27,7 +27,7 @@ class RulesStage:
         rules = context.model.rules
         if not rules.rules:
             return
-        item_ids = [c.item_id for c in context.request.candidates]
+        item_ids = context.item_ids
         bought = bought_in(context.session, self._purchase_weight)
         ruled = apply_rules(rules, context.order, item_ids, context.model.snapshot, bought)
         if len(ruled.order) != len(context.order) or (ruled.order != context.order).any():
