@@ -1,0 +1,123 @@
+"""A folder of the lake as it grows: every row kept, files kept few, a failed write leaves no trace."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feature_repo.contract import Item, to_arrow
+from feature_repo.errors import LakeError
+from feature_repo.lake import present
+from streaming.folder import MAX_FILES, ParquetFolder
+
+NOW = datetime(2024, 6, 1, tzinfo=UTC)
+
+
+def table(*minutes: int) -> pa.Table:
+    times = [NOW + timedelta(minutes=m) for m in minutes]
+    return pa.table({"n": list(minutes), "event_time": pa.array(times, pa.timestamp("us", tz="UTC"))})
+
+
+def rows(folder: Path, column: str = "n") -> list[Any]:
+    return [v for path in present(folder) for v in pq.read_table(path).column(column).to_pylist()]
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.lists(st.integers(0, 100), min_size=1, max_size=4), max_size=3 * MAX_FILES))
+def test_every_row_is_kept_and_files_are_few(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[list[int]]
+) -> None:
+    folder = tmp_path_factory.mktemp("day")
+    for n, batch in enumerate(batches, 1):
+        ParquetFolder(folder).add(table(*batch))
+        assert len(present(folder)) <= MAX_FILES
+        assert sorted(rows(folder)) == sorted(v for b in batches[:n] for v in b)
+
+
+def test_a_merged_file_is_in_time_order(tmp_path: Path) -> None:
+    for n in range(MAX_FILES + 1):
+        ParquetFolder(tmp_path).add(table(100 - n, n))
+    (merged,) = present(tmp_path)
+    assert merged.name == f"upto-{MAX_FILES:08d}.parquet"
+    assert rows(tmp_path) == sorted(rows(tmp_path))
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 99)), min_size=1, max_size=2 * MAX_FILES))
+def test_of_a_key_the_newest_row_survives_a_merge(
+    tmp_path_factory: pytest.TempPathFactory, versions: list[tuple[str, int]]
+) -> None:
+    folder = tmp_path_factory.mktemp("items")
+    for n, (item_id, version) in enumerate(versions):
+        at = NOW + timedelta(seconds=n)
+        ParquetFolder(folder, "item_id").add(
+            to_arrow("item", [Item(item_id=item_id, title=str(version))], at)
+        )
+    found = [row for path in present(folder) for row in pq.read_table(path).to_pylist()]
+    newest = {row["item_id"]: row["title"] for row in sorted(found, key=lambda r: r["ingested_at"])}
+    assert newest == {item_id: str(version) for item_id, version in versions}
+
+
+def test_a_write_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = pq.write_table
+
+    def half(written: pa.Table, path: Path, **options: Any) -> None:
+        real(written.slice(0, 1), path, **options)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", half)
+    with pytest.raises(OSError, match="No space left"):
+        ParquetFolder(tmp_path).add(table(1, 2))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_merge_that_fails_leaves_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(MAX_FILES):
+        ParquetFolder(tmp_path).add(table(n))
+    real = ParquetFolder._write
+
+    def no_merge(self: ParquetFolder, written: pa.Table, name: str) -> None:
+        if name.startswith("upto"):
+            raise OSError(28, "No space left on device")
+        real(self, written, name)
+
+    monkeypatch.setattr(ParquetFolder, "_write", no_merge)
+    with pytest.raises(OSError, match="No space left"):
+        ParquetFolder(tmp_path).add(table(99))
+    monkeypatch.undo()
+    assert sorted(rows(tmp_path)) == [*range(MAX_FILES), 99]
+    ParquetFolder(tmp_path).add(table(100))
+    assert len(present(tmp_path)) == 1
+    assert sorted(rows(tmp_path)) == [*range(MAX_FILES), 99, 100]
+
+
+def test_files_put_there_by_hand_are_read_and_left_alone(tmp_path: Path) -> None:
+    pq.write_table(table(1000), tmp_path / "data.parquet")
+    for n in range(MAX_FILES + 1):
+        ParquetFolder(tmp_path).add(table(n))
+    assert (tmp_path / "data.parquet").exists()
+    assert sorted(rows(tmp_path)) == [*range(MAX_FILES + 1), 1000]
+
+
+def test_parts_that_do_not_fit_together_are_an_error_that_names_the_folder(tmp_path: Path) -> None:
+    for n in range(MAX_FILES):
+        ParquetFolder(tmp_path).add(table(n))
+    other = table(1).set_column(0, "n", pa.array([["a"]]))
+    with pytest.raises(LakeError, match=str(tmp_path)):
+        ParquetFolder(tmp_path).add(other)
+
+
+def test_a_damaged_part_is_named_in_a_merge(tmp_path: Path) -> None:
+    for n in range(MAX_FILES):
+        ParquetFolder(tmp_path).add(table(n))
+    hurt = present(tmp_path)[3]
+    hurt.write_bytes(hurt.read_bytes()[:50])
+    with pytest.raises(LakeError, match=rf"{hurt}: damaged Parquet file"):
+        ParquetFolder(tmp_path).add(table(99))
