@@ -194,7 +194,7 @@ def redis_settings(home: Home, own_redis: RedisServer) -> Settings:
 def test_the_flow_waits_for_redis_and_loses_nothing(
     redis_settings: Settings, own_redis: RedisServer, fault: str
 ) -> None:
-    """Two seconds here; benchmarks/stream_faults.py does the twenty."""
+    """Two seconds: a longer fault only means more waiting of the same kind."""
     events = traffic(3000)
     keys = sorted({e.session_id for e in events})
     with streaming(redis_settings) as process:

@@ -37,9 +37,7 @@ def profiles(draw: st.DrawFn) -> Profile:
         draw(st.none() | st.text(max_size=10)),
         event_count=draw(counts),
         counts=[draw(counts) for _ in COUNTED],
-        items=draw(
-            st.dictionaries(st.text(max_size=10), st.tuples(MICROS, WEIGHTS), max_size=LAST_ITEMS)
-        ),
+        items=draw(st.dictionaries(st.text(max_size=10), st.tuples(MICROS, WEIGHTS), max_size=LAST_ITEMS)),
         attrs=draw(st.dictionaries(keys, WEIGHTS, max_size=ATTRIBUTES + 30)),
         queries=draw(st.lists(st.text(max_size=10), max_size=5)),
         cart=draw(st.lists(st.text(max_size=10), max_size=5)),
