@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TypeAlias
 
 import numpy as np
@@ -63,7 +64,7 @@ class Attributes:
     def spread(self, keys: Sequence[str], weights: Floats) -> Floats:
         """Weights by key as an array over all values ``(size,)``; keys no item has are ignored."""
         get = self.ids.get
-        numbers = np.fromiter((get(key, -1) for key in keys), np.intp, len(keys))
+        numbers = np.fromiter(map(get, keys, repeat(-1)), np.intp, len(keys))
         found = numbers >= 0
         over_all = np.zeros(self.size)
         over_all[numbers[found]] = weights[found]

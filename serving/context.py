@@ -38,7 +38,7 @@ class Contributions:
 
     Attributes:
         names: the k signals.
-        values: float64[n, k], by candidate as given; a row sums to what the blend made of the candidate.
+        values: float64[n, k], rows in base order; a row sums to what the blend made of the candidate.
     """
 
     names: tuple[str, ...]

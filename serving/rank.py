@@ -166,5 +166,8 @@ def _items(context: RankContext) -> list[RankedItem]:
 def explained(context: RankContext) -> dict[str, Floats]:
     """The parts of every candidate's score, each float64[n]; they sum to the score."""
     held = context.contributions
-    parts = {"base": context.base.scores} if held is None else grouped(held.names, held.values)
+    if held is None:
+        return {"base": context.base.scores, **context.adjustments}
+    back = context.base.positions
+    parts = {name: values[back] for name, values in grouped(held.names, held.values).items()}
     return {**parts, **context.adjustments}

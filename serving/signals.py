@@ -77,7 +77,7 @@ def base_scores(scores: Sequence[float | None]) -> Floats:
     """Base scores within ``[0, 1]``; from the order given where one is missing or all are the same."""
     n = len(scores)
     order = 1.0 - np.arange(n) / max(n - 1, 1)
-    if n == 0 or any(s is None for s in scores):
+    if n == 0 or None in scores:
         return order
     values = np.asarray(scores, np.float64)
     low = values.min()
@@ -219,10 +219,7 @@ def _touched(item_ids: Sequence[str], session: Row | None, now_ms: int) -> Float
     if session is None or not touched:
         return columns
     times = dict(zip(touched, session["item_times_ms"], strict=True))
-    if times.keys().isdisjoint(item_ids):
-        return columns
-    for i, item_id in enumerate(item_ids):
-        if (at := times.get(item_id)) is not None:
-            columns[i, 0] = 1.0
-            columns[i, 1] = 0.5 ** (max(now_ms - at, 0) / 1000.0 / TOUCH_HALF_LIFE_S)
+    for i in [i for i, item_id in enumerate(item_ids) if item_id in times]:
+        age_s = max(now_ms - times[item_ids[i]], 0) / 1000.0
+        columns[i] = 1.0, 0.5 ** (age_s / TOUCH_HALF_LIFE_S)
     return columns

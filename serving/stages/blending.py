@@ -41,12 +41,13 @@ class BlendStage:
             tier = Tier.BASE
         first = context.base.order
         rows, matrix = request_signals(context, snapshot)
-        parts = np.empty_like(matrix.values)
-        parts[first] = blend.contributions(matrix)
+        parts = blend.contributions(matrix)
         if context.flags.weights:
             parts *= _factors(matrix.names, tuple(sorted(context.flags.weights.items())))
-        scores = parts.sum(axis=1)
-        order = first[np.argsort(-scores[first], kind="stable")]
+        sums = parts.sum(axis=1)
+        scores = np.empty(len(first))
+        scores[first] = sums
+        order = first[np.argsort(-sums, kind="stable")]
         context.ages[ITEMS] = max((context.now - snapshot.as_of).total_seconds(), 0.0)
         context.numbers = np.empty(len(first), np.intp)
         context.numbers[first] = rows
