@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     )
     log_segment_mb: int = Field(64, ge=1, description="Size at which a segment file is rotated (MiB).")
     log_retention_hours: float = Field(168.0, gt=0, description="Age at which log segments may be removed.")
+    lake_retention_days: float | None = Field(
+        None, gt=0, description="Age (from the newest day held) at which lake days are removed; unset: never."
+    )
     kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers.")
     kafka_topic: str = Field("headrace-events", description="Kafka topic of the event log.")
 
@@ -193,6 +196,12 @@ class Settings(BaseSettings):
             msg = (
                 f"HEADRACE_STORE_BUDGET_MS ({self.store_budget_ms:g}) must not exceed "
                 f"HEADRACE_BUDGET_MS ({self.budget_ms:g})"
+            )
+            raise ValueError(msg)
+        if self.lake_retention_days is not None and self.lake_retention_days < self.history_days:
+            msg = (
+                f"HEADRACE_LAKE_RETENTION_DAYS ({self.lake_retention_days:g}) must not be less than "
+                f"HEADRACE_HISTORY_DAYS ({self.history_days}), which the batch features look back over"
             )
             raise ValueError(msg)
         if self.earliest_event_time.tzinfo is None:

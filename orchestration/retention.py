@@ -1,4 +1,8 @@
-"""What may be removed: builds, lake days, reports, quarantine beyond their keep, and what a crash left."""
+"""What may be removed: builds, reports, quarantine beyond their keep, and what a crash left.
+
+Builds age by event time, from the newest of their group: a history built today is as new as today's.
+Lake days are the source of everything and stay unless ``HEADRACE_LAKE_RETENTION_DAYS`` says otherwise.
+"""
 
 import logging
 import shutil
@@ -10,7 +14,8 @@ from pathlib import Path
 from feature_repo.clock import Clock
 from feature_repo.group import FeatureGroup
 from feature_repo.home import Home
-from feature_repo.lake import Build, Builds, Lake
+from feature_repo.lake import Build, Builds
+from quality.quarantine import Quarantine
 
 logger = logging.getLogger(__name__)
 
@@ -21,13 +26,12 @@ class Keep:
 
     Attributes:
         intraday: builds within a day; after it only the day's last remains.
-        builds, lake, runs, quarantine: one build per day, event days, reports, rejected records.
+        builds, runs, quarantine: one build per day, reports, rejected records.
         scratch: temporary files; one this old is nobody's any more.
     """
 
     intraday: timedelta = timedelta(days=2)
     builds: timedelta = timedelta(days=120)
-    lake: timedelta = timedelta(days=730)
     runs: timedelta = timedelta(days=90)
     quarantine: timedelta = timedelta(days=90)
     scratch: timedelta = timedelta(days=1)
@@ -41,13 +45,12 @@ class Removed:
     """What a retention run removed, by kind."""
 
     builds: int = 0
-    lake_days: int = 0
     runs: int = 0
     quarantined: int = 0
     scratch: int = 0
 
 
-def superseded(builds: Sequence[Build], current: Build | None, keep: Keep, now: datetime) -> list[Build]:
+def superseded(builds: Sequence[Build], current: Build | None, keep: Keep) -> list[Build]:
     """Builds to remove: past their keep, or not the last of their day once the day is past.
 
     The current build and the newest stay whatever their age: they are the last good values.
@@ -56,12 +59,11 @@ def superseded(builds: Sequence[Build], current: Build | None, keep: Keep, now: 
         builds: of one group, oldest first.
     """
     kept_last = {_day(build): build.as_of for build in builds}
-    newest = builds[-1].as_of if builds else None
     found = []
-    for build in builds:
-        if build.as_of == newest or (current is not None and build.as_of == current.as_of):
+    for build in builds[:-1]:
+        if current is not None and build.as_of == current.as_of:
             continue
-        age = now - build.as_of
+        age = builds[-1].as_of - build.as_of
         if age > keep.builds or (age > keep.intraday and kept_last[_day(build)] != build.as_of):
             found.append(build)
     return found
@@ -75,17 +77,13 @@ def retain(groups: Iterable[FeatureGroup], home: Home, clock: Clock, keep: Keep 
     for group in groups:
         held = [_build(path) for path in builds.history(group.name, group.version)]
         current = builds.current(group.name, group.version)
-        for build in superseded(held, current, keep, now):
+        for build in superseded(held, current, keep):
             _remove(build.path.parent)
             removed += 1
-    days = _old_days(Lake(home.lake), keep.lake, now.date())
-    for day in days:
-        _remove(Lake(home.lake).events_of(day))
     done = Removed(
         builds=removed,
-        lake_days=len(days),
         runs=_remove_older(home.runs.glob("*"), now - keep.runs),
-        quarantined=_remove_older(home.quarantine.glob("day=*.jsonl"), now - keep.quarantine),
+        quarantined=Quarantine(home.quarantine, clock).prune(keep.quarantine),
         scratch=_remove_older(_scratch(home), now - keep.scratch),
     )
     logger.info("retention: %s", done)
@@ -100,10 +98,6 @@ def _build(path: Path) -> Build:
 
 def _day(build: Build) -> date:
     return (build.as_of - timedelta(microseconds=1)).date()
-
-
-def _old_days(lake: Lake, keep: timedelta, today: date) -> list[date]:
-    return [day for day in lake.days() if today - day > keep]
 
 
 def _scratch(home: Home) -> Iterable[Path]:

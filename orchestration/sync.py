@@ -22,6 +22,20 @@ def sync_lake(settings: Settings, home: Home) -> frozenset[date]:
         log.close()
 
 
+def prune_lake(settings: Settings, home: Home) -> int:
+    """Remove event days past ``HEADRACE_LAKE_RETENTION_DAYS``; none where it is unset. How many."""
+    from streaming.ingest import lake_writer  # noqa: PLC0415
+    from streaming.log import open_log  # noqa: PLC0415
+
+    if settings.lake_retention_days is None:
+        return 0
+    log = open_log(settings, home)
+    try:
+        return lake_writer(settings, home, log).prune(timedelta(days=settings.lake_retention_days))
+    finally:
+        log.close()
+
+
 def trim_log(settings: Settings, home: Home) -> int:
     """Remove log records past ``HEADRACE_LOG_RETENTION_HOURS``, once the lake holds them.
 

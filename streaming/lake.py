@@ -117,12 +117,16 @@ class LakeWriter:
         return counts
 
     def prune(self, older_than: timedelta) -> int:
-        """Remove event days that lie wholly further back than this; how many."""
-        horizon = (self._clock() - older_than).date()
+        """Remove event days that lie further back than this from the newest one; how many.
+
+        Counted in event time: a history ingested today is not old because it happened long ago.
+        """
         removed = 0
         with self._alone():
-            for day in self._lake.days():
-                if day < horizon:
+            days = self._lake.days()
+            horizon = days[-1] - older_than if days else None
+            for day in days:
+                if horizon is not None and day < horizon:
                     folder = self._lake.events_of(day)
                     aside = folder.with_name(f".{folder.name}.removed")
                     folder.rename(aside)  # gone at once for readers, whatever happens to the rest

@@ -1,8 +1,7 @@
 """Jobs: the whole chain of one day, and the lake alone for many."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from datetime import timedelta
+from dataclasses import asdict
 from typing import TypeAlias
 
 import dagster as dg
@@ -10,17 +9,15 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from feature_repo.group import FeatureGroup
 from orchestration.defs.keys import EVENTS, PARITY, RUNTIME, TRAINING_SET
-from orchestration.retention import KEEP, retain
+from orchestration.retention import retain
 from orchestration.runtime import Runtime
-from orchestration.sync import trim_log
+from orchestration.sync import prune_lake, trim_log
 
 Job: TypeAlias = UnresolvedAssetJobDefinition
 """What `define_asset_job` returns; Dagster exports no public name for it."""
 
 CHAIN, LAKE, TRAINING = "feature_chain", "lake_days", "training_set"
 RETENTION = "retention"
-_MARGIN = timedelta(days=30)
-"""Beyond what a batch group looks back over."""
 
 
 def chain_job() -> Job:
@@ -56,12 +53,11 @@ def retention_job(batch: Sequence[FeatureGroup]) -> dg.JobDefinition:
     @dg.op(required_resource_keys={RUNTIME}, description="Removes what is kept no longer.")
     def remove(context: dg.OpExecutionContext) -> None:
         runtime: Runtime = context.resources.runtime
-        look_back = timedelta(days=runtime.settings.history_days) + _MARGIN
-        keep = replace(KEEP, lake=max(KEEP.lake, look_back))
-        removed = retain(batch, runtime.home, runtime.clock, keep)
-        trimmed = trim_log(runtime.settings, runtime.home)
-        context.log.info("removed: %s; log segments: %d", removed, trimmed)
-        context.add_output_metadata({**asdict(removed), "log": trimmed})
+        removed = asdict(retain(batch, runtime.home, runtime.clock))
+        removed["lake_days"] = prune_lake(runtime.settings, runtime.home)
+        removed["log"] = trim_log(runtime.settings, runtime.home)
+        context.log.info("removed: %s", removed)
+        context.add_output_metadata(removed)
 
     @dg.job(name=RETENTION, description="Removes what is kept no longer.")
     def retention() -> None:

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from feature_repo.errors import ContractError, SettingsError
 from feature_repo.home import Home
 from feature_repo.lake import Build, Builds, Lake
-from orchestration.retention import KEEP, Keep, Removed, retain, superseded
+from feature_repo.settings import Settings, load_settings
+from orchestration.retention import Keep, Removed, retain, superseded
+from orchestration.sync import prune_lake
+from quality.quarantine import Quarantine
 from tests.offline import click_group, day_events, write_events
 
 NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
@@ -35,13 +39,14 @@ def day(number: int, hour: int = 0) -> datetime:
         ([day(31, 1), day(31, 5), day(31, 9)], None, []),
         # Past the keep a day goes, unless it is the newest or the current.
         ([day(1), day(2), day(31)], None, [day(1), day(2)]),
-        ([day(1), day(2)], None, [day(1)]),
+        # Age is counted from the newest build: a history keeps its days however long ago they were.
+        ([day(1), day(2)], None, []),
         ([day(1), day(2), day(31)], day(1), [day(2)]),
     ],
 )
 def test_builds_to_remove(times: list[datetime], current: datetime | None, gone: list[datetime]) -> None:
     held = None if current is None else Build(Path("x"), current, current, 0)
-    assert [build.as_of for build in superseded(at(*times), held, KEPT, NOW)] == gone
+    assert [build.as_of for build in superseded(at(*times), held, KEPT)] == gone
 
 
 def build(home: Home, time: datetime) -> Path:
@@ -49,6 +54,13 @@ def build(home: Home, time: datetime) -> Path:
     path.parent.mkdir(parents=True)
     path.write_bytes(b"damaged is no obstacle")
     return path
+
+
+def rejected(home: Home, when: datetime) -> Path:
+    Quarantine(home.quarantine, lambda: when).put(
+        b"{", f"{when}", 1, ContractError("not_json", "", "no JSON")
+    )
+    return home.quarantine / f"day={when.date().isoformat()}.jsonl"
 
 
 def aged(path: Path, age: timedelta) -> Path:
@@ -61,14 +73,10 @@ def aged(path: Path, age: timedelta) -> Path:
 
 
 def test_a_run_removes_what_is_past_its_keep_and_nothing_else(home: Home) -> None:
-    lake = Lake(home.lake)
-    old_day, kept_day = date(2022, 1, 1), date(2024, 5, 1)
-    for which in (old_day, kept_day):
-        write_events(lake, which, day_events(which, 3))
     gone = [
         build(home, day(28, 1)),
         aged(home.runs / "old.json", timedelta(days=91)),
-        aged(home.quarantine / "day=2024-01-01.jsonl", timedelta(days=91)),
+        rejected(home, NOW - timedelta(days=91)),
         aged(home.features / "clicks" / "v1" / "as_of=x" / ".data.parquet.1-a.tmp", timedelta(days=2)),
         aged(home.root / "training" / ".abc.tmp" / "folded.parquet", timedelta(days=2)),
     ]
@@ -77,16 +85,15 @@ def test_a_run_removes_what_is_past_its_keep_and_nothing_else(home: Home) -> Non
         build(home, day(28, 5)),
         build(home, day(31)),
         aged(home.runs / "new.json", timedelta(days=89)),
-        aged(home.quarantine / "day=2024-05-01.jsonl", timedelta(days=31)),
+        rejected(home, NOW - timedelta(days=31)),
         aged(home.quarantine / "retried.jsonl", timedelta(days=400)),
         aged(home.features / "clicks" / "v1" / "as_of=y" / ".data.parquet.2-b.tmp", timedelta(minutes=5)),
     ]
     (home.features / "clicks" / "v1" / "as_of=x").mkdir(exist_ok=True)
     removed = retain([click_group()], home, lambda: NOW)
-    assert removed == Removed(builds=1, lake_days=1, runs=1, quarantined=1, scratch=2)
+    assert removed == Removed(builds=1, runs=1, quarantined=1, scratch=2)
     assert [path for path in gone if path.exists()] == []
     assert [path for path in stays if not path.exists()] == []
-    assert lake.days() == [kept_day]
     assert not list(home.root.rglob("*.removed.tmp"))
     assert retain([click_group()], home, lambda: NOW) == Removed()
 
@@ -104,5 +111,17 @@ def test_an_empty_home_has_nothing_to_remove(home: Home) -> None:
     assert retain([click_group()], home, lambda: NOW) == Removed()
 
 
-def test_the_lake_is_kept_longer_than_any_look_back() -> None:
-    assert KEEP.lake > timedelta(days=365)
+@pytest.mark.parametrize(("days", "kept"), [(None, [2016, 2022, 2024]), (730, [2024])])
+def test_lake_days_go_only_when_a_setting_says_so(home: Home, days: float | None, kept: list[int]) -> None:
+    for year in (2016, 2022, 2024):
+        write_events(Lake(home.lake), date(year, 1, 1), day_events(date(year, 1, 1), 3))
+    settings = Settings(home=home.root, lake_retention_days=days)
+    assert prune_lake(settings, home) == 3 - len(kept)
+    assert [found.year for found in Lake(home.lake).days()] == kept
+
+
+def test_a_lake_kept_shorter_than_the_look_back_is_refused() -> None:
+    with pytest.raises(
+        SettingsError, match=r"HEADRACE_LAKE_RETENTION_DAYS \(30\).*HEADRACE_HISTORY_DAYS \(365\)"
+    ):
+        load_settings(lake_retention_days=30)
