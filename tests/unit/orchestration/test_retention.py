@@ -111,7 +111,7 @@ def test_an_empty_home_has_nothing_to_remove(home: Home) -> None:
     assert retain([click_group()], home, lambda: NOW) == Removed()
 
 
-@pytest.mark.parametrize(("days", "kept"), [(None, [2016, 2022, 2024]), (730, [2024])])
+@pytest.mark.parametrize(("days", "kept"), [(None, [2016, 2022, 2024]), (700, [2024])])
 def test_lake_days_go_only_when_a_setting_says_so(home: Home, days: float | None, kept: list[int]) -> None:
     for year in (2016, 2022, 2024):
         write_events(Lake(home.lake), date(year, 1, 1), day_events(date(year, 1, 1), 3))
@@ -121,7 +121,5 @@ def test_lake_days_go_only_when_a_setting_says_so(home: Home, days: float | None
 
 
 def test_a_lake_kept_shorter_than_the_look_back_is_refused() -> None:
-    with pytest.raises(
-        SettingsError, match=r"HEADRACE_LAKE_RETENTION_DAYS \(30\).*HEADRACE_HISTORY_DAYS \(365\)"
-    ):
+    with pytest.raises(SettingsError, match=r"LAKE_RETENTION_DAYS \(30\).*HISTORY_DAYS \(365\)"):
         load_settings(lake_retention_days=30)
