@@ -17,7 +17,7 @@ from typing import Any
 import mmh3
 
 from feature_repo.group import FeatureGroup
-from feature_repo.online.wire import ENCODERS, decode_time, decode_value
+from feature_repo.online.wire import ENCODERS, decode_time, decode_values
 
 PROJECT = "headrace"
 _PROJECT = PROJECT.encode()
@@ -96,7 +96,7 @@ class ViewLayout:
         stamp = raws[-1]
         if stamp is None:
             return None
-        return {n: decode_value(raw) for n, raw in zip(self.names, raws, strict=False)}, decode_time(stamp)
+        return decode_values(self.names, raws), decode_time(stamp)
 
 
 _layouts: dict[int, tuple[FeatureGroup, ViewLayout]] = {}

@@ -231,6 +231,8 @@ def _to_string(raw: bytes, at: int) -> str:
 
 
 def _to_int(raw: bytes, at: int) -> int:
+    if raw[at] < _MORE:
+        return raw[at]
     return _signed(_read_varint(raw, at)[0])
 
 
@@ -270,11 +272,41 @@ def decode_value(raw: bytes | None) -> Any:
             return _to_floats(raw, 2)
         if raw[:2] == _NULL:
             return None
-    except (IndexError, struct.error, UnicodeDecodeError, OverflowError, DecodeError) as error:
-        msg = f"online store: a value of {len(raw)} bytes is cut or damaged ({error}); write the row again"
-        raise StoreError(msg) from error
+    except _DAMAGE as error:
+        raise _damaged(raw, error) from error
     msg = f"online store: value tag 0x{raw[0]:02x} is of no feature type; was it written by another Feast?"
     raise StoreError(msg)
+
+
+def decode_values(names: Sequence[str], raws: Sequence[bytes | None]) -> dict[str, Any]:
+    """`decode_value` of each name's bytes: one loop for a whole row, since calls cost more than the decoding.
+
+    Raises:
+        StoreError: as `decode_value`.
+    """
+    values: dict[str, Any] = {}
+    find = _DECODERS.get
+    raw: bytes | None = b""
+    try:
+        for name, raw in zip(names, raws, strict=False):
+            if not raw:
+                values[name] = None
+            elif (decoder := find(raw[0])) is not None:
+                values[name] = decoder(raw, 1)
+            else:
+                values[name] = decode_value(raw)
+    except _DAMAGE as error:
+        raise _damaged(raw or b"", error) from error
+    return values
+
+
+_DAMAGE = (IndexError, struct.error, UnicodeDecodeError, OverflowError, DecodeError)
+
+
+def _damaged(raw: bytes, error: Exception) -> StoreError:
+    return StoreError(
+        f"online store: a value of {len(raw)} bytes is cut or damaged ({error}); write the row again"
+    )
 
 
 # Event times
