@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,6 +65,8 @@ class Lake:
 
 
 PART, UPTO = "part", "upto"
+CHECKED, BLOCKED = "checked.parquet", "blocked.parquet"
+"""Beside a build: the same as of that time which last passed its checks, and the one last held back."""
 
 
 def numbered(path: Path) -> tuple[str, int]:
@@ -111,6 +115,12 @@ def read_kind(
     return con.read_parquet(files, hive_partitioning=False, union_by_name=True)
 
 
+def days_before(as_of: datetime, history: timedelta) -> tuple[date, date]:
+    """First event day that counts as of a time, and the day after the last: of midnight, the day that ends."""
+    last = (as_of - timedelta(microseconds=1)).astimezone(UTC).date()
+    return (as_of - history).astimezone(UTC).date(), last + timedelta(days=1)
+
+
 def read_tables(con: ibis.BaseBackend, lake: Lake, as_of: datetime, history: timedelta) -> LakeTables:
     """Inputs of the batch groups as of a time: no event at or after it, no older than `history`.
 
@@ -121,7 +131,7 @@ def read_tables(con: ibis.BaseBackend, lake: Lake, as_of: datetime, history: tim
     from feature_repo.group import LakeTables  # noqa: PLC0415
 
     since = as_of - history
-    events = read_kind(con, lake, "event", since.date(), (as_of + timedelta(days=1)).date())
+    events = read_kind(con, lake, "event", *days_before(as_of, history))
     events = events.filter(events.event_time < as_of, events.event_time >= since)
     newest = {}
     for kind, key in (("item", "item_id"), ("user", "user_id")):
@@ -184,15 +194,32 @@ class Builds:
 
         path = self.path(group, as_of, version)
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.tmp")
+        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         pq.write_table(table, aside, compression="zstd")
         aside.replace(path)
         return path
 
+    def confirm(self, build: Build) -> None:
+        """Remember a build that passed its checks, so that it comes back if what replaces it does not pass."""
+        _link(build.path, build.path.with_name(CHECKED))
+
+    def hold_back(self, group: str, build: Build, version: int = 1) -> None:
+        """Take a build that failed its checks out of the history; it stays beside it, as ``blocked.parquet``.
+
+        What passed as of the same time comes back in its place. A file that itself passed once, or that is
+        the current one, stays: it is being served, and there is nothing better.
+        """
+        checked = build.path.with_name(CHECKED)
+        _link(build.path, build.path.with_name(BLOCKED))
+        if checked.exists():
+            _link(checked, build.path)
+        elif (current := self.current(group, version)) is None or current.path != build.path:
+            build.path.unlink()
+
     def promote(self, group: str, build: Build, version: int = 1) -> None:
         """Make a build the current one, atomically."""
         pointer = self.folder(group, version) / "CURRENT"
-        aside = pointer.with_name(".CURRENT.tmp")
+        aside = pointer.with_name(f".CURRENT.{uuid.uuid4().hex}.tmp")
         aside.write_text(
             json.dumps(
                 {
@@ -206,15 +233,30 @@ class Builds:
         aside.replace(pointer)
 
     def current(self, group: str, version: int = 1) -> Build | None:
-        """The promoted build, or `None` before the first."""
+        """The promoted build, or `None` before the first.
+
+        Raises:
+            LakeError: the pointer is damaged; names it.
+        """
         pointer = self.folder(group, version) / "CURRENT"
         try:
             fields = json.loads(pointer.read_text())
+            return Build(
+                path=self.root / fields["path"],
+                as_of=datetime.fromisoformat(fields["as_of"]),
+                created=datetime.fromisoformat(fields["created"]),
+                rows=fields["rows"],
+            )
         except FileNotFoundError:
             return None
-        return Build(
-            path=self.root / fields["path"],
-            as_of=datetime.fromisoformat(fields["as_of"]),
-            created=datetime.fromisoformat(fields["created"]),
-            rows=fields["rows"],
-        )
+        except (ValueError, KeyError, TypeError) as error:
+            msg = f"{pointer}: names no build ({error}); remove it, the next build that passes writes it anew"
+            raise LakeError(msg) from error
+
+
+def _link(path: Path, to: Path) -> None:
+    """A second name of a file, in place of whatever bore it."""
+    aside = to.with_name(f".{to.name}.{uuid.uuid4().hex}.tmp")
+    os.link(path, aside)
+    os.rename(aside, to)
+    aside.unlink(missing_ok=True)  # two names of one file: `rename` leaves both

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,7 +43,7 @@ def save_figures(root: Path, kind: Kind, figures: Figures) -> Path:
     folder = root / kind
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{figures.group}.json"
-    aside = path.with_name(f".{path.name}.tmp")
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     aside.write_bytes(msgspec.json.encode(figures))
     aside.replace(path)
     return path

@@ -7,6 +7,7 @@ any process see the same state. The gate records; `Builds.promote` and the mater
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -93,6 +94,9 @@ class Gate:
     ) -> CheckReport:
         """Record what came of a build's checks.
 
+        A build that passed stays the last good one though a rerun as of the same time fails: `Builds.hold_back`
+        puts it back.
+
         Returns:
             the report, with the comparison of the row count to the last good build among its results.
         """
@@ -111,8 +115,7 @@ class Gate:
             reasons = tuple(r.message for r in report.blocking_failures)
             held = BlockedBuild(as_of, self._clock(), reasons, docs)
             blocked = tuple(sorted((*others, held), key=lambda b: b.as_of))
-            good_before = state.good if state.good is None or state.good.as_of != as_of else None
-            self._write(GateState(group, good_before, blocked, warnings))
+            self._write(GateState(group, state.good, blocked, warnings))
         return report
 
     def state(self, group: str) -> GateState:
@@ -141,14 +144,17 @@ class Gate:
     def _write(self, state: GateState) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{state.group}.json"
-        aside = path.with_name(f".{path.name}.tmp")
+        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         aside.write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=2))
         aside.replace(path)
 
 
 def _row_drop(state: GateState, report: CheckReport, as_of: datetime, max_drop: float) -> CheckResult:
-    """A build much smaller than the last good one is more often a fault upstream than the truth."""
-    known = state.good if state.good is not None and state.good.as_of < as_of else None
+    """A build much smaller than the last good one is more often a fault upstream than the truth.
+
+    So is a rerun as of the same time; a backfill of an older day has had less history and is not compared.
+    """
+    known = state.good if state.good is not None and state.good.as_of <= as_of else None
     least = 0 if known is None else known.rows * (1 - max_drop)
     before = "no earlier build" if known is None else f"{known.rows:,} in the last good build"
     return CheckResult(

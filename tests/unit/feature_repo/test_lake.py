@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.contract import Event, Item, to_arrow
-from feature_repo.lake import Lake, duckdb_backend, numbered, present, read_kind, read_tables, unreadable
+from feature_repo.errors import LakeError
+from feature_repo.lake import (
+    Build,
+    Builds,
+    Lake,
+    days_before,
+    duckdb_backend,
+    numbered,
+    present,
+    read_kind,
+    read_tables,
+    unreadable,
+)
 
 DAY = date(2024, 5, 30)
 NOON = datetime(2024, 5, 30, 12, tzinfo=UTC)
@@ -131,3 +144,82 @@ def test_an_empty_lake_has_the_columns_all_the_same(tmp_path: Path, kind: str) -
         table = read_kind(con, Lake(tmp_path), kind)  # type: ignore[arg-type]
         assert table.count().to_pyarrow().as_py() == 0
         assert "ingested_at" in table.columns
+
+
+@pytest.mark.parametrize(
+    ("as_of", "first", "end"),
+    [
+        (datetime(2024, 6, 2, tzinfo=UTC), date(2024, 6, 1), date(2024, 6, 2)),
+        (datetime(2024, 6, 2, 0, 0, 1, tzinfo=UTC), date(2024, 6, 1), date(2024, 6, 3)),
+        (datetime(2024, 6, 2, 1, tzinfo=timezone(timedelta(hours=2))), date(2024, 5, 31), date(2024, 6, 2)),
+    ],
+)
+def test_midnight_closes_the_day_before_and_reads_no_file_of_its_own(
+    as_of: datetime, first: date, end: date
+) -> None:
+    assert days_before(as_of, timedelta(days=1)) == (first, end)
+
+
+def built(builds: Builds, hour: int, *values: int) -> Build:
+    as_of = NOON + timedelta(hours=hour)
+    path = builds.write("taste", as_of, pa.table({"a": values}))
+    return Build(path, as_of, NOON, len(values))
+
+
+def held(path: Path) -> list[int]:
+    return list(pq.read_table(path, partitioning=None)["a"].to_pylist())
+
+
+def test_what_passed_comes_back_when_its_rerun_is_held_back(tmp_path: Path) -> None:
+    builds = Builds(tmp_path)
+    good = built(builds, 0, 1, 2)
+    builds.confirm(good)
+    builds.promote("taste", good)
+    for bad in ([3], [4]):  # again and again
+        builds.hold_back("taste", built(builds, 0, *bad))
+        assert held(good.path) == [1, 2]
+        assert held(good.path.with_name("blocked.parquet")) == bad
+    assert builds.history("taste") == [good.path]
+    builds.confirm(built(builds, 0, 5))
+    builds.hold_back("taste", built(builds, 0, 6))
+    assert held(good.path) == [5]
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_build_held_back_is_no_history_but_kept(tmp_path: Path) -> None:
+    builds = Builds(tmp_path)
+    good, bad = built(builds, 0, 1), built(builds, 1, 2)
+    builds.promote("taste", good)
+    builds.hold_back("taste", bad)
+    assert builds.history("taste") == [good.path]
+    assert held(bad.path.with_name("blocked.parquet")) == [2]
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_what_is_served_stays_though_new_bounds_refuse_it(tmp_path: Path, confirmed: bool) -> None:
+    builds = Builds(tmp_path)
+    good = built(builds, 0, 1)
+    if confirmed:
+        builds.confirm(good)
+    builds.promote("taste", good)
+    builds.hold_back("taste", good)
+    assert held(good.path) == [1]
+    assert builds.current("taste") == good
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"path": "x"}'])
+def test_a_damaged_pointer_is_named(tmp_path: Path, content: str) -> None:
+    builds = Builds(tmp_path)
+    builds.folder("taste").mkdir(parents=True)
+    (builds.folder("taste") / "CURRENT").write_text(content)
+    with pytest.raises(LakeError, match=r"CURRENT: names no build .* remove it"):
+        builds.current("taste")
+
+
+def test_two_promote_at_once_and_the_pointer_is_whole(tmp_path: Path) -> None:
+    builds = Builds(tmp_path)
+    both = [built(builds, hour, hour) for hour in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda build: [builds.promote("taste", build) for _ in range(50)], both))
+    assert builds.current("taste") in both

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -68,10 +69,37 @@ def test_a_rerun_that_passes_takes_its_block_away(gate: Gate) -> None:
         assert len(gate.state("taste").blocked) == (results != (PASS,))
 
 
-def test_a_good_build_that_fails_its_rerun_is_no_longer_good(gate: Gate) -> None:
+def test_a_good_build_stays_the_last_good_one_when_its_rerun_fails(gate: Gate) -> None:
     gate.judge("taste", DAY, report(PASS))
+    before = gate.state("taste").good
     gate.judge("taste", DAY, report(FAIL))
-    assert gate.state("taste").good is None
+    state = gate.state("taste")
+    assert (state.good, [b.as_of for b in state.blocked], state.open) == (before, [DAY], False)
+
+
+@pytest.mark.parametrize(("rows", "passes"), [(50, True), (49, False)])
+def test_a_rerun_as_of_the_same_time_is_compared_too_however_often(
+    gate: Gate, rows: int, passes: bool
+) -> None:
+    gate.judge("taste", DAY, report(PASS, rows=100))
+    for _ in range(3):  # a block must not make the next try pass
+        assert gate.judge("taste", DAY, report(PASS, rows=rows)).passed == passes
+        gate.judge("taste", DAY, report(PASS, rows=100))
+        gate.judge("taste", DAY, report(FAIL, rows=rows))
+
+
+def test_a_backfill_of_an_older_day_may_hold_less(gate: Gate) -> None:
+    gate.judge("taste", DAY, report(PASS, rows=100))
+    assert gate.judge("taste", DAY - timedelta(days=5), report(PASS, rows=3)).passed
+
+
+def test_states_written_at_once_are_whole(gate: Gate) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        days = [DAY + timedelta(days=n) for n in range(30)]
+        list(pool.map(lambda day: gate.judge("taste", day, report(PASS)), days))
+    good = gate.state("taste").good
+    assert good is not None
+    assert good.as_of in days
 
 
 def test_a_backfill_of_an_old_day_does_not_move_the_last_good_build_back(gate: Gate) -> None:
