@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from queue import Queue
+from queue import Empty, Queue
 from typing import TypeVar
 
 import msgspec
@@ -32,7 +33,7 @@ FIRST_WAIT_S = 0.05
 LONGEST_WAIT_S = 2.0
 KNOWN_KEYS = 1_000_000
 """Keys a writer remembers having written; beyond them it forgets and asks the store again."""
-PENDING = 4
+PENDING = 16
 """Batches that may wait for the store."""
 
 
@@ -50,6 +51,15 @@ class WriteJob:
     rows: Sequence[EncodedRow] = ()
     deleted: Sequence[str] = ()
     heartbeat: Heartbeat | None = None
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Rows of one group to be written together; of one key the last."""
+
+    partition: int
+    group: FeatureGroup
+    rows: dict[str, EncodedRow] = field(default_factory=dict)
 
 
 @dataclass
@@ -73,36 +83,40 @@ class OnlineWriter:
     _known: dict[str, set[str]] = field(default_factory=dict)
 
     def write(self, jobs: Sequence[WriteJob]) -> None:
-        """Write jobs in order, the rows of each in one pipeline; then the heartbeats.
+        """Write jobs in order, rows of one group in one pipeline; then the heartbeats.
 
         Raises:
             StoreError: the store did not come back before `stop` was set.
         """
+        waiting: dict[str, _Waiting] = {}
         for job in jobs:
+            mine = waiting.setdefault(job.group.view_name, _Waiting(job.partition, job.group))
             if job.deleted:
+                self._write_rows(mine)
                 self._insist(job.partition, partial(self.store.delete, job.group, job.deleted))
-                self._known_of(job).difference_update(job.deleted)
-            if job.rows:
-                self._write_rows(job)
+                self._known_of(job.group).difference_update(job.deleted)
+            mine.rows.update({row.key: row for row in job.rows})
+            self.written[job.partition] = self.written.get(job.partition, 0) + len(job.rows)
+        for mine in waiting.values():
+            self._write_rows(mine)
         beats = [self._counted(job.heartbeat) for job in jobs if job.heartbeat is not None]
         if beats:
             self._insist(beats[0].partition, lambda: write_heartbeats(self.store, beats))
 
-    def _write_rows(self, job: WriteJob) -> None:
-        known = self._known_of(job)
-        taken = 0
+    def _write_rows(self, waiting: _Waiting) -> None:
+        known = self._known_of(waiting.group)
         for check in (True, False):
-            rows = [row for row in job.rows if (row.key in known) != check]
+            rows = [row for key, row in waiting.rows.items() if (key in known) != check]
             if rows:
-                write = partial(self.store.write_encoded, job.group, rows, check=check)
-                taken += self._insist(job.partition, write)
+                write = partial(self.store.write_encoded, waiting.group, rows, check=check)
+                self._insist(waiting.partition, write)
         if len(known) > KNOWN_KEYS:
             known.clear()
-        known.update([row.key for row in job.rows])
-        self.written[job.partition] = self.written.get(job.partition, 0) + taken
+        known.update(waiting.rows)
+        waiting.rows.clear()
 
-    def _known_of(self, job: WriteJob) -> set[str]:
-        return self._known.setdefault(job.group.view_name, set())
+    def _known_of(self, group: FeatureGroup) -> set[str]:
+        return self._known.setdefault(group.view_name, set())
 
     def _counted(self, heartbeat: Heartbeat) -> Heartbeat:
         counts = msgspec.structs.replace(heartbeat.counts, written=self.written.get(heartbeat.partition, 0))
@@ -168,11 +182,18 @@ class BackgroundWriter:
             raise self._failure
 
     def _run(self) -> None:
-        while (jobs := self._queue.get()) is not None:
+        ended = False
+        while not ended:
+            batches = [self._queue.get()]
+            with suppress(Empty):  # what came meanwhile goes along in the same pipelines
+                while True:
+                    batches.append(self._queue.get_nowait())
+            ended = None in batches
             try:
                 if self._failure is None:
-                    self._writer.write(jobs)
+                    self._writer.write([job for batch in batches if batch is not None for job in batch])
             except BaseException as error:
                 self._failure = error
             finally:
-                self._queue.task_done()
+                for _ in batches:
+                    self._queue.task_done()

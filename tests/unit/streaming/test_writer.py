@@ -79,8 +79,7 @@ def test_deletions_rows_heartbeats_in_that_order() -> None:
     )
     assert store.calls == [
         ("delete", ["b"]),
-        ("write", ["a"], True),
-        ("write", ["c"], True),
+        ("write", ["a", "c"], True),
         ("marks", [mark_of(0)]),
     ]
 
@@ -101,6 +100,31 @@ def test_a_key_is_checked_at_its_first_write_and_after_a_deletion() -> None:
     ]
 
 
+def test_a_deletion_between_two_writes_of_a_key_keeps_its_place() -> None:
+    store = FakeStore()
+    OnlineWriter(store, threading.Event()).write([job("a", "b"), job("a", deleted=["a"]), job("b")])
+    assert store.calls == [
+        ("write", ["a", "b"], True),
+        ("delete", ["a"]),
+        ("write", ["a"], True),
+        ("write", ["b"], False),
+    ]
+
+
+def test_of_one_key_in_several_jobs_the_last_is_written() -> None:
+    class Keeping(FakeStore):
+        def write_encoded(self, group: Any, rows: Any, *, check: bool = True) -> int:
+            self.calls += [(row.key, row.micros) for row in rows]
+            return len(rows)
+
+    store = Keeping()
+    jobs = [WriteJob(n, GROUP, [EncodedRow("a", n, ())]) for n in range(3)]
+    writer = OnlineWriter(store, threading.Event())
+    writer.write(jobs)
+    assert store.calls == [("a", 2)]
+    assert writer.written == {0: 1, 1: 1, 2: 1}
+
+
 def test_what_a_writer_remembers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "KNOWN_KEYS", 2)
     store = FakeStore()
@@ -115,7 +139,7 @@ def test_a_store_that_comes_back_gets_every_row_once(caplog: pytest.LogCaptureFi
     store, retried = FakeStore(failures=7), list[int]()
     writer = OnlineWriter(store, threading.Event(), retried.append)
     writer.write([job("a"), job("b")])
-    assert [c[1] for c in store.calls] == [["a"], ["b"]]
+    assert [c[1] for c in store.calls] == [["a", "b"]]
     assert retried == [0] * 7
     assert caplog.text.count("store gone") == 1
     assert writer.written == {0: 2}
@@ -144,7 +168,7 @@ def test_flush_waits_for_what_was_handed_over() -> None:
     for n in range(20):
         writer.write([job(f"k{n}")])
     writer.flush()
-    assert [c[1] for c in store.calls] == [[f"k{n}"] for n in range(20)]
+    assert [key for call in store.calls for key in call[1]] == [f"k{n}" for n in range(20)]
     writer.close()
 
 
