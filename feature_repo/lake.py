@@ -116,7 +116,7 @@ def read_kind(
 
 
 def days_before(as_of: datetime, history: timedelta) -> tuple[date, date]:
-    """First event day that counts as of a time, and the day after the last: of midnight, the day that ends."""
+    """First event day that counts as of a time, and the day after the last; midnight closes a day."""
     last = (as_of - timedelta(microseconds=1)).astimezone(UTC).date()
     return (as_of - history).astimezone(UTC).date(), last + timedelta(days=1)
 
@@ -200,7 +200,7 @@ class Builds:
         return path
 
     def confirm(self, build: Build) -> None:
-        """Remember a build that passed its checks, so that it comes back if what replaces it does not pass."""
+        """Remember a build that passed its checks: it comes back if what replaces it does not pass."""
         _link(build.path, build.path.with_name(CHECKED))
 
     def hold_back(self, group: str, build: Build, version: int = 1) -> None:

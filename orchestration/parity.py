@@ -126,4 +126,5 @@ def served_rows(decision: Decision) -> Iterator[Served]:
 
 
 def _served(group: str, key: str, row: UsedRow, decision: Decision) -> Served:
-    return Served(group, key, row.values, row.event_time.replace(microsecond=0), decision.request_id)
+    event_time = row.event_time.replace(microsecond=0)
+    return Served(group, key, row.values, event_time, decision.request_id, decision.time)

@@ -11,7 +11,7 @@ import duckdb
 from feature_repo.catalogue import catalogue_of
 from feature_repo.contract import Event, Item, Record, User, from_arrow
 from feature_repo.errors import LakeError
-from feature_repo.group import FeatureGroup
+from feature_repo.group import CREATED_TIMESTAMP, FeatureGroup
 from feature_repo.groups.session_profile import Profile, SessionRules, step, touch_of, values
 from feature_repo.lake import Builds, Lake
 from feature_repo.settings import Settings
@@ -36,6 +36,8 @@ class Builder:
     def recompute(self, served: Sequence[Served]) -> list[Recomputed]:
         """The build's row for each served one; `None` where the build is gone or never held it.
 
+        `Late` where it was built anew after it was served: events had come late.
+
         Raises:
             LakeError: a build cannot be read.
         """
@@ -43,7 +45,7 @@ class Builder:
         for as_of in {row.event_time for row in served}:
             wanted = {row.key for row in served if row.event_time == as_of}
             found |= {(as_of, key): row for key, row in self._rows(as_of, wanted).items()}
-        return [found.get((row.event_time, row.key)) for row in served]
+        return [_as_served(row, found.get((row.event_time, row.key))) for row in served]
 
     def _rows(self, as_of: datetime, wanted: set[str]) -> dict[str, Mapping[str, Any]]:
         path = self._builds.path(self._group.name, as_of, self._group.version)
@@ -59,6 +61,11 @@ class Builder:
         return {names[row[key]]: row for row in rows}
 
 
+def _as_served(served: Served, row: Mapping[str, Any] | None) -> Recomputed:
+    anew = row is not None and served.time is not None and row[CREATED_TIMESTAMP] > served.time
+    return Late if anew else row
+
+
 class Folder:
     """Session profiles, folded again from the lake's events up to the moment a row was served with."""
 
@@ -70,9 +77,7 @@ class Folder:
         self._default = None if settings.consent_default else False
         items = [r for r in self._records("item") if isinstance(r, Item)]
         self._facts = catalogue_of(items)
-        self._denied = {
-            r.user_id for r in self._records("user") if isinstance(r, User) and r.consent is False
-        }
+        self._stated = {r.user_id: r.consent for r in self._records("user") if isinstance(r, User)}
 
     def recompute(self, served: Sequence[Served], day: date) -> list[Recomputed]:
         """The profile for each served one; `Late` where events came after it was served.
@@ -90,8 +95,7 @@ class Folder:
         for event in events:
             if event.event_time >= served.event_time + second:
                 break
-            denied = event.user_id in self._denied
-            consent = False if denied else self._default if event.consent is None else event.consent
+            consent = self._consent(event)
             facts = None if event.item_id is None else self._facts.get(event.item_id)
             profile = step(profile, touch_of(event, self._weights, consent), facts, self._rules)
             row = {**values(profile, self._rules)}
@@ -108,6 +112,13 @@ class Folder:
         if chosen is not None and isinstance(count, int) and chosen["event_count"] > count:
             return Late
         return chosen
+
+    def _consent(self, event: Event) -> bool | None:
+        """As the stream takes it: a user's refusal first, then what the event says, the user, the default."""
+        stated = None if event.user_id is None else self._stated.get(event.user_id)
+        if stated is False or event.consent is not None:
+            return False if stated is False else event.consent
+        return self._default if stated is None else stated
 
     def _events(self, wanted: set[str], day: date) -> dict[str, list[Event]]:
         files = self._lake.files("event", day - timedelta(days=1), day + timedelta(days=1))

@@ -6,6 +6,7 @@ small sample does not cry wolf.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,3 +117,15 @@ def _psi(
     psi = float(np.sum((q - p) * np.log(q / p)))
     chance = float(stats.chi2.isf(alpha, max(bins - 1, 1)) * (1 / rows[0] + 1 / rows[1]))
     return psi, chance
+
+
+def share_chance(shares: tuple[float, float], rows: tuple[int, int], alpha: float) -> float:
+    """Difference of two shares that chance exceeds with probability alpha where both are equal.
+
+    The two-proportion z-test with the pooled share; infinite where a side has no rows.
+    """
+    if min(rows) == 0:
+        return math.inf
+    pooled = (shares[0] * rows[0] + shares[1] * rows[1]) / sum(rows)
+    spread = pooled * (1 - pooled) * (1 / rows[0] + 1 / rows[1])
+    return float(stats.norm.isf(alpha / 2) * math.sqrt(spread))

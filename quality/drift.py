@@ -1,8 +1,9 @@
 """Drift: has a feature's distribution left that of a reference window?
 
 Per feature: population stability index, Kolmogorov–Smirnov (numbers) or total variation with chi-square
-(labels), change of the null share, change of the number of distinct values. A distance counts only where it
-is both large (a setting) and beyond chance at the sample's size.
+(labels), change of the null share, change of the number of distinct values. A distance or a change of nulls
+counts only where it is both large (a setting) and beyond chance at the sample's size: a group of five rows
+does not cry wolf over one null. That a feature is null throughout is the suites' to say.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from feature_repo.errors import BuildError
 from feature_repo.group import DType, Feature, FeatureGroup
 from feature_repo.settings import Settings
 from quality.checks import CheckReport, CheckResult
-from quality.distance import Distance, category_distance, numeric_distance
+from quality.distance import Distance, category_distance, numeric_distance, share_chance
 from quality.profile import LISTS, ColumnProfile, profile
 from quality.samples import Sample, Sampler
 
@@ -61,7 +62,12 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class FeatureDrift:
-    """What was measured of one feature; `distance` is absent where a side has too few values."""
+    """What was measured of one feature.
+
+    Attributes:
+        rows: of a reference build (the median) and of the current one.
+        distance: absent where a side has too few values.
+    """
 
     feature: Feature
     null_before: float
@@ -71,6 +77,7 @@ class FeatureDrift:
     distance: Distance | None
     reference: Sample
     current: Sample
+    rows: tuple[int, int]
 
     def figures(self) -> dict[str, float]:
         """For metrics: measure → value."""
@@ -113,6 +120,7 @@ def measure_drift(
     before = [profile(group, path) for path in reference]
     past = _samples(group, reference, sum(b.rows for b in before))
     now = _samples(group, [current], after.rows)
+    rows = (round(median([b.rows for b in before if b.rows] or [0])), after.rows)
     columns = {name: [b.columns[name] for b in before if b.rows] for name in group.feature_names}
     return [
         FeatureDrift(
@@ -124,6 +132,7 @@ def measure_drift(
             distance=_distance(feature, past[feature.name], now[feature.name], thresholds.alpha),
             reference=past[feature.name],
             current=now[feature.name],
+            rows=rows,
         )
         for feature in group.features
     ]
@@ -169,10 +178,11 @@ def _results(drift: FeatureDrift, wanted: Thresholds) -> list[CheckResult]:
         return CheckResult(name, column, "warn", passed, observed, want)
 
     change = drift.null_after - drift.null_before
+    chance = share_chance((drift.null_before, drift.null_after), drift.rows, wanted.alpha)
     found = [
         result(
             "expect_null_share_near_reference",
-            abs(change) <= wanted.null_share,
+            abs(change) <= max(wanted.null_share, chance),
             f"share of nulls {drift.null_after:.4g}, before {drift.null_before:.4g}",
             f"a change of at most {wanted.null_share:g}",
         )

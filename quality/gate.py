@@ -94,8 +94,8 @@ class Gate:
     ) -> CheckReport:
         """Record what came of a build's checks.
 
-        A build that passed stays the last good one though a rerun as of the same time fails: `Builds.hold_back`
-        puts it back.
+        A build that passed stays the last good one though a rerun as of the same time fails:
+        `Builds.hold_back` puts it back.
 
         Returns:
             the report, with the comparison of the row count to the last good build among its results.

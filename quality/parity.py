@@ -29,6 +29,7 @@ class Served:
         values: features by name; times may be ISO 8601 text.
         event_time: what the row was computed up to, in whole seconds.
         request_id: for messages.
+        time: when it was served, where that is known.
     """
 
     group: str
@@ -36,6 +37,7 @@ class Served:
     values: Mapping[str, Any]
     event_time: datetime
     request_id: str
+    time: datetime | None = None
 
 
 @dataclass
@@ -64,7 +66,7 @@ class FeatureParity:
 @dataclass
 class GroupParity:
     """Counts of one group. `unknown` rows could not be recomputed (build gone, session not in the lake);
-    `late` ones differ because events arrived after the row was served."""
+    `late` ones cannot be compared, because events arrived after the row was served."""
 
     rows: int = 0
     unknown: int = 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from feature_repo.catalogue import catalogue_of
 from feature_repo.contract import Event, Item, User, to_arrow
 from feature_repo.errors import LakeError
 from feature_repo.home import Home
 from feature_repo.lake import Builds, Lake
 from feature_repo.settings import Settings
+from orchestration.history import History
 from orchestration.recompute import Builder, Folder
+from orchestration.replay_sessions import ReplaySessions
 from quality.parity import Late, Served
 from tests.offline import click_group
 
@@ -111,6 +115,23 @@ def test_a_denied_users_session_holds_nothing(home: Home) -> None:
     assert row["item_ids"] == []
 
 
+@pytest.mark.parametrize("default", [True, False])
+@pytest.mark.parametrize("of_event", [None, True, False])
+@pytest.mark.parametrize("of_user", [None, True, False])
+def test_consent_is_that_of_the_stream(
+    home: Home, default: bool, of_event: bool | None, of_user: bool | None
+) -> None:
+    settings = Settings(home=home.root, consent_default=default)
+    users = [User(user_id="u", consent=of_user)]
+    one = event(1, 0, user_id="u", consent=of_event)
+    folder(home, [one], None, users)
+    [row] = recomputed(Folder(Lake(home.lake), settings, str.upper), served(0, 1))
+    replay = ReplaySessions(History((), catalogue_of([]), {"u": users[0]}, settings.weights), settings)
+    replay.add([one])
+    live = replay.row("s", NINE)
+    assert row["item_ids"] == ([] if live is None else ["i1"])
+
+
 # Builds
 
 
@@ -135,6 +156,15 @@ def test_rows_come_from_the_build_of_exactly_that_time(home: Home) -> None:
 
 def test_a_build_that_is_gone_leaves_its_rows_unknown(home: Home) -> None:
     assert write_build(home).recompute([user("U3", AS_OF - timedelta(days=9))]) == [None]
+
+
+@pytest.mark.parametrize(("minutes", "late"), [(-1, True), (0, False), (1, False)])
+def test_a_build_made_anew_after_it_was_served_is_late_not_wrong(
+    home: Home, minutes: int, late: bool
+) -> None:
+    builder = write_build(home)  # created at AS_OF
+    [row] = builder.recompute([replace(user("U3"), time=AS_OF + timedelta(minutes=minutes))])
+    assert (row is Late) == late
 
 
 def test_a_torn_build_is_named(home: Home) -> None:

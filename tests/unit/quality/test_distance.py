@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from quality.distance import category_distance, numeric_distance, tallies
+from quality.distance import category_distance, numeric_distance, share_chance, tallies
 
 ALPHA = 1e-6
 
@@ -108,3 +108,18 @@ def test_equal_distributions_stay_under_what_chance_gives() -> None:
         for found in (numeric_distance(rng.normal(size=400), rng.normal(size=300), 0.01) for _ in range(2000))
     )
     assert 0 < above < 2 * stats.binom.ppf(0.999, 2000, 0.01)
+
+
+@pytest.mark.parametrize(("rows", "share"), [((40, 40), 0.3), ((300, 60), 0.1), ((2000, 1000), 0.5)])
+def test_two_equal_shares_differ_by_more_than_chance_as_often_as_said(
+    rows: tuple[int, int], share: float
+) -> None:
+    rng = np.random.default_rng(3)
+    drawn = [rng.binomial(n, share, 4000) / n for n in rows]
+    over = [abs(a - b) > share_chance((a, b), rows, 0.05) for a, b in zip(*drawn, strict=True)]
+    assert np.mean(over) == pytest.approx(0.05, abs=0.02)
+
+
+def test_no_rows_prove_no_difference_of_shares() -> None:
+    assert share_chance((0, 1), (0, 9), ALPHA) == math.inf
+    assert share_chance((0, 0), (9, 9), ALPHA) == 0

@@ -115,6 +115,26 @@ def test_nulls_are_caught_and_measured(window: list[Path], tmp_path: Path) -> No
     assert message == "mood: share of nulls 1, before 0; wanted a change of at most 0.1"
 
 
+@pytest.mark.parametrize(
+    ("rows", "nulls", "caught"),
+    [(1, 1, False), (3, 1, False), (5, 2, False), (12, 6, False), (40, 40, True), (200, 60, True)],
+)
+def test_a_null_more_in_a_tiny_group_is_chance_and_many_in_a_larger_one_are_not(
+    tmp_path: Path, rows: int, nulls: int, caught: bool
+) -> None:
+    before = [build(tmp_path, day, rows) for day in range(7)]
+    after = build(tmp_path, 9, rows, mood=lambda rng, n: [None] * nulls + ["calm"] * (n - nulls))
+    failed = {(r.column, r.name) for r in drift_report(GROUP, after, before).failures}
+    assert (("mood", "expect_null_share_near_reference") in failed) == caught
+
+
+@pytest.mark.parametrize("rows", [1, 8, 31])
+def test_stable_days_of_a_tiny_group_are_quiet(tmp_path: Path, rows: int) -> None:
+    days = [build(tmp_path, day, rows) for day in range(11)]
+    for day in range(7, 11):
+        assert drift_report(GROUP, days[day], days[day - 7 : day]).failures == ()
+
+
 def test_distinct_values_that_collapse_are_caught(window: list[Path], tmp_path: Path) -> None:
     found = drift_report(
         GROUP, build(tmp_path, 9, nick=lambda rng, n: [f"n{i % 100}" for i in range(n)]), window
