@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -19,6 +20,7 @@ _PAGE = {
     "mean_age_days": "Mean age of the page's items",
     "popular_share": "Share of popular items on the page",
 }
+WORKERS_FOLDER = "metrics"
 _OPENNESS = {State.CLOSED: 0.0, State.HALF_OPEN: 0.5, State.OPEN: 1.0}
 
 _MS = (0.25, 0.5, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 50, 100, 250, 1000)
@@ -91,7 +93,8 @@ class Metrics:
 
     def render(self) -> bytes:
         """All metrics in Prometheus's text format: these and those of the layers below, of every worker."""
-        if MULTIPROCESS in os.environ:
+        # Feast sets the variable too, in any process that imports it: only our own folder means workers.
+        if Path(os.environ.get(MULTIPROCESS, "")).name == WORKERS_FOLDER:
             shared = CollectorRegistry()
             MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
             return generate_latest(shared)

@@ -29,7 +29,9 @@ def test_health_and_readiness(api: httpx.Client) -> None:
 def test_metrics_count_rankings_without_ids(api: httpx.Client, body: Callable[..., Any]) -> None:
     api.post("/v1/rank", json=body(user_id="secret-user", session_id="s"))
     api.post("/v1/rank", json={})
-    text = api.get("/metrics").text
+    response = api.get("/metrics")
+    text = response.text
+    assert text, (response.status_code, dict(response.headers))
     assert 'headrace_ranks_total{tier="session+segment"} 1.0' in text
     assert 'headrace_requests_refused_total{code="missing_field"} 1.0' in text
     assert 'headrace_stage_milliseconds_count{stage="features"} 1.0' in text
