@@ -69,7 +69,7 @@ async def _measure(scene: Stage) -> list[tuple[float, float]]:
         started = perf_counter()
         pipe = client.pipeline(transaction=False)
         for entity, key in (("user_id", user), ("session_id", session), ("segment", segment)):
-            pipe.execute_command("HGETALL", redis_key(entity, key))
+            pipe.execute_command("HGETALL", redis_key(entity, key))  # type: ignore[no-untyped-call]
         pipe.execute()
         samples.append((read * 1e3, (perf_counter() - started) * 1e3))
         await asyncio.sleep(0)

@@ -45,7 +45,7 @@ def _raw_fetch(scene: Stage) -> Iterator[float]:
         started = perf_counter()
         pipe = client.pipeline(transaction=False)
         for key in keys:
-            pipe.execute_command("HGETALL", key)
+            pipe.execute_command("HGETALL", key)  # type: ignore[no-untyped-call]
         pipe.execute()
         yield (perf_counter() - started) * 1e3
         number += 1
