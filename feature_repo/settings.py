@@ -204,6 +204,13 @@ class Settings(BaseSettings):
                 f"HEADRACE_HISTORY_DAYS ({self.history_days}), which the batch features look back over"
             )
             raise ValueError(msg)
+        if self.dedup_horizon_s < self.allowed_lateness_s:
+            msg = (
+                f"HEADRACE_DEDUP_HORIZON_S ({self.dedup_horizon_s:g}) must not be less than "
+                f"HEADRACE_ALLOWED_LATENESS_S ({self.allowed_lateness_s:g}): a repeat that comes in time "
+                "would be counted twice"
+            )
+            raise ValueError(msg)
         if self.earliest_event_time.tzinfo is None:
             msg = "HEADRACE_EARLIEST_EVENT_TIME needs a time zone, e.g. 1990-01-01T00:00:00Z"
             raise ValueError(msg)

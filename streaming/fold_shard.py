@@ -21,6 +21,7 @@ from streaming.chunk import Changes, Chunk, Tally
 from streaming.encode import encode_session
 from streaming.enrich import Knowledge, LogEvent, decode_record
 from streaming.fold import FoldRules, Session, profile_of
+from streaming.fold_outbox import OUTBOX, SAVES, Outbox
 from streaming.fold_state import StateFile
 from streaming.fold_sweep import Sweep
 from streaming.fold_user import Contribution
@@ -85,9 +86,11 @@ class SessionShard:
         self._horizon_us = -(2**62)
         self._sweep = Sweep(self._held)
         self._rewrite: Iterator[str] = iter(())
+        self._outbox = Outbox()
         self._remember(state.facts())
 
     def _remember(self, facts: Mapping[str, bytes]) -> None:
+        self._outbox = Outbox(facts.get(OUTBOX))
         for name, raw in facts.items():
             if name == _WATERMARK:
                 self._newest_us = int(raw)
@@ -99,7 +102,7 @@ class SessionShard:
 
     def process(self, chunk: Chunk) -> Changes:
         """Fold a chunk; what cannot be decoded or folded goes to the quarantine."""
-        changes = Changes()
+        changes = self._outbox.again(self._held)
         for damage in chunk.damaged:
             self._put_aside(damage.raw, ContractError("damaged_log", "", damage.reason), damage)
         now_us = (self._tools.clock() - _EPOCH) // _MICROSECOND
@@ -162,7 +165,7 @@ class SessionShard:
         for horizon_us, touch, raw in entries:
             last_us = session.last_us
             if last_us is not None and last_us < horizon_us:
-                self._contribute(session_id, session, changes)
+                self._contribute(session_id, session, changes, over=True)
                 session = self._open(None)
                 tally.expired += 1
             try:
@@ -204,25 +207,27 @@ class SessionShard:
             return
         changes.rows.append(encode_session(session_id, profile, self._tools.rules.session))
 
-    def _contribute(self, session_id: str, session: Session, changes: Changes) -> None:
-        add = changes.contributions.append
-        for user_id, started_us in session.erased:
-            add(Contribution(user_id, session_id, started_us))
+    def _contribute(self, session_id: str, session: Session, changes: Changes, *, over: bool = False) -> None:
+        """What a session says of its users. Events read again repeat only what the live profile says."""
+        denies = self._tools.knowledge.denies
+        said = [Contribution(user_id, session_id, started_us) for user_id, started_us in session.erased]
         for run in session.finished:
-            assert run.user_id is not None
-            add(
-                Contribution(
-                    run.user_id, session_id, run.started_us, run.last_us, msgspec.msgpack.encode(run)
-                )
-            )
+            if run.user_id is not None and not denies(run.user_id):
+                raw = msgspec.msgpack.encode(run)
+                said.append(Contribution(run.user_id, session_id, run.started_us, run.last_us, raw))
+        self._outbox.contributions += said
+        changes.contributions += said
         profile = session.profile
         if profile is None or profile.user_id is None or profile.denied:
             return
-        if self._tools.knowledge.denies(profile.user_id):
-            add(Contribution(profile.user_id))
+        if denies(profile.user_id):
+            live = Contribution(profile.user_id)
         else:
-            raw = session.live or msgspec.msgpack.encode(profile)
-            add(Contribution(profile.user_id, session_id, profile.started_us, profile.last_us, raw))
+            raw = msgspec.msgpack.encode(profile) if over else session.live
+            live = Contribution(profile.user_id, session_id, profile.started_us, profile.last_us, raw)
+        changes.contributions.append(live)
+        if over:
+            self._outbox.contributions.append(live)
 
     def _put_aside(self, raw: bytes, error: ContractError, damage: Damage | None = None) -> None:
         self.tally.quarantined += 1
@@ -234,22 +239,33 @@ class SessionShard:
             self._advance(min(now_us, self._newest_us + chunk.idle_us))
         self._expire(changes)
         self._tools.knowledge.refresh_sometimes()
-        if self._tools.store_lost(f"sessions/{self.partition}", self._restored):
+        lost = self._tools.store_lost(f"sessions/{self.partition}", self._restored)
+        if lost or self._outbox.interrupted:
             _log.warning("partition %d: the online store was emptied, writing it again", self.partition)
             self._rewrite = iter(list(self._held))
+            self._outbox.interrupted = False
+            self._outbox.rewriting = SAVES
             changes.rewrite = True
-        for session_id in islice(self._rewrite, REWRITTEN_PER_TICK):
+        portion = list(islice(self._rewrite, REWRITTEN_PER_TICK))
+        if portion:
+            self._outbox.rewriting = SAVES
+        for session_id in portion:
             if (raw := self._held.get(session_id)) is not None:
                 self._emit(session_id, profile_of(raw), changes)
         changes.horizon_us = self._horizon_us
         changes.heartbeat = self._heartbeat(chunk)
 
     def _expire(self, changes: Changes) -> None:
-        for session_id in self._sweep.expired(self._horizon_us):
+        expired = self._sweep.expired(self._horizon_us)
+        for session_id in expired:
             self._bytes -= len(self._held.pop(session_id))
             self._dirty.add(session_id)
             self.tally.expired += 1
-            changes.deleted.append(session_id)
+        changes.deleted += expired
+        self._outbox.deleted += expired
+        if expired and changes.rows:  # deletions are done first: a row of this very chunk would stay
+            gone = set(expired)
+            changes.rows = [row for row in changes.rows if row.key not in gone]
 
     def _heartbeat(self, chunk: Chunk) -> Heartbeat:
         tally = self.tally
@@ -278,6 +294,7 @@ class SessionShard:
             self._facts[_WATERMARK] = b"%d" % min(
                 self._newest_us, self._horizon_us + self._tools.rules.ttl_us
             )
+        self._facts[OUTBOX] = self._outbox.save()
         self._state.save({key: self._held.get(key) for key in self._dirty}, self._facts)
         self._dirty.clear()
         self._facts = {}

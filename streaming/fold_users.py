@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
 import msgspec
 
+from feature_repo.groups.user_recent import WINDOW
 from streaming.fold import FoldRules
-from streaming.fold_shard import REWRITTEN_PER_TICK
 from streaming.fold_state import StateFile
 from streaming.fold_sweep import Sweep
 from streaming.fold_user import Contribution, UserChanges, apply, row_of
@@ -17,7 +16,8 @@ from streaming.fold_user import Contribution, UserChanges, apply, row_of
 TICKS_PER_WRITE = 5
 """Ticks between writes of a shard; shards take turns, so that writes do not pile up."""
 ROWS_PER_WRITE = 500
-_UNWRITTEN = "unwritten"
+_UNWRITTEN, _SHRUNK = "unwritten", "shrunk"
+_WINDOW_US = int(WINDOW.total_seconds() * 1e6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class UserNews:
     Attributes:
         tick: time goes on; contributions wait for some ticks, so that a busy user costs one row.
         last: the flow ends: write all that waits.
-        horizon_us: users without an event since are let go.
+        horizon_us: sessions without an event since are let go; users after their own window.
         rewrite: the online store was emptied.
     """
 
@@ -49,14 +49,13 @@ class UserShard:
         self._held = state.load()
         self._dirty: set[str] = set()
         self._pending: dict[str, list[Contribution]] = {}
-        raw = state.facts().get(_UNWRITTEN)
-        waiting = msgspec.json.decode(raw, type=list[str]) if raw else []
-        self._unwritten: dict[str, None] = dict.fromkeys(waiting)
+        facts = state.facts()
+        self._unwritten: dict[str, None] = dict.fromkeys(_names(facts.get(_UNWRITTEN)))
+        self._shrunk = set(_names(facts.get(_SHRUNK)))  # rows that may go back in time: deleted first
+        self._handed_on: list[dict[str, bool]] = [{}, {}]  # before the last snapshot, and since; if shrunk
         self._ticks = 0
         self._horizon_us = -(2**62)
-        self._shrunk: set[str] = set()  # rows that may go back in time: deleted before they are written
         self._sweep = Sweep(self._held)
-        self._rewrite: Iterator[str] = iter(())
 
     def process(self, news: UserNews) -> UserChanges:
         """Take contributions in; at a tick, say what there is to write."""
@@ -64,13 +63,12 @@ class UserShard:
             self._pending.setdefault(contribution.user_id, []).append(contribution)
         changes = UserChanges()
         if news.rewrite:
-            self._rewrite = iter(list(self._held))
+            self._unwritten.update(dict.fromkeys(self._held))
         if news.tick:
             self._ticks += 1
-            self._horizon_us = max(self._horizon_us, news.horizon_us)
+            self._horizon_us = max(self._horizon_us, news.horizon_us + self._rules.ttl_us - _WINDOW_US)
         if news.last or (news.tick and (self._ticks + self.number) % TICKS_PER_WRITE == 0):
             self._join()
-            self._unwritten.update(dict.fromkeys(islice(self._rewrite, REWRITTEN_PER_TICK)))
             self._expire(self._horizon_us)
             self._write(changes, len(self._unwritten) if news.last else ROWS_PER_WRITE)
         return changes
@@ -78,6 +76,7 @@ class UserShard:
     def _write(self, changes: UserChanges, limit: int) -> None:
         for user_id in list(islice(self._unwritten, limit)):
             raw = self._held.get(user_id)
+            self._handed_on[1][user_id] = user_id in self._shrunk
             if raw is None or user_id in self._shrunk:
                 changes.deleted.append(user_id)
             if raw is not None:
@@ -107,10 +106,22 @@ class UserShard:
     def save(self) -> None:
         """Write what changed since the last time, and who is still to be written to the online store.
 
+        Rows handed on since the snapshot before count as still to be written: a crash may overtake them.
+
         Raises:
             StoreError: the state file cannot be written.
         """
         self._join()
-        facts = {_UNWRITTEN: msgspec.json.encode(list(self._unwritten))}
+        handed_on = {**self._handed_on[0], **self._handed_on[1]}
+        shrunk = self._shrunk.union(user_id for user_id, was in handed_on.items() if was)
+        facts = {
+            _UNWRITTEN: msgspec.json.encode(list({**handed_on, **self._unwritten})),
+            _SHRUNK: msgspec.json.encode(sorted(shrunk)),
+        }
         self._state.save({key: self._held.get(key) for key in self._dirty}, facts)
         self._dirty.clear()
+        self._handed_on = [self._handed_on[1], {}]
+
+
+def _names(raw: bytes | None) -> list[str]:
+    return [] if raw is None else msgspec.json.decode(raw, type=list[str])

@@ -11,7 +11,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from feature_repo.errors import LogError
 from streaming.chunk import Chunk
-from streaming.log import Damage, EventLog, Position
+from streaming.log import Batch, Damage, EventLog, Position, PositionLostError
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +88,9 @@ class LogPart(StatefulSourcePartition[Chunk, Position]):  # type: ignore[misc]
         if limit <= 0 or now < self._next_poll:
             return False
         try:
-            batch = self._log.read(self._partition, self._position, limit)
+            if now >= self._next_tick:
+                self._look_for_trimmed()
+            batch = self._read(limit)
         except LogError as error:
             self._failures += 1
             wait = min(0.1 * 2**self._failures, LONGEST_BACKOFF_S)
@@ -105,6 +107,26 @@ class LogPart(StatefulSourcePartition[Chunk, Position]):  # type: ignore[misc]
         if batch.records:
             self._last_record = now
         return not batch.records
+
+    def _read(self, limit: int) -> Batch:
+        try:
+            return self._log.read(self._partition, self._position, limit)
+        except PositionLostError as error:
+            _log.warning("%s; repeats are known by their ids, so it is read from the start", error)
+            return self._log.read(self._partition, self._log.start(self._partition), limit)
+
+    def _look_for_trimmed(self) -> None:
+        """Say so when retention overtook this reader: what was removed is in the lake, not in sessions."""
+        oldest = self._log.start(self._partition)
+        if self._position < oldest:
+            _log.warning(
+                "partition %d: the log begins at %s, but the stream has read to %s only; retention may have "
+                "removed unread records: raise HEADRACE_LOG_RETENTION_HOURS",
+                self._partition,
+                oldest,
+                self._position,
+            )
+            self._position = oldest
 
     def _chunk(self, now: float, tick: bool) -> Chunk:
         chunk = Chunk(

@@ -105,14 +105,20 @@ class OnlineWriter:
 
     def _write_rows(self, waiting: _Waiting) -> None:
         known = self._known_of(waiting.group)
-        for check in (True, False):
-            rows = [row for key, row in waiting.rows.items() if (key in known) != check]
-            if rows:
-                write = partial(self.store.write_encoded, waiting.group, rows, check=check)
-                self._insist(waiting.partition, write)
-        if len(known) > KNOWN_KEYS:
-            known.clear()
-        known.update(waiting.rows)
+        ours = [row for key, row in waiting.rows.items() if key in known]
+        new = [row for key, row in waiting.rows.items() if key not in known]
+        if new:
+            taken = self._insist(
+                waiting.partition, partial(self.store.write_encoded, waiting.group, new, check=True)
+            )
+            if taken == len(new):  # else the store holds newer ones: go on asking
+                if len(known) > KNOWN_KEYS:
+                    known.clear()
+                known.update([row.key for row in new])
+        if ours:
+            self._insist(
+                waiting.partition, partial(self.store.write_encoded, waiting.group, ours, check=False)
+            )
         waiting.rows.clear()
 
     def _known_of(self, group: FeatureGroup) -> set[str]:

@@ -76,3 +76,11 @@ def test_the_clock_can_be_shifted_to_serve_history() -> None:
     shifted = Settings(clock_offset_s=-year.total_seconds()).clock()
     assert abs(datetime.now(UTC) - year - shifted) < timedelta(minutes=1)
     assert shifted.tzinfo is not None
+
+
+def test_ids_are_remembered_for_as_long_as_events_may_be_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_ALLOWED_LATENESS_S", "7200")
+    with pytest.raises(SettingsError, match=r"DEDUP_HORIZON_S \(3600\) must not be less than HEADRACE"):
+        load_settings()
+    monkeypatch.setenv("HEADRACE_DEDUP_HORIZON_S", "7200")
+    assert load_settings().dedup_horizon_s == 7200.0

@@ -188,3 +188,59 @@ def test_an_emptied_store_gets_every_user_again(path: Path) -> None:
     shard.process(UserNews(0, [said("a", T0, T0, user=f"u{n}") for n in range(3)], last=True))
     changes = shard.process(UserNews(0, rewrite=True, last=True))
     assert sorted(row.key for row in changes.rows) == ["u0", "u1", "u2"]
+
+
+def test_rows_the_store_did_not_get_are_written_after_a_crash(path: Path) -> None:
+    shard = opened(path)
+    shard.process(UserNews(0, [said("a", T0, T0)]))
+    shard.save()
+    assert [row.key for news in due(shard) for row in shard.process(news).rows] == ["anna"]
+    shard.save()
+    shard = opened(path)  # the row was handed on, but the process died before the store had it
+    assert [row.key for row in shard.process(UserNews(0, last=True)).rows] == ["anna"]
+
+
+def test_rows_certain_to_be_written_are_not_written_again(path: Path) -> None:
+    shard = opened(path)
+    shard.process(UserNews(0, [said("a", T0, T0)], last=True))
+    for _ in range(3):
+        shard.save()
+    assert opened(path).process(UserNews(0, last=True)).rows == []
+
+
+def test_a_run_taken_back_before_a_crash_is_deleted_first_after_it(path: Path) -> None:
+    """Else the store refuses the smaller row as the older one, and a denied session stays in it."""
+    shard = opened(path)
+    shard.process(UserNews(0, [said("a", T0, T0), said("b", T0 + 5, T0 + 5)], last=True))
+    for _ in range(3):
+        shard.save()
+    shard.process(UserNews(0, [Contribution("anna", "b", T0 + 5)]))
+    shard.save()
+    shard = opened(path)
+    for _ in range(2):  # the second time as if the first had not reached the store
+        changes = shard.process(UserNews(0, last=True))
+        assert (changes.deleted, [row.micros for row in changes.rows]) == (["anna"], [T0])
+        shard.save()
+        shard = opened(path)
+
+
+@pytest.mark.parametrize("ttl_s", [600.0, 86_400.0, 10 * 86_400.0])
+def test_users_are_kept_for_their_own_window_whatever_the_life_of_sessions(path: Path, ttl_s: float) -> None:
+    rules = FoldRules.of(Settings(session_ttl_s=ttl_s))
+    shard = UserShard(0, rules, StateFile(path))
+    shard.process(UserNews(0, [said("a", T0, T0)], last=True))
+    for now, deleted in ((T0 + DAY, []), (T0 + DAY + 1, ["anna"])):
+        news = UserNews(0, tick=True, horizon_us=now - rules.ttl_us)
+        found = [user for _ in range(TICKS_PER_WRITE) for user in shard.process(news).deleted]
+        assert found == deleted
+
+
+def test_a_rewrite_of_users_survives_a_crash(path: Path) -> None:
+    shard = opened(path)
+    shard.process(UserNews(0, [said("a", T0, T0, user=f"u{n}") for n in range(3)], last=True))
+    for _ in range(3):
+        shard.save()
+    shard.process(UserNews(0, rewrite=True))
+    shard.save()
+    changes = opened(path).process(UserNews(0, last=True))
+    assert sorted(row.key for row in changes.rows) == ["u0", "u1", "u2"]

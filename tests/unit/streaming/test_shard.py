@@ -228,3 +228,11 @@ def test_restored_state_without_a_canary_means_the_store_was_emptied() -> None:
     marks = Marks()
     assert StoreWatch(marks.read, marks.write).lost("sessions/0", known=True)
     assert not StoreWatch(marks.read, marks.write).lost("sessions/0", known=True)
+
+
+def test_a_session_folded_and_expired_by_one_chunk_leaves_no_row(stage: Stage) -> None:
+    """The writer deletes first and writes then: the row would stay in the store for ever."""
+    stage.clock.now = T0 + timedelta(hours=3)
+    changes = stage.shard.process(chunk(event(1, T0, "old"), event(2, T0 + timedelta(hours=2), "new")))
+    assert changes.deleted == ["old"]
+    assert [row.key for row in changes.rows] == ["new"]

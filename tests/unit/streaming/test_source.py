@@ -10,7 +10,7 @@ import pytest
 
 from feature_repo.errors import LogError
 from streaming.chunk import Chunk
-from streaming.log import Batch, Damage, Keyed, Position
+from streaming.log import Batch, Damage, Keyed, Position, PositionLostError
 from streaming.source import EventLogSource, LogPart, SourceRules, part_name
 
 RULES = SourceRules(batch_size=3, batch_s=0.005, tick_s=1.0)
@@ -23,6 +23,7 @@ class FakeLog:
 
     def __init__(self) -> None:
         self.records: list[bytes] = []
+        self.oldest = "000"
         self.failures = 0
         self.reads = 0
         self.damaged: tuple[Damage, ...] = ()
@@ -36,12 +37,15 @@ class FakeLog:
             self.failures -= 1
             message = "broker gone"
             raise LogError(message)
+        if int(position) > len(self.records):
+            raise PositionLostError("fake", position, self.end(partition))
+        position = max(position, self.oldest)
         found = self.records[int(position) : int(position) + limit]
         damaged, self.damaged = self.damaged, ()
         return Batch(found, f"{int(position) + len(found):03d}", damaged)
 
     def start(self, partition: int) -> Position:
-        return "000"
+        return self.oldest
 
     def end(self, partition: int) -> Position:
         return f"{len(self.records):03d}"
@@ -236,3 +240,29 @@ def test_reading_resumes_at_the_older_of_snapshot_and_state(
     [chunk] = source.build_part("step", "0000", snapshot).next_batch()
     assert chunk.records[0] == first
     assert chunk.position == "003"
+
+
+def test_a_log_that_was_replaced_is_read_from_its_start(
+    log: FakeLog, time: Time, stop: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    add(log, *"ab")
+    part = EventLogSource(log, RULES, stop, time).build_part("step", "0000", "007")
+    assert records(part.next_batch()) == [[b"a", b"b"]]
+    assert part.snapshot() == "002"
+    assert "position 007 lies beyond its end 002" in caplog.text
+    assert "read from the start" in caplog.text
+
+
+def test_retention_that_overtakes_the_reader_is_told(
+    log: FakeLog, time: Time, stop: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    add(log, *"abcd")
+    log.oldest = "002"
+    part = EventLogSource(log, RULES, stop, time).build_part("step", "0000", "001")
+    assert records(part.next_batch()) == [[b"c", b"d"]]
+    assert "the log begins at 002, but the stream has read to 001 only" in caplog.text
+    assert "HEADRACE_LOG_RETENTION_HOURS" in caplog.text
+    caplog.clear()
+    time.now += RULES.tick_s
+    part.next_batch()
+    assert caplog.text == ""

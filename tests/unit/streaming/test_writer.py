@@ -199,3 +199,18 @@ def test_a_damaged_heartbeat_says_what_to_do() -> None:
     store.held = {mark_of(3): b"{"}
     with pytest.raises(StoreError, match=r"'heartbeat/0003' is no heartbeat .*restart the stream"):
         read_heartbeats(store)
+
+
+def test_a_row_refused_as_older_is_checked_again_the_next_time() -> None:
+    """A log read again from its start brings older rows; none may go over a newer one unasked."""
+
+    class Newer(FakeStore):
+        def write_encoded(self, group: Any, rows: Any, *, check: bool = True) -> int:
+            super().write_encoded(group, rows, check=check)
+            return 0 if check else len(rows)
+
+    store = Newer()
+    writer = OnlineWriter(store, threading.Event())
+    writer.write([job("a")])
+    writer.write([job("a")])
+    assert store.calls == [("write", ["a"], True)] * 2
