@@ -6,7 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -66,7 +66,7 @@ class Lake:
 
 PART, UPTO = "part", "upto"
 CHECKED, BLOCKED = "checked.parquet", "blocked.parquet"
-"""Beside a build: the same as of that time which last passed its checks, and the one last held back."""
+"""Beside a build: the one as of its time that passed last. In a group's folder: the last one held back."""
 
 
 def numbered(path: Path) -> tuple[str, int]:
@@ -204,17 +204,19 @@ class Builds:
         _link(build.path, build.path.with_name(CHECKED))
 
     def hold_back(self, group: str, build: Build, version: int = 1) -> None:
-        """Take a build that failed its checks out of the history; it stays beside it, as ``blocked.parquet``.
+        """Take a build that failed its checks out of the history; the last one stays as ``blocked.parquet``.
 
         What passed as of the same time comes back in its place. A file that itself passed once, or that is
         the current one, stays: it is being served, and there is nothing better.
         """
         checked = build.path.with_name(CHECKED)
-        _link(build.path, build.path.with_name(BLOCKED))
+        _link(build.path, self.folder(group, version) / BLOCKED)
         if checked.exists():
             _link(checked, build.path)
         elif (current := self.current(group, version)) is None or current.path != build.path:
             build.path.unlink()
+            with suppress(OSError):  # not empty: another build of it is being written
+                build.path.parent.rmdir()
 
     def promote(self, group: str, build: Build, version: int = 1) -> None:
         """Make a build the current one, atomically."""

@@ -10,7 +10,7 @@ from feature_repo import group as declaration
 from feature_repo import lake as layout
 from feature_repo.group import BatchParams, FeatureGroup
 from feature_repo.home import Home
-from feature_repo.lake import Lake
+from feature_repo.lake import Lake, days_before
 from feature_repo.settings import Settings
 from orchestration.fingerprint import content_hash, fingerprint
 
@@ -29,9 +29,9 @@ def data_version(
         needed: builds of the groups it depends on.
     """
     lake = Lake(home.lake)
-    since = as_of - timedelta(days=settings.history_days)
+    history = timedelta(days=settings.history_days)
     files: list[str | Path] = [
-        *lake.files("event", since.date(), (as_of + timedelta(days=1)).date()),
+        *lake.files("event", *days_before(as_of, history)),
         *lake.files("item"),
         *lake.files("user"),
         *needed,

@@ -51,7 +51,10 @@ def group_asset(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.
 
 
 def group_check(group: FeatureGroup) -> dg.AssetChecksDefinition:
-    """The declared expectations on the day's build: those that block, and those that only advise."""
+    """The declared expectations on the day's build: those that block, and those that only advise.
+
+    What fails is taken out of the history, so that no training set, drift reference or restart reads it.
+    """
     key = features_key(group)
 
     @dg.multi_asset_check(
@@ -73,6 +76,10 @@ def group_check(group: FeatureGroup) -> dg.AssetChecksDefinition:
         quality = runtime.home.quality
         report = check_group(group, build.path, runtime.home.docs, accepted(quality, group))
         report = Gate(quality, runtime.clock).judge(group.view_name, build.as_of, report)
+        if report.passed:
+            runtime.builds.confirm(build)
+        else:
+            runtime.builds.hold_back(group.name, build, group.version)
         yield from check_results([report], key)
 
     return check

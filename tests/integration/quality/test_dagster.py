@@ -183,3 +183,31 @@ def test_the_chain_leaves_parity_to_its_own_job(run: Run) -> None:
     names = {e.check_name for e in run(DAY).get_asset_check_evaluations()}
     assert DRIFT in names
     assert BUDGET not in names
+
+
+def test_a_rerun_that_fails_leaves_what_passed_in_place(run: Run, runtime: Runtime) -> None:
+    good = click_group()
+    assert run(DAY, good).success
+    current = runtime.builds.current("clicks")
+    assert current is not None
+    before = current.path.read_bytes()
+    # A late event changes the day; its rebuild breaks what is expected of it.
+    write_events(runtime.lake, DAY, day_events(DAY, 3, offset=9_000), "part-1")
+    strict = click_group(expectations=(Expectation("row_count_between", minimum=1, maximum=3),))
+    for _ in range(2):
+        assert not run(DAY, strict).success
+        assert current.path.read_bytes() == before
+        assert runtime.builds.history("clicks") == [current.path]
+        assert (runtime.builds.folder("clicks") / "blocked.parquet").exists()
+    state = Gate(runtime.home.quality, runtime.clock).state("clicks")
+    assert state.good is not None
+    assert (state.good.as_of, len(state.blocked)) == (current.as_of, 1)
+    # What never passed is no history at all; a rerun repairs.
+    following = DAY + timedelta(days=1)
+    assert not run(following, strict).success
+    assert runtime.builds.history("clicks") == [current.path]
+    assert run(DAY, good).success
+    assert run(following, good).success
+    assert current.path.read_bytes() != before
+    assert len(runtime.builds.history("clicks")) == 2
+    assert Gate(runtime.home.quality, runtime.clock).state("clicks").open

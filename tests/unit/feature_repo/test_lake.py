@@ -178,7 +178,7 @@ def test_what_passed_comes_back_when_its_rerun_is_held_back(tmp_path: Path) -> N
     for bad in ([3], [4]):  # again and again
         builds.hold_back("taste", built(builds, 0, *bad))
         assert held(good.path) == [1, 2]
-        assert held(good.path.with_name("blocked.parquet")) == bad
+        assert held(builds.folder("taste") / "blocked.parquet") == bad
     assert builds.history("taste") == [good.path]
     builds.confirm(built(builds, 0, 5))
     builds.hold_back("taste", built(builds, 0, 6))
@@ -192,7 +192,9 @@ def test_a_build_held_back_is_no_history_but_kept(tmp_path: Path) -> None:
     builds.promote("taste", good)
     builds.hold_back("taste", bad)
     assert builds.history("taste") == [good.path]
-    assert held(bad.path.with_name("blocked.parquet")) == [2]
+    assert held(builds.folder("taste") / "blocked.parquet") == [2]
+    assert not bad.path.parent.exists()
+    assert held(built(builds, 1, 3).path) == [3]
 
 
 @pytest.mark.parametrize("confirmed", [True, False])

@@ -113,9 +113,11 @@ def test_an_unchanged_partition_is_not_built_again(
     first = build(settings, home, as_of, group)
     assert build(settings, home, as_of, group) == first
     assert len(made) == 1
-    # Events after the moment, on another day, are no input of it.
-    write_events(lake, DAY + timedelta(days=5), day_events(DAY + timedelta(days=5), 3))
-    assert build(settings, home, as_of, group) == first
+    # Events after the moment, on the next day or another, are no input of it.
+    for n in (1, 5):
+        later = DAY + timedelta(days=n)
+        write_events(lake, later, day_events(later, 3, offset=9_000), "part-1")
+        assert build(settings, home, as_of, group) == first
     assert len(made) == 1
     # A late event of the day is; so are a setting, the declaration and a damaged build.
     write_events(lake, DAY, day_events(DAY, 3, offset=9_000), "part-1")
