@@ -16,9 +16,10 @@ from feature_repo.contract import Event, Item, Kind, User, from_arrow
 from feature_repo.errors import BuildError
 from feature_repo.group import EVENT_TIMESTAMP, FeatureGroup
 from feature_repo.groups import all_groups
+from feature_repo.groups.session_profile import SessionRules
 from feature_repo.home import Home
 from feature_repo.lake import Builds, Lake, unreadable
-from feature_repo.offline.point_in_time import text
+from feature_repo.offline.point_in_time import instant, text
 from feature_repo.settings import Settings
 from orchestration.build import write_aside
 from orchestration.fingerprint import fingerprint
@@ -103,7 +104,9 @@ class TrainingSet:
         con.execute(f"CREATE VIEW events AS SELECT * FROM {_parquet(files)}")
         last = self._spec.last + timedelta(days=1)
         days = f"event_time >= DATE '{self._spec.first}' AND event_time < DATE '{last}'"
-        con.execute(f"CREATE TABLE shown AS {shown_sql(f'(SELECT * FROM events WHERE {days})')}")
+        # What came of a list is known when its window is over; before, a row would say "no" too early.
+        over = f"event_time <= {instant(self._clock() - self._spec.attribution)}"
+        con.execute(f"CREATE TABLE shown AS {shown_sql(f'(SELECT * FROM events WHERE {days} AND {over})')}")
         con.execute(f"CREATE TABLE examples AS {examples_sql('shown', 'events', self._spec.attribution)}")
         self._write_logged(con)
         self._write_folded(con)
@@ -154,14 +157,19 @@ class TrainingSet:
             con.execute(f"INSERT INTO logged_{group.name} SELECT * FROM batch")
             con.unregister("batch")
         for name in groups:  # a decision written twice counts once
-            once = f"SELECT DISTINCT ON (request_id) * FROM logged_{name}"
+            once = f"SELECT DISTINCT ON (request_id) * FROM logged_{name} ORDER BY ALL"
             con.execute(f"CREATE OR REPLACE TABLE logged_{name} AS {once}")
 
     def _write_folded(self, con: duckdb.DuckDBPyConnection) -> None:
         group = self._groups["session_profile"]
         path = self._scratch / "folded.parquet"
         write_aside(path, row_schema(group), self._folded(con, group))
-        con.execute(f"CREATE TABLE folded AS SELECT * FROM {_parquet([str(path)])}")
+        # One row per request, as of its decision: a repeat of the list has seen the list.
+        con.execute(
+            f"CREATE TABLE folded AS SELECT DISTINCT ON (request_id) f.* FROM {_parquet([str(path)])} f "
+            "JOIN (SELECT DISTINCT request_id, decision_time FROM shown) d USING (request_id) "
+            f"WHERE f.{EVENT_TIMESTAMP} < d.decision_time ORDER BY request_id, f.{EVENT_TIMESTAMP} DESC"
+        )
 
     def _folded(self, con: duckdb.DuckDBPyConnection, group: FeatureGroup) -> Iterator[pa.RecordBatch]:
         schema = row_schema(group)
@@ -206,17 +214,26 @@ class TrainingSet:
 
     def _card(self, con: duckdb.DuckDBPyConnection, split: Split, columns: int, files: list[str]) -> Card:
         builds = [p for n, g in self._groups.items() for p in self._builds.history(n, g.version)]
-        weights = repr(sorted(self._settings.weights.items()))
+        records = [*self._lake.files("item"), *self._lake.files("user")]
         facts = describe(con, {name: assemble.column(g, "source") for name, g in self._groups.items()})
         return Card(
             created=self._clock(),
             spec=self._spec,
-            inputs=fingerprint([*files, *builds], repr(self._spec), weights),
+            inputs=fingerprint([*files, *builds, *records], repr(self._spec), *self._rules(con)),
             validation_from=split.validation_from,
             test_from=split.test_from,
             columns=columns,
             **facts,
         )
+
+    def _rules(self, con: duckdb.DuckDBPyConnection) -> list[str]:
+        """What else the rows depend on: the settings of the fold, and the decisions that were logged."""
+        settings = self._settings
+        said = [repr(sorted(settings.weights.items())), repr(SessionRules.of(settings))]
+        said += [repr(settings.session_ttl_s), repr(settings.consent_default)]
+        for name in LOGGED_AS:
+            said += [repr(con.execute(f"SELECT count(*), bit_xor(hash(l)) FROM logged_{name} l").fetchall())]
+        return said
 
 
 def _parquet(files: list[str]) -> str:

@@ -22,16 +22,24 @@ def shown_sql(events: str) -> str:
     """Slots of the impressions in a table of events.
 
     An item shown twice in one list counts where it came first. An impression without a request id is a
-    decision of its own, named by its event.
+    decision of its own, named by its event. Of several impressions of one request (its further pages, or a
+    repeat) the first is the decision: its time, user and session are the request's, so that no feature is
+    newer than the decision and the request lies in one split; items of the others follow its own.
     """
+    shown = (
+        f"SELECT *, coalesce(request_id, event_id) AS request FROM {events} WHERE event_type = 'impression'"
+    )
+    first = "OVER (PARTITION BY request ORDER BY event_time, event_id)"
+    before = f"{first[:-1]} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
     return (
         "SELECT request_id, min(position) AS position, any_value(decision_time) AS decision_time, "
         "any_value(user_id) AS user_id, any_value(session_id) AS session_id, item_id, "
         "arg_min(score, position) AS score FROM ("
-        "SELECT coalesce(request_id, event_id) AS request_id, event_time AS decision_time, user_id, "
-        "session_id, unnest(items).item_id AS item_id, unnest(items).score AS score, "
-        "unnest(range(len(items))) AS position "
-        f"FROM {events} WHERE event_type = 'impression'"
+        "SELECT request AS request_id, decision_time, user_id, session_id, unnest(items).item_id AS item_id, "
+        "unnest(items).score AS score, unnest(range(len(items))) + offset_ AS position FROM ("
+        f"SELECT request, items, first_value(event_time) {first} AS decision_time, "
+        f"first_value(user_id) {first} AS user_id, first_value(session_id) {first} AS session_id, "
+        f"coalesce(sum(len(items)) {before}, 0)::BIGINT AS offset_ FROM ({shown}))"
         ") GROUP BY request_id, item_id"
     )
 

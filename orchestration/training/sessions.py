@@ -17,6 +17,8 @@ def session_rows(
 ) -> Iterator[tuple[str, datetime, dict[str, Any]]]:
     """(request, last event time, values) of the session before each impression; nothing where none runs.
 
+    A request that was shown more than once comes more than once, in time order within a session.
+
     Only events strictly before the impression count, its own and its clicks never do. One session is held in
     memory at a time.
 

@@ -1,0 +1,124 @@
+"""Training sets where requests repeat, windows are not over, inputs change: what must not leak or double."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from feature_repo.contract import Event, ShownItem, User
+from feature_repo.errors import BuildError
+from feature_repo.home import Home
+from feature_repo.lake import Lake
+from feature_repo.settings import Settings
+from orchestration.training.card import Card
+from orchestration.training.dataset import TrainingSet, training_folder
+from orchestration.training.spec import TrainingSpec
+from serving.decision import Decision, UsedRow
+from tests.integration.orchestration.test_training_set import decision
+from tests.offline import event, write_events, write_records
+
+DAY = date(2024, 5, 30)
+T0 = datetime(2024, 5, 30, 12, tzinfo=UTC)
+SPEC = TrainingSpec(DAY, DAY, shares=(0.0, 0.0, 1.0))
+
+
+def shown(number: int, minutes: float, request: str | None, *items: str, session: str = "s") -> Event:
+    return event(
+        number,
+        T0 + timedelta(minutes=minutes),
+        event_type="impression",
+        item_id=None,
+        items=tuple(ShownItem(i) for i in items),
+        session_id=session,
+        request_id=request,
+    )
+
+
+def click(number: int, minutes: float, item: str, request: str | None = None) -> Event:
+    return event(number, T0 + timedelta(minutes=minutes), item_id=item, session_id="s", request_id=request)
+
+
+def make(settings: Settings, home: Home, now: datetime, **more: Any) -> tuple[Card, list[dict[str, Any]]]:
+    card = TrainingSet(SPEC, settings, home, lambda: now, **more).make()
+    rows = pq.read_table(training_folder(home) / "data.parquet", partitioning=None).to_pylist()
+    return card, rows
+
+
+LATER = T0 + timedelta(days=2)
+
+
+def test_a_request_shown_in_pages_is_one_decision_and_no_row_doubles(settings: Settings, home: Home) -> None:
+    write_events(
+        Lake(home.lake),
+        DAY,
+        [
+            click(1, -5, "x"),
+            shown(2, 0, "r", "a", "b"),
+            click(3, 1, "a", "r"),
+            shown(4, 2, "r", "c", "d"),
+            click(5, 3, "c", "r"),
+            shown(6, 4, "r", "a", "b"),  # the first page again
+        ],
+    )
+    _, rows = make(settings, home, LATER)
+    assert [(r["item_id"], r["position"], r["label_click"]) for r in rows] == [
+        ("a", 0, True),
+        ("b", 1, False),
+        ("c", 2, True),
+        ("d", 3, False),
+    ]
+    assert {r["decision_time"] for r in rows} == {T0}
+    # Of the session only what came before the first page: neither the page nor the click on it.
+    assert {tuple(r["session_profile__item_ids"]) for r in rows} == {("x",)}
+    assert {r["session_profile__event_time"] for r in rows} == {T0 - timedelta(minutes=5)}
+
+
+def test_a_session_that_begins_with_the_list_knows_nothing(settings: Settings, home: Home) -> None:
+    write_events(Lake(home.lake), DAY, [shown(1, 0, "r", "a"), click(2, 1, "a", "r"), shown(3, 2, "r", "a")])
+    _, rows = make(settings, home, LATER)
+    assert [(r["item_id"], r["session_profile__source"], r["session_profile__item_ids"]) for r in rows] == [
+        ("a", "none", None)
+    ]
+
+
+def test_an_event_at_the_very_moment_of_the_list_is_no_feature_but_a_label(
+    settings: Settings, home: Home
+) -> None:
+    write_events(Lake(home.lake), DAY, [click(1, -1, "x"), click(2, 0, "a"), shown(3, 0, "r", "a")])
+    _, [row] = make(settings, home, LATER)
+    assert (row["session_profile__item_ids"], row["label_click"]) == (["x"], True)
+
+
+@pytest.mark.parametrize(("minutes", "requests"), [(60, ["r1"]), (59.99, []), (120, ["r1", "r2"])])
+def test_lists_whose_window_is_not_over_are_no_negatives_yet(
+    settings: Settings, home: Home, minutes: float, requests: list[str]
+) -> None:
+    write_events(Lake(home.lake), DAY, [shown(1, 0, "r1", "a"), shown(2, 30, "r2", "a", session="t")])
+    now = T0 + timedelta(minutes=minutes)
+    if not requests:
+        with pytest.raises(BuildError, match="hold no impression"):
+            make(settings, home, now)
+        return
+    assert [r["request_id"] for r in make(settings, home, now)[1]] == requests
+
+
+def test_the_hash_of_the_inputs_follows_users_rules_and_decisions(settings: Settings, home: Home) -> None:
+    lake = Lake(home.lake)
+    write_events(lake, DAY, [click(1, -5, "x"), shown(2, 0, "r", "a")])
+
+    def inputs(given: Settings = settings, decisions: list[Decision] | None = None) -> str:
+        return make(given, home, LATER, decisions=decisions or [])[0].inputs
+
+    plain = inputs()
+    assert inputs() == plain
+    used = UsedRow({"segment": "all"}, T0, False)
+    seen = {
+        plain,
+        inputs(settings.model_copy(update={"session_gap_s": 60.0})),
+        inputs(decisions=[decision("r", user=used)]),
+    }
+    write_records(lake, users=[User(user_id="u", consent=True)])
+    assert len(seen | {inputs()}) == 4
