@@ -78,10 +78,12 @@ def create_app(settings: Settings) -> FastAPI:
         await services.start()
         yield
         await services.stop()
+        events.close()
 
+    events = EventsRoute(services.door, services.metrics, services.keys, settings.max_body_bytes)
     app = ServingApp(title="Headrace", version="1", description=DESCRIPTION, lifespan=lifespan)
     app.state.services = services
-    _add_routes(app, services)
+    _add_routes(app, services, events)
     _add_error_answers(app)
     return app
 
@@ -93,10 +95,9 @@ def app_of_environment() -> FastAPI:
     return create_app(settings)
 
 
-def _add_routes(app: ServingApp, services: Services) -> None:
+def _add_routes(app: ServingApp, services: Services, events: EventsRoute) -> None:
     limit = services.settings.max_body_bytes
     rank = RankRoute(services)
-    events = EventsRoute(services.door, services.metrics, services.keys, limit)
     app.hot = {"/v1/rank": {"POST": _guard(rank)}, "/v1/events": {"POST": _guard(events)}}
     app.include_router(health_router(lambda: services.ready, services.state, services.render_metrics))
     app.include_router(decisions_router(services.find_decision, services.explain, services.keys))

@@ -10,6 +10,8 @@ from feature_repo.home import Home
 from feature_repo.lake import Builds
 from feature_repo.online import OnlineStore, open_store
 from feature_repo.settings import Settings
+from quality.figures import FiguresCollector
+from quality.gate import Gate, GateCollector
 from quality.quarantine import Quarantine
 from serving.blend import Blend, current_path, load_blend
 from serving.breaker import Breaker
@@ -56,7 +58,9 @@ def open_services(settings: Settings) -> Services:
     """
     home = Home(settings.home).ensure()
     keys = Keys.of(settings)
-    metrics = Metrics.of_process()
+    metrics = Metrics.of_process(
+        GateCollector(Gate(home.quality, settings.clock)), FiguresCollector(home.quality)
+    )
     store = open_store(settings, home)
     parts = Parts(
         snapshot=_snapshot(home, metrics),
@@ -94,7 +98,7 @@ def scoring_stages(settings: Settings) -> tuple[Stage, ...]:
         BlendStage(),
         CapStage(),
         DiversityStage(),
-        ExplorationStage(),
+        ExplorationStage(settings.weights["purchase"]),
         HoldoutStage(),
         RulesStage(settings.weights["purchase"]),
     )

@@ -15,7 +15,7 @@ from serving.context import RankContext, Row
 from serving.flags import Flags, version_of
 from serving.hashing import hashed
 from serving.request import Candidate
-from serving.rules import Rules
+from serving.rules import Rules, relevant
 
 TOPIC = "decisions"
 """Event log topic of the records; the key is the request id."""
@@ -104,7 +104,7 @@ def decision_of(context: RankContext, answer: RankAnswer, salt: str) -> Decision
             if row is not None
         },
         flags=context.flags,
-        rules=model.rules,
+        rules=relevant(model.rules, context.item_ids),
         held_out=context.held_out,
         versions=Versions(
             items=None if model.snapshot is None else model.snapshot.version,

@@ -42,7 +42,7 @@ class Exposures:
     def show(self, metrics: Metrics, flags: Flags) -> None:
         """Put counts and the mismatch into the metrics; called when they are asked for."""
         current = {HOLDOUT, *(e.name for e in flags.experiments)}
-        for name, (_, ratio) in self._ratios.items():
+        for name, (_, ratio) in list(self._ratios.items()):  # rankings go on meanwhile
             if name not in current:
                 continue
             for arm, count in ratio.counts.items():

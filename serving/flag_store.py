@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import getpass
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,7 +14,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from feature_repo.errors import SettingsError
 from serving.flags import Flags, FlagsError, changed, encode_flags, parse_flags
+
+log = logging.getLogger(__name__)
 
 BY_HAND = "file"
 """Who an edit of the file itself is put down to."""
@@ -70,7 +74,7 @@ class FlagStore:
             lines = self._audit.read_bytes().splitlines()
         except FileNotFoundError:
             return []
-        return [msgspec.json.decode(line, type=Change) for line in lines]
+        return [change for line in lines if (change := _change_of(line)) is not None]
 
     def change(self, changes: Mapping[str, Any], who: str) -> Flags:
         """Replace some flags.
@@ -107,18 +111,31 @@ class FlagStore:
             if target < 0:
                 message = "flags: the first set stands already; there is no earlier one"
                 raise FlagsError("", message)
-            after = done[target - 1].after if target else done[0].before
+            by_version = {change.version: change.after for change in done}
+            if target and target not in by_version:
+                message = (
+                    f"flags: version {target} is no longer readable in {self._audit.name}; set them anew"
+                )
+                raise FlagsError("", message)
+            after = by_version[target] if target else done[0].before
             self._put(after, who, done[-1].after, content=target)
             return after
 
     def adopt(self) -> Flags:
         """Note an edit of the file in the audit log, once, whichever process sees it first.
 
+        An audit log that cannot be written (a full disk) holds nothing up: a kill switch works all the same.
+
         Raises:
             FlagsError: the file is malformed; nothing is noted.
         """
-        with self._locked():
-            return self._adopt()
+        try:
+            with self._locked():
+                return self._adopt()
+        except OSError as error:
+            flags = self.load()
+            log.error("%s: a change of the flags could not be noted (%s)", self._audit, error)
+            return flags
 
     def _adopt(self) -> Flags:
         flags = self.load()
@@ -135,7 +152,8 @@ class FlagStore:
         self._write(flags)
 
     def _note(self, flags: Flags, who: str, before: Flags, content: int | None) -> None:
-        version = len(self.history()) + 1
+        done = self.history()
+        version = done[-1].version + 1 if done else 1
         change = Change(
             version=version,
             content=version if content is None else content,
@@ -144,8 +162,10 @@ class FlagStore:
             before=before,
             after=flags,
         )
-        with self._audit.open("ab") as audit:
-            audit.write(msgspec.json.encode(change) + b"\n")
+        with self._audit.open("ab+") as audit:
+            audit.seek(max(audit.tell() - 1, 0))
+            torn = audit.read(1) not in {b"", b"\n"}
+            audit.write((b"\n" if torn else b"") + msgspec.json.encode(change) + b"\n")
 
     def _write(self, flags: Flags) -> None:
         aside = self.path.with_name(".flags.json.tmp")
@@ -158,6 +178,15 @@ class FlagStore:
         with (self.root / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _change_of(line: bytes) -> Change | None:
+    try:
+        return msgspec.json.decode(line, type=Change)
+    except (msgspec.MsgspecError, UnicodeDecodeError, SettingsError) as error:
+        # Torn by a crash, or of an older shape of the flags: the others still tell what stands.
+        log.warning("audit log of the flags: a line is passed over (%s)", error)
+        return None
 
 
 def whoami() -> str:

@@ -86,7 +86,7 @@ def parse_flags(raw: bytes | Mapping[str, Any]) -> Flags:
         field = where.strip("`.")
         message = f"flags: {field or 'file'}: {what}; known flags are {', '.join(FIELDS)}"
         raise FlagsError(field, message) from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message = f"flags: not valid JSON ({error}); mend the file, or `headrace flags rollback`"
         raise FlagsError("", message) from error
     except SettingsError as error:
@@ -95,7 +95,27 @@ def parse_flags(raw: bytes | Mapping[str, Any]) -> Flags:
     if unknown := sorted(flags.weights.keys() - set(GROUPS)):
         message = f"flags: weights: {unknown[0]!r} is no signal group; groups are {', '.join(GROUPS)}"
         raise FlagsError("weights", message)
+    _check_arms(flags)
     return flags
+
+
+def _check_arms(flags: Flags) -> None:
+    """What arms set must be flags too: found here, not by the first request of the arm."""
+    plain = msgspec.structs.replace(flags, experiments=())
+    for experiment in flags.experiments:
+        for name, arm in experiment.arms.items():
+            if not arm.flags:
+                continue
+            where = f"experiments: {experiment.name}: {name}"
+            if fixed := sorted({path.partition(".")[0] for path in arm.flags} & {"experiments", "holdout"}):
+                message = f"flags: {where}: {fixed[0]} is the same for all arms"
+                raise FlagsError("experiments", message)
+            try:
+                changed(plain, arm.flags)
+            except FlagsError as error:
+                raise FlagsError(
+                    "experiments", f"flags: {where}: {str(error).removeprefix('flags: ')}"
+                ) from error
 
 
 def encode_flags(flags: Flags) -> bytes:

@@ -6,7 +6,9 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from serving.flags import Flags
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+RETRY_S = 5.0
+GONE = (None,)
+"""Stamp of one file that is not there."""
+STOP_S = 5.0
 DEFAULT_FLAGS = Flags()
 NO_RULES = Rules()
 
@@ -41,7 +47,8 @@ class Watched(Generic[T]):
         name: for the log and the failure counter.
         stamp: cheap description of what is on disk; a change makes `refresh` load.
         load: reads the value; a raise keeps the last good one.
-        on_failure: told the name each time a load fails.
+        on_failure: told the name of what could not be loaded, once for each stamp.
+        retry_s: how long after a failure the same file is tried again.
     """
 
     def __init__(
@@ -51,12 +58,17 @@ class Watched(Generic[T]):
         load: Callable[[], T],
         initial: T,
         on_failure: Callable[[str], None] = lambda _: None,
+        *,
+        retry_s: float = RETRY_S,
     ) -> None:
         self.name = name
         self.value: T = initial
         self._stamp = stamp
         self._load = load
         self._seen: object = None
+        self._missed = False
+        self._again = inf
+        self._retry_s = retry_s
         self._on_failure = on_failure
         self._lock = threading.Lock()
 
@@ -64,14 +76,20 @@ class Watched(Generic[T]):
         """Load if the stamp changed; whether the value was swapped."""
         with self._lock:
             stamp = self._stamp()
-            if stamp == self._seen:
+            if stamp == self._seen and monotonic() < self._again:
                 return False
-            self._seen = stamp
+            if stamp == GONE and self._seen not in {None, GONE} and not self._missed:
+                self._missed = True  # an editor may be about to put the new file there
+                return False
+            known, self._seen, self._again, self._missed = stamp == self._seen, stamp, inf, False
             try:
                 self.value = self._load()
             except Exception:
-                log.exception("%s cannot be loaded; the last good one stays", self.name)
-                self._on_failure(self.name)
+                # What passes by itself (a full disk, too many open files) is tried again; told once.
+                self._again = monotonic() + self._retry_s
+                if not known:
+                    log.exception("%s cannot be loaded; the last good one stays", self.name)
+                    self._on_failure(self.name)
                 return False
             return True
 
@@ -90,10 +108,10 @@ class Watcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """End watching; returns once the thread has ended."""
+        """End watching; waits for the thread, but not for a disk that hangs."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(STOP_S)
 
     def _run(self) -> None:
         while not self._stop.wait(self._interval_s):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from serving.answer import RankAnswer
 from serving.breaker import State
@@ -31,10 +32,12 @@ class Metrics:
 
     Args:
         registry: where they are registered; one of its own for each app, so that tests do not share counts.
+        collectors: of other parts, which read files at each scrape: every worker would say the same.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, collectors: Sequence[Collector] = ()) -> None:
         self.registry = registry
+        self._collectors = tuple(collectors)
         self.ranks = Counter("headrace_ranks", "Rankings answered, by tier.", ["tier"], registry=registry)
         self.degraded = Counter(
             "headrace_rank_degraded", "Rankings that carried a degraded code.", ["code"], registry=registry
@@ -83,9 +86,9 @@ class Metrics:
         self._tiers: dict[str, Counter] = {}
 
     @classmethod
-    def of_process(cls) -> Metrics:
+    def of_process(cls, *collectors: Collector) -> Metrics:
         """Metrics in a registry of their own."""
-        return cls(CollectorRegistry())
+        return cls(CollectorRegistry(), collectors)
 
     def _gauge(self, name: str, meaning: str, labels: Sequence[str] = ()) -> Gauge:
         # With several workers a gauge shows the worst of them that still live.
@@ -93,12 +96,16 @@ class Metrics:
 
     def render(self) -> bytes:
         """All metrics in Prometheus's text format: these and those of the layers below, of every worker."""
+        files = CollectorRegistry()
+        for collector in self._collectors:
+            files.register(collector)
         # Feast sets the variable too, in any process that imports it: only our own folder means workers.
         if Path(os.environ.get(MULTIPROCESS, "")).name == WORKERS_FOLDER:
             shared = CollectorRegistry()
+            bury(Path(os.environ[MULTIPROCESS]))
             MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
-            return generate_latest(shared)
-        return generate_latest(self.registry) + generate_latest(REGISTRY)
+            return generate_latest(shared) + generate_latest(files)
+        return generate_latest(self.registry) + generate_latest(REGISTRY) + generate_latest(files)
 
     def breaker_moved(self, name: str, state: State) -> None:
         """Show the state of a breaker."""
@@ -124,3 +131,21 @@ class Metrics:
             if stage is None:
                 stage = self._stages[name] = self.stage_ms.labels(name)
             stage.observe(spent)
+
+
+def bury(folder: Path) -> None:
+    """Drop the gauges of workers that died, so that the worst of a dead one is not shown for ever."""
+    for path in folder.glob("gauge_live*_*.db"):
+        number = path.stem.rpartition("_")[2]
+        if number.isdigit() and not _alive(int(number)):
+            path.unlink(missing_ok=True)
+
+
+def _alive(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

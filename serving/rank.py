@@ -77,7 +77,20 @@ class Ranker:
             context.timings_ms[stage.name] = (ended - started) * 1e3
             if breaker is not None:
                 breaker.record(ok and ended <= context.deadline)
+        if not _whole(context):
+            await self._start_over(context)
         return self.answer(context)
+
+    async def _start_over(self, context: RankContext) -> None:
+        """Back to the base order; what holds for every answer, the business rules above all, holds for it."""
+        log.error("order is not a permutation of the candidates, request %r", context.request_id)
+        context.reset()
+        context.settle("order_invalid")
+        for stage, _ in self._stages:
+            if not stage.personal:
+                await self._guarded(stage, context)
+        if not _whole(context):
+            context.reset()
 
     async def _guarded(self, stage: Stage, context: RankContext) -> bool:
         before = context.ranking()
@@ -91,17 +104,14 @@ class Ranker:
             log.exception("stage %s failed, request %r", stage.name, context.request_id)
             context.degrade(f"{stage.name}_failed")
         else:
-            context.completed.append(stage.name)
+            if stage.name not in context.completed:
+                context.completed.append(stage.name)
             return True
         context.restore(before)
         return False
 
     def answer(self, context: RankContext) -> RankAnswer:
         """The answer of a context as it stands."""
-        if not _whole(context):
-            log.error("order is not a permutation of the candidates, request %r", context.request_id)
-            context.reset()
-            context.degrade("order_invalid")
         items = _items(context)
         context.timings_ms["total"] = (perf_counter() - context.arrived) * 1e3
         return RankAnswer(

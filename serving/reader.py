@@ -7,6 +7,7 @@ does not deliver in time is taken from copies of earlier reads, as long as those
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -22,6 +23,7 @@ from serving.context import Row
 from serving.copies import Copies
 
 USER, SEGMENT, SESSION = "user_profile", "segment_profile", "session_profile"
+log = logging.getLogger(__name__)
 Key: TypeAlias = tuple[FeatureGroup, str]
 
 
@@ -187,6 +189,8 @@ class FeatureReader:
                 found = await self._source.read(keys)
         except (TimeoutError, StoreError) as error:
             self._breaker.record(False)
+            if isinstance(error, StoreError):
+                log.warning("%s", error)  # a few, then the breaker is open
             code = "store_late" if isinstance(error, TimeoutError) else "store_failing"
             return self._from_copies(keys, code, reading)
         except BaseException:

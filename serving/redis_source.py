@@ -11,6 +11,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import Any, cast
 
 import hiredis
@@ -25,6 +26,7 @@ from serving.reader import Key
 
 MAX_WAITING = 256
 """Requests whose replies may be outstanding; beyond it Redis is too slow to be asked more."""
+SILENCE_S = 5.0
 
 
 def _bulk(raw: bytes) -> bytes:
@@ -57,11 +59,17 @@ class _Link(asyncio.Protocol):
         self._waiting: deque[tuple[asyncio.Future[list[Any]], int]] = deque()
         self._replies: list[Any] = []
         self._transport: asyncio.Transport | None = None
+        self._heard = 0.0
         self.open = False
 
     @property
     def waiting(self) -> int:
         return len(self._waiting)
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last sign of life, while replies are outstanding."""
+        return monotonic() - self._heard if self._waiting else 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is no subclass
@@ -70,11 +78,14 @@ class _Link(asyncio.Protocol):
     def ask(self, payload: bytes, replies: int) -> asyncio.Future[list[Any]]:
         assert self._transport is not None
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        if not self._waiting:
+            self._heard = monotonic()
         self._waiting.append((future, replies))
         self._transport.write(payload)
         return future
 
     def data_received(self, data: bytes) -> None:
+        self._heard = monotonic()
         try:
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not False:
@@ -113,15 +124,17 @@ class RedisSource:
     Args:
         url: ``redis://``, ``rediss://`` (TLS) or ``unix://``; user, password and database are honoured.
         connect_timeout_s: how long connecting may take, whoever waits for it.
+        silence_s: how long replies may be outstanding before the connection is given up.
     """
 
-    def __init__(self, url: str, connect_timeout_s: float = 1.0) -> None:
+    def __init__(self, url: str, connect_timeout_s: float = 1.0, silence_s: float = SILENCE_S) -> None:
         try:
             self._options: Mapping[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
         except ValueError as error:
             msg = f"HEADRACE_REDIS_URL: {error}; write e.g. redis://127.0.0.1:6379/0"
             raise SettingsError(msg) from error
         self._connect_timeout_s = connect_timeout_s
+        self._silence_s = silence_s
         self._plans: dict[int, tuple[FeatureGroup, _Plan]] = {}
         self._link: _Link | None = None
         self._connecting: asyncio.Task[_Link] | None = None
@@ -131,6 +144,9 @@ class RedisSource:
         plans = [self._plan(group) for group, _ in keys]
         payload = b"".join([plan.pack(key) for plan, (_, key) in zip(plans, keys, strict=True)])
         link = self._link
+        if link is not None and link.silent_s > self._silence_s:
+            # A connection that a firewall or a failover cut off says nothing, for many minutes.
+            link.close()
         if link is None or not link.open:
             link = await self._connected()
         if link.waiting >= MAX_WAITING:
@@ -162,12 +178,15 @@ class RedisSource:
         return await asyncio.shield(self._connecting)
 
     async def _connect(self) -> _Link:
+        link: _Link | None = None
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 link = await self._open()
                 greeting = self._greeting()
                 replies = await link.ask(b"".join(greeting), len(greeting)) if greeting else []
         except (OSError, TimeoutError) as error:
+            if link is not None:
+                link.close()
             where = self._options.get("path") or f"{self._host}:{self._port}"
             msg = f"online store: Redis at {where} cannot be reached ({error or type(error).__name__})"
             raise StoreError(msg) from error

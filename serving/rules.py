@@ -15,7 +15,7 @@ They apply by kind in the order exclude, demote, at most, pin; within a kind as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -107,6 +107,35 @@ class Ruled:
     moved: Mapping[int, str] = field(default_factory=dict)
 
 
+_items: dict[int, tuple[Exclude | Demote | Pin, frozenset[str]]] = {}
+_KEPT = 4 * MAX_RULES
+
+
+def items_of(rule: Exclude | Demote | Pin) -> frozenset[str]:
+    """The item ids of a rule as a set; kept by identity, since a list of blocked items may be long."""
+    found = _items.get(id(rule))
+    if found is None:
+        if len(_items) >= _KEPT:
+            _items.clear()
+        found = _items[id(rule)] = (rule, frozenset(rule.items))
+    return found[1]
+
+
+def relevant(rules: Rules, item_ids: Collection[str]) -> Rules:
+    """The rules as far as they concern some items: they do the same, and a record of them is small."""
+    here = frozenset(item_ids)
+    kept: list[Rule] = []
+    for rule in rules.rules:
+        if isinstance(rule, AtMost):
+            kept.append(rule)
+            continue
+        matched = items_of(rule) & here
+        items = tuple(i for i in dict.fromkeys(rule.items) if i in matched) if matched else ()
+        if items or (isinstance(rule, Exclude) and rule.bought) or getattr(rule, "attributes", ()):
+            kept.append(msgspec.structs.replace(rule, items=items))
+    return Rules(tuple(kept))
+
+
 def rules_path(flags: Path) -> Path:
     """The file of the rules, in the folder of the flags."""
     return flags / "rules.json"
@@ -143,7 +172,7 @@ def parse_rules(raw: bytes) -> Rules:
         place = where.strip("`").removeprefix(".rules")
         msg = f"rules{place}: {what}; kinds are exclude, demote, at_most and pin"
         raise SettingsError(msg) from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         msg = f"rules: not valid JSON ({error})"
         raise SettingsError(msg) from error
 

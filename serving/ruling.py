@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from serving.attributes import Ints
-from serving.rules import AtMost, Demote, Exclude, Pin, Rule, Ruled, Rules
+from serving.rules import AtMost, Demote, Exclude, Pin, Rule, Ruled, Rules, items_of
 from serving.snapshot import ItemSnapshot
 
 R = TypeVar("R", bound=Rule)
@@ -39,6 +39,16 @@ def apply_rules(
     return Ruled(np.array(found.order, np.intp), tuple(found.dropped.items()), found.moved)
 
 
+def excluded(
+    rules: Rules, order: Ints, item_ids: Sequence[str], snapshot: ItemSnapshot | None, bought: Collection[str]
+) -> Ints:
+    """Which candidates of an order the rules take out wherever they stand."""
+    if not rules.rules:
+        return np.zeros(0, np.intp)
+    only = Rules(tuple(rule for rule in rules.rules if isinstance(rule, Exclude)))
+    return np.array([i for i, _ in apply_rules(only, order, item_ids, snapshot, bought).dropped], np.intp)
+
+
 class _Ruling:
     """State while rules are applied."""
 
@@ -67,10 +77,10 @@ class _Ruling:
                 self._pin(rule)
 
     def _matched(self, rule: Exclude | Demote) -> set[int]:
-        items = set(rule.items)
-        if isinstance(rule, Exclude) and rule.bought:
-            items |= self._bought
+        items = items_of(rule)
         matched = {i for i in self.order if self._item_ids[i] in items} if items else set()
+        if isinstance(rule, Exclude) and rule.bought and self._bought:
+            matched |= {i for i in self.order if self._item_ids[i] in self._bought}
         if rule.attributes and self._snapshot is not None:
             ids = self._snapshot.attributes.ids
             wanted = {ids[key] for key in rule.attributes if key in ids}
@@ -129,7 +139,8 @@ class _Ruling:
 
     def _pin(self, rule: Pin) -> None:
         at = {self._item_ids[i]: i for i in self.order}
-        pinned = [at[item_id] for item_id in dict.fromkeys(rule.items) if item_id in at]
+        here = items_of(rule) & at.keys()
+        pinned = [at[item_id] for item_id in dict.fromkeys(rule.items) if item_id in here] if here else []
         chosen = set(pinned)
         others = [i for i in self.order if i not in chosen]
         place = min(rule.position, len(others))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 
 import xxhash
 
@@ -12,6 +13,19 @@ ALARM = 0.001
 MIN_UNITS = 100
 """Units below which no alarm is raised."""
 MAX_UNITS = 100_000
+
+
+@cache
+def _chi_square() -> Callable[[float, float], float]:
+    from scipy.special import chdtrc  # noqa: PLC0415 - half a second to import: only where it serves
+
+    tail: Callable[[float, float], float] = chdtrc
+    return tail
+
+
+def warm_statistics() -> None:
+    """Import what the first scrape would else import while rankings wait."""
+    _chi_square()
 
 
 class SampleRatio:
@@ -44,7 +58,7 @@ class SampleRatio:
     @property
     def counts(self) -> dict[str, int]:
         """Units by arm."""
-        found = Counter(self._arm_of.values())
+        found = Counter(list(self._arm_of.values()))  # one step, so that others may go on adding
         return {arm: found[arm] for arm in self._weights}
 
     @property
@@ -54,11 +68,10 @@ class SampleRatio:
         total = sum(counts.values())
         if total < MIN_UNITS:
             return 1.0
-        from scipy.stats import chisquare  # noqa: PLC0415 - a second to import, not on the way to ready
-
         whole = sum(self._weights.values())
-        expected = [total * weight / whole for weight in self._weights.values()]
-        return float(chisquare(list(counts.values()), expected).pvalue)
+        expected = {arm: total * weight / whole for arm, weight in self._weights.items()}
+        distance = sum((counts[arm] - wanted) ** 2 / wanted for arm, wanted in expected.items())
+        return float(_chi_square()(len(expected) - 1, distance))
 
     @property
     def mismatched(self) -> bool:

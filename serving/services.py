@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
+from feature_repo.errors import HeadraceError
 from feature_repo.home import Home
 from feature_repo.online import OnlineStore
 from feature_repo.settings import Settings
@@ -25,10 +26,11 @@ from serving.rank import Ranker
 from serving.reader import FeatureReader, RowSource
 from serving.reasons import in_words
 from serving.recorder import Recorder
-from serving.replay import ReplayError, find_decision
+from serving.replay import find_decision
 from serving.request import Candidate, RankRequest, RequestDecoder
 from serving.routes.events import Door
 from serving.rules import Rules
+from serving.sample_ratio import warm_statistics
 from serving.snapshot import ItemSnapshot
 from serving.stage import Stage
 from serving.stream_health import StreamHealth
@@ -83,11 +85,15 @@ class Services:
         parts = self.parts
         for refresh in (
             parts.flags.refresh,
+            parts.rules.refresh,
             parts.snapshot.refresh,
             parts.blend.refresh,
             parts.stream.refresh,
         ):
-            await asyncio.to_thread(refresh)
+            try:
+                await asyncio.to_thread(refresh)
+            except Exception:
+                log.exception("not loaded at start; the base order serves meanwhile, and it is tried again")
         self._watchers = [
             Watcher([parts.flags.refresh, parts.rules.refresh], FLAGS_INTERVAL_S, "flags"),
             Watcher([parts.snapshot.refresh, parts.blend.refresh], MODEL_INTERVAL_S, "model"),
@@ -96,6 +102,7 @@ class Services:
         for watcher in self._watchers:
             watcher.start()
         self.recorder.start()
+        await asyncio.to_thread(warm_statistics)
         await self.warm()
         self.ready = True
         log.info("serving is ready: %s", self.state())
@@ -132,7 +139,7 @@ class Services:
         """Why each item stands where it does, one sentence or more an item; empty where a build is gone."""
         try:
             return in_words(decision, self.scoring, self.home)
-        except ReplayError as error:
+        except HeadraceError as error:
             log.warning("decision %r cannot be explained: %s", decision.request_id, error)
             return []
 

@@ -14,7 +14,7 @@ class Stage(Protocol):
     Attributes:
         name: as in `timings_ms` and in the code ``<name>_failed``.
         personal: whether it is part of personalization: skipped once the context is settled on the base
-            order or the budget is spent. A stage that is not personal (business rules) runs always.
+            order or the budget is spent. What is not personal (cap, holdout, business rules) runs always.
     """
 
     name: str

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from feature_repo.errors import LogError
 from serving.decision import Decision
 from serving.keys import Keys, Scope
 from serving.problem import ApiError, error_answers
@@ -29,14 +30,18 @@ def decisions_router(
         find: looks a record up; may read files.
         explain: puts it into words; may read files.
     """
-    router = APIRouter(tags=["admin"], responses=error_answers(401, 403, 404, 422))
+    router = APIRouter(tags=["admin"], responses=error_answers(401, 403, 404, 422, 503))
 
     @router.get(
         "/v1/decisions/{request_id}", summary="Why each item stands where it does: words, inputs, versions"
     )
     async def decision(request_id: str, request: Request) -> Response:
         keys.check(request.headers.raw, Scope.ADMIN)
-        found = await asyncio.to_thread(find, request_id)
+        try:
+            found = await asyncio.to_thread(find, request_id)
+        except LogError as error:
+            message = "the event log cannot be read now"
+            raise ApiError(503, "log_unavailable", "", message, retry_after_s=2) from error
         if found is None:
             message = (
                 "no decision of that request id: never made, not sampled, not yet written, or past retention"

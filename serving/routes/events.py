@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import msgspec
@@ -20,6 +21,11 @@ log = logging.getLogger(__name__)
 
 SOURCE = "http"
 RETRY_AFTER_S = 2
+THREADS = 4
+MAX_WAITING = 64
+"""Batches a worker holds at once; a log that is too slow for them is no place to wait."""
+MAX_RECORDS = 10_000
+"""Records of one batch: what a body of small ones would else hold takes the event loop too long."""
 
 
 class Rejection(Protocol):
@@ -86,6 +92,9 @@ class EventsRoute:
         self._keys = keys
         self._limit = max_body_bytes
         self._encoder = msgspec.json.Encoder()
+        # Threads of its own: a log that hangs must not hold up the flags, which use asyncio's.
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="events")
+        self._waiting = 0
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """One request, as ASGI."""
@@ -113,7 +122,7 @@ class EventsRoute:
         if isinstance(records, bytes):
             records = records_of(records)
         try:
-            result = await asyncio.to_thread(self._door.accept, records, SOURCE)
+            result = await self._accepted(records)
         except LogError as error:
             log.error("events refused: %s", error)
             message = "the event log cannot be written now; nothing was stored: send the same records again"
@@ -121,6 +130,29 @@ class EventsRoute:
         self._metrics.events.labels("accepted").inc(result.accepted)
         self._metrics.events.labels("rejected").inc(len(result.rejected))
         return result
+
+    async def _accepted(self, records: Sequence[Mapping[str, Any] | bytes]) -> DoorResult:
+        if len(records) > MAX_RECORDS:
+            message = f"body: {len(records)} records; send at most {MAX_RECORDS} at once"
+            raise ApiError(422, "too_many_records", "", message)
+        if self._waiting >= MAX_WAITING:
+            message = (
+                "the event log is too slow for what is sent; nothing was stored: send the same records again"
+            )
+            raise ApiError(503, "busy", "", message, retry_after_s=RETRY_AFTER_S)
+        self._waiting += 1
+        future = self._pool.submit(self._door.accept, records, SOURCE)
+        loop = asyncio.get_running_loop()
+        # Counted down when the thread is done: a client that goes away frees none.
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done))
+        return await asyncio.wrap_future(future)
+
+    def _done(self) -> None:
+        self._waiting -= 1
+
+    def close(self) -> None:
+        """Take nothing more; threads end with what they are at."""
+        self._pool.shutdown(wait=False)
 
 
 def records_of(body: bytes) -> list[Mapping[str, Any] | bytes]:

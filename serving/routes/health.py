@@ -64,7 +64,7 @@ def health_router(
         response_class=Response,
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
-    async def prometheus() -> Response:
+    def prometheus() -> Response:  # in a thread: a scrape reckons and reads files
         return Response(render(), media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/v1/schema", summary="JSON Schema of events, items and users", tags=["events"])

@@ -47,7 +47,7 @@ class HoldoutStage:
     """Gives those held out the base order, after the same work: latency tells the arms nothing apart."""
 
     name = "holdout"
-    personal = True
+    personal = False  # whoever is held out stays so when time runs out after the blend
 
     def run(self, context: RankContext) -> None:
         """Back to the base order, where held out."""

@@ -11,7 +11,7 @@ class CapStage:
     """Keeps every item within its window around the base position."""
 
     name = "cap"
-    personal = True
+    personal = False  # a bound holds for what the blend has ordered, however late it is
 
     def run(self, context: RankContext) -> None:
         """Reorder where the blend moved something too far."""

@@ -114,7 +114,7 @@ def test_a_base_order_answer_replays_too(
 ) -> None:
     rank(api, body(user_id="u", consent=False, request_id="r2"))
     found = until(lambda: recorded(shop, "r2"))
-    assert found.completed == ["consent", "rules"]
+    assert found.completed == ["consent", "cap", "holdout", "rules"]
     assert replay(found, scoring_stages(shop.settings), model_of(found, shop.home)).same
 
 
