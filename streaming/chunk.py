@@ -33,11 +33,15 @@ class Chunk:
 
 @dataclass(slots=True)
 class Changes:
-    """What a chunk changed: rows to write, sessions to delete, contributions to users, a heartbeat."""
+    """What a chunk changed: rows to write, sessions to delete, contributions to users, a heartbeat.
+
+    `withdrawn` names users whose record denies consent: their long-term profile must go as well.
+    """
 
     rows: list[EncodedRow] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     contributions: list[Contribution] = field(default_factory=list)
+    withdrawn: list[str] = field(default_factory=list)
     heartbeat: Heartbeat | None = None
     horizon_us: int = 0
     rewrite: bool = False

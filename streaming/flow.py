@@ -24,6 +24,7 @@ from bytewax.operators import StatefulBatchLogic
 
 from feature_repo.errors import HeadraceError
 from feature_repo.groups.session_profile import GROUP as SESSION_GROUP
+from feature_repo.groups.user_profile import GROUP as PROFILE_GROUP
 from feature_repo.groups.user_recent import GROUP as USER_GROUP
 from feature_repo.home import Home
 from feature_repo.lake import Lake
@@ -147,7 +148,9 @@ def build_flow(parts: FlowParts) -> Dataflow:
     changes = op.stateful_batch("sessions", keyed, lambda resume: SessionLogic(parts, resume))
     news = op.flat_map("by_user", changes, lambda keyed: news_of(keyed[1], int(keyed[0]), count))
     users = op.stateful_batch("users", news, lambda resume: UserLogic(parts, resume))
-    rows = op.map("rows", changes, lambda keyed: (keyed[0], _job_of(parts, int(keyed[0]), keyed[1])))
+    rows = op.flat_map(
+        "rows", changes, lambda keyed: [(keyed[0], job) for job in jobs_of(parts, int(keyed[0]), keyed[1])]
+    )
     jobs = op.merge("jobs", rows, users)
     op.output("store", jobs, OnlineSink(tuple(part_name(n) for n in range(count)), parts.sink))
     return flow
@@ -171,10 +174,14 @@ def news_of(changes: Changes, partition: int, shards: int) -> list[tuple[str, Us
     ]
 
 
-def _job_of(parts: FlowParts, partition: int, changes: Changes) -> WriteJob:
+def jobs_of(parts: FlowParts, partition: int, changes: Changes) -> list[WriteJob]:
+    """What the store is to do: long-term profiles of those who withdrew consent go at once."""
     if changes.heartbeat is not None:
         parts.metrics.observe(changes.heartbeat)
-    return WriteJob(partition, SESSION_GROUP, changes.rows, changes.deleted, changes.heartbeat)
+    sessions = WriteJob(partition, SESSION_GROUP, changes.rows, changes.deleted, changes.heartbeat)
+    if not changes.withdrawn:
+        return [sessions]
+    return [WriteJob(partition, PROFILE_GROUP, deleted=changes.withdrawn), sessions]
 
 
 @dataclass(frozen=True)

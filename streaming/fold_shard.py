@@ -157,6 +157,7 @@ class SessionShard:
         self._facts[f"{_HEARD}user/{record.user_id}"] = raw
         if record.consent is False:
             changes.contributions.append(Contribution(record.user_id))
+            changes.withdrawn.append(record.user_id)
 
     def _fold(self, session_id: str, entries: list[tuple[int, Touch, bytes]], changes: Changes) -> None:
         tally = self.tally

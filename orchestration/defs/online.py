@@ -5,10 +5,11 @@ import time
 import dagster as dg
 
 from feature_repo.errors import BuildError
-from feature_repo.group import FeatureGroup
+from feature_repo.group import USER, FeatureGroup
 from feature_repo.lake import Build
 from feature_repo.store import apply
 from orchestration.build import build_of_day
+from orchestration.consent import forget_withdrawn
 from orchestration.defs.keys import EVENT_LOG, REGISTRY, RUNTIME, days_of, features_key, view_key
 from orchestration.materialize import materialize_current
 from orchestration.runtime import Runtime
@@ -79,6 +80,7 @@ def _serve(runtime: Runtime, group: FeatureGroup, build: Build) -> dg.Materializ
         )
     started = time.monotonic()
     written = materialize_current(group, build, runtime.settings, runtime.home)
+    removed = forget_withdrawn(group, runtime.settings, runtime.home) if group.entity == USER else 0
     # Promoted after the write: a crash in between leaves the pointer on the build before; a rerun repairs it.
     runtime.builds.promote(group.name, build, group.version)
     seconds = time.monotonic() - started
@@ -88,6 +90,7 @@ def _serve(runtime: Runtime, group: FeatureGroup, build: Build) -> dg.Materializ
             "status": "online",
             "dagster/row_count": build.rows,
             "written": written,
+            "removed": removed,
             "seconds": round(seconds, 3),
             "rows_per_second": round(written / seconds) if seconds else 0,
         }

@@ -12,9 +12,10 @@ import pytest
 from feature_repo.catalogue import catalogue_of
 from feature_repo.contract import Event, Item, Record, User, to_arrow
 from feature_repo.errors import StoreError
+from feature_repo.groups.user_profile import GROUP as PROFILE
 from feature_repo.home import Home
 from feature_repo.lake import Lake
-from feature_repo.online import open_store
+from feature_repo.online import OnlineRow, open_store
 from feature_repo.settings import Settings
 from quality.quarantine import Quarantine
 from streaming.fold_state import StateFile
@@ -197,9 +198,15 @@ def test_denied_consent_erases_the_session_and_the_user(settings: Settings) -> N
 def test_a_user_record_that_denies_ends_personalization(settings: Settings) -> None:
     publish(settings, [event(1, 0, user_id="u"), event(2, 1, "s2", user_id="v")])
     stream_to_end(settings)
+    store = open_store(settings, Home(settings.home))
+    store.write(PROFILE, [OnlineRow(user, {"segment": "all"}, T0) for user in "uv"])
     publish(settings, [User(user_id="u", consent=False)])
     stream_to_end(settings)
     assert user_values(settings, ["u", "v"])["u"] is None
+    long_term = store.read([(PROFILE, "u"), (PROFILE, "v")])
+    store.close()
+    assert long_term[0] is None
+    assert long_term[1] is not None
     publish(settings, [event(3, 2, user_id="u"), event(4, 3, "s2", user_id="v")])
     stream_to_end(settings)
     assert session_values(settings, ["s1", "s2"])["s1"] is None

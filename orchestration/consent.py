@@ -1,0 +1,46 @@
+"""Consent, on the batch side: who withdrew it has no row online, whatever an older build wrote."""
+
+from __future__ import annotations
+
+import duckdb
+
+from feature_repo.group import FeatureGroup
+from feature_repo.home import Home
+from feature_repo.lake import Lake
+from feature_repo.online import open_store
+from feature_repo.settings import Settings
+
+DENIED = """
+SELECT user_id FROM read_parquet($files, union_by_name = true)
+GROUP BY user_id HAVING NOT arg_max(coalesce(consent, true), ingested_at)
+ORDER BY user_id
+"""
+"""Users whose newest record denies consent; a newest record that states nothing denies nothing."""
+
+
+def withdrawn_users(lake: Lake) -> list[str]:
+    """Ids of the users whose newest record denies consent, ascending."""
+    files = lake.files("user")
+    if not files:
+        return []
+    with duckdb.connect() as connection:
+        return [user for (user,) in connection.execute(DENIED, {"files": files}).fetchall()]
+
+
+def forget_withdrawn(group: FeatureGroup, settings: Settings, home: Home) -> int:
+    """Delete the online rows of users who withdrew consent; how many users that are.
+
+    A build leaves them out but cannot take back what one before it wrote; the stream deletes at once, and
+    this repairs what it missed.
+
+    Raises:
+        StoreError: the online store did not answer.
+    """
+    users = withdrawn_users(Lake(home.lake))
+    if users:
+        store = open_store(settings, home)
+        try:
+            store.delete(group, users)
+        finally:
+            store.close()
+    return len(users)
