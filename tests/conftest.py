@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import prometheus_client  # noqa: F401 - before Feast, whose import would switch it to files shared by all registries
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings

@@ -28,8 +28,9 @@ def publish(settings: Settings, home: Home, count: int) -> None:
 
 
 def test_the_job_removes_and_says_what(settings: Settings, home: Home) -> None:
-    runtime = Runtime(settings, home, lambda: NOW)
-    write_events(runtime.lake, date(2022, 1, 1), day_events(date(2022, 1, 1), 2))
+    runtime = Runtime(settings.model_copy(update={"lake_retention_days": 400}), home, lambda: NOW)
+    for day in (date(2022, 1, 1), DAY):
+        write_events(runtime.lake, day, day_events(day, 2))
     old = Builds(home.features).path("clicks", NOW - timedelta(days=200))
     new = Builds(home.features).path("clicks", NOW - timedelta(days=1))
     for path in (old, new):
@@ -41,21 +42,21 @@ def test_the_job_removes_and_says_what(settings: Settings, home: Home) -> None:
     assert done.success
     assert not old.exists()
     assert new.exists()
-    assert runtime.lake.days() == []
+    assert runtime.lake.days() == [DAY]
     [output] = [e for e in done.all_events if e.is_successful_output]
     metadata = output.step_output_data.metadata
     assert {name: metadata[name].value for name in ("builds", "lake_days")} == {"builds": 1, "lake_days": 1}
 
 
-def test_the_lake_is_kept_beyond_what_the_groups_look_back(home: Home) -> None:
-    settings = Settings(home=home.root, history_days=2_000)
+def test_the_lake_is_kept_for_ever_unless_a_setting_says_otherwise(settings: Settings, home: Home) -> None:
     runtime = Runtime(settings, home, lambda: NOW)
-    far = (NOW - timedelta(days=1_900)).date()
-    write_events(runtime.lake, far, day_events(far, 2))
+    far = (NOW - timedelta(days=8_000)).date()
+    for day in (far, DAY):
+        write_events(runtime.lake, day, day_events(day, 2))
     definitions = build_definitions(runtime, (click_group(),))
     with dg.DagsterInstance.ephemeral() as instance:
         assert definitions.resolve_job_def(RETENTION).execute_in_process(instance=instance).success
-    assert runtime.lake.days() == [far]
+    assert runtime.lake.days() == [far, DAY]
 
 
 def test_it_runs_every_night(settings: Settings, home: Home) -> None:
