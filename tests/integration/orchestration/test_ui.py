@@ -62,7 +62,7 @@ def test_the_graph_shows_lineage_from_the_log_to_the_views(ui: str) -> None:
             executable_path=CHROMIUM,
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
-        page = browser.new_page(viewport={"width": 2600, "height": 2000})
+        page = browser.new_page(viewport={"width": 4000, "height": 6000})
         page.goto(f"{ui}/asset-groups?expanded={EXPANDED}")
         for name in ("event_log", "user_profile", "segment_profile", "item_profile", "session_profile"):
             page.get_by_text(name, exact=True).first.wait_for(timeout=60_000, state="attached")
