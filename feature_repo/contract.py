@@ -99,7 +99,7 @@ class Contract:
     Args:
         settings: registered event types and the bounds on event time.
         clock: the present, for the bound on the future.
-        on_unknown: told the kind and the names of fields the contract does not know.
+        on_unknown: told the kind and the names of fields the contract does not know, of each record kept.
     """
 
     def __init__(
@@ -139,13 +139,13 @@ class Contract:
             if name in fields:
                 fields[name] = to_utc(fields[name], name)
         unknown = _keep_unknown(fields, kind)
-        if unknown and self._on_unknown is not None:
-            self._on_unknown(kind, unknown)
         try:
             record = msgspec.convert(fields, RECORD_TYPES[kind])
         except msgspec.ValidationError as error:
-            raise explain(error) from error
+            raise explain(error, unknown) from error
         self._check(record)
+        if unknown and self._on_unknown is not None:
+            self._on_unknown(kind, unknown)
         return record
 
     def _object(self, raw: bytes | str | Mapping[str, Any]) -> dict[str, Any]:

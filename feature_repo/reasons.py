@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Any
 
 import msgspec
@@ -25,15 +27,21 @@ def not_json(raw: bytes | str, error: Exception) -> ContractError:
 _FIELD_AT = re.compile(r" - at `\$?\.?([^`]*)`")
 
 
-def explain(error: msgspec.MsgspecError) -> ContractError:
-    """Map msgspec's message to a code, the field and a sentence."""
+def explain(error: msgspec.MsgspecError, unknown: Sequence[str] = ()) -> ContractError:
+    """Map msgspec's message to a code, the field and a sentence.
+
+    Args:
+        unknown: names of the record that are no fields: one of them may be the absent field, misspelt.
+    """
     text = str(error)
     match = _FIELD_AT.search(text)
     field = match.group(1) if match else ""
     what = _FIELD_AT.sub("", text)
     if missing := re.search(r"missing required field `(\w+)`", what):
         field = f"{field}.{missing.group(1)}".lstrip(".")
-        return ContractError("missing_field", field, f"{field}: required and absent")
+        likely = get_close_matches(field, unknown, n=1)
+        hint = f"; rename {likely[0]!r}, which is no field" if likely else ""
+        return ContractError("missing_field", field, f"{field}: required and absent{hint}")
     code = "wrong_type" if what.startswith("Expected `") and ", got `" in what else "bad_value"
     return ContractError(code, field, f"{field or 'record'}: {what[:1].lower()}{what[1:]}")
 
@@ -58,7 +66,13 @@ def to_utc(value: Any, name: str) -> Any:
         if value.tzinfo is None:
             msg = f"{name}: {value.isoformat()} has no time zone; write e.g. {value.isoformat()}Z"
             raise ContractError("bad_value", name, msg)
-        return value.astimezone(UTC)
+        try:
+            utc = value.astimezone(UTC)
+            # Nanoseconds come out of Arrow as pandas' own kind of datetime, which msgspec does not take.
+            return utc if type(utc) is datetime else datetime.combine(utc.date(), utc.time(), UTC)
+        except OverflowError as error:  # within hours of the year 1 or 9999, and over the edge in UTC
+            msg = f"{name}: {value.isoformat()} is outside the years 1 to 9999 in UTC"
+            raise ContractError("time_out_of_range", name, msg) from error
     return value
 
 

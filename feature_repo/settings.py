@@ -6,7 +6,10 @@ A bad value fails at start with a message that names the variable. Composition r
 
 from __future__ import annotations
 
+import logging
+import os
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,7 +20,10 @@ from feature_repo.clock import Clock, shifted_clock, wall_clock
 from feature_repo.errors import SettingsError
 from feature_repo.event_types import with_registered
 
+_log = logging.getLogger(__name__)
+
 ENV_PREFIX = "HEADRACE_"
+_OF_BENCHMARKS = f"{ENV_PREFIX}BENCH_"
 
 BUILTIN_EVENT_WEIGHTS: dict[str, float] = {
     "impression": 0.0,
@@ -236,9 +242,21 @@ def load_settings(**overrides: Any) -> Settings:
         SettingsError: names the variable, the value and what would be right.
     """
     try:
-        return with_registered(Settings(**overrides))
+        settings = with_registered(Settings(**overrides))
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
+    _tell_unknown()
+    return settings
+
+
+def _tell_unknown() -> None:
+    """Warn of variables that look like settings and are none: a misspelt one would have no effect unseen."""
+    known = [f"{ENV_PREFIX}{name}".upper() for name in Settings.model_fields]
+    for name in sorted(os.environ):
+        if name.upper() in known or not name.startswith(ENV_PREFIX) or name.startswith(_OF_BENCHMARKS):
+            continue
+        likely = get_close_matches(name, known, n=1)
+        _log.warning("%s: no such setting%s", name, f"; did you mean {likely[0]}?" if likely else "")
 
 
 def _explain(error: ValidationError) -> str:

@@ -42,7 +42,9 @@ def up(settings: Settings, tell: Callable[[str, str], None], stop: threading.Eve
         if address := wait_for_serving(children, serving, READY_S):
             tell("serving", f"{address} (docs at {address}/docs)")
         if children.wait_for("stream", lambda: stream_is_ready(settings, began), READY_S):
-            tell("stream", f"running (metrics on port {settings.stream_metrics_port}, log {stream.log})")
+            port = settings.stream_metrics_port
+            metrics = f"metrics on port {port}" if port else "no metrics"
+            tell("stream", f"running ({metrics}, log {stream.log})")
         url = f"http://{settings.host}:{dagster_port}"
         if children.wait_for("Dagster's UI", lambda: answers(f"{url}/server_info"), READY_S):
             tell("dagster", f"{url} (log {ui.log})")

@@ -36,6 +36,11 @@ class RetryCounts:
     failed: int = 0
     skipped: int = 0
 
+    @property
+    def total(self) -> int:
+        """Records looked at."""
+        return self.replayed + self.failed + self.skipped
+
     def __add__(self, other: RetryCounts) -> RetryCounts:
         return RetryCounts(
             self.replayed + other.replayed, self.failed + other.failed, self.skipped + other.skipped

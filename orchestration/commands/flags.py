@@ -52,7 +52,10 @@ def set_(
 
 @commands.command("rollback")
 def rollback() -> None:
-    """Go back to the previous set; again, to the one before that."""
+    """Go back to the previous set; again, to the one before that.
+
+    Example: `headrace flags rollback`
+    """
     from serving.flag_store import whoami  # noqa: PLC0415
 
     _store().rollback(whoami())
@@ -61,7 +64,10 @@ def rollback() -> None:
 
 @commands.command("history")
 def history(last: Annotated[int, typer.Option(help="How many changes.")] = 20) -> None:
-    """Show who changed what, when, from what, to what."""
+    """Show who changed what, when, from what, to what.
+
+    Example: `headrace flags history --last 5`
+    """
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 

@@ -52,7 +52,7 @@ def ingest_command(
             counts = ingest(paths, fmt, settings, KINDS.get(kind or ""), progress)  # type: ignore[arg-type]
         except IngestError as error:
             failed, counts = error, error.counts
-    _print(counts)
+    _print(counts, said=str(failed or ""))
     if failed is not None:
         raise failed
     if strict and counts.quarantined:
@@ -74,19 +74,22 @@ class _Bars:
             bar.TimeRemainingColumn(),
             console=Console(stderr=True),
         )
-        self._progress.start()
         return self
 
     def __call__(self, path: Path, done: int, size: int) -> None:
+        if not self._tasks:
+            self._progress.start()
         if path not in self._tasks:
             self._tasks[path] = self._progress.add_task(path.name, total=size)
         self._progress.update(self._tasks[path], completed=done)
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        if self._tasks:
+            self._progress.stop()
 
 
-def _print(counts: IngestCounts) -> None:
+def _print(counts: IngestCounts, said: str) -> None:
+    """Print the counts and every problem that the final error does not say anyway."""
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
@@ -108,7 +111,7 @@ def _print(counts: IngestCounts) -> None:
         typer.echo(
             f"fields not in the contract, kept as text: {named}{' …' if len(counts.unknown) > SHOWN else ''}"
         )
-    for problem in counts.problems:
+    for problem in (p for p in counts.problems if p not in said):
         typer.secho(f"warning: {problem}", fg=typer.colors.YELLOW, err=True)
     if counts.quarantined:
         typer.secho("rejected rows and reasons: headrace quarantine list", fg=typer.colors.YELLOW, err=True)

@@ -98,10 +98,14 @@ def retry_command(
     For example, after registering a type: `HEADRACE_EVENT_WEIGHTS=wink=1 headrace quarantine retry --code
     unknown_event_type`.
     """
+    from feature_repo.errors import LakeError  # noqa: PLC0415
     from feature_repo.settings import load_settings  # noqa: PLC0415
     from streaming.retry import retry  # noqa: PLC0415
 
     counts = retry(load_settings(), code, entry_id)
+    if entry_id and not counts.total:
+        msg = f"quarantine: no pending record begins with id {entry_id!r}; see `headrace quarantine list`"
+        raise LakeError(msg)
     typer.echo(f"replayed {counts.replayed:,}, still rejected {counts.failed:,}, skipped {counts.skipped:,}")
     if counts.skipped:
         typer.echo(

@@ -133,7 +133,12 @@ class InputFile:
         if len(names) != 1:
             msg = f"{self.path}: holds {len(names)} files ({', '.join(names[:5])}); an archive of one is read"
             raise SourceError(msg)
-        with archive.open(names[0]) as member:
+        try:
+            member = archive.open(names[0])
+        except (RuntimeError, NotImplementedError) as error:  # it wants a password, or a method unknown here
+            msg = f"{self.path}: cannot unpack ({error}); unpack it and give the file"
+            raise SourceError(msg) from error
+        with member:
             while chunk := member.read(_CHUNK):
                 self.done = min(file.tell(), self.size)
                 yield chunk
@@ -141,24 +146,33 @@ class InputFile:
     def cells(self) -> Iterator[tuple[int, list[str], ContractError | None]]:
         """Rows of a CSV file with the line they end on; the first is the header. Quoted line ends are read.
 
-        A row that is not UTF-8 comes with an error and its bytes as backslash escapes.
+        A row that is not UTF-8 comes with an error and its bytes as backslash escapes; lines that are no row
+        come with an error as one cell.
         """
         at = 0
+        lines: list[str] = []
 
         def text() -> Iterator[str]:
             nonlocal at
             for number, line in self.lines():
                 at = number
-                yield line.decode("utf-8", "surrogateescape") + "\n"
+                lines.append(line.decode("utf-8", "surrogateescape") + "\n")
+                yield lines[-1]
 
-        for row in csv.reader(text()):
+        reader = csv.reader(text())
+        while True:
+            lines.clear()
+            try:
+                row = next(reader, None)
+            except csv.Error as error:
+                msg = f"lines {at - len(lines) + 1} to {at}: {error}; close the quote, or double it in a cell"
+                yield at, [_readable("".join(lines))], ContractError("bad_csv_row", "", msg)
+                continue
+            if row is None:
+                return
             if any(not cell.isascii() and _escaped(cell) for cell in row):
                 msg = "not valid UTF-8; save the file in UTF-8"
-                cells = [
-                    cell.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-                    for cell in row
-                ]
-                yield at, cells, ContractError("not_utf8", "", msg)
+                yield at, [_readable(cell) for cell in row], ContractError("not_utf8", "", msg)
             else:
                 yield at, row, None
 
@@ -172,11 +186,17 @@ class InputFile:
         header = [name.strip().removeprefix("\ufeff") for name in header]
         for line, row, bad in rows:
             fields = {**dict.fromkeys(header, ""), **dict(zip(header, row, strict=False))}
-            if bad is None and len(row) not in (0, len(header)):
+            if bad is not None and bad.code == "bad_csv_row":
+                yield line, {**dict.fromkeys(header, ""), "_cells": row[0]}, bad
+            elif bad is None and len(row) not in (0, len(header)):
                 msg = f"{len(row)} cells where the header names {len(header)} columns"
                 yield line, {**fields, "_cells": ",".join(row)}, ContractError("bad_csv_row", "", msg)
             elif row:
                 yield line, fields, bad
+
+
+def _readable(cell: str) -> str:
+    return cell.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _escaped(cell: str) -> bool:

@@ -96,6 +96,13 @@ def test_after_a_fix_what_was_rejected_is_replayed_once(
     assert "retried     2" in headrace("quarantine", "show", listed.split()[0]).out
 
 
+def test_a_record_to_replay_that_is_not_there(headrace: Callable[..., Run], tmp_path: Path) -> None:
+    headrace("ingest", lines(tmp_path / "a.jsonl", b"[1]"))
+    run = headrace("quarantine", "retry", "abc")
+    assert run.code == 2
+    assert "no pending record begins with id 'abc'; see `headrace quarantine list`" in run.out
+
+
 def test_what_cannot_be_replayed_is_told(headrace: Callable[..., Run], tmp_path: Path) -> None:
     headrace("ingest", lines(tmp_path / "a.csv", b"item_id,title", b"i1"))
     run = headrace("quarantine", "retry")
@@ -175,7 +182,7 @@ def test_an_empty_file(headrace: Callable[..., Run], tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").touch()
     run = headrace("ingest", tmp_path / "a.jsonl")
     assert run.code == 2
-    assert f"{tmp_path}/a.jsonl: empty file; nothing to ingest" in run.out
+    assert run.out.count(f"{tmp_path}/a.jsonl: empty file; nothing to ingest") == 1
 
 
 def test_a_missing_path(headrace: Callable[..., Run], tmp_path: Path) -> None:

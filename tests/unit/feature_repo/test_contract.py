@@ -87,6 +87,9 @@ def test_fields_it_does_not_know_are_kept_as_text_and_told(clock: Callable[[], d
     assert told == [("event", ["device", "tries", "gone"])]
     contract.parse(CLICK)
     assert len(told) == 1
+    with pytest.raises(ContractError):  # of a record that is refused nothing is kept
+        contract.parse({**CLICK, "event_type": "wink", "device": "phone"})
+    assert len(told) == 1
 
 
 def test_a_file_of_one_kind_need_not_say_so(contract: Contract) -> None:
@@ -106,6 +109,13 @@ BAD: list[tuple[str, Any, str, str, str]] = [
     ("no record", {"event_id": "e"}, "missing_field", "record", '"record": "event", "item" or "user"'),
     ("another record", {**CLICK, "record": "order"}, "bad_value", "record", "'order'"),
     ("no id", {k: v for k, v in CLICK.items() if k != "event_id"}, "missing_field", "event_id", "absent"),
+    (
+        "a misspelt id",
+        {("evnt_id" if k == "event_id" else k): v for k, v in CLICK.items()},
+        "missing_field",
+        "event_id",
+        "event_id: required and absent; rename 'evnt_id', which is no field",
+    ),
     ("an empty id", {**CLICK, "event_id": ""}, "bad_value", "event_id", "length >= 1"),
     ("an id of a number", {**CLICK, "event_id": 7}, "wrong_type", "event_id", "expected `str`, got `int`"),
     (
@@ -139,6 +149,21 @@ BAD: list[tuple[str, Any, str, str, str]] = [
     ("no zone", {**CLICK, "event_time": "2024-06-01T11:00:00"}, "bad_value", "event_time", "no time zone"),
     ("no time", {**CLICK, "event_time": "noon"}, "bad_value", "event_time", "'noon' is no ISO 8601 time"),
     ("a huge time", {**CLICK, "event_time": 1e300}, "time_out_of_range", "event_time", "no time in epoch"),
+    (
+        "the first hour",
+        {**CLICK, "event_time": "0001-01-01T00:00:00+02:00"},
+        "time_out_of_range",
+        "event_time",
+        r"0001-01-01T00:00:00\+02:00 is outside the years 1 to 9999 in UTC",
+    ),
+    (
+        "the last hour",
+        b'{"record":"event","event_id":"e","event_type":"click","event_time":"9999-12-31T23:59:59-02:00",'
+        b'"session_id":"s","item_id":"i"}',
+        "time_out_of_range",
+        "event_time",
+        "outside the years 1 to 9999 in UTC",
+    ),
     ("a true time", {**CLICK, "event_time": True}, "wrong_type", "event_time", "expected `datetime`"),
     (
         "no item",

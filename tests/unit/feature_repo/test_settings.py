@@ -55,6 +55,20 @@ def test_two_bad_settings_are_both_named(monkeypatch: pytest.MonkeyPatch) -> Non
         load_settings()
 
 
+def test_a_misspelt_setting_is_told_with_the_likely_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HEADRACE_API_KEY", "x")
+    monkeypatch.setenv("HEADRACE_QQQQQQQQQQ", "x")
+    monkeypatch.setenv("HEADRACE_BENCH_LONG", "1")
+    monkeypatch.setenv("HEADRACE_PORT", "1234")
+    assert load_settings().api_keys == ""
+    assert [r.getMessage() for r in caplog.records] == [
+        "HEADRACE_API_KEY: no such setting; did you mean HEADRACE_API_KEYS?",
+        "HEADRACE_QQQQQQQQQQ: no such setting",
+    ]
+
+
 def test_a_session_budget_above_the_whole_budget_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"HEADRACE_STORE_BUDGET_MS \(50\).*HEADRACE_BUDGET_MS \(30\)"):
         load_settings(store_budget_ms=50)

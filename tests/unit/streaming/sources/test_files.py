@@ -132,6 +132,31 @@ def test_a_csv_row_that_does_not_fit_is_told_and_the_next_is_read(tmp_path: Path
     assert good == (5, {"a": "4", "b": "5"}, None)
 
 
+def test_a_quote_that_is_never_closed_keeps_what_it_swallowed_and_the_rows_around(tmp_path: Path) -> None:
+    swallowed = b'2,"open\n' + b"".join(b"%d,\xc3\xbc\n" % n for n in range(3, 40_000))
+    found = records(write(tmp_path / "a.csv", b"a,b\n1,x\n" + swallowed))
+    assert found[0] == (2, {"a": "1", "b": "x"}, None)
+    at, fields, error = found[1]
+    assert error is not None
+    assert error.code == "bad_csv_row"
+    assert str(error).startswith(f"lines 3 to {at}: field larger than field limit")
+    lost = fields["_cells"].encode()
+    assert swallowed.startswith(lost)
+    after = [int(f["a"]) for _, f, bad in found[2:] if bad is None]
+    assert lost.count(b"\n") - 1 + len(after) == 40_000 - 3
+    assert after[-1] == 39_999
+
+
+def test_a_zip_with_a_password_says_so(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.zip", b"\n".join(LINES))
+    content = bytearray(path.read_bytes())
+    content[6] |= 1  # the flag "encrypted", in the local header and in the directory
+    content[content.rindex(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(SourceError, match=r"a\.zip: cannot unpack \(.*password.*\); unpack it"):
+        lines_of(path)
+
+
 @pytest.mark.parametrize("content", [b"\n", b"\xff\n1\n"])
 def test_a_csv_without_header_says_so(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(SourceError, match="no header; the first line must name the columns"):

@@ -173,6 +173,20 @@ def test_a_mistyped_column_is_named_with_its_type(
         read(tmp_path / "f.parquet")
 
 
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_a_timestamp_of_any_unit_is_read(tmp_path: Path, unit: Any) -> None:
+    moment = datetime(2024, 6, 1, 11, tzinfo=UTC)
+    columns = {name: [name] for name in ("event_id", "session_id", "item_id")}
+    times = pa.array([moment], pa.timestamp(unit, tz="Europe/Berlin"))
+    pq.write_table(
+        pa.table({**columns, "event_type": ["click"], "event_time": times}), tmp_path / "f.parquet"
+    )
+    (event,) = read(tmp_path / "f.parquet")
+    assert isinstance(event, Event)
+    assert event.event_time == moment
+    assert type(event.event_time) is datetime
+
+
 @pytest.mark.parametrize("content", [b"", b"PAR1 no", b"PAR1" + bytes(100) + b"PAR1"])
 def test_what_is_no_parquet_says_so(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "f.parquet").write_bytes(content)
