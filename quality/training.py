@@ -90,7 +90,8 @@ def check_training_set(path: Path, docs: Path | None = None, *, layout: Layout |
     if not {layout.label, layout.time, layout.request, layout.split} <= set(schema.names):
         return report  # what is missing has been said
     table = _query(path, *_sampled(schema, layout, report.rows))
-    extra = [_both_classes(table, layout.label), *_times(path, schema, layout), _splits(path, layout)]
+    extra = [_both_classes(table, layout.label), *_times(path, schema, layout)]
+    extra += [_splits(path, layout), _apart(path, schema, layout)]
     extra += leaks(table, layout.label, layout.features(table.column_names))
     return replace(report, results=(*report.results, *extra))
 
@@ -186,6 +187,20 @@ def _splits(path: Path, layout: Layout) -> CheckResult:
     torn = _query(path, query).to_pylist()[0]["n"]
     observed = f"{torn:,} requests lie in more than one split"
     return CheckResult("expect_request_in_one_split", layout.split, "block", torn == 0, observed, "none")
+
+
+def _apart(path: Path, schema: pa.Schema, layout: Layout) -> CheckResult:
+    """No decision of a split lies after the next began, and no label of it was earned there."""
+    times = ", ".join(f'"{name}"' for name in (layout.time, layout.label_time) if name in schema.names)
+    query = (
+        f'WITH r AS (SELECT "{layout.split}" AS s, "{layout.time}" AS t, greatest({times}) AS last '
+        "FROM read_parquet(?)), starts AS (SELECT min(t) FILTER (s <> 'train') AS after_train, "
+        "min(t) FILTER (s = 'test') AS test FROM r) SELECT count(*) AS n FROM r, starts "
+        "WHERE (s = 'train' AND last > after_train) OR (s = 'validation' AND last > test)"
+    )
+    over = _query(path, query).to_pylist()[0]["n"]
+    observed = f"{over:,} rows decided or labelled after the next split began"
+    return CheckResult("expect_splits_apart_in_time", layout.time, "block", over == 0, observed, "none")
 
 
 def _sampled(schema: pa.Schema, layout: Layout, rows: int) -> tuple[str, list[Any]]:

@@ -72,6 +72,7 @@ def test_an_honest_set_passes_and_has_a_page(tmp_path: Path) -> None:
         "expect_feature_of_the_past",
         "expect_label_after_decision",
         "expect_request_in_one_split",
+        "expect_splits_apart_in_time",
         "expect_table_row_count_to_be_between",
     }
 
@@ -120,6 +121,30 @@ def test_a_label_before_its_decision_and_a_request_in_two_splits_are_caught(fail
     )
     assert "3 of 600 rows before their decision_time" in found["label_time"]
     assert "100 requests lie in more than one split; wanted none" in found["split"]
+
+
+@pytest.mark.parametrize(
+    ("splits", "late", "rows"),
+    [
+        (["train"] * 300 + ["validation"] * 150 + ["test"] * 150, [], 0),
+        (["train"] * 300 + ["validation"] * 150 + ["test"] * 150, [3, 310, 599], 2),  # the last has no next
+        (["train"] * 300 + ["test"] * 300, [3], 1),
+        (["test"] * 300 + ["train"] * 300, [], 300),
+        (["train"] * ROWS, [3], 0),
+    ],
+)
+def test_labels_earned_and_decisions_made_in_the_time_of_the_next_split_are_caught(
+    failures: Failures, splits: list[str], late: list[int], rows: int
+) -> None:
+    times = [NOW + timedelta(days=1) if n in late else None for n in range(ROWS)]
+    found = failures(table(split=splits, label_time=pa.array(times, pa.timestamp("us", "UTC"))))
+    if not rows:
+        assert found == {}
+        return
+    assert found == {
+        "decision_time": "block expect_splits_apart_in_time decision_time: "
+        f"{rows} rows decided or labelled after the next split began; wanted none"
+    }
 
 
 def test_a_split_of_another_name_blocks(failures: Failures) -> None:
