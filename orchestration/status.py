@@ -40,6 +40,7 @@ STREAM_FIGURES = (
     "late",
     "quarantined",
     "written",
+    "retries",
     "sessions",
     "state",
     "heartbeat",
@@ -69,7 +70,15 @@ def stream_section(settings: Settings, home: Home) -> Section:
 def _figures(h: Heartbeat, now: datetime) -> tuple[str, ...]:
     event_lag = None if h.last_event_time is None else (now - h.last_event_time).total_seconds()
     counts = h.counts
-    numbers = (counts.read, counts.folded, counts.duplicate, counts.late, counts.quarantined, counts.written)
+    numbers = (
+        counts.read,
+        counts.folded,
+        counts.duplicate,
+        counts.late,
+        counts.quarantined,
+        counts.written,
+        counts.retries,
+    )
     return (
         _seconds(h.lag_s(now)),
         "–" if event_lag is None else _seconds(event_lag),

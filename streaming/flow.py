@@ -45,6 +45,7 @@ from streaming.source import EventLogSource, SourceRules, part_name
 from streaming.writer import BackgroundWriter, OnlineWriter, WriteJob
 
 _log = logging.getLogger(__name__)
+_USER = b'{"record":"user"'
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def build_flow(parts: FlowParts) -> Dataflow:
     flow = Dataflow("sessions")
     source = EventLogSource(parts.log, parts.source, parts.stop, parts.monotonic, parts.state_position)
     chunks = op.input("log", flow, source)
-    keyed = op.map("by_partition", chunks, lambda chunk: (part_name(chunk.partition), chunk))
+    keyed = op.flat_map("by_partition", chunks, lambda chunk: spread(chunk, count))
     changes = op.stateful_batch("sessions", keyed, lambda resume: SessionLogic(parts, resume))
     news = op.flat_map("by_user", changes, lambda keyed: news_of(keyed[1], int(keyed[0]), count))
     users = op.stateful_batch("users", news, lambda resume: UserLogic(parts, resume))
@@ -154,6 +155,15 @@ def build_flow(parts: FlowParts) -> Dataflow:
     jobs = op.merge("jobs", rows, users)
     op.output("store", jobs, OnlineSink(tuple(part_name(n) for n in range(count)), parts.sink))
     return flow
+
+
+def spread(chunk: Chunk, partitions: int) -> list[tuple[str, Chunk]]:
+    """A chunk to its own shard, and what it says of users to all: any may hold a session of theirs."""
+    found = [(part_name(chunk.partition), chunk)]
+    if heard := tuple(raw for raw in chunk.records if raw.startswith(_USER)):
+        others = (n for n in range(partitions) if n != chunk.partition)
+        found += [(part_name(n), Chunk(n, [], heard=heard)) for n in others]
+    return found
 
 
 def news_of(changes: Changes, partition: int, shards: int) -> list[tuple[str, UserNews]]:
@@ -217,7 +227,12 @@ def open_stream(settings: Settings, to_end: bool = False) -> OpenStream:
     log, store, stop = open_log(settings, home), open_store(settings, home), threading.Event()
     metrics = shared_metrics()
     writer = BackgroundWriter(
-        OnlineWriter(store, stop, lambda partition: metrics.retries.labels(str(partition)).inc())
+        OnlineWriter(
+            store,
+            stop,
+            retried=lambda partition: metrics.retries.labels(str(partition)).inc(),
+            wrote=lambda partition, rows: metrics.written.labels(str(partition)).inc(rows),
+        )
     )
     rules = SourceRules(
         settings.stream_batch_size, settings.stream_batch_ms / 1000, settings.heartbeat_s, to_end

@@ -6,7 +6,7 @@ An event is folded at once, so that it shows within milliseconds. What makes it 
 - Events within the allowed lateness of the session's newest are kept beside the profile, and so is the
   profile as it was before them (`base`). One that comes out of order is put in its place and the kept events
   are folded again onto `base`: the result equals the fold over the sorted events.
-- One that is later than that is left out.
+- One that is later than that is left out. But consent withdrawn within the dedup horizon counts, from now on.
 
 Lateness is measured within a session: the delay of one device does not depend on what others send. A session
 is held as bytes from one batch to the next; that is what makes snapshots and a million sessions cheap.
@@ -21,7 +21,7 @@ from typing import Literal
 
 import msgspec
 import xxhash
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from feature_repo.catalogue import ItemFacts
 from feature_repo.groups.session_profile import Profile, SessionRules, Touch, step
@@ -148,6 +148,8 @@ class Session:
             return "duplicate"
         key = (now, touch.event_id)
         if now < held.last_us - self._rules.lateness_us or key <= (held.base_us, held.base_id):
+            if touch.consent is False and now >= held.last_us - self._rules.dedup_us:
+                self._deny(held, touch, code)
             return "late"
         if key > (held.last_us, held.last_id):
             if held.last_us < now - self._rules.lateness_us:
@@ -188,6 +190,19 @@ class Session:
             elif not before.denied:
                 self.finished.append(before)
 
+    def _deny(self, held: Held, touch: Touch, code: bytes) -> None:
+        """Consent withdrawn late ends the session as of its newest event, unless it is another user's by now.
+
+        Its id is remembered in either case, and not longer than it may count: read again it changes nothing.
+        """
+        denial = structs.replace(touch, time_us=held.last_us, event_id=f"{held.last_id}\x7f")
+        user_id = None if self.profile is None else self.profile.user_id
+        if touch.user_id is None or user_id is None or touch.user_id == user_id:
+            self._append(held, denial)
+            held.last_id = denial.event_id
+            held.recent.append(_encoder.encode(denial))
+        self._know(held, denial, code)
+
     def _insert(self, held: Held, touch: Touch) -> None:
         touches = [_touch.decode(raw) for raw in held.recent]
         insort(touches, touch, key=_order)
@@ -213,7 +228,7 @@ class Session:
         self._know(held, touch, code)
 
     def _know(self, held: Held, touch: Touch, code: bytes) -> None:
-        held.seen += code + (touch.time_us // _SECOND_US).to_bytes(4, "big", signed=True)
+        held.seen += code + max(touch.time_us // _SECOND_US, 0).to_bytes(4, "big")
         if len(held.seen) % (_SETTLE_EVERY * _ENTRY) == 0:
             held.seen = _forget(held.seen, (held.last_us - self._rules.dedup_us) // _SECOND_US)
         if len(held.recent) >= _SETTLE_EVERY and len(held.recent) % _SETTLE_EVERY == 0:
@@ -252,5 +267,5 @@ def _among(seen: bytes, code: bytes) -> bool:
 def _forget(seen: bytes, before_s: int) -> bytes:
     """Drop ids of events before a time, and beyond `SEEN_IDS` the oldest known."""
     entries = [seen[at : at + _ENTRY] for at in range(0, len(seen), _ENTRY)]
-    kept = [e for e in entries if int.from_bytes(e[_HASH:], "big", signed=True) >= before_s]
+    kept = [e for e in entries if int.from_bytes(e[_HASH:], "big") >= before_s]
     return b"".join(kept[-SEEN_IDS:])

@@ -106,6 +106,8 @@ class SessionShard:
         for damage in chunk.damaged:
             self._put_aside(damage.raw, ContractError("damaged_log", "", damage.reason), damage)
         now_us = (self._tools.clock() - _EPOCH) // _MICROSECOND
+        for raw in chunk.heard:
+            self._overhear(raw)
         if chunk.position:
             self._facts[POSITION] = chunk.position.encode()
         for session_id, entries in self._sort(chunk.records, now_us, changes).items():
@@ -158,6 +160,16 @@ class SessionShard:
         if record.consent is False:
             changes.contributions.append(Contribution(record.user_id))
             changes.withdrawn.append(record.user_id)
+
+    def _overhear(self, raw: bytes) -> None:
+        """Learn what a user stated; the shard of the record, perhaps in another process, counts it."""
+        try:
+            record = decode_record(raw)
+        except msgspec.MsgspecError:
+            return  # that shard puts it aside
+        if isinstance(record, User):
+            self._tools.knowledge.hear(record)
+            self._facts[f"{_HEARD}user/{record.user_id}"] = raw
 
     def _fold(self, session_id: str, entries: list[tuple[int, Touch, bytes]], changes: Changes) -> None:
         tally = self.tally

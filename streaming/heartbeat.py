@@ -23,6 +23,7 @@ class Counts(Struct, frozen=True):
     late: int = 0
     quarantined: int = 0
     written: int = 0
+    retries: int = 0
 
 
 class Heartbeat(Struct, frozen=True):

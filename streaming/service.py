@@ -9,9 +9,11 @@ import multiprocessing
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -137,11 +139,26 @@ def _run_workers(settings: Settings, workers: int, to_end: bool, started: Callab
         signal.signal(number, forward)
     port = settings.stream_metrics_port
     started(" ".join(f"http://{settings.host}:{port + n}/metrics" for n in range(workers)) if port else "")
-    for process in processes:
-        process.join()
-    if died := [f"{p.name} (exit code {p.exitcode})" for p in processes if p.exitcode]:
+    if died := _join(processes):
         msg = f"stream: {', '.join(died)} died; its message is above; start again to go on where it stopped"
         raise StreamError(msg)
+
+
+def _join(processes: Sequence[BaseProcess]) -> list[str]:
+    """Wait for every worker; who died. The others cannot go on without one of them and are ended as well."""
+    running = list(processes)
+    while running:
+        wait([process.sentinel for process in running])
+        for process in running:
+            process.join(0)
+        died = [f"{p.name} (exit code {p.exitcode})" for p in running if p.exitcode]
+        running = [process for process in running if process.exitcode is None]
+        if died:
+            for process in running:
+                process.kill()  # as safe as a crash; asked politely it would wait for its peer
+                process.join()
+            return died
+    return []
 
 
 def _free_ports(count: int) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -74,12 +75,15 @@ class OnlineWriter:
         stop: ends the waiting; the write then raises, its epoch is not committed and is read again at
             restart.
         retried: called with the partition at each repeat.
+        wrote: called with the partition and how many of its rows are in the store now.
     """
 
     store: OnlineStore
     stop: threading.Event
     retried: Callable[[int], None] = lambda partition: None
-    written: dict[int, int] = field(default_factory=dict)
+    wrote: Callable[[int, int], None] = lambda partition, rows: None
+    written: Counter[int] = field(default_factory=Counter)
+    retries: Counter[int] = field(default_factory=Counter)
     _known: dict[str, set[str]] = field(default_factory=dict)
 
     def write(self, jobs: Sequence[WriteJob]) -> None:
@@ -96,9 +100,12 @@ class OnlineWriter:
                 self._insist(job.partition, partial(self.store.delete, job.group, job.deleted))
                 self._known_of(job.group).difference_update(job.deleted)
             mine.rows.update({row.key: row for row in job.rows})
-            self.written[job.partition] = self.written.get(job.partition, 0) + len(job.rows)
         for mine in waiting.values():
             self._write_rows(mine)
+        for job in jobs:
+            if job.rows:
+                self.written[job.partition] += len(job.rows)
+                self.wrote(job.partition, len(job.rows))
         beats = [self._counted(job.heartbeat) for job in jobs if job.heartbeat is not None]
         if beats:
             self._insist(beats[0].partition, lambda: write_heartbeats(self.store, beats))
@@ -125,11 +132,15 @@ class OnlineWriter:
         return self._known.setdefault(group.view_name, set())
 
     def _counted(self, heartbeat: Heartbeat) -> Heartbeat:
-        counts = msgspec.structs.replace(heartbeat.counts, written=self.written.get(heartbeat.partition, 0))
+        partition = heartbeat.partition
+        counts = msgspec.structs.replace(
+            heartbeat.counts, written=self.written[partition], retries=self.retries[partition]
+        )
         return msgspec.structs.replace(heartbeat, counts=counts)
 
     def _insist(self, partition: int, call: Callable[[], T]) -> T:
         def before_sleep(state: RetryCallState) -> None:
+            self.retries[partition] += 1
             self.retried(partition)
             if state.attempt_number == 1:
                 assert state.outcome is not None

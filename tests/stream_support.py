@@ -9,6 +9,7 @@ from typing import Any
 
 from bytewax.recovery import RecoveryConfig
 from bytewax.testing import run_main
+from msgspec.structs import replace
 
 from feature_repo.catalogue import Catalogue
 from feature_repo.contract import Event, Record, encode
@@ -108,6 +109,7 @@ def _expect_partition(
     rules = SessionRules.of(settings)
     lateness, ttl = int(settings.allowed_lateness_s * 1e6), int(settings.session_ttl_s * 1e6)
     admitted: dict[str, list[Touch]] = {}
+    withdrawn: set[str] = set()
     watermark = -(2**62)
     for e in events:
         touch = touch_of(e, settings.weights, e.consent)
@@ -117,10 +119,16 @@ def _expect_partition(
             mine = []
         if touch.time_us < watermark - ttl:
             outcome = "late"
-        elif any(t.event_id == touch.event_id for t in mine):
+        elif any(t.event_id == touch.event_id for t in mine) or touch.event_id in withdrawn:
             outcome = "duplicate"
         elif mine and touch.time_us < max(t.time_us for t in mine) - lateness:
             outcome = "late"
+            newest = max(mine, key=lambda t: (t.time_us, t.event_id))
+            in_time = touch.time_us >= newest.time_us - int(settings.dedup_horizon_s * 1e6)
+            if touch.consent is False and touch.user_id is None and in_time:  # counts from now on
+                withdrawn.add(touch.event_id)
+                denial = replace(touch, time_us=newest.time_us, event_id=f"{newest.event_id}\x7f")
+                admitted[e.session_id] = [*mine, denial]
         else:
             outcome = "folded"
             admitted[e.session_id] = [*mine, touch]

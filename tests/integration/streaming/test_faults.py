@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from feature_repo.contract import Contract, Event
+from feature_repo.contract import Contract, Event, User
 from feature_repo.home import Home
 from feature_repo.online import open_store
 from feature_repo.settings import Settings
@@ -33,6 +34,7 @@ from tests.stream_support import (
 )
 
 DEADLINE_S = 90.0
+FAULT_S = 20.0
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
@@ -177,6 +179,44 @@ def test_another_number_of_workers_keeps_the_state(home: Home) -> None:
     assert session_values(settings, keys) == expected(events, settings).sessions
 
 
+def test_a_worker_that_dies_ends_the_stream_and_the_next_start_goes_on(home: Home) -> None:
+    settings = Settings(home=home.root, log_partitions=4, snapshot_s=0.3)
+    events = traffic(1000)
+    publish(settings, events[:500])
+    process = start(settings, "--workers", "2")
+    try:
+        until(lambda: len(heartbeats(settings)) == settings.log_partitions, "heartbeats of both workers")
+        children = psutil.Process(process.pid).children()
+        workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        assert len(workers) == 2
+        workers[1].kill()
+        assert process.wait(30) > 0
+        assert psutil.wait_procs(workers, timeout=10)[1] == []
+    finally:
+        if process.poll() is None:
+            kill(process)
+    publish(settings, events[500:])
+    with streaming(settings, "--workers", "2", "--to-end") as again:
+        assert again.wait(60) == 0
+    keys = sorted({e.session_id for e in events})
+    assert session_values(settings, keys) == expected(events, settings).sessions
+
+
+def test_consent_is_withdrawn_in_every_worker(home: Home) -> None:
+    """A user record lies in one partition, the user's sessions in any."""
+    settings = Settings(home=home.root, log_partitions=4)
+    sessions = [f"s{n}" for n in range(12)]
+    for records in (
+        [User(user_id="anna", consent=False)],
+        [event(n, n, key, user_id="anna") for n, key in enumerate(sessions)],
+    ):
+        publish(settings, records)
+        with streaming(settings, "--workers", "2", "--to-end") as process:
+            assert process.wait(60) == 0
+    assert set(session_values(settings, sessions).values()) == {None}
+    assert user_values(settings, ["anna"]) == {"anna": None}
+
+
 @pytest.fixture
 def redis_settings(home: Home, own_redis: RedisServer) -> Settings:
     return Settings(
@@ -194,7 +234,6 @@ def redis_settings(home: Home, own_redis: RedisServer) -> Settings:
 def test_the_flow_waits_for_redis_and_loses_nothing(
     redis_settings: Settings, own_redis: RedisServer, fault: str
 ) -> None:
-    """Two seconds: a longer fault only means more waiting of the same kind."""
     events = traffic(3000)
     keys = sorted({e.session_id for e in events})
     with streaming(redis_settings) as process:
@@ -208,7 +247,7 @@ def test_the_flow_waits_for_redis_and_loses_nothing(
         else:
             own_redis.stop()
         publish(redis_settings, events[1000:2000])
-        time.sleep(2.0)  # how long the fault lasts
+        time.sleep(FAULT_S)
         assert process.poll() is None
         if fault == "paused":
             own_redis.signal(signal.SIGCONT)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from feature_repo.catalogue import ItemFacts
-from feature_repo.groups.session_profile import SessionRules, Touch, step, values
+from feature_repo.groups.session_profile import Profile, SessionRules, Touch, step, values
 from streaming import fold as fold_module
 from streaming.fold import FoldRules, Session, last_of, profile_of
 
@@ -44,20 +45,31 @@ def run(touches: Sequence[Touch], chunk: int = 1) -> tuple[bytes | None, list[st
 def oracle(touches: Sequence[Touch]) -> tuple[dict[str, Any], list[str]]:
     """Admit by the rules as stated in the docs, then fold everything admitted in order, from nothing."""
     admitted: list[Touch] = []
+    seen: set[str] = set()
     outcomes = []
     for t in touches:
-        if any(t.event_id == a.event_id for a in admitted):
+        if t.event_id in seen:
             outcomes.append("duplicate")
         elif admitted and t.time_us < max(a.time_us for a in admitted) - RULES.lateness_us:
             outcomes.append("late")
+            if t.consent is False:  # it counts from the newest event on
+                seen.add(t.event_id)
+                newest = max(admitted, key=lambda a: (a.time_us, a.event_id))
+                if t.user_id is None or fold_sorted(admitted).user_id in (None, t.user_id):
+                    admitted.append(replace(t, time_us=newest.time_us, event_id=f"{newest.event_id}\x7f"))
         else:
             outcomes.append("folded")
+            seen.add(t.event_id)
             admitted.append(t)
+    return values(fold_sorted(admitted), RULES.session), outcomes
+
+
+def fold_sorted(admitted: Sequence[Touch]) -> Profile:
     profile = None
     for t in sorted(admitted, key=lambda t: (t.time_us, t.event_id)):
         profile = step(profile, t, CATALOGUE.get(t.item_id or ""), RULES.session)
     assert profile is not None
-    return values(profile, RULES.session), outcomes
+    return profile
 
 
 KINDS = {"view": 1.0, "click": 1.0, "add_to_cart": 3.0, "purchase": 5.0, "search": 0.0, "bookmark": 2.0}
@@ -197,3 +209,44 @@ def test_an_id_is_found_only_where_an_entry_begins() -> None:
     assert fold_module._among(code + b"\0\0\0\0", code)
     assert not fold_module._among(b"\0" + code + b"\0\0\0", code)
     assert fold_module._among(b"\0" + code + b"\0\0\0" + code + b"\0\0\0\0", code)
+
+
+def denied(session: Session) -> bool:
+    assert session.profile is not None
+    return session.profile.denied
+
+
+def test_consent_withdrawn_late_ends_the_session_as_of_now() -> None:
+    denial = touch(0, "no", consent=False)
+    session = Session(None, RULES, CATALOGUE)
+    session.fold(touch(60, "a", user_id="anna"))
+    session.fold(touch(1200, "b"))
+    assert session.fold(denial) == "late"
+    assert denied(session)
+    assert session.erased == [("anna", T0 + 60 * S)]
+    session.fold(touch(1300, "c", consent=True))
+    assert session.fold(denial) == "duplicate"
+    assert not denied(session)
+
+
+def test_a_late_denial_by_the_user_before_spares_the_one_who_has_the_device_now() -> None:
+    session = Session(None, RULES, CATALOGUE)
+    session.fold(touch(0, "a", user_id="anna"))
+    session.fold(touch(1200, "b", user_id="ben"))
+    assert session.fold(touch(10, "no", user_id="anna", consent=False)) == "late"
+    assert not denied(session)
+
+
+def test_a_denial_later_than_ids_are_remembered_counts_no_more() -> None:
+    session = Session(None, RULES, CATALOGUE)
+    session.fold(touch(RULES.dedup_us / S + 1, "a"))
+    assert session.fold(touch(0, "no", consent=False)) == "late"
+    assert not denied(session)
+
+
+def test_ids_are_remembered_beyond_the_year_2038() -> None:
+    late = (2**31 + 5) * S
+    raw, outcomes = run([Touch(late + n * S, f"e{n}", "view", 1.0) for n in (0, 1, 0)])
+    assert outcomes == ["folded", "folded", "duplicate"]
+    assert raw is not None
+    assert profile_of(raw).event_count == 2

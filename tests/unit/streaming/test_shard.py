@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ from typing import Any
 import pytest
 
 from feature_repo.catalogue import ItemFacts
-from feature_repo.contract import Event, encode
+from feature_repo.contract import Event, Item, User, encode
 from feature_repo.errors import ContractError, StoreError
 from feature_repo.lake import Lake
 from feature_repo.settings import Settings
 from streaming.canary import StoreWatch
 from streaming.chunk import Chunk
 from streaming.enrich import Knowledge
+from streaming.flow import spread
 from streaming.fold import FoldRules
 from streaming.fold_shard import SessionShard, ShardTools
 from streaming.fold_state import StateFile
@@ -236,3 +238,29 @@ def test_a_session_folded_and_expired_by_one_chunk_leaves_no_row(stage: Stage) -
     changes = stage.shard.process(chunk(event(1, T0, "old"), event(2, T0 + timedelta(hours=2), "new")))
     assert changes.deleted == ["old"]
     assert [row.key for row in changes.rows] == ["new"]
+
+
+def test_what_a_user_stated_goes_to_every_shard_and_events_to_their_own() -> None:
+    said = encode(User(user_id="anna", consent=False))
+    given = chunk(event(1, T0), said, encode(Item(item_id="i")), tick=True)
+    found = dict(spread(given, 4))
+    assert sorted(found) == ["0000", "0001", "0002", "0003"]
+    assert found.pop("0002") is given
+    assert {(c.heard, len(c.records), c.tick) for c in found.values()} == {((said,), 0, False)}
+    assert {c.position for c in found.values()} == {""}
+    assert spread(chunk(event(1, T0)), 4) == [("0002", chunk(event(1, T0)))]
+
+
+def test_consent_withdrawn_in_another_partition_holds_here_and_after_a_restart(stage: Stage) -> None:
+    said = encode(User(user_id="anna", consent=False))
+    of_anna = encode(
+        Event(event_id="e1", event_type="click", event_time=T0, session_id="s", item_id="i", user_id="anna")
+    )
+    stage.shard.process(Chunk(2, [], heard=(said, b'{"record":"user"')))
+    assert stage.shard.tally.read == 0
+    assert stage.aside.put_aside == []
+    stage.shard.save()
+    stage.tools = replace(stage.tools, knowledge=Knowledge(Lake(stage.path.parent / "lake")))
+    stage.restart()
+    changes = stage.shard.process(chunk(of_anna))
+    assert (changes.rows, changes.deleted) == ([], ["s"])

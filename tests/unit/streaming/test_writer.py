@@ -141,6 +141,7 @@ def test_a_store_that_comes_back_gets_every_row_once(caplog: pytest.LogCaptureFi
     writer.write([job("a"), job("b")])
     assert [c[1] for c in store.calls] == [["a", "b"]]
     assert retried == [0] * 7
+    assert writer.retries == {0: 7}
     assert caplog.text.count("store gone") == 1
     assert writer.written == {0: 2}
 
@@ -214,3 +215,24 @@ def test_a_row_refused_as_older_is_checked_again_the_next_time() -> None:
     writer.write([job("a")])
     writer.write([job("a")])
     assert store.calls == [("write", ["a"], True)] * 2
+
+
+def test_rows_are_told_once_they_are_in_the_store() -> None:
+    told: list[tuple[int, int]] = []
+    stop, store = threading.Event(), FakeStore()
+    OnlineWriter(store, stop, wrote=lambda *given: told.append(given)).write([job("a", "b"), job()])
+    assert told == [(0, 2)]
+    gone = OnlineWriter(
+        FakeStore(failures=10**6), stop, retried=lambda _: stop.set(), wrote=lambda *given: told.append(given)
+    )
+    with pytest.raises(StoreError):
+        gone.write([job("c")])
+    assert told == [(0, 2)]
+    assert gone.written == {}
+
+
+def test_the_heartbeat_tells_how_often_a_write_was_repeated() -> None:
+    store = FakeStore(failures=3)
+    OnlineWriter(store, threading.Event()).write([job("a", heartbeat=Heartbeat(0, None, NOW))])
+    [found] = read_heartbeats(store)
+    assert (found.counts.written, found.counts.retries) == (1, 3)
