@@ -86,8 +86,11 @@ def _measure(
     return found
 
 
-def decisions_of(log: EventLog, day: date) -> Iterator[Decision]:
-    """Every decision of a day that is still in the log; records that are none are counted and reported."""
+def decisions_of(log: EventLog, first: date, last: date | None = None) -> Iterator[Decision]:
+    """Every decision of a day, or of the days up to `last`, that is still in the log, in one pass.
+
+    Records that are none are counted and reported.
+    """
     strange = 0
     for partition in range(log.partitions):
         position = log.start(partition)
@@ -102,7 +105,7 @@ def decisions_of(log: EventLog, day: date) -> Iterator[Decision]:
                 except msgspec.MsgspecError:
                     strange += 1
                     continue
-                if decision.time.date() == day:
+                if first <= decision.time.date() <= (last or first):
                     yield decision
     if strange:
         logger.warning("%d records of %s are no decisions and were passed over", strange, TOPIC)

@@ -19,6 +19,7 @@ class Card:
     Attributes:
         inputs: hash of the lake files, builds and settings it was made of; equal inputs give an equal set.
         rows, requests: by split; `embargoed` rows belong to none and are left out.
+        unfinished: impressions left out because their attribution window was not over.
         labels: share of positive rows, by label and split.
         sources: rows by group and where its values came from (logged, point_in_time, fold, none).
     """
@@ -33,6 +34,7 @@ class Card:
     rows: Mapping[str, int]
     requests: Mapping[str, int]
     embargoed: int
+    unfinished: int
     labels: Mapping[str, Mapping[str, float]]
     sources: Mapping[str, Mapping[str, int]]
     columns: int
@@ -51,6 +53,7 @@ class Card:
             f"Decisions {_day(self.first)} to {_day(self.last)}, labels within {self.spec.attribution}.",
             f"Validation from {_day(self.validation_from)}, test from {_day(self.test_from)}, "
             f"embargo {self.spec.embargo} ({self.embargoed:,} rows left out).",
+            f"Lists left out because their labels may still come: {self.unfinished:,}.",
             "",
             "| split | decisions | rows | " + " | ".join(LABELS) + " |",
             "|---|---|---|" + "---|" * len(LABELS),

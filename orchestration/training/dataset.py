@@ -66,6 +66,8 @@ class TrainingSet:
         self._clock = clock
         self._decisions = decisions
         self._groups = {name: all_groups()[name] for name in GROUPS}
+        # What came of a list is known when its window is over; before, a row would say "no" too early.
+        self._over = f"event_time <= {instant(clock() - spec.attribution)}"
 
     def make(self) -> Card:
         """Write the set and its card.
@@ -104,9 +106,8 @@ class TrainingSet:
         con.execute(f"CREATE VIEW events AS SELECT * FROM {_parquet(files)}")
         last = self._spec.last + timedelta(days=1)
         days = f"event_time >= DATE '{self._spec.first}' AND event_time < DATE '{last}'"
-        # What came of a list is known when its window is over; before, a row would say "no" too early.
-        over = f"event_time <= {instant(self._clock() - self._spec.attribution)}"
-        con.execute(f"CREATE TABLE shown AS {shown_sql(f'(SELECT * FROM events WHERE {days} AND {over})')}")
+        con.execute(f"CREATE VIEW of_days AS SELECT * FROM events WHERE {days}")
+        con.execute(f"CREATE TABLE shown AS {shown_sql(f'(SELECT * FROM of_days WHERE {self._over})')}")
         con.execute(f"CREATE TABLE examples AS {examples_sql('shown', 'events', self._spec.attribution)}")
         self._write_logged(con)
         self._write_folded(con)
@@ -214,15 +215,20 @@ class TrainingSet:
 
     def _card(self, con: duckdb.DuckDBPyConnection, split: Split, columns: int, files: list[str]) -> Card:
         builds = [p for n, g in self._groups.items() for p in self._builds.history(n, g.version)]
+        pending = f"event_type = 'impression' AND NOT ({self._over})"
+        [(unfinished,)] = con.execute(f"SELECT count(*) FROM of_days WHERE {pending}").fetchall()
         records = [*self._lake.files("item"), *self._lake.files("user")]
         facts = describe(con, {name: assemble.column(g, "source") for name, g in self._groups.items()})
         return Card(
             created=self._clock(),
             spec=self._spec,
-            inputs=fingerprint([*files, *builds, *records], repr(self._spec), *self._rules(con)),
+            inputs=fingerprint(
+                [*files, *builds, *records], repr(self._spec), str(unfinished), *self._rules(con)
+            ),
             validation_from=split.validation_from,
             test_from=split.test_from,
             columns=columns,
+            unfinished=unfinished,
             **facts,
         )
 

@@ -1,7 +1,7 @@
 """Feature rows as they were served: out of the decision records."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -62,13 +62,12 @@ def _value(dtype: DType, value: Any) -> Any:
     return value
 
 
-def logged_decisions(settings: Settings, home: Home, first: date, last: date) -> list[Decision]:
-    """Decisions of the days that are still in the log; empty where none was ever written."""
+def logged_decisions(settings: Settings, home: Home, first: date, last: date) -> Iterator[Decision]:
+    """Decisions of the days that are still in the log, one at a time; none where none was ever written."""
     if settings.event_log == "segments" and not (home.log / TOPIC).exists():
-        return []
+        return
     log = open_log(settings, home, TOPIC)
     try:
-        days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
-        return [decision for day in days for decision in decisions_of(log, day)]
+        yield from decisions_of(log, first, last)
     finally:
         log.close()

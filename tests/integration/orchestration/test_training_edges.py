@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pyarrow.parquet as pq
 import pytest
 
@@ -15,9 +16,12 @@ from feature_repo.lake import Lake
 from feature_repo.settings import Settings
 from orchestration.training.card import Card
 from orchestration.training.dataset import TrainingSet, training_folder
+from orchestration.training.logged import logged_decisions
 from orchestration.training.spec import TrainingSpec
-from serving.decision import Decision, UsedRow
+from serving.decision import TOPIC, Decision, UsedRow, encode_decision
+from streaming.log import open_log
 from tests.integration.orchestration.test_training_set import decision
+from tests.integration.quality.test_parity import decide
 from tests.offline import event, write_events, write_records
 
 DAY = date(2024, 5, 30)
@@ -102,7 +106,10 @@ def test_lists_whose_window_is_not_over_are_no_negatives_yet(
         with pytest.raises(BuildError, match="hold no impression"):
             make(settings, home, now)
         return
-    assert [r["request_id"] for r in make(settings, home, now)[1]] == requests
+    card, rows = make(settings, home, now)
+    assert [r["request_id"] for r in rows] == requests
+    assert card.unfinished == 2 - len(requests)
+    assert f"because their labels may still come: {card.unfinished}." in card.markdown()
 
 
 def test_the_hash_of_the_inputs_follows_users_rules_and_decisions(settings: Settings, home: Home) -> None:
@@ -122,3 +129,14 @@ def test_the_hash_of_the_inputs_follows_users_rules_and_decisions(settings: Sett
     }
     write_records(lake, users=[User(user_id="u", consent=True)])
     assert len(seen | {inputs()}) == 4
+
+
+def test_decisions_of_the_days_are_read_from_the_log_once_each(settings: Settings, home: Home) -> None:
+    assert list(logged_decisions(settings, home, DAY, DAY)) == []
+    log = open_log(settings, home, TOPIC)
+    for n in range(6):
+        made = msgspec.structs.replace(decide(settings, n, {}), time=T0 + timedelta(days=n - 2))
+        log.publish([(made.request_id, encode_decision(made))])
+    log.close()
+    found = logged_decisions(settings, home, DAY - timedelta(days=1), DAY + timedelta(days=1))
+    assert sorted(d.request_id for d in found) == ["r1", "r2", "r3"]
