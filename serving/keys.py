@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 from feature_repo.errors import SettingsError
 from feature_repo.settings import Settings
@@ -65,9 +66,11 @@ class Keys:
             headers: of the request, names in lower case; ``Authorization: Bearer …`` or ``X-Api-Key: …``.
 
         Raises:
-            ApiError: 401 without a valid key, 403 where the key lacks the scope.
+            ApiError: 401 without a valid key, 403 where the key lacks the scope, or, with keys off, where a
+                page of elsewhere asks through a browser of this machine.
         """
         if not self._keys:
+            _refuse_foreign(headers)
             return LOCAL
         digest = hashlib.sha256(_secret(headers)).hexdigest()
         # Every key is compared, so that the time taken says nothing about which came close.
@@ -79,6 +82,20 @@ class Keys:
             message = f"the key {found[0].name!r} lacks the scope {scope.value!r}"
             raise ApiError(403, "forbidden", "authorization", message)
         return found[0].name
+
+
+def _refuse_foreign(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    for name, value in headers:
+        if name == b"origin" and not is_loopback(_host_of(value.decode("latin-1"))):
+            message = "keys are off for this machine only; a page of elsewhere needs HEADRACE_API_KEYS"
+            raise ApiError(403, "forbidden", "origin", message)
+
+
+def _host_of(origin: str) -> str:
+    try:
+        return urlsplit(origin).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _secret(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
@@ -97,13 +114,15 @@ def parse_keys(text: str) -> tuple[ApiKey, ...]:
         SettingsError: names the entry (never its hash) and what would be right.
     """
     keys = []
-    for entry in filter(None, (part.strip() for part in text.split(","))):
-        name, _, rest = entry.partition(":")
+    for place, entry in enumerate(filter(None, (part.strip() for part in text.split(","))), 1):
+        name, colon, rest = entry.partition(":")
         scopes, _, digest = rest.partition(":")
         wrong = _complaint(name, scopes.split("+"), digest)
         if wrong:
+            # What holds no colon may be a secret, put there by mistake.
+            shown = repr(name) if colon else f"entry {place}"
             msg = (
-                f"HEADRACE_API_KEYS: {name!r}: {wrong}; write name:scope+scope:sha256, "
+                f"HEADRACE_API_KEYS: {shown}: {wrong}; write name:scope+scope:sha256, "
                 "as `headrace key NAME --scope rank --scope events` prints it"
             )
             raise SettingsError(msg)

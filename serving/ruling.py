@@ -43,8 +43,6 @@ def excluded(
     rules: Rules, order: Ints, item_ids: Sequence[str], snapshot: ItemSnapshot | None, bought: Collection[str]
 ) -> Ints:
     """Which candidates of an order the rules take out wherever they stand."""
-    if not rules.rules:
-        return np.zeros(0, np.intp)
     only = Rules(tuple(rule for rule in rules.rules if isinstance(rule, Exclude)))
     return np.array([i for i, _ in apply_rules(only, order, item_ids, snapshot, bought).dropped], np.intp)
 

@@ -10,7 +10,7 @@ from serving.context import RankContext
 from serving.exploration import explore
 from serving.rules import Exclude, relevant
 from serving.ruling import excluded
-from serving.stages.ruling import bought_in
+from serving.stages.ruling import bought_of
 
 
 class ExplorationStage:
@@ -42,7 +42,9 @@ class ExplorationStage:
     def _excluded(self, context: RankContext) -> Ints:
         """What the rules will drop takes no slot, else the places behind it would shift after the draw."""
         model = context.model
-        bought = bought_in(context.session, self._purchase_weight)
+        if not model.rules.rules:
+            return np.zeros(0, np.intp)
+        bought = bought_of(context, self._purchase_weight)
         return excluded(model.rules, context.order, context.item_ids, model.snapshot, bought)
 
     @staticmethod

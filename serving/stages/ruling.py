@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from serving.answer import Dropped
 from serving.context import RankContext, Row
 from serving.ruling import apply_rules
+
+log = logging.getLogger(__name__)
 
 
 class RulesStage:
@@ -28,11 +32,21 @@ class RulesStage:
         if not rules.rules:
             return
         item_ids = context.item_ids
-        bought = bought_in(context.session, self._purchase_weight)
+        bought = bought_of(context, self._purchase_weight)
         ruled = apply_rules(rules, context.order, item_ids, context.model.snapshot, bought)
         if len(ruled.order) != len(context.order) or (ruled.order != context.order).any():
             context.reorder(ruled.order, self.name)
         context.dropped = [Dropped(item_ids[index], rule) for index, rule in ruled.dropped]
+
+
+def bought_of(context: RankContext, purchase_weight: float) -> frozenset[str]:
+    """What the session bought; nothing where its row is damaged, which must not void the rules."""
+    try:
+        return bought_in(context.session, purchase_weight)
+    except (TypeError, ValueError, KeyError) as error:
+        log.warning("session row of request %r is damaged (%s)", context.request_id, type(error).__name__)
+        context.degrade("bought_unknown")
+        return frozenset()
 
 
 def bought_in(session: Row | None, purchase_weight: float) -> frozenset[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from feature_repo.errors import StoreError
 from feature_repo.lake import Builds
 from feature_repo.settings import Settings
 from serving.app import create_app
@@ -87,7 +88,7 @@ def test_a_hanging_event_log_refuses_beyond_its_bound_and_leaves_flags_and_ranki
 ) -> None:
     monkeypatch.setattr("serving.routes.events.MAX_WAITING", 8)
     door = _StuckDoor()
-    app = create_app(shop.settings)
+    app: Any = create_app(shop.settings)
     [events] = [cell.cell_contents for cell in app.hot["/v1/events"]["POST"].__closure__]
     events._door = door
     statuses: list[int] = []
@@ -155,3 +156,54 @@ def test_a_held_out_user_keeps_the_base_order_when_time_runs_out(
     assert "budget_exceeded" in answer["degraded"]
     assert answer["tier"] == "base"
     assert [i["position"] for i in answer["items"]] == [i["base_position"] for i in answer["items"]]
+
+
+def test_no_id_of_a_person_is_logged_or_counted(
+    shop: Any, serve_app: Callable[..., Any], body: Body, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gone(keys: Any) -> Any:
+        raise StoreError("online store: gone")
+
+    app = create_app(shop.settings)
+    caplog.set_level("DEBUG")
+    shop.user("secret-user")
+    shop.session("secret-session")
+    event = {"event_id": "e1", "event_type": "click", "item_id": "i1", "event_time": "2024-06-01T12:00:00Z"}
+    with serve_app(app) as client:
+        ask(client, body(user_id="secret-user", session_id="secret-session"))
+        app.state.services.store.read = gone
+        ask(client, body(user_id="secret-user", session_id="secret-session"))
+        client.post("/v1/events", json={**event, "user_id": "secret-user", "session_id": "secret-session"})
+        client.post("/v1/events", json={**event, "user_id": "secret-user", "event_type": "?"})
+        client.post("/v1/rank", json={"candidates": [{"item_id": "a"}] * 2, "user_id": "secret-user"})
+        metrics = client.get("/metrics").text
+    assert "headrace_ranks_total" in metrics
+    assert "secret-" not in metrics
+    ours = [r.getMessage() + str(r.exc_text or "") for r in caplog.records if not r.name.startswith("http")]
+    assert ours
+    assert not [line for line in ours if "secret-" in line]
+
+
+def test_requests_in_flight_are_finished_before_the_end(
+    shop: Any, serve_app: Callable[..., Any], body: Body, until: Callable[..., Any]
+) -> None:
+    app = create_app(shop.settings)
+    store = app.state.services.store
+    read, asked, release = store.read, threading.Event(), threading.Event()
+    answers: list[dict[str, Any]] = []
+
+    def slow(keys: Any) -> Any:
+        asked.set()
+        release.wait(20)
+        return read(keys)
+
+    with serve_app(app) as client:
+        store.read = slow
+        held = httpx.Client(base_url=client.base_url, timeout=20)
+        thread = threading.Thread(target=lambda: answers.append(ask(held, body(user_id="u"))))
+        thread.start()
+        assert asked.wait(10)
+        threading.Timer(0.3, release.set).start()  # the end is asked for meanwhile
+    thread.join(20)
+    held.close()
+    assert [a["tier"] for a in answers] == ["long_term"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import ssl
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -186,3 +187,74 @@ def test_a_value_that_is_damaged_is_a_store_error(redis_url: str) -> None:
 def test_an_unreachable_address_names_it() -> None:
     with pytest.raises(StoreError, match=r"Redis at 127.0.0.1:1 cannot be reached"):
         with_source("redis://127.0.0.1:1/0", lambda s: s.read([(USER, "u")]))
+
+
+class _Silent:
+    """A server that takes connections and says nothing; counts those opened and those closed by the other."""
+
+    def __init__(self) -> None:
+        self.opened = self.closed = 0
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.opened += 1
+        while await reader.read(1000):
+            pass
+        writer.close()
+        await writer.wait_closed()
+        self.closed += 1
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def _late(source: RedisSource) -> None:
+    with pytest.raises((TimeoutError, StoreError)):
+        async with asyncio.timeout(0.02):
+            await source.read([(USER, "u")])
+
+
+def test_a_connection_that_says_nothing_is_given_up() -> None:
+    async def main() -> None:
+        silent = _Silent()
+        server = await asyncio.start_server(silent.talk, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        source = RedisSource(f"redis://127.0.0.1:{port}/0", silence_s=0.01)
+        await _late(source)
+        await _late(source)
+        await _until(lambda: silent.opened >= 2 and silent.closed >= 1)
+        await source.close()
+        await _until(lambda: silent.closed == silent.opened)
+        server.close()
+
+    asyncio.run(main())
+
+
+def test_a_connection_whose_greeting_is_not_answered_is_closed() -> None:
+    async def main() -> None:
+        silent = _Silent()
+        server = await asyncio.start_server(silent.talk, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        source = RedisSource(f"redis://:secret@127.0.0.1:{port}/0", connect_timeout_s=0.05)
+        with pytest.raises(StoreError, match="cannot be reached"):
+            await source.read([(USER, "u")])
+        await _until(lambda: silent.closed == 1)
+        await source.close()
+        server.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("query", "checked", "mode"),
+    [("", True, ssl.CERT_REQUIRED), ("?ssl_cert_reqs=none", False, ssl.CERT_NONE)],
+)
+def test_tls_checks_certificate_and_name_unless_told_not_to(
+    query: str, checked: bool, mode: ssl.VerifyMode
+) -> None:
+    context = RedisSource(f"rediss://redis.example:6380/0{query}")._tls()
+    assert context is not None
+    assert (context.check_hostname, context.verify_mode) == (checked, mode)
+    assert RedisSource("redis://redis.example/0")._tls() is None

@@ -80,3 +80,24 @@ def test_keys_may_be_off_on_loopback_only(shop_key: tuple[str, str]) -> None:
 )
 def test_loopback(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize(
+    "origin", [b"https://evil.example", b"null", b"http://[", b"http://127.0.0.1.evil.example"]
+)
+def test_without_keys_a_page_of_elsewhere_is_refused(origin: bytes) -> None:
+    with pytest.raises(ApiError) as caught:
+        Keys(()).check([(b"host", b"x"), (b"origin", origin)], Scope.ADMIN)
+    assert (caught.value.status, caught.value.code, caught.value.field) == (403, "forbidden", "origin")
+
+
+@pytest.mark.parametrize("origin", [b"http://127.0.0.1:8080", b"http://localhost:8080", b"http://[::1]:8080"])
+def test_without_keys_pages_of_this_machine_may_ask(origin: bytes) -> None:
+    assert Keys(()).check([(b"origin", origin)], Scope.ADMIN) == LOCAL
+
+
+def test_a_secret_put_where_its_hash_belongs_is_not_shown() -> None:
+    secret, _ = new_key("shop", [Scope.RANK])
+    with pytest.raises(SettingsError, match="entry 1") as caught:
+        parse_keys(secret)
+    assert secret not in str(caught.value)

@@ -16,7 +16,7 @@ import pytest
 
 from feature_repo.clock import wall_clock
 from serving.answer import RankAnswer, Tier
-from serving.context import RankContext
+from serving.context import RankContext, Row
 from serving.flag_store import FlagStore
 from serving.flags import Flags, FlagsError, changed, parse_flags
 from serving.live import Model, Watched, stamp_of
@@ -205,3 +205,25 @@ def test_gauges_of_dead_workers_are_dropped(tmp_path: Path) -> None:
     bury(tmp_path)
     left = sorted(path.name for path in tmp_path.iterdir())
     assert left == sorted([f"counter_{dead}.db", f"gauge_livemax_{os.getpid()}.db"])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"item_weights": [5.0], "purchase_count": 1},
+        {"item_weights": [5.0], "item_ids": [], "purchase_count": 1},
+        {"item_weights": ["x"], "item_ids": ["i1"], "purchase_count": 1},
+    ],
+)
+def test_a_damaged_session_row_does_not_keep_blocked_items(values: dict[str, Any]) -> None:
+    class Session:
+        name = "features"
+        personal = True
+
+        def run(self, context: RankContext) -> None:
+            context.session = Row(values, context.now)
+
+    model = Model(None, None, Flags(), Rules((Exclude(name="blocked", items=("i0",), bought=True),)))
+    answer = rank(request_of(3), model, Session(), RulesStage(PURCHASE))
+    assert [d.item_id for d in answer.dropped] == ["i0"]
+    assert answer.degraded == ["bought_unknown"]
