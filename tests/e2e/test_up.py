@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -97,11 +98,19 @@ def test_all_three_answer_and_ctrl_c_stops_them(up: Up) -> None:
     assert "Traceback" not in up.said()
 
 
+def running(up: Up, command: bytes) -> list[int]:
+    """Processes of this `up` that run a command; one between fork and exec runs none yet."""
+    found = []
+    for process in up.others():
+        with contextlib.suppress(OSError):
+            if command in Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0"):
+                found.append(process)
+    return found
+
+
 def test_one_that_dies_stops_the_rest(up: Up) -> None:
-    log = up.home / "logs" / "stream.log"
-    wait_until(lambda: log.exists() and bool(up.others()), "start", up.said)
-    stream = next(p for p in up.others() if b"stream" in Path(f"/proc/{p}/cmdline").read_bytes().split(b"\0"))
-    os.kill(stream, signal.SIGKILL)
+    wait_until(lambda: bool(running(up, b"stream")), "start of the stream", up.said)
+    os.kill(running(up, b"stream")[0], signal.SIGKILL)
     assert up.process.wait(60) == 2
     said = " ".join(up.said().split())
     assert "stream ended with code -9" in said
