@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from feature_repo.errors import SettingsError
@@ -17,6 +18,8 @@ from serving.problem import ApiError
 
 LOCAL = "local"
 """Name of a caller where keys are off."""
+KNOWN_SALTS = frozenset({"headrace", "change-me", ""})
+"""The default and placeholders: whoever knows the salt finds the id behind a hash by trying."""
 _DIGEST_LENGTH = 64
 
 
@@ -48,15 +51,12 @@ class Keys:
         """The keys of the settings.
 
         Raises:
-            SettingsError: they are malformed, or absent where the address is not loopback.
+            SettingsError: they are malformed; or the address is not loopback, and there are none, or ids are
+                hashed with a salt that everybody knows.
         """
         keys = parse_keys(settings.api_keys)
-        if not keys and not is_loopback(settings.host):
-            msg = (
-                f"HEADRACE_HOST={settings.host}: serving beyond this machine needs HEADRACE_API_KEYS; "
-                "make one with `headrace key NAME --scope rank`, or bind to 127.0.0.1"
-            )
-            raise SettingsError(msg)
+        if not is_loopback(settings.host):
+            _check_reach(settings, keys)
         return cls(keys)
 
     def check(self, headers: Iterable[tuple[bytes, bytes]], scope: Scope) -> str:
@@ -84,18 +84,40 @@ class Keys:
         return found[0].name
 
 
+def _check_reach(settings: Settings, keys: tuple[ApiKey, ...]) -> None:
+    beyond = f"HEADRACE_HOST={settings.host}: serving beyond this machine needs"
+    if not keys:
+        msg = (
+            f"{beyond} HEADRACE_API_KEYS; "
+            "make one with `headrace key NAME --scope rank`, or bind to 127.0.0.1"
+        )
+        raise SettingsError(msg)
+    if settings.id_salt.get_secret_value() in KNOWN_SALTS:
+        msg = (
+            f"{beyond} a HEADRACE_ID_SALT of your own, else anybody can tell whose the ids hashed in records "
+            "are; set it to a random text, the same for every process, or bind to 127.0.0.1"
+        )
+        raise SettingsError(msg)
+
+
 def _refuse_foreign(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Pages of elsewhere, by their origin; by the host asked for where their name was made to mean us."""
     for name, value in headers:
-        if name == b"origin" and not is_loopback(_host_of(value.decode("latin-1"))):
-            message = "keys are off for this machine only; a page of elsewhere needs HEADRACE_API_KEYS"
-            raise ApiError(403, "forbidden", "origin", message)
+        if name in {b"origin", b"host"} and not _is_local(value.decode("latin-1")):
+            message = (
+                "keys are off for this machine only, asked by its own name (127.0.0.1, localhost); "
+                "a page or name of elsewhere needs HEADRACE_API_KEYS"
+            )
+            raise ApiError(403, "forbidden", name.decode(), message)
 
 
-def _host_of(origin: str) -> str:
+@lru_cache(maxsize=256)
+def _is_local(origin: str) -> bool:
+    """Whether an origin (``http://host:port``) or a host (``host:port``) is of this machine."""
     try:
-        return urlsplit(origin).hostname or ""
+        return is_loopback(urlsplit(origin if "//" in origin else f"//{origin}").hostname or "")
     except ValueError:
-        return ""
+        return False
 
 
 def _secret(headers: Iterable[tuple[bytes, bytes]]) -> bytes:

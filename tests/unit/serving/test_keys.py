@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import SecretStr
 
 from feature_repo.errors import SettingsError
 from feature_repo.settings import Settings
@@ -64,7 +65,17 @@ def test_keys_may_be_off_on_loopback_only(shop_key: tuple[str, str]) -> None:
     assert Keys.of(Settings(host="127.0.0.1")).check([], Scope.ADMIN) == LOCAL
     with pytest.raises(SettingsError, match=r"HEADRACE_HOST=0\.0\.0\.0.*needs HEADRACE_API_KEYS"):
         Keys.of(Settings(host="0.0.0.0"))
-    Keys.of(Settings(host="0.0.0.0", api_keys=shop_key[1]))
+    Keys.of(Settings(host="0.0.0.0", api_keys=shop_key[1], id_salt=SecretStr("own")))
+
+
+@pytest.mark.parametrize("salt", [None, "headrace", "change-me", ""])
+def test_a_salt_that_everybody_knows_does_on_loopback_only(
+    shop_key: tuple[str, str], salt: str | None
+) -> None:
+    given = {} if salt is None else {"id_salt": SecretStr(salt)}
+    with pytest.raises(SettingsError, match=r"HEADRACE_HOST=0\.0\.0\.0.*a HEADRACE_ID_SALT of your own"):
+        Keys.of(Settings(host="0.0.0.0", api_keys=shop_key[1], **given))
+    Keys.of(Settings(host="127.0.0.1", api_keys=shop_key[1], **given))
 
 
 @pytest.mark.parametrize(
@@ -87,13 +98,25 @@ def test_loopback(host: str, loopback: bool) -> None:
 )
 def test_without_keys_a_page_of_elsewhere_is_refused(origin: bytes) -> None:
     with pytest.raises(ApiError) as caught:
-        Keys(()).check([(b"host", b"x"), (b"origin", origin)], Scope.ADMIN)
+        Keys(()).check([(b"host", b"127.0.0.1:8080"), (b"origin", origin)], Scope.ADMIN)
     assert (caught.value.status, caught.value.code, caught.value.field) == (403, "forbidden", "origin")
 
 
 @pytest.mark.parametrize("origin", [b"http://127.0.0.1:8080", b"http://localhost:8080", b"http://[::1]:8080"])
 def test_without_keys_pages_of_this_machine_may_ask(origin: bytes) -> None:
     assert Keys(()).check([(b"origin", origin)], Scope.ADMIN) == LOCAL
+
+
+@pytest.mark.parametrize("host", [b"evil.example:8080", b"evil.example", b"[", b""])
+def test_without_keys_a_name_of_elsewhere_is_refused_whatever_it_was_made_to_mean(host: bytes) -> None:
+    with pytest.raises(ApiError, match="its own name") as caught:
+        Keys(()).check([(b"host", host)], Scope.ADMIN)
+    assert (caught.value.status, caught.value.field) == (403, "host")
+
+
+@pytest.mark.parametrize("host", [b"127.0.0.1:8080", b"localhost", b"[::1]:8080", b"127.0.0.1"])
+def test_without_keys_this_machine_may_ask_by_its_own_names(host: bytes) -> None:
+    assert Keys(()).check([(b"host", host)], Scope.ADMIN) == LOCAL
 
 
 def test_a_secret_put_where_its_hash_belongs_is_not_shown() -> None:
