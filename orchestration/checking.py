@@ -30,7 +30,7 @@ def chosen_groups(names: Sequence[str]) -> list[FeatureGroup]:
     """
     if not names:
         return list(batch_groups().values())
-    known = all_groups()
+    known = {name: g for g in all_groups().values() for name in (g.name, g.view_name)}
     if unknown := [name for name in names if name not in known]:
         msg = f"{', '.join(unknown)}: no such feature group; there are {', '.join(sorted(known))}"
         raise BuildError(msg)

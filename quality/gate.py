@@ -1,28 +1,27 @@
 """The gate: which build of a group last passed its checks, and which are held back and why.
 
-One small JSON file a group, replaced atomically, so that Dagster's runs, `headrace status` and the metrics of
-any process see the same state. The gate records; `Builds.promote` and the materialization act on it.
+One small JSON file a group, replaced atomically under a lock, so that Dagster's runs, `headrace status` and
+the metrics of any process see the same state. The gate records; `Builds.promote` and the materialization act
+on it.
 """
 
 from __future__ import annotations
 
-import logging
+import fcntl
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from feature_repo.clock import Clock
-from feature_repo.errors import LakeError
+from feature_repo.errors import BuildError, LakeError
 from quality.checks import CheckReport, CheckResult
 
-logger = logging.getLogger(__name__)
-
+ACCEPTED = "accepted.jsonl"
 MAX_ROW_DROP = 0.5
 """Share of the last good build's rows that a new build may lose before it is held back."""
 
@@ -39,12 +38,36 @@ class GoodBuild:
 
 @dataclass(frozen=True)
 class BlockedBuild:
-    """A build that was held back. `reasons` are the messages of the blocking failures."""
+    """A build that was held back.
+
+    Attributes:
+        reasons: messages of the blocking failures.
+        lost_to: its rows, where it has too few beside the last good build.
+    """
 
     as_of: datetime
     checked: datetime
     reasons: tuple[str, ...]
     docs: str = ""
+    lost_to: int | None = None
+
+
+@dataclass(frozen=True)
+class AcceptedLoss:
+    """A person's word that a loss of rows is right, until the next build that passes.
+
+    Attributes:
+        rows: what counts in place of the last good build's rows, which were `of`.
+        as_of: of the build that was held back for it.
+    """
+
+    group: str
+    rows: int
+    of: int
+    as_of: datetime
+    accepted: datetime
+    who: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -54,12 +77,14 @@ class GateState:
     Attributes:
         blocked: builds held back since the last good one, by the time they are as of, oldest first.
         warnings: messages of failures that do not block, from the last check.
+        accepted: a loss of rows that is right.
     """
 
     group: str
     good: GoodBuild | None = None
     blocked: tuple[BlockedBuild, ...] = ()
     warnings: tuple[str, ...] = field(default=())
+    accepted: AcceptedLoss | None = None
 
     @property
     def open(self) -> bool:
@@ -100,23 +125,32 @@ class Gate:
         Returns:
             the report, with the comparison of the row count to the last good build among its results.
         """
-        state = self.state(group)
-        report = replace(report, results=(*report.results, _row_drop(state, report, as_of, max_row_drop)))
-        docs = "" if report.docs is None else str(report.docs)
-        warnings = tuple(r.message for r in report.failures if r.severity == "warn")
-        others = tuple(b for b in state.blocked if b.as_of != as_of)
-        if report.passed:
-            good = GoodBuild(as_of, self._clock(), report.rows, docs)
-            if state.good is not None and state.good.as_of > as_of:  # a backfill of an older day passed
-                good = state.good
-            later = tuple(b for b in others if b.as_of > good.as_of)
-            self._write(GateState(group, good, later, warnings))
-        else:
-            reasons = tuple(r.message for r in report.blocking_failures)
-            held = BlockedBuild(as_of, self._clock(), reasons, docs)
-            blocked = tuple(sorted((*others, held), key=lambda b: b.as_of))
-            self._write(GateState(group, state.good, blocked, warnings))
+        with self._locked():
+            state = self.state(group)
+            drop = _row_drop(state, report, as_of, max_row_drop)
+            report = replace(report, results=(*report.results, drop))
+            self._write(_after(state, as_of, self._clock(), report, drop))
         return report
+
+    def accept_loss(self, group: str, who: str, reason: str) -> AcceptedLoss:
+        """Let the rows of the newest build that was held back for too few of them be the measure of the next.
+
+        Noted in ``accepted.jsonl`` beside the states, for good.
+
+        Raises:
+            BuildError: no build of the group is held back for a loss of rows.
+        """
+        with self._locked():
+            state = self.state(group)
+            held = next((b for b in reversed(state.blocked) if b.lost_to is not None), None)
+            if held is None or held.lost_to is None or state.good is None:
+                msg = f"{group}: no build is held back for a loss of rows; see `headrace status`"
+                raise BuildError(msg)
+            loss = AcceptedLoss(group, held.lost_to, state.good.rows, held.as_of, self._clock(), who, reason)
+            with (self._folder / ACCEPTED).open("ab") as audit:
+                audit.write(msgspec.json.encode(loss) + b"\n")
+            self._write(replace(state, accepted=loss))
+        return loss
 
     def state(self, group: str) -> GateState:
         """What is known of a group; an empty state before its first check.
@@ -141,12 +175,37 @@ class Gate:
         """Rows for `headrace status`."""
         return [_status(state) for state in self.states()]
 
-    def _write(self, state: GateState) -> None:
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Between processes: two checks at once would each forget what the other found."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _write(self, state: GateState) -> None:
         path = self._folder / f"{state.group}.json"
         aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         aside.write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=2))
         aside.replace(path)
+
+
+def _after(
+    state: GateState, as_of: datetime, now: datetime, report: CheckReport, drop: CheckResult
+) -> GateState:
+    """What is known of a group after a report on its build as of a time."""
+    docs = "" if report.docs is None else str(report.docs)
+    warnings = tuple(r.message for r in report.failures if r.severity == "warn")
+    others = tuple(b for b in state.blocked if b.as_of != as_of)
+    if not report.passed:
+        reasons = tuple(r.message for r in report.blocking_failures)
+        held = BlockedBuild(as_of, now, reasons, docs, None if drop.passed else report.rows)
+        blocked = tuple(sorted((*others, held), key=lambda b: b.as_of))
+        return replace(state, blocked=blocked, warnings=warnings)
+    if state.good is not None and state.good.as_of > as_of:  # a backfill of an older day passed
+        return replace(state, blocked=others, warnings=warnings)
+    later = tuple(b for b in others if b.as_of > as_of)
+    return GateState(state.group, GoodBuild(as_of, now, report.rows, docs), later, warnings)
 
 
 def _row_drop(state: GateState, report: CheckReport, as_of: datetime, max_drop: float) -> CheckResult:
@@ -155,15 +214,21 @@ def _row_drop(state: GateState, report: CheckReport, as_of: datetime, max_drop: 
     So is a rerun as of the same time; a backfill of an older day has had less history and is not compared.
     """
     known = state.good if state.good is not None and state.good.as_of <= as_of else None
-    least = 0 if known is None else known.rows * (1 - max_drop)
     before = "no earlier build" if known is None else f"{known.rows:,} in the last good build"
+    rows = 0 if known is None else known.rows
+    if known is not None and state.accepted is not None:
+        rows = min(rows, state.accepted.rows)
+        before += f", {state.accepted.rows:,} accepted"
+    least = rows * (1 - max_drop)
+    passed = report.rows >= least
+    hint = "" if passed else f"; if the loss is right: `headrace quality accept-rows {state.group}`"
     return CheckResult(
         name="expect_row_count_near_last_good_build",
         column="",
         severity="block",
-        passed=report.rows >= least,
+        passed=passed,
         observed=f"{report.rows:,} rows, {before}",
-        wanted=f"at least {least:,.0f} rows",
+        wanted=f"at least {least:,.0f} rows{hint}",
     )
 
 
@@ -177,31 +242,3 @@ def _status(state: GateState) -> StatusRow:
     if state.warnings:
         return StatusRow(state.group, "warning", good, "; ".join(state.warnings))
     return StatusRow(state.group, "good", good, "")
-
-
-class GateCollector(Collector):
-    """The gate as Prometheus metrics; reads the state at each scrape, so any process may expose it."""
-
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
-
-    def collect(self) -> Iterator[Metric]:
-        """By group: builds held back, as-of time of the last good one, warnings."""
-        blocked = GaugeMetricFamily("headrace_gate_blocked", "Builds held back by checks.", labels=["group"])
-        good = GaugeMetricFamily(
-            "headrace_gate_last_good_seconds", "As-of time of the last good build (epoch).", labels=["group"]
-        )
-        warned = GaugeMetricFamily(
-            "headrace_gate_warnings", "Failed checks that do not block.", labels=["group"]
-        )
-        try:
-            states = self._gate.states()
-        except LakeError as error:
-            logger.warning("no metrics of the gate: %s", error)
-            states = []
-        for state in states:
-            blocked.add_metric([state.group], len(state.blocked))
-            warned.add_metric([state.group], len(state.warnings))
-            if state.good is not None:
-                good.add_metric([state.group], state.good.as_of.timestamp())
-        yield from (blocked, good, warned)

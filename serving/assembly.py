@@ -11,7 +11,8 @@ from feature_repo.lake import Builds
 from feature_repo.online import OnlineStore, open_store
 from feature_repo.settings import Settings
 from quality.figures import FiguresCollector
-from quality.gate import Gate, GateCollector
+from quality.gate import Gate
+from quality.gate_metrics import GateCollector
 from quality.quarantine import Quarantine
 from serving.blend import Blend, current_path, load_blend
 from serving.breaker import Breaker

@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     quality.command()(check)
     quality.command()(propose)
     quality.command()(accept)
+    quality.command("accept-rows")(accept_rows)
     app.add_typer(quality, name="quality")
 
 
@@ -96,3 +97,23 @@ def accept(
     [chosen] = chosen_groups([group])
     rules = proposals.accept(Home(settings.home).quality, chosen, settings.clock(), column or [])
     Console().print(f"{group}: {len(rules)} rules count from the next check on", highlight=False)
+
+
+def accept_rows(
+    group: Annotated[str, typer.Argument(help="Feature group whose build is held back.")],
+    reason: Annotated[str, typer.Option(help="Why the loss is right; kept with your name and the time.")],
+) -> None:
+    """Say that a loss of rows is right, so that the next build of the group passes.
+
+    Example: `headrace quality accept-rows user_profile --reason "a shorter look-back"`, then `headrace build`
+    """
+    from feature_repo.home import Home  # noqa: PLC0415
+    from feature_repo.settings import load_settings  # noqa: PLC0415
+    from orchestration.checking import chosen_groups  # noqa: PLC0415
+    from quality.gate import Gate  # noqa: PLC0415
+    from serving.flag_store import whoami  # noqa: PLC0415
+
+    settings = load_settings()
+    [chosen] = chosen_groups([group])
+    loss = Gate(Home(settings.home).quality, settings.clock).accept_loss(chosen.view_name, whoami(), reason)
+    typer.echo(f"{group}: {loss.rows:,} rows instead of {loss.of:,} are right; run `headrace build` again")

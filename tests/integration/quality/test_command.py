@@ -19,6 +19,8 @@ from feature_repo.home import Home
 from feature_repo.lake import Build, Builds, Lake
 from feature_repo.settings import Settings
 from orchestration.cli import app
+from quality.checks import CheckReport
+from quality.gate import Gate
 
 DAY = datetime(2024, 6, 1, tzinfo=UTC)
 GROUP = all_groups()["item_neighbours"]
@@ -91,6 +93,22 @@ def test_bounds_are_proposed_accepted_and_then_judged(home: Home, run: Callable[
     )
 
 
+def test_a_loss_of_rows_is_accepted_by_command(
+    home: Home, clock: Callable[[], datetime], run: Callable[..., Result]
+) -> None:
+    gate = Gate(home.quality, clock)
+    for days, rows in ((0, 10), (1, 2)):
+        gate.judge(GROUP.view_name, DAY + timedelta(days=days), CheckReport(GROUP.name, (), rows))
+    assert not gate.state(GROUP.view_name).open
+    result = run("accept-rows", GROUP.name, "--reason", "fewer items are sold")
+    assert result.exit_code == 0, result.output
+    assert "item_neighbours: 2 rows instead of 10 are right; run `headrace build` again" in result.output
+    loss = gate.state(GROUP.view_name).accepted
+    assert loss is not None
+    assert (loss.reason, bool(loss.who)) == ("fewer items are sold", True)
+    assert gate.judge(GROUP.view_name, DAY + timedelta(days=1), CheckReport(GROUP.name, (), 2)).passed
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -100,6 +118,10 @@ def test_bounds_are_proposed_accepted_and_then_judged(home: Home, run: Callable[
         (
             ("accept", "item_profile"),
             "item_profile: nothing is proposed; run `headrace quality propose item_profile`",
+        ),
+        (
+            ("accept-rows", "item_profile", "--reason", "x"),
+            "item_profile: no build is held back for a loss of rows; see `headrace status`",
         ),
     ],
 )

@@ -6,12 +6,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from feature_repo.errors import LakeError
+from feature_repo.errors import BuildError, LakeError
 from quality.checks import CheckReport, CheckResult
-from quality.gate import Gate, GateCollector, GateState
+from quality.gate import ACCEPTED, AcceptedLoss, Gate, GateState
+from quality.gate_metrics import GateCollector
 
 DAY = datetime(2024, 6, 1, tzinfo=UTC)
 PASS = CheckResult("expect_x", "a", "block", True, "0 of 9 rows null", "no nulls")
@@ -93,13 +95,18 @@ def test_a_backfill_of_an_older_day_may_hold_less(gate: Gate) -> None:
     assert gate.judge("taste", DAY - timedelta(days=5), report(PASS, rows=3)).passed
 
 
-def test_states_written_at_once_are_whole(gate: Gate) -> None:
-    with ThreadPoolExecutor(2) as pool:
-        days = [DAY + timedelta(days=n) for n in range(30)]
-        list(pool.map(lambda day: gate.judge("taste", day, report(PASS)), days))
-    good = gate.state("taste").good
-    assert good is not None
-    assert good.as_of in days
+def test_checks_at_once_forget_nothing(gate: Gate) -> None:
+    days = [DAY + timedelta(days=n) for n in range(30)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda day: gate.judge("taste", day, report(FAIL)), days))
+    assert [b.as_of for b in gate.state("taste").blocked] == days
+
+
+def test_a_backfill_does_not_lift_the_block_of_another_day(gate: Gate) -> None:
+    gate.judge("taste", DAY, report(PASS))
+    gate.judge("taste", DAY, report(FAIL))
+    gate.judge("taste", DAY - timedelta(days=2), report(PASS))
+    assert [b.as_of for b in gate.state("taste").blocked] == [DAY]
 
 
 def test_a_backfill_of_an_old_day_does_not_move_the_last_good_build_back(gate: Gate) -> None:
@@ -117,9 +124,46 @@ def test_a_build_that_lost_half_its_rows_is_held_back(gate: Gate, rows: int, pas
     gate.judge("taste", DAY, report(PASS, rows=100))
     judged = gate.judge("taste", DAY + timedelta(days=1), report(PASS, rows=rows))
     assert judged.passed == passes
+    hint = "" if passes else "; if the loss is right: `headrace quality accept-rows taste`"
     assert judged.results[-1].message == (
-        f"table: {rows} rows, 100 in the last good build; wanted at least 50 rows"
+        f"table: {rows} rows, 100 in the last good build; wanted at least 50 rows{hint}"
     )
+
+
+def test_a_loss_that_is_right_is_accepted_once_and_noted(
+    gate: Gate, tmp_path: Path, clock: Callable[[], datetime]
+) -> None:
+    days = [DAY + timedelta(days=n) for n in range(4)]
+    gate.judge("taste", days[0], report(PASS, rows=100))
+    assert not gate.judge("taste", days[1], report(PASS, rows=30)).passed
+    loss = gate.accept_loss("taste", "ada", "a shorter look-back")
+    assert (loss.rows, loss.of, loss.as_of, loss.accepted) == (30, 100, days[1], clock())
+    judged = gate.judge("taste", days[1], report(PASS, rows=30))
+    assert judged.passed
+    assert judged.results[-1].observed == "30 rows, 100 in the last good build, 30 accepted"
+    state = gate.state("taste")
+    assert (state.open, state.accepted) == (True, None)
+    assert not gate.judge("taste", days[2], report(PASS, rows=14)).passed  # measured against 30 now
+    [line] = (tmp_path / "gate" / ACCEPTED).read_bytes().splitlines()
+    assert msgspec.json.decode(line, type=AcceptedLoss) == loss
+
+
+def test_an_accepted_loss_holds_until_a_build_passes(gate: Gate) -> None:
+    gate.judge("taste", DAY, report(PASS, rows=100))
+    later = DAY + timedelta(days=1)
+    gate.judge("taste", later, report(PASS, rows=30))
+    gate.accept_loss("taste", "ada", "right")
+    assert not gate.judge("taste", later, report(FAIL, rows=30)).passed
+    assert not gate.judge("taste", later, report(PASS, rows=14)).passed
+    assert gate.judge("taste", later, report(PASS, rows=15)).passed
+
+
+@pytest.mark.parametrize("before", [(), (PASS,), (FAIL,)])
+def test_no_loss_no_acceptance(gate: Gate, before: tuple[CheckResult, ...]) -> None:
+    if before:
+        gate.judge("taste", DAY, report(*before))
+    with pytest.raises(BuildError, match="taste: no build is held back for a loss of rows; see `headrace st"):
+        gate.accept_loss("taste", "ada", "why not")
 
 
 def test_the_share_that_may_be_lost_is_the_callers(gate: Gate) -> None:
