@@ -37,13 +37,14 @@ class Chunk:
 class Changes:
     """What a chunk changed: rows to write, sessions to delete, contributions to users, a heartbeat.
 
-    `withdrawn` names users whose record denies consent: their long-term profile must go as well.
+    `consents` is what the records of users stated, kept beside the features: the long-term profile of those
+    who denied must go as well.
     """
 
     rows: list[EncodedRow] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     contributions: list[Contribution] = field(default_factory=list)
-    withdrawn: list[str] = field(default_factory=list)
+    consents: dict[str, bool | None] = field(default_factory=dict)
     heartbeat: Heartbeat | None = None
     horizon_us: int = 0
     rewrite: bool = False

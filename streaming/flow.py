@@ -30,6 +30,8 @@ from feature_repo.home import Home
 from feature_repo.lake import Lake
 from feature_repo.online import OnlineStore, open_store
 from feature_repo.settings import Settings, load_settings
+from feature_repo.online.consent import CONSENT, consent_rows
+from feature_repo.online.store import encode_rows
 from streaming.canary import StoreWatch
 from streaming.chunk import Changes, Chunk
 from streaming.enrich import Knowledge
@@ -185,13 +187,22 @@ def news_of(changes: Changes, partition: int, shards: int) -> list[tuple[str, Us
 
 
 def jobs_of(parts: FlowParts, partition: int, changes: Changes) -> list[WriteJob]:
-    """What the store is to do: long-term profiles of those who withdrew consent go at once."""
+    """What the store is to do: long-term profiles of those who withdrew consent go at once.
+
+    A denial replaces what is stored whatever the clock says, which may have gone back since.
+    """
     if changes.heartbeat is not None:
         parts.metrics.observe(changes.heartbeat)
     sessions = WriteJob(partition, SESSION_GROUP, changes.rows, changes.deleted, changes.heartbeat)
-    if not changes.withdrawn:
+    if not changes.consents:
         return [sessions]
-    return [WriteJob(partition, PROFILE_GROUP, deleted=changes.withdrawn), sessions]
+    stated = encode_rows(CONSENT, consent_rows(changes.consents, parts.tools.clock()))
+    denying = [user_id for user_id, permitted in changes.consents.items() if permitted is False]
+    return [
+        WriteJob(partition, CONSENT, stated, denying),
+        WriteJob(partition, PROFILE_GROUP, deleted=denying),
+        sessions,
+    ]
 
 
 @dataclass(frozen=True)

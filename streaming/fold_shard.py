@@ -157,9 +157,9 @@ class SessionShard:
             self._facts[f"{_HEARD}item/{record.item_id}"] = raw
             return
         self._facts[f"{_HEARD}user/{record.user_id}"] = raw
+        changes.consents[record.user_id] = record.consent
         if record.consent is False:
             changes.contributions.append(Contribution(record.user_id))
-            changes.withdrawn.append(record.user_id)
 
     def _overhear(self, raw: bytes) -> None:
         """Learn what a user stated; the shard of the record, perhaps in another process, counts it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from feature_repo.groups.user_profile import GROUP as PROFILE
 from feature_repo.home import Home
 from feature_repo.lake import Lake
 from feature_repo.online import OnlineRow, open_store
+from feature_repo.online.consent import CONSENT, consent_rows
 from feature_repo.settings import Settings
 from quality.quarantine import Quarantine
 from streaming.fold_state import StateFile
@@ -211,6 +212,35 @@ def test_a_user_record_that_denies_ends_personalization(settings: Settings) -> N
     stream_to_end(settings)
     assert session_values(settings, ["s1", "s2"])["s1"] is None
     assert session_values(settings, ["s2"])["s2"] is not None
+
+
+def test_what_a_user_record_states_of_consent_stands_beside_the_features(settings: Settings) -> None:
+    def stated() -> list[Any]:
+        store = open_store(settings, Home(settings.home))
+        rows = store.read([(CONSENT, user) for user in ("u", "v", "silent", "nobody")])
+        store.close()
+        return [row and row.values["permitted"] for row in rows]
+
+    publish(
+        settings, [User(user_id="u", consent=False), User(user_id="v", consent=True), User(user_id="silent")]
+    )
+    stream_to_end(settings)
+    assert stated() == [False, True, None, None]
+    publish(settings, [User(user_id="u", consent=True), User(user_id="v", consent=True)])
+    publish(settings, [User(user_id="v", consent=False)])
+    stream_to_end(settings)
+    assert stated() == [True, False, None, None]
+
+
+def test_consent_is_withdrawn_although_the_clock_went_back(settings: Settings) -> None:
+    store = open_store(settings, Home(settings.home))
+    store.write(CONSENT, consent_rows({"u": True}, datetime.now(UTC) + timedelta(days=1)))
+    publish(settings, [User(user_id="u", consent=False)])
+    stream_to_end(settings)
+    [row] = store.read([(CONSENT, "u")])
+    store.close()
+    assert row is not None
+    assert row.values == {"permitted": False}
 
 
 def test_without_a_statement_the_default_of_the_settings_holds(home: Home) -> None:
