@@ -29,9 +29,9 @@ from feature_repo.groups.user_recent import GROUP as USER_GROUP
 from feature_repo.home import Home
 from feature_repo.lake import Lake
 from feature_repo.online import OnlineStore, open_store
-from feature_repo.settings import Settings, load_settings
 from feature_repo.online.consent import CONSENT, consent_rows
 from feature_repo.online.store import encode_rows
+from feature_repo.settings import Settings
 from streaming.canary import StoreWatch
 from streaming.chunk import Changes, Chunk
 from streaming.enrich import Knowledge
@@ -292,8 +292,10 @@ def own_error(error: BaseException | None) -> HeadraceError | None:
 
 
 def __getattr__(name: str) -> Any:
-    """`flow`, built from the environment when a loader asks for it; importing this module does no I/O."""
+    """`flow`, made ready from the environment when a loader asks for it; an import alone does no I/O."""
     if name == "flow":
-        return open_stream(load_settings()).flow
+        from streaming.service import cluster_flow  # noqa: PLC0415 - it runs what is built here
+
+        return cluster_flow()
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

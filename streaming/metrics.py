@@ -85,20 +85,30 @@ def shared_metrics() -> StreamMetrics:
         return _shared[0]
 
 
-def serve_metrics(host: str, port: int) -> Callable[[], Any]:
+def serve_metrics(host: str, port: int, tries: int = 1) -> Callable[[], Any]:
     """Serve the process's metrics; returns what ends it.
 
+    Args:
+        tries: ports to try, from `port` on; for processes that do not know of each other.
+
     Raises:
-        SettingsError: the port is taken; names the variable.
+        SettingsError: they are taken; names the variable.
     """
-    try:
-        server, thread = start_http_server(port, addr=host)
-    except OSError as error:
+    for tried in range(port, port + tries):
+        try:
+            server, thread = start_http_server(tried, addr=host)
+            break
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+    else:
         msg = (
-            f"HEADRACE_STREAM_METRICS_PORT={port}: {error.strerror}; "
-            "is another stream running? Choose another port, or 0 for no endpoint"
+            f"HEADRACE_STREAM_METRICS_PORT: cannot listen on {host}:{tried} ({reason}); "
+            "is another stream running? Choose another port (worker n takes the nth after it), "
+            "or 0 for no endpoint"
         )
-        raise SettingsError(msg) from error
+        raise SettingsError(msg)
+    if tries > 1:
+        _log.info("metrics at http://%s:%d/metrics", host, tried)
 
     def stop() -> None:
         server.shutdown()

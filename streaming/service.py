@@ -5,33 +5,38 @@ from __future__ import annotations
 import fcntl
 import gc
 import logging
-import multiprocessing
-import os
 import signal
-import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import timedelta
-from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
 
+from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.run import cli_main
 
 from feature_repo.errors import HeadraceError, SettingsError
 from feature_repo.home import Home
-from feature_repo.settings import Settings
-from streaming.flow import open_stream, own_error
+from feature_repo.settings import Settings, load_settings
+from streaming.aside import native_output_to
+from streaming.flow import OpenStream, open_stream, own_error
 from streaming.metrics import serve_metrics
 
 _log = logging.getLogger(__name__)
 RECOVERY_PARTITIONS = 4
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+PORTS_TRIED = 64
+_cluster_lock: list[TextIOWrapper] = []
 
 
 class StreamError(HeadraceError):
     """The stream cannot run, or a worker of it died; the log holds everything it had not committed."""
+
+
+class PeerLostError(StreamError):
+    """A worker ended because another one did."""
 
 
 def run_stream(
@@ -49,17 +54,20 @@ def run_stream(
         to_end: stop at the end of the log.
 
     Raises:
-        SettingsError: the metrics port is taken, or another stream runs on this home.
+        SettingsError: a metrics port is taken, or another stream runs on this home.
         StreamError: a worker died.
     """
+    from streaming.workers import run_workers  # noqa: PLC0415 - it runs what is below
+
     home = Home(settings.home).ensure()
-    with ExitStack() as stack:
-        stack.enter_context(_only_one(home.stream))
+    with lock(home.stream, fcntl.LOCK_EX):
         prepare_recovery(home.stream)
         if workers == 1:
-            _run_worker(settings, to_end, started)
+            whole = run_worker(settings, to_end, started)
         else:
-            _run_workers(settings, workers, to_end, started)
+            whole = run_workers(settings, workers, to_end, started)
+    if not whole:
+        _log.warning("stopped while the online store was away; what it lacks is read again at the next start")
 
 
 def quiet_collector() -> None:
@@ -78,105 +86,102 @@ def prepare_recovery(folder: Path) -> Path:
     return found
 
 
-def _run_worker(
+def run_worker(
     settings: Settings,
     to_end: bool,
     started: Callable[[str], None],
     process: int | None = None,
     addresses: list[str] | None = None,
-) -> None:
-    stream = open_stream(settings, to_end)
-    port = settings.stream_metrics_port
-    if port and process:
-        port += process
-    stop_metrics = serve_metrics(settings.host, port) if port else None
+) -> bool:
+    """Run one worker in this process.
+
+    Args:
+        process, addresses: its number among these workers.
+
+    Returns:
+        whether all that was read is in the online store; false when it was told to stop while that was away.
+
+    Raises:
+        HeadraceError: what made it end.
+        PeerLostError: another worker is gone.
+    """
+    home = Home(settings.home)
+    with ExitStack() as stack:
+        stream = open_stream(settings, to_end)
+        stack.callback(stream.close)
+        port = settings.stream_metrics_port and settings.stream_metrics_port + (process or 0)
+        if port:
+            stack.callback(serve_metrics(settings.host, port))
+        stop_on_signals(stream)
+        started(f"http://{settings.host}:{port}/metrics" if port else "")
+        quiet_collector()
+        said = home.stream / f"bytewax-{process or 0}.log"
+        try:
+            with native_output_to(said):
+                cli_main(
+                    stream.flow,
+                    process_id=process,
+                    addresses=addresses,
+                    epoch_interval=timedelta(seconds=settings.snapshot_s),
+                    recovery_config=RecoveryConfig(home.stream / "recovery"),
+                )
+        except BaseException as error:  # a panic of Bytewax is no `Exception`
+            cause = own_error(error)
+            if stream.stop.is_set():
+                _log.debug("could not end in order", exc_info=error)
+                return False
+            if cause is not None:
+                raise cause from None
+            if addresses is not None and not isinstance(error, Exception):
+                msg = f"another worker is gone; what Bytewax says of it is in {said}"
+                raise PeerLostError(msg) from error
+            _log.error("the flow failed; what Bytewax says of it is in %s", said)
+            raise
+    return True
+
+
+def stop_on_signals(stream: OpenStream) -> None:
+    """Let SIGTERM and SIGINT end the input of the flow, so that all it has read is written and committed."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stream.stop.set())
-    started(f"http://{settings.host}:{port}/metrics" if port else "")
-    quiet_collector()
+
+
+def cluster_flow() -> Dataflow:
+    """The flow for Bytewax's own command (``python -m bytewax.run streaming.flow:flow``), ready to run.
+
+    Processes of a cluster share a home: none of them may run beside a `run_stream`. Each serves its metrics
+    on the first free port from HEADRACE_STREAM_METRICS_PORT on, and says which.
+    """
     try:
-        cli_main(
-            stream.flow,
-            process_id=process,
-            addresses=addresses,
-            epoch_interval=timedelta(seconds=settings.snapshot_s),
-            recovery_config=RecoveryConfig(Home(settings.home).stream / "recovery"),
-        )
-    except Exception as error:  # Bytewax wraps what its parts raise
-        cause = own_error(error)
-        if cause is None:
-            raise
-        if not stream.stop.is_set():
-            raise cause from None
-        _log.warning("stopped while the online store was away; what it lacks is read again at the next start")
-    finally:
-        if stop_metrics is not None:
-            stop_metrics()
-        stream.close()
+        settings = load_settings()
+        logging.basicConfig(level=settings.log_level, format=LOG_FORMAT)
+        home = Home(settings.home).ensure()
+        _cluster_lock.append(lock(home.stream, fcntl.LOCK_SH))
+        stream = open_stream(settings)
+        if port := settings.stream_metrics_port:
+            serve_metrics(settings.host, port, tries=PORTS_TRIED)
+    except HeadraceError as error:  # Bytewax would show a stack
+        sys.exit(f"headrace: {error}")
+    stop_on_signals(stream)
+    quiet_collector()
+    return stream.flow
 
 
-def _worker_main(settings: Settings, to_end: bool, process: int, addresses: list[str]) -> None:
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    _run_worker(settings, to_end, lambda metrics: None, process, addresses)
+def lock(folder: Path, kind: int) -> TextIOWrapper:
+    """Hold the stream's folder until the file returned is closed: two streams would fight over its state.
 
+    Args:
+        kind: ``LOCK_EX`` for a stream, ``LOCK_SH`` for each process of a cluster.
 
-def _run_workers(settings: Settings, workers: int, to_end: bool, started: Callable[[str], None]) -> None:
-    context = multiprocessing.get_context("spawn")
-    addresses = [f"127.0.0.1:{port}" for port in _free_ports(workers)]
-    processes = [
-        context.Process(target=_worker_main, args=(settings, to_end, n, addresses), name=f"stream-{n}")
-        for n in range(workers)
-    ]
-
-    def forward(*_: Any) -> None:
-        for process in processes:
-            if process.is_alive() and process.pid is not None:
-                os.kill(process.pid, signal.SIGTERM)
-
-    for process in processes:
-        process.start()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, forward)
-    port = settings.stream_metrics_port
-    started(" ".join(f"http://{settings.host}:{port + n}/metrics" for n in range(workers)) if port else "")
-    if died := _join(processes):
-        msg = f"stream: {', '.join(died)} died; its message is above; start again to go on where it stopped"
-        raise StreamError(msg)
-
-
-def _join(processes: Sequence[BaseProcess]) -> list[str]:
-    """Wait for every worker; who died. The others cannot go on without one of them and are ended as well."""
-    running = list(processes)
-    while running:
-        wait([process.sentinel for process in running])
-        for process in running:
-            process.join(0)
-        died = [f"{p.name} (exit code {p.exitcode})" for p in running if p.exitcode]
-        running = [process for process in running if process.exitcode is None]
-        if died:
-            for process in running:
-                process.kill()  # as safe as a crash; asked politely it would wait for its peer
-                process.join()
-            return died
-    return []
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-
-
-@contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Two streams on one home would fight over its state."""
+    Raises:
+        SettingsError: another stream runs here.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            msg = f"HEADRACE_HOME={folder.parent}: a stream is running here already; stop it first"
-            raise SettingsError(msg) from error
-        yield
+    handle = (folder / ".lock").open("a")
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        handle.close()
+        msg = f"HEADRACE_HOME={folder.parent}: a stream is running here already; stop it first"
+        raise SettingsError(msg) from error
+    return handle

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,10 @@ import pytest
 
 from feature_repo.contract import Contract, Event, User
 from feature_repo.home import Home
-from feature_repo.online import open_store
 from feature_repo.settings import Settings
-from streaming.heartbeat import Heartbeat, read_heartbeats
 from streaming.sources import InputFile, open_source
 from tests.conftest import RedisServer
+from tests.stream_process import ROOT, environment, heartbeats, kill, start, streaming, until
 from tests.stream_support import (
     as_stored,
     event,
@@ -33,71 +30,7 @@ from tests.stream_support import (
     user_values,
 )
 
-DEADLINE_S = 90.0
 FAULT_S = 20.0
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    """Poll a condition until it holds."""
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    pytest.fail(f"not within {DEADLINE_S:.0f} s: {what}")
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    given = {
-        "HEADRACE_HOME": str(settings.home),
-        "HEADRACE_LOG_PARTITIONS": str(settings.log_partitions),
-        "HEADRACE_ONLINE_STORE": settings.online_store,
-        "HEADRACE_REDIS_URL": settings.redis_url.get_secret_value(),
-        "HEADRACE_STREAM_METRICS_PORT": "0",
-        "HEADRACE_SESSION_TTL_S": str(settings.session_ttl_s),
-        "HEADRACE_SNAPSHOT_S": str(settings.snapshot_s),
-        "HEADRACE_EVENT_WEIGHTS": ",".join(f"{k}={v}" for k, v in settings.event_weights.items()),
-        "HEADRACE_STORE_TIMEOUT_S": str(settings.store_timeout_s),
-        "HEADRACE_STREAM_BATCH_SIZE": str(settings.stream_batch_size),
-    }
-    return {**os.environ, **{name: value for name, value in given.items() if value}}
-
-
-def start(settings: Settings, *arguments: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "orchestration.cli", "stream", *arguments]
-    root = Path(__file__).resolve().parents[3]
-    # A group of its own, so that killing it kills its workers as well.
-    return subprocess.Popen(
-        command, env=environment(settings), cwd=root, stdout=subprocess.DEVNULL, start_new_session=True
-    )
-
-
-@contextmanager
-def streaming(settings: Settings, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = start(settings, *arguments)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                assert process.wait(30) == 0
-            except subprocess.TimeoutExpired:
-                kill(process)
-                raise
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def heartbeats(settings: Settings) -> list[Heartbeat]:
-    store = open_store(settings, Home(settings.home))
-    try:
-        return read_heartbeats(store)
-    finally:
-        store.close()
 
 
 def counts_of(settings: Settings, sessions: Sequence[str]) -> dict[str, int]:
@@ -303,7 +236,7 @@ def test_one_home_one_stream(home: Home) -> None:
         second = subprocess.run(
             [sys.executable, "-m", "orchestration.cli", "stream"],
             env=environment(settings),
-            cwd=Path(__file__).resolve().parents[3],
+            cwd=ROOT,
             capture_output=True,
             text=True,
             check=False,

@@ -67,8 +67,10 @@ def test_the_flow_counts_into_the_processes_own_metrics(home: Home) -> None:
         page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
         for name in ("folded", "duplicate", "written"):
             assert f'headrace_stream_{name}_total{{partition="0"}}' in page
-        with pytest.raises(SettingsError, match=f"HEADRACE_STREAM_METRICS_PORT={port}: .*another stream"):
+        with pytest.raises(SettingsError, match=f"HEADRACE_STREAM_METRICS_PORT: .*:{port} .*another stream"):
             serve_metrics("127.0.0.1", port)
+        with pytest.raises(SettingsError, match=r"HEADRACE_STREAM_METRICS_PORT: .*:65536 "):
+            serve_metrics("127.0.0.1", 65_536)
     finally:
         stop()
 
