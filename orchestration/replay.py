@@ -23,7 +23,8 @@ from orchestration.history import History, Progress, silent
 from orchestration.replay_items import ItemView, ReplayItems
 from orchestration.replay_tasks import Task
 from serving.attributes import Bools, Floats, Ints
-from serving.signals import Known, Row, SignalMatrix, last_items, signals
+from serving.signals import Known, SignalMatrix, base_scores, last_items, signals
+from serving.taste import Row
 
 REPORT_EVERY = 250
 SEGMENT_READS = 1000
@@ -145,7 +146,7 @@ class Replay:
         view = self._items.view(task.item_ids, last_items(session), built)
         now_ms = (task.time - _EPOCH) // timedelta(milliseconds=1)
         known = Known(user, segment, session)
-        lists.add(task, signals(task.item_ids, task.scores, view.rows, known, now_ms), view)
+        lists.add(task, signals(task.item_ids, base_scores(task.scores), view.rows, known, now_ms), view)
 
     def _user(self, user_id: str | None, built: datetime) -> Row | None:
         if user_id is None:

@@ -12,7 +12,7 @@ from feature_repo.catalogue import ItemFacts
 from feature_repo.statistics import ItemStats, Statistics
 from orchestration.history import History
 from serving.attributes import Floats, as_lists, attributes_of
-from serving.items import ItemRows
+from serving.items import ItemRows, alone
 from serving.snapshot import MAX_NUMERICS
 
 _NOTHING = ItemFacts(item_id="")
@@ -54,12 +54,9 @@ class ReplayItems:
             attributes=self._attributes,
             cells=cells,
             values=values,
-            ctr=stats.ctr,
-            clicks=stats.clicks,
-            popularity=stats.popularity,
+            alone=alone(stats.ctr, stats.clicks, stats.popularity, self._numerics[rows]),
             share=self._share(stats),
             numeric_names=self._numeric_names,
-            numerics=self._numerics[rows],
             together=together,
             sessions=sessions,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import repeat
 from typing import TypeAlias
 
@@ -45,29 +46,42 @@ class Attributes:
         """Number of distinct values."""
         return len(self.type_of)
 
+    @cached_property
+    def lengths(self) -> Ints:
+        """Number of values of each item, and a zero behind the last: that of item -1, which is unknown."""
+        return np.append(np.diff(self.offsets), 0)
+
     def gather(self, rows: Ints) -> tuple[Ints, Ints]:
         """Values of some items, flat.
 
         Args:
-            rows: item numbers; negative for an unknown item, which has no values.
+            rows: item numbers; -1 for an unknown item, which has no values.
 
         Returns:
             for each occurrence the cell ``place in rows · types + type`` and the value number.
         """
-        starts = self.offsets[rows]
-        lengths = np.where(rows < 0, 0, self.offsets[rows + 1] - starts)
-        ends = np.cumsum(lengths)
-        owner = np.repeat(np.arange(len(rows)), lengths)
-        values = self.values[np.arange(len(owner)) + (starts - ends + lengths)[owner]]
-        return owner * len(self.types) + self.type_of[values], values
+        width = len(self.types)
+        lengths = self.lengths[rows]
+        before = lengths.cumsum()
+        count = int(before[-1]) if len(before) else 0
+        before -= lengths
+        places = np.arange(count)
+        places += (self.offsets[rows] - before).repeat(lengths)
+        values = self.values[places]
+        cells = (np.arange(len(rows)) * width).repeat(lengths)
+        cells += self.type_of[values]
+        return cells, values
 
-    def spread(self, keys: Sequence[str], weights: Floats) -> Floats:
-        """Weights by key as an array over all values ``(size,)``; keys no item has are ignored."""
-        get = self.ids.get
-        numbers = np.fromiter(map(get, keys, repeat(-1)), np.intp, len(keys))
-        found = numbers >= 0
+    def numbers(self, keys: Sequence[str]) -> tuple[Ints, Ints]:
+        """Numbers of the keys that some item has, and their places in `keys`."""
+        numbers = np.fromiter(map(self.ids.get, keys, repeat(-1)), np.intp, len(keys))
+        found = (numbers >= 0).nonzero()[0]
+        return numbers[found], found
+
+    def spread(self, numbers: Ints, weights: Floats) -> Floats:
+        """Weights by value number as an array over all values ``(size,)``."""
         over_all = np.zeros(self.size)
-        over_all[numbers[found]] = weights[found]
+        over_all[numbers] = weights
         return over_all
 
 

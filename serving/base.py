@@ -23,21 +23,24 @@ class BaseOrder:
         scores: float64[n] within ``[0, 1]``; from the order given where one is missing.
         order: int[n], candidate indices, best first; equal scores keep the order given.
         positions: int[n], position of each candidate in `order`, from 0.
+        given: whether `order` is the order given.
     """
 
     scores: Floats
     order: Ints
     positions: Ints
+    given: bool = False
 
 
 def base_order(candidates: Sequence[Candidate]) -> BaseOrder:
     """The order the caller's scores give; the order given where a score is missing."""
     given = [c.score for c in candidates]
     scores = base_scores(given)
+    places = np.arange(len(given))
+    if None in given:
+        return BaseOrder(scores, places, places, given=True)
     # By the scores as given: normalizing may round a small difference away.
-    order = (
-        np.arange(len(given)) if None in given else np.argsort(-np.array(given, np.float64), kind="stable")
-    )
+    order = (-np.array(given, np.float64)).argsort(kind="stable")
     positions = np.empty(len(order), np.intp)
-    positions[order] = np.arange(len(order))
+    positions[order] = places
     return BaseOrder(scores, order, positions)

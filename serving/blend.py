@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from feature_repo.errors import BuildError
-from serving.attributes import Bools, Floats
+from serving.attributes import Bools, Floats, Ints
 from serving.signals import BASE, GROUPS, SignalMatrix, group_of
 
 CLIP = 6.0
@@ -76,12 +76,16 @@ class Blend(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
         Signals the blend was not fitted with add nothing.
         """
-        scales, weights, centred = _aligned(self, matrix.names)
+        used, scales, weights, centred = _aligned(self, matrix.names)
+        if not len(used) or not len(matrix.values):
+            return np.zeros(matrix.values.shape)
+        # Column-major for means of columns, row-major for the sum of a row: the layout decides the last bits.
         out = np.zeros(matrix.values.shape)
-        used = np.flatnonzero(weights)
-        if not len(used) or not len(out):
-            return out
-        out[:, used] = standardize(matrix.values[:, used], scales[used], centred[used]) * weights[used]
+        if len(used) == len(matrix.names):
+            return np.multiply(
+                standardize(np.asfortranarray(matrix.values), scales, centred), weights, out=out
+            )
+        out[:, used] = standardize(matrix.values[:, used], scales, centred) * weights
         return out
 
     def scores(self, matrix: SignalMatrix) -> Floats:
@@ -92,12 +96,18 @@ class Blend(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 def standardize(values: Floats, scales: Floats, centred: Bools) -> Floats:
     """Signals of one list on a common scale: list mean taken off where `centred`, divided, cut; nan is 0."""
-    known = ~np.isnan(values)
-    filled = np.where(known, values, 0.0)
-    means = filled.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    scaled = (filled - np.where(centred, means, 0.0)) / scales
-    np.clip(scaled, -CLIP, CLIP, out=scaled)
-    scaled *= known
+    absent = np.isnan(values)
+    missing = bool(absent.any())
+    filled = np.where(absent, 0.0, values) if missing else values
+    counts = len(values) - np.add.reduce(absent, axis=0, dtype=np.intp) if missing else len(values)
+    means = np.add.reduce(filled, axis=0) / np.maximum(counts, 1)
+    means[~centred] = 0.0
+    scaled = np.subtract(filled, means)
+    scaled /= scales
+    np.maximum(scaled, -CLIP, out=scaled)
+    np.minimum(scaled, CLIP, out=scaled)
+    if missing:
+        scaled *= ~absent
     return scaled
 
 
@@ -119,12 +129,14 @@ def _membership(names: tuple[str, ...]) -> Floats:
 
 
 @lru_cache(maxsize=64)
-def _aligned(blend: Blend, names: tuple[str, ...]) -> tuple[Floats, Floats, Bools]:
+def _aligned(blend: Blend, names: tuple[str, ...]) -> tuple[Ints, Floats, Floats, Bools]:
+    """Which of the signals have a weight, and the scales, weights and centring of those."""
     own = {name: i for i, name in enumerate(blend.names)}
     at = [own.get(name) for name in names]
     scales = np.array([1.0 if i is None else blend.scales[i] for i in at])
     weights = np.array([0.0 if i is None else blend.weights[i] for i in at])
-    return scales, weights, centred_signals(names)
+    used = np.flatnonzero(weights)
+    return used, scales[used], weights[used], centred_signals(names)[used]
 
 
 def simple_blend(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
 from time import perf_counter
 from typing import Any
 
@@ -15,6 +16,7 @@ from serving.base import BaseOrder, Floats, Ints
 from serving.flags import Flags
 from serving.live import Model
 from serving.request import RankRequest
+from serving.snapshot import Gathered
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Contributions:
 
 
 _RANKING = ("tier", "order", "scores", "contributions", "adjustments", "propensities", "dropped")
+_ranking = attrgetter(*_RANKING)
 
 
 @dataclass(slots=True)
@@ -59,7 +62,8 @@ class RankContext:
         deadline: `perf_counter` time at which personalization ends.
         flags: those of the model, with what the experiment arms of this unit replace.
         held_out: whether the base order is answered although everything is computed.
-        item_ids: of the candidates, as given.
+        item_ids, first_ids: of the candidates, as given and in base order.
+        gathered: what is known of the candidates whoever asks, in base order, where that is at hand already.
         numbers: snapshot item number of each candidate, -1 where unknown; empty before the blend.
         settled: set by a stage that decided for the base order; personal stages are then skipped.
         order: candidate indices in answer order, best first; `base.order` until a stage changes it.
@@ -80,6 +84,8 @@ class RankContext:
     held_out: bool = False
     flags: Flags = field(init=False)
     item_ids: list[str] = field(init=False)
+    first_ids: list[str] = field(init=False)
+    gathered: Gathered | None = None
     numbers: Ints = field(default_factory=lambda: np.zeros(0, np.intp))
     user: Row | None = None
     segment: Row | None = None
@@ -100,7 +106,8 @@ class RankContext:
         self.order = self.base.order
         self.scores = self.base.scores
         self.flags = self.model.flags
-        self.item_ids = [candidate.item_id for candidate in self.request.candidates]
+        ids = self.item_ids = [candidate.item_id for candidate in self.request.candidates]
+        self.first_ids = ids if self.base.given else [ids[index] for index in self.base.order.tolist()]
 
     def degrade(self, code: str) -> None:
         """Note a code once."""
@@ -127,7 +134,7 @@ class RankContext:
 
     def ranking(self) -> tuple[Any, ...]:
         """The ranking as it stands, for `restore`."""
-        return tuple(getattr(self, name) for name in _RANKING)
+        return _ranking(self)
 
     def restore(self, ranking: tuple[Any, ...]) -> None:
         """Back to what `ranking` returned: a stage that failed leaves nothing behind."""

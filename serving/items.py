@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from serving.attributes import Attributes, Floats, Ints
 
 LAST_ITEMS = 5
 """Items of a session, newest first, whose neighbours count."""
+
+MIN_CTR = 1e-4
+ALONE = 5
+"""Signals of the item alone, before those of its numeric attributes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +24,9 @@ class ItemRows:
         rows: item number of each candidate; -1 where the item is unknown.
         attributes: the values of all items.
         cells, values: attribute occurrences of the candidates (`Attributes.gather`).
-        ctr: smoothed click-through rate ``(n,)``; nan where unknown.
-        clicks: engagements so far ``(n,)``; nan where unknown.
-        popularity: decayed engagement, short, mid and long half-life ``(n, 3)``; nan where unknown.
+        alone: signals of each item alone (`alone`) ``(n, ALONE + m)``; nan where unknown.
         share: share of all engagement (long half-life), smoothed by one unit an item ``(n,)``; above 0.
-        numeric_names: columns of `numerics`.
-        numerics: numeric attributes ``(n, m)``; nan where absent.
+        numeric_names: the ``m`` numeric attributes.
         together: sessions that touched both the candidate and each of the last items ``(n, s)``.
         sessions: sessions that touched each of the last items ``(s,)``.
     """
@@ -32,11 +35,30 @@ class ItemRows:
     attributes: Attributes
     cells: Ints
     values: Ints
-    ctr: Floats
-    clicks: Floats
-    popularity: Floats
+    alone: Floats
     share: Floats
     numeric_names: tuple[str, ...]
-    numerics: Floats
     together: Floats
     sessions: Floats
+
+
+def alone(ctr: Floats, clicks: Floats, popularity: Floats, numerics: Floats) -> Floats:
+    """The signals that depend on the item alone; a snapshot has them ready for all of its items.
+
+    Args:
+        ctr: smoothed click-through rate ``(n,)``; nan where unknown, here and below.
+        clicks: engagements so far ``(n,)``.
+        popularity: decayed engagement, short, mid and long half-life ``(n, 3)``.
+        numerics: numeric attributes ``(n, m)``.
+
+    Returns:
+        log click-through rate, log(1 + x) of clicks and popularities, `signed_log` of numerics.
+    """
+    rate, clicked = np.log(np.maximum(ctr, MIN_CTR)), np.log1p(clicks)
+    columns = [rate[:, None], clicked[:, None], np.log1p(popularity), signed_log(numerics)]
+    return np.concatenate(columns, axis=1)
+
+
+def signed_log(values: Floats) -> Floats:
+    """log(1 + |x|) with the sign of x: prices, years and counts on one footing."""
+    return np.copysign(np.log1p(np.abs(values)), values)

@@ -29,21 +29,27 @@ class Neighbours:
             last: item numbers of the last items, -1 for unknown.
         """
         out = np.zeros((len(rows), len(last)))
-        order = np.argsort(rows, kind="stable")
+        if not out.size:
+            return out
+        spans = [
+            slice(*self.offsets[item : item + 2].tolist()) if item >= 0 else slice(0)
+            for item in last.tolist()
+        ]
+        items = np.concatenate([self.items[span] for span in spans])
+        order = rows.argsort()
         ordered = rows[order]
-        for column, item in enumerate(last.tolist()):
-            if item < 0 or not len(rows):
-                continue
-            span = slice(self.offsets[item], self.offsets[item + 1])
-            items = self.items[span]
-            place = np.minimum(np.searchsorted(ordered, items), len(ordered) - 1)
-            hit = (ordered[place] == items) & (items >= 0)
-            out[order[place[hit]], column] = self.counts[span][hit]
+        place = ordered.searchsorted(items)
+        np.minimum(place, len(ordered) - 1, out=place)
+        hit = (ordered[place] == items).nonzero()[0]
+        if len(hit):
+            column = np.arange(len(last)).repeat([span.stop - (span.start or 0) for span in spans])
+            counts = np.concatenate([self.counts[span] for span in spans])
+            out[order[place[hit]], column[hit]] = counts[hit]
         return out
 
 
 def neighbours_of(table: pa.Table | None, index: Mapping[str, int]) -> Neighbours:
-    """Neighbours from the rows of `item_neighbours`; those of items not in `index` are left out."""
+    """Neighbours from the rows of `item_neighbours`; items not in `index` are left out on both sides."""
     n = len(index)
     if table is None:
         none = np.zeros(0)
@@ -54,7 +60,7 @@ def neighbours_of(table: pa.Table | None, index: Mapping[str, int]) -> Neighbour
     lengths = np.diff(bounds_of(ids))
     flat = np.array([get(i, -1) for i in ids.flatten().to_pylist()], np.intp)
     counts = floats_of(list_of(table["neighbour_counts"]).flatten(), 0.0)
-    source = np.repeat(owner, lengths)
+    source = np.where(flat < 0, -1, np.repeat(owner, lengths))
     order = np.argsort(source, kind="stable")[int((source < 0).sum()) :]
     per_item = np.bincount(source[order], minlength=n)
     sessions = np.zeros(n)

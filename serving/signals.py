@@ -1,23 +1,21 @@
 """Signals: one pure function from what is known to a matrix, the same while serving and while evaluating.
 
-Each family returns ``(n, width)`` columns; a value that cannot be known is nan, and the blend takes nan as
-neutral. Formulas are those of docs/ranking.md.
+A value that cannot be known is nan, and the blend takes nan as neutral. Formulas are those of
+docs/ranking.md. What depends on the item alone (`items.alone`) or on a profile alone (`taste_of`) comes
+ready: at a hundred candidates calls cost more than arithmetic, so each family here is few of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from serving.attributes import Floats
-from serving.items import LAST_ITEMS, ItemRows
-
-Row = Mapping[str, Any]
-"""A feature row: feature names to values (`feature_repo/groups/*`)."""
+from serving.items import ALONE, LAST_ITEMS, ItemRows
+from serving.taste import Row, Taste, Tastes, taste_of
 
 BASE, ITEM, LONG_TERM, SEGMENT, SESSION = "base", "item", "long_term", "segment", "session"
 GROUPS = (BASE, ITEM, LONG_TERM, SEGMENT, SESSION)
@@ -38,7 +36,6 @@ GROUP_OF = {
 }
 """Group of each family; a signal's family is its name up to the first colon."""
 
-MIN_CTR = 1e-4
 TOUCH_HALF_LIFE_S = 600.0
 COVISIT_HALF_LIFE_S = 7200.0
 COVISIT_PRIOR = 3.0
@@ -107,76 +104,73 @@ def signal_names(types: tuple[str, ...], numeric_names: tuple[str, ...]) -> tupl
 
 
 def signals(
-    item_ids: Sequence[str], scores: Sequence[float | None], rows: ItemRows, known: Known, now_ms: int
+    item_ids: Sequence[str],
+    base: Floats,
+    rows: ItemRows,
+    known: Known,
+    now_ms: int,
+    *,
+    tastes: Tastes = taste_of,
 ) -> SignalMatrix:
     """All signals of a request.
 
     Args:
         item_ids: the candidates, in base order.
-        scores: their base scores.
+        base: their `base_scores`.
         rows: the candidates' features, gathered with `last_items` of the session.
         known: profile rows.
         now_ms: the present (epoch ms).
+        tastes: `taste_of`, or what remembers it.
     """
-    n = len(item_ids)
-    unknown = rows.rows < 0
-    scale = _signed_log(rows.numerics)
-    columns = np.concatenate(
-        [
-            base_scores(scores)[:, None],
-            -np.log2(np.arange(n) + 2.0)[:, None],
-            np.log(np.maximum(rows.ctr, MIN_CTR))[:, None],
-            np.log1p(rows.clicks)[:, None],
-            np.log1p(rows.popularity),
-            scale,
-            _log_odds(rows, known.user),
-            _distance(rows, scale, known.user),
-            _log_odds(rows, known.segment),
-            _session_affinity(rows, known.session),
-            _covisit(rows, known.session, now_ms)[:, None],
-            _touched(item_ids, known.session, now_ms),
-        ],
-        axis=1,
+    attributes, types, m = rows.attributes, len(rows.attributes.types), len(rows.numeric_names)
+    names = signal_names(attributes.types, rows.numeric_names)
+    out = np.empty((len(item_ids), len(names)), order="F")
+    out[:, 0], out[:, 1] = base, _positions(len(item_ids))
+    at = 2 + ALONE + m
+    out[:, 2:at] = rows.alone
+    user, segment = (
+        None if row is None else tastes(row, attributes, rows.numeric_names)
+        for row in (known.user, known.segment)
     )
+    for width, values in (
+        (types, _log_odds(rows, user)),
+        (m, _distance(rows, user)),
+        (types, _log_odds(rows, segment)),
+        (types, _session_affinity(rows, known.session)),
+    ):
+        out[:, at : at + width] = values
+        at += width
+    out[:, at] = _covisit(rows, known.session, now_ms)
+    _touched(out[:, at + 1 :], item_ids, known.session, now_ms)
+    unknown = rows.rows < 0
     if unknown.any():
-        columns[np.ix_(unknown, np.arange(2, columns.shape[1]))] = np.nan
-    return SignalMatrix(signal_names(rows.attributes.types, rows.numeric_names), columns)
+        out[unknown, 2:] = np.nan
+    return SignalMatrix(names, out)
 
 
-def _signed_log(values: Floats) -> Floats:
-    """log(1 + |x|) with the sign of x: prices, years and counts on one footing."""
-    return np.copysign(np.log1p(np.abs(values)), values)
+@lru_cache(maxsize=256)
+def _positions(n: int) -> Floats:
+    return -np.log2(np.arange(n) + 2.0)
 
 
 def _per_type(rows: ItemRows, weights: Floats) -> Floats:
-    """Sum of value weights over each candidate's values, by attribute type ``(n, types)``."""
-    width = len(rows.attributes.types)
-    n = len(rows.rows)
-    sums: Floats = np.bincount(rows.cells, weights[rows.values], n * width).astype(np.float64, copy=False)
-    return sums.reshape(n, width)
+    """Sum of the weights of each candidate's values, by attribute type ``(n, types)``."""
+    shape = len(rows.rows), len(rows.attributes.types)
+    return np.bincount(rows.cells, weights, shape[0] * shape[1]).reshape(shape)
 
 
-def _log_odds(rows: ItemRows, profile: Row | None) -> Floats:
-    """Σ log((clicks + 1) / (expected · r + 1)) by attribute type: clicked beyond what anyone would."""
-    shape = (len(rows.rows), len(rows.attributes.types))
-    keys = (profile or {}).get("attr_keys")
-    if profile is None or not keys:
-        return np.full(shape, np.nan)
-    clicks = np.asarray(profile["attr_clicks"], np.float64)
-    expected = np.asarray(profile["attr_expected"], np.float64)
-    rate = profile.get("click_rate")
-    odds = np.log((clicks + 1.0) / (expected * (1.0 if rate is None else rate) + 1.0))
-    return _per_type(rows, rows.attributes.spread(keys, odds))
+def _log_odds(rows: ItemRows, taste: Taste | None) -> Floats | float:
+    """Σ `Taste.odds` by attribute type."""
+    if taste is None or taste.odds is None:
+        return np.nan
+    return _per_type(rows, rows.attributes.spread(taste.values, taste.odds)[rows.values])
 
 
-def _distance(rows: ItemRows, scaled: Floats, profile: Row | None) -> Floats:
+def _distance(rows: ItemRows, taste: Taste | None) -> Floats | float:
     """Distance to the median of what the user engaged with, per numeric attribute, on the log scale."""
-    keys = (profile or {}).get("numeric_keys")
-    if profile is None or not keys:
-        return np.full(scaled.shape, np.nan)
-    medians = dict(zip(keys, profile["numeric_medians"], strict=True))
-    wanted = np.array([medians.get(name, np.nan) for name in rows.numeric_names], np.float64)
-    return np.abs(scaled - _signed_log(wanted))
+    if taste is None or taste.medians is None:
+        return np.nan
+    return np.abs(rows.alone[:, ALONE:] - taste.medians)
 
 
 def _ramp(session: Row) -> float:
@@ -185,41 +179,43 @@ def _ramp(session: Row) -> float:
     return touched / (touched + RAMP)
 
 
-def _session_affinity(rows: ItemRows, session: Row | None) -> Floats:
+def _session_affinity(rows: ItemRows, session: Row | None) -> Floats | float:
     """Σ log((weight + 1) / (total · share + 1)) by attribute type, growing with the session."""
     attributes = rows.attributes
-    keys = (session or {}).get("attr_keys")
-    if session is None or not keys:
-        return np.full((len(rows.rows), len(attributes.types)), np.nan)
-    weights = attributes.spread(keys, np.asarray(session["attr_weights"], np.float64))
-    totals = np.bincount(attributes.type_of, weights, len(attributes.types))
-    expected = totals[attributes.type_of] * attributes.share
-    return _per_type(rows, np.log((weights + 1.0) / (expected + 1.0))) * _ramp(session)
+    if session is None or not (keys := session.get("attr_keys")):
+        return np.nan
+    numbers, found = attributes.numbers(keys)
+    weights = attributes.spread(numbers, np.asarray(session["attr_weights"], np.float64)[found])
+    numbers.sort()
+    totals = np.bincount(attributes.type_of[numbers], weights[numbers], len(attributes.types))
+    # Only the values that candidates have are looked at, however many there are.
+    expected = totals[attributes.type_of[rows.values]] * attributes.share[rows.values]
+    odds = np.log((weights[rows.values] + 1.0) / (expected + 1.0))
+    return _per_type(rows, odds) * _ramp(session)
 
 
-def _covisit(rows: ItemRows, session: Row | None, now_ms: int) -> Floats:
+def _covisit(rows: ItemRows, session: Row | None, now_ms: int) -> Floats | float:
     """Mean of log((c + 3p) / ((n + 3) p)) over the last items, newest most, growing with the session.
 
     How much more often than its share `p` of all engagement the candidate goes with what was touched.
     """
-    times = (session or {}).get("item_times_ms")
-    if session is None or times is None or not rows.together.shape[1]:
-        return np.full(len(rows.rows), np.nan)
-    ages_s = (now_ms - np.asarray(times[: rows.together.shape[1]], np.float64)) / 1000.0
+    count = rows.together.shape[1]
+    if session is None or not count or (times := session.get("item_times_ms")) is None:
+        return np.nan
+    ages_s = (now_ms - np.asarray(times[:count], np.float64)) / 1000.0
     decay = np.exp2(-np.maximum(ages_s, 0.0) / COVISIT_HALF_LIFE_S)
     share = rows.share[:, None]
     lift = np.log((rows.together + COVISIT_PRIOR * share) / ((rows.sessions + COVISIT_PRIOR) * share))
-    return (lift @ decay) / max(float(decay.sum()), 1e-9) * _ramp(session)
+    mean: Floats = (lift @ decay) / max(float(decay.sum()), 1e-9) * _ramp(session)
+    return mean
 
 
-def _touched(item_ids: Sequence[str], session: Row | None, now_ms: int) -> Floats:
+def _touched(out: Floats, item_ids: Sequence[str], session: Row | None, now_ms: int) -> None:
     """Whether the session touched the candidate already, and how recently (1 now, halved every 10 min)."""
-    columns = np.zeros((len(item_ids), 2))
-    touched = (session or {}).get("item_ids")
-    if session is None or not touched:
-        return columns
+    out.fill(0.0)
+    if session is None or not (touched := session.get("item_ids")):
+        return
     times = dict(zip(touched, session["item_times_ms"], strict=True))
     for i in [i for i, item_id in enumerate(item_ids) if item_id in times]:
         age_s = max(now_ms - times[item_ids[i]], 0) / 1000.0
-        columns[i] = 1.0, 0.5 ** (age_s / TOUCH_HALF_LIFE_S)
-    return columns
+        out[i] = 1.0, 0.5 ** (age_s / TOUCH_HALF_LIFE_S)

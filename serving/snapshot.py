@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from itertools import repeat
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from feature_repo.errors import LakeError
 from feature_repo.lake import Build, Builds
 from serving.attributes import Attributes, Floats, Ints, attributes_of
 from serving.columns import bounds_of, floats_of, list_of
-from serving.items import ItemRows
+from serving.items import ItemRows, alone
 from serving.neighbours import Neighbours, neighbours_of
 
 MAX_NUMERICS = 32
@@ -43,6 +44,16 @@ _PROFILE = [
 _NEIGHBOURS = ["item_id", "neighbour_ids", "neighbour_counts", "session_count"]
 
 
+class Gathered(NamedTuple):
+    """Parts of `ItemRows` that the candidates alone determine."""
+
+    rows: Ints
+    cells: Ints
+    values: Ints
+    alone: Floats
+    share: Floats
+
+
 @dataclass(frozen=True, eq=False)
 class ItemSnapshot:
     """All items as of one build; immutable, swapped whole.
@@ -50,6 +61,7 @@ class ItemSnapshot:
     Attributes:
         version: names the builds it was made from.
         index: item number by id; all arrays are by item number.
+        alone: `items.alone` of each, and a row of nan behind the last: that of item -1, which is unknown.
         categories, category_offsets: category numbers of item after item.
         vectors: unit vectors float32 ``(n, d)``; zeros where there is none.
     """
@@ -59,12 +71,10 @@ class ItemSnapshot:
     item_ids: tuple[str, ...]
     index: Mapping[str, int]
     attributes: Attributes
-    ctr: Floats
-    clicks: Floats
+    alone: Floats
     popularity: Floats
     share: Floats
     numeric_names: tuple[str, ...]
-    numerics: Floats
     neighbours: Neighbours
     category_names: tuple[str, ...]
     category_offsets: Ints
@@ -85,23 +95,31 @@ class ItemSnapshot:
         """Item numbers, -1 where unknown."""
         return np.fromiter(map(self.index.get, item_ids, repeat(-1)), np.intp, len(item_ids))
 
-    def rows(self, item_ids: Sequence[str], last_items: Sequence[str] = ()) -> ItemRows:
-        """Gather candidates; `last_items` are the session's newest, whose neighbours count."""
+    def gather(self, item_ids: Sequence[str]) -> Gathered:
+        """What is asked of candidates before anything is known of who asks."""
         rows = self.numbers(item_ids)
+        return Gathered(rows, *self.attributes.gather(rows), self.alone[rows], self.share[rows])
+
+    def rows(
+        self, item_ids: Sequence[str], last_items: Sequence[str] = (), gathered: Gathered | None = None
+    ) -> ItemRows:
+        """Candidates for their signals.
+
+        Args:
+            last_items: the session's newest, whose neighbours count.
+            gathered: `gather` of the same items, where that is at hand.
+        """
+        held = gathered or self.gather(item_ids)
         last = self.numbers(last_items)
-        cells, values = self.attributes.gather(rows)
         return ItemRows(
-            rows=rows,
+            rows=held.rows,
             attributes=self.attributes,
-            cells=cells,
-            values=values,
-            ctr=self.ctr[rows],
-            clicks=self.clicks[rows],
-            popularity=self.popularity[rows],
-            share=self.share[rows],
+            cells=held.cells,
+            values=held.values,
+            alone=held.alone,
+            share=held.share,
             numeric_names=self.numeric_names,
-            numerics=self.numerics[rows],
-            together=self.neighbours.together(rows, last),
+            together=self.neighbours.together(held.rows, last),
             sessions=np.where(last < 0, 0.0, self.neighbours.sessions[last]),
         )
 
@@ -132,6 +150,7 @@ def snapshot_of(items: pa.Table, neighbours: pa.Table | None, version: str, as_o
         [floats_of(items[f"popularity_{s}"], 0.0) for s in ("short", "mid", "long")], axis=1
     )
     names, numerics = _numerics(list_of(items["numeric_keys"]), list_of(items["numeric_values"]))
+    known = alone(floats_of(items["ctr"], np.nan), floats_of(items["clicks"], np.nan), popularity, numerics)
     categories = list_of(items["categories"])
     coded = categories.flatten().dictionary_encode()
     return ItemSnapshot(
@@ -140,12 +159,10 @@ def snapshot_of(items: pa.Table, neighbours: pa.Table | None, version: str, as_o
         item_ids=item_ids,
         index=index,
         attributes=attributes_of(list_of(items["attr_keys"])),
-        ctr=floats_of(items["ctr"], np.nan),
-        clicks=floats_of(items["clicks"], np.nan),
+        alone=np.concatenate([known, np.full((1, known.shape[1]), np.nan)]),
         popularity=popularity,
         share=(popularity[:, 2] + 1.0) / (float(popularity[:, 2].sum()) + len(popularity)),
         numeric_names=names,
-        numerics=numerics,
         neighbours=neighbours_of(neighbours, index),
         category_names=tuple(coded.dictionary.to_pylist()),
         category_offsets=bounds_of(categories),

@@ -12,6 +12,7 @@ from serving.answer import Tier
 from serving.base import Floats, Ints
 from serving.context import Contributions, RankContext, Row
 from serving.signals import Known, SignalMatrix, group_of, last_items, signals
+from serving.taste import KeptTastes, Tastes
 
 if TYPE_CHECKING:
     from serving.snapshot import ItemSnapshot
@@ -24,6 +25,9 @@ class BlendStage:
 
     name = "blend"
     personal = True
+
+    def __init__(self) -> None:
+        self._tastes = KeptTastes()
 
     def run(self, context: RankContext) -> None:
         """Set `contributions`, `scores`, `order` and the tier; without a model the base order stands."""
@@ -40,7 +44,7 @@ class BlendStage:
             context.degrade("gate_closed")
             tier = Tier.BASE
         first = context.base.order
-        rows, matrix = request_signals(context, snapshot)
+        rows, matrix = request_signals(context, snapshot, self._tastes)
         parts = blend.contributions(matrix)
         if context.flags.weights:
             parts *= _factors(matrix.names, tuple(sorted(context.flags.weights.items())))
@@ -56,19 +60,26 @@ class BlendStage:
         return None
 
 
-def request_signals(context: RankContext, snapshot: ItemSnapshot) -> tuple[Ints, SignalMatrix]:
+def gather(context: RankContext) -> None:
+    """Look the candidates up: it needs nothing of the store, so it is done while that answers."""
+    snapshot = context.model.snapshot
+    if snapshot is not None:
+        context.gathered = snapshot.gather(context.first_ids)
+
+
+def request_signals(
+    context: RankContext, snapshot: ItemSnapshot, tastes: Tastes
+) -> tuple[Ints, SignalMatrix]:
     """Item numbers and signals of a request, both in base order."""
-    candidates = context.request.candidates
-    first = context.base.order.tolist()
-    item_ids = [context.item_ids[i] for i in first]
-    session = _values(context.session)
-    rows = snapshot.rows(item_ids, last_items(session))
+    item_ids, session = context.first_ids, _values(context.session)
+    rows = snapshot.rows(item_ids, last_items(session), context.gathered)
     return rows.rows, signals(
         item_ids,
-        [candidates[i].score for i in first],
+        context.base.scores[context.base.order],
         rows,
         Known(_values(context.user), _values(context.segment), session),
         int(context.now.timestamp() * 1000),
+        tastes=tastes,
     )
 
 

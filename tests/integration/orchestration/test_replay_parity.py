@@ -12,7 +12,7 @@ from feature_repo.settings import Settings
 from orchestration.replay import Replay
 from orchestration.replay_sessions import ReplaySessions
 from orchestration.replay_tasks import PopularCandidates, find_tasks
-from serving.signals import Known, last_items, signals
+from serving.signals import Known, base_scores, last_items, signals
 from serving.snapshot import snapshot_of
 from tests.batch import build_all, rows_of
 from tests.history_data import shop_items, tasteful
@@ -37,7 +37,7 @@ def test_replayed_signals_equal_served_ones(number: int, settings: Settings) -> 
     session = sessions.row(task.session_id, task.time)
     rows = snapshot.rows(task.item_ids, last_items(session))
     now_ms = (task.time - EPOCH) // timedelta(milliseconds=1)
-    served = signals(task.item_ids, task.scores, rows, Known(user, segment, session), now_ms)
+    served = signals(task.item_ids, base_scores(task.scores), rows, Known(user, segment, session), now_ms)
 
     assert served.names == lists.names
     assert number < 30 or (user is not None and session is not None and session["item_ids"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -16,6 +17,7 @@ from feature_repo.settings import Settings
 from feature_repo.statistics import Statistics
 from orchestration.history import History
 from orchestration.replay_items import ReplayItems
+from serving.items import ALONE
 from serving.snapshot import MAX_NUMERICS
 from tests.history_data import START, event, history, shop_items, shown
 
@@ -67,11 +69,11 @@ def test_reception_is_what_was_counted_before(
         clicks = sum(e.item_id == item_id for e in before)
         impressions = sum(slot.item_id == item_id for e in before for slot in e.items)
         assert view.popularity[place] == pytest.approx((clicks + 1) / (impressions + 5))
-        assert view.rows.clicks[place] == clicks
+        assert view.rows.alone[place, 1] == pytest.approx(math.log1p(clicks))
         decayed = sum(
             0.5 ** ((now - e.event_time).total_seconds() / 3600) for e in before if e.item_id == item_id
         )
-        assert view.rows.popularity[place, 0] == pytest.approx(decayed)
+        assert view.rows.alone[place, 2] == pytest.approx(math.log1p(decayed))
 
 
 def _touched(e: Event) -> set[str | None]:
@@ -108,7 +110,7 @@ def test_attributes_and_numbers_are_those_of_the_catalogue() -> None:
     ]
     assert of == [["category:horror", "colour:green"], [], ["category:drama", "colour:red"]]
     assert rows.numeric_names == ("price",)
-    np.testing.assert_allclose(rows.numerics[:, 0], [7.0, np.nan, 5.0])
+    np.testing.assert_allclose(rows.alone[:, ALONE], np.log1p([7.0, np.nan, 5.0]))
     assert (rows.share > 0).all()
 
 

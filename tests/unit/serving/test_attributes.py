@@ -44,8 +44,9 @@ def test_shares_are_those_of_each_type(rows: list[list[str]]) -> None:
 
 def test_weights_land_on_their_value_and_strange_keys_nowhere() -> None:
     attributes = attributes_of(as_lists([["genre:a", "genre:b"]]))
-    spread = attributes.spread(["genre:b", "genre:never", "odd"], np.array([2.0, 5.0, 7.0]))
-    assert spread.tolist() == [0.0, 2.0]
+    numbers, places = attributes.numbers(["odd", "genre:b", "genre:never"])
+    assert (numbers.tolist(), places.tolist()) == ([attributes.ids["genre:b"]], [1])
+    assert attributes.spread(numbers, np.array([2.0])).tolist() == [0.0, 2.0]
 
 
 def test_only_the_types_with_most_occurrences_are_kept() -> None:

@@ -27,7 +27,7 @@ def compute(
     item_ids: list[str], known: Known = NOTHING, scores: list[float | None] | None = None
 ) -> SignalMatrix:
     rows = SNAPSHOT.rows(item_ids, last_items(known.session))
-    return signals(item_ids, scores or [None] * len(item_ids), rows, known, NOW_MS)
+    return signals(item_ids, base_scores(scores or [None] * len(item_ids)), rows, known, NOW_MS)
 
 
 def column(matrix: SignalMatrix, name: str) -> list[float]:

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.signals import Known, last_items, signals
+from serving.signals import Known, base_scores, last_items, signals
 from tests.ranking_data import NOW_MS, item, neighbours_table, snapshot
 from tests.signals_oracle import Shop
 
@@ -89,7 +89,7 @@ def test_every_signal_equals_its_definition(
     held = snapshot(rows, neighbours_table(together, counts))
     found = signals(
         candidates,
-        [None] * len(candidates),
+        base_scores([None] * len(candidates)),
         held.rows(candidates, last_items(known.session)),
         known,
         NOW_MS,

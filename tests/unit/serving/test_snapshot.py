@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from feature_repo.errors import LakeError
 from feature_repo.lake import Build, Builds
+from serving.items import ALONE
 from serving.snapshot import MAX_NUMERICS, load_snapshot
 from tests.ranking_data import AS_OF, item, items_table, neighbours_table, snapshot
 
@@ -43,7 +44,8 @@ def test_rows_come_in_the_order_asked_and_unknown_items_are_marked() -> None:
     held = snapshot([item("a", ctr=0.3), item("b", ctr=0.1)])
     rows = held.rows(["b", "nobody", "a", "b"])
     assert rows.rows.tolist() == [1, -1, 0, 1]
-    assert rows.ctr[[0, 2, 3]].tolist() == [0.1, 0.3, 0.1]
+    np.testing.assert_allclose(np.exp(rows.alone[:, 0]), [0.1, np.nan, 0.3, 0.1])
+    assert np.isnan(rows.alone[1]).all()
     assert rows.together.shape == (4, 0)
 
 
@@ -56,7 +58,8 @@ def test_numerics_stand_in_columns_with_gaps_as_nan() -> None:
         ]
     )
     assert held.numeric_names == ("price", "year")
-    np.testing.assert_allclose(held.numerics, [[3.0, 1999.0], [np.nan, 2001.0], [np.nan, np.nan]])
+    wanted = [[3.0, 1999.0], [np.nan, 2001.0], [np.nan, np.nan], [np.nan, np.nan]]
+    np.testing.assert_allclose(held.alone[:, ALONE:], np.log1p(wanted))
 
 
 def test_the_numerics_most_items_have_are_kept() -> None:
@@ -75,7 +78,7 @@ def test_nulls_are_nothing() -> None:
     for name in ("attr_keys", "numeric_keys", "numeric_values", "categories", "vector"):
         empty[name] = None
     held = snapshot([empty, item("b", ["category:x"], vector=[0.6, 0.8])])
-    assert np.isnan(held.ctr[0])
+    assert np.isnan(held.alone[0, 0])
     assert held.popularity[0, 2] == 0.0
     assert held.vectors.tolist() == [[0.0, 0.0], [pytest.approx(0.6), pytest.approx(0.8)]]
     assert np.diff(held.category_offsets).tolist() == [0, 1]
