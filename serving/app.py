@@ -80,7 +80,9 @@ def create_app(settings: Settings) -> FastAPI:
         await services.stop()
         events.close()
 
-    events = EventsRoute(services.door, services.metrics, services.keys, settings.max_body_bytes)
+    events = EventsRoute(
+        services.door, services.metrics, services.keys, settings.max_body_bytes, services.permissions.hear
+    )
     app = ServingApp(title="Headrace", version="1", description=DESCRIPTION, lifespan=lifespan)
     app.state.services = services
     _add_routes(app, services, events)

@@ -23,8 +23,10 @@ from serving.flags import Flags
 from serving.keys import Keys
 from serving.live import Model, Watched, stamp_of
 from serving.metrics import Metrics
+from serving.permission import Permissions
 from serving.rank import Ranker
-from serving.reader import FeatureReader, ReadLimits, RowSource
+from serving.reader import FeatureReader, RowSource
+from serving.reading import ReadLimits
 from serving.recorder import Recorder
 from serving.redis_source import RedisSource
 from serving.request import RequestDecoder
@@ -47,6 +49,8 @@ from streaming.door import EventDoor, count_unknown
 from streaming.heartbeat import read_heartbeats
 from streaming.log import EventLog, open_log
 
+REMEMBERED = 10_000
+"""Users and sessions of whom a copy, or a denial, is kept."""
 SNAPSHOT_GROUPS = ("item_profile", "item_neighbours")
 
 
@@ -81,7 +85,8 @@ def open_services(settings: Settings) -> Services:
         store=store,
         source=source,
         parts=parts,
-        reader=(reader := _reader(settings, source, parts)),
+        permissions=(permissions := Permissions(REMEMBERED)),
+        reader=(reader := _reader(settings, source, parts, permissions)),
         ranker=_ranker(settings, reader, parts),
         scoring=scoring_stages(settings),
         decoder=RequestDecoder(settings),
@@ -113,7 +118,8 @@ def open_source(settings: Settings, store: OnlineStore) -> RowSource:
 
 
 def _ranker(settings: Settings, reader: FeatureReader, parts: Parts) -> Ranker:
-    before = (ConsentStage(settings.consent_default), FlagsStage(), ArmStage(), FeaturesStage(reader))
+    features = FeaturesStage(reader, settings.consent_default)
+    before = (ConsentStage(), FlagsStage(), ArmStage(), features)
     return Ranker(
         (*before, *scoring_stages(settings)),
         lambda: Model(parts.snapshot.value, parts.blend.value, parts.flags.value, parts.rules.value),
@@ -123,7 +129,7 @@ def _ranker(settings: Settings, reader: FeatureReader, parts: Parts) -> Ranker:
     )
 
 
-def _reader(settings: Settings, source: RowSource, parts: Parts) -> FeatureReader:
+def _reader(settings: Settings, source: RowSource, parts: Parts, permissions: Permissions) -> FeatureReader:
     limits = ReadLimits(
         store=timedelta(milliseconds=settings.store_budget_ms),
         session_ttl=timedelta(seconds=settings.session_ttl_s),
@@ -137,6 +143,8 @@ def _reader(settings: Settings, source: RowSource, parts: Parts) -> FeatureReade
         limits,
         stream_stale=lambda: parts.stream.stale,
         breaker=parts.breakers["store"],
+        permissions=permissions,
+        copies=REMEMBERED,
     )
 
 

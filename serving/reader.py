@@ -9,20 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from time import monotonic
 from typing import Protocol, TypeAlias
 
 from feature_repo.errors import StoreError
 from feature_repo.group import FeatureGroup
 from feature_repo.groups.segment_profile import EVERYONE
+from feature_repo.online.consent import CONSENT
 from feature_repo.online.store import OnlineRow
 from serving.breaker import Breaker
 from serving.context import Row
 from serving.copies import Copies
+from serving.permission import SESSION_ID, USER_ID, Permissions, permitted_by
+from serving.reading import Reading, ReadLimits
 
 USER, SEGMENT, SESSION = "user_profile", "segment_profile", "session_profile"
+PERMISSION = CONSENT.name
 log = logging.getLogger(__name__)
 Key: TypeAlias = tuple[FeatureGroup, str]
 
@@ -43,41 +46,6 @@ class RowSource(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Reading:
-    """The rows a request may use.
-
-    Attributes:
-        ages: seconds since the event time, by group.
-        codes: what was late, failing, stale or a copy.
-    """
-
-    user: Row | None = None
-    segment: Row | None = None
-    session: Row | None = None
-    ages: dict[str, float] = field(default_factory=dict)
-    codes: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class ReadLimits:
-    """Bounds of the reader.
-
-    Attributes:
-        store: time the store may take.
-        session_ttl: age beyond which a session counts as absent.
-        session_copy: age up to which a copy of a session serves when the store does not.
-        profile_copy: the same of user and segment profiles.
-        segment_reuse: time a segment profile is used without asking the store again.
-    """
-
-    store: timedelta
-    session_ttl: timedelta
-    session_copy: timedelta
-    profile_copy: timedelta
-    segment_reuse: timedelta
-
-
 class FeatureReader:
     """User, segment and session rows of a request.
 
@@ -86,6 +54,7 @@ class FeatureReader:
         groups: declared groups by name.
         stream_stale: whether the stream lags so far that session rows cannot be trusted.
         breaker: of the store.
+        permissions: denials heard at this worker's door.
         copies: rows of each group kept for when the store does not serve.
     """
 
@@ -97,18 +66,21 @@ class FeatureReader:
         *,
         stream_stale: Callable[[], bool] = lambda: False,
         breaker: Breaker | None = None,
+        permissions: Permissions | None = None,
         copies: int = 10_000,
     ) -> None:
         self._source = source
         self._breaker = breaker or Breaker("store")
         self._user, self._segment, self._session = groups[USER], groups[SEGMENT], groups[SESSION]
         self._limits = limits
+        self._permissions = permissions or Permissions(copies)
         self._stream_stale = stream_stale
         profile_copy = limits.profile_copy.total_seconds()
         self._copies = {
             USER: Copies(copies, profile_copy),
             SEGMENT: Copies(copies, profile_copy),
             SESSION: Copies(copies, limits.session_copy.total_seconds()),
+            PERMISSION: Copies(copies, max(profile_copy, limits.session_copy.total_seconds())),
         }
         self._ttl = {g.name: g.ttl for g in (self._user, self._segment, self._session)}
         self._ttl[SESSION] = min(self._session.ttl, limits.session_ttl)
@@ -118,17 +90,22 @@ class FeatureReader:
     ) -> Reading:
         """Rows of a request; never raises for what the store does.
 
+        Consent is asked for beside the features: whoever denied it has no rows here, whatever is stored.
+
         Args:
             now: the moment ages refer to.
             remaining_s: what is left of the request's budget; the store's own budget bounds it further.
         """
         reading = Reading()
+        if self._permissions.denied(USER_ID, user_id):
+            reading.permitted = False
+            return reading
         deadline = monotonic() + min(remaining_s, self._limits.store.total_seconds())
         segment = self._likely_segment(user_id)
         keys: list[Key] = []
         if user_id is not None:
-            keys.append((self._user, user_id))
-        if session_id is not None:
+            keys += [(self._user, user_id), (CONSENT, user_id)]
+        if session_id is not None and not self._permissions.denied(SESSION_ID, session_id):
             if self._stream_stale():
                 reading.codes.append("stream_stale")
             else:
@@ -136,11 +113,44 @@ class FeatureReader:
         if not self._reusable(segment):
             keys.append((self._segment, segment))
         rows = await self._fetch(keys, deadline, reading)
+        session = rows.get((SESSION, session_id or ""))
+        await self._permit(user_id, session, rows, deadline, reading)
+        if reading.permitted is False:
+            self._copies[USER].drop(user_id or "")
+            self._copies[SESSION].drop(session_id or "")
+            return reading
         reading.user = self._judge(USER, rows.get((USER, user_id or "")), now, reading)
-        reading.session = self._judge(SESSION, rows.get((SESSION, session_id or "")), now, reading)
+        reading.session = self._judge(SESSION, self._own(session, user_id, reading), now, reading)
         wanted = str(reading.user.values.get("segment") or EVERYONE) if reading.user else EVERYONE
         reading.segment = await self._segment_row(wanted, rows, deadline, now, reading)
         return reading
+
+    async def _permit(
+        self,
+        user_id: str | None,
+        session: Row | None,
+        rows: Mapping[tuple[str, str], Row],
+        deadline: float,
+        reading: Reading,
+    ) -> None:
+        """Set `permitted`, for a request that names no user by the one its session belongs to."""
+        owner = user_id if user_id is not None or session is None else session.values.get("user_id")
+        if not isinstance(owner, str):
+            return
+        if user_id is None:
+            if self._permissions.denied(USER_ID, owner):
+                reading.permitted = False
+                return
+            rows = await self._fetch([(CONSENT, owner)], deadline, reading)
+        reading.permitted = permitted_by(rows.get((PERMISSION, owner)))
+
+    @staticmethod
+    def _own(session: Row | None, user_id: str | None, reading: Reading) -> Row | None:
+        """The session, unless it is somebody else's: on a shared device a request may come before an event."""
+        if session is None or user_id is None or session.values.get("user_id") in (None, user_id):
+            return session
+        reading.codes.append("session_of_another")
+        return None
 
     async def warm(self) -> None:
         """Read the prior of last resort, so that it is at hand when the store is not."""

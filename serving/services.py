@@ -22,6 +22,7 @@ from serving.flags import Flags, version_of
 from serving.keys import Keys
 from serving.live import Watched, Watcher
 from serving.metrics import Metrics
+from serving.permission import Permissions
 from serving.rank import Ranker
 from serving.reader import FeatureReader, RowSource
 from serving.reasons import in_words
@@ -67,6 +68,7 @@ class Services:
     store: OnlineStore
     source: RowSource
     parts: Parts
+    permissions: Permissions
     reader: FeatureReader
     ranker: Ranker
     scoring: Sequence[Stage]

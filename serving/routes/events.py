@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -84,10 +84,21 @@ class EventsRoute:
 
     Answers 202 where anything was taken (or nothing was sent), 422 where every record was refused, 503 with
     ``Retry-After`` where the event log cannot be written: nothing is acknowledged then.
+
+    Args:
+        hear: told each record taken in.
     """
 
-    def __init__(self, door: Door, metrics: Metrics, keys: Keys, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        door: Door,
+        metrics: Metrics,
+        keys: Keys,
+        max_body_bytes: int,
+        hear: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    ) -> None:
         self._door = door
+        self._hear = hear
         self._metrics = metrics
         self._keys = keys
         self._limit = max_body_bytes
@@ -129,6 +140,10 @@ class EventsRoute:
             raise ApiError(503, "log_unavailable", "", message, retry_after_s=RETRY_AFTER_S) from error
         self._metrics.events.labels("accepted").inc(result.accepted)
         self._metrics.events.labels("rejected").inc(len(result.rejected))
+        rejected = {record.index for record in result.rejected}
+        for index, record in enumerate(records):
+            if index not in rejected and isinstance(record, Mapping):
+                self._hear(record)
         return result
 
     async def _accepted(self, records: Sequence[Mapping[str, Any] | bytes]) -> DoorResult:

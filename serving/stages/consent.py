@@ -1,4 +1,4 @@
-"""Whether this request may be personalized at all."""
+"""Whether this request may be personalized at all, by what it says itself."""
 
 from __future__ import annotations
 
@@ -6,23 +6,18 @@ from serving.context import RankContext
 
 
 class ConsentStage:
-    """Settles on the base order where consent is denied, or where nobody is named.
+    """Settles on the base order where the request denies consent, or names nobody.
 
-    Args:
-        consent_default: what a request that states nothing means.
+    What the user's record states is read with the features, and judged there.
     """
 
     name = "consent"
     personal = True
 
-    def __init__(self, consent_default: bool) -> None:
-        self._default = consent_default
-
     def run(self, context: RankContext) -> None:
         """Settle or go on."""
         request = context.request
-        consent = self._default if request.consent is None else request.consent
-        if not consent:
+        if request.consent is False:
             context.settle("consent_denied")
         elif request.user_id is None and request.session_id is None:
             context.settle()

@@ -9,13 +9,20 @@ from serving.stages.blending import tier_of
 
 
 class FeaturesStage:
-    """Reads the online groups within the store budget."""
+    """Reads the online groups within the store budget; settles on the base order where consent is denied.
+
+    The user's newest record decides where it denies; else the request, else the record, else the default.
+
+    Args:
+        consent_default: what holds where neither request nor record states anything.
+    """
 
     name = "features"
     personal = True
 
-    def __init__(self, reader: FeatureReader) -> None:
+    def __init__(self, reader: FeatureReader, consent_default: bool) -> None:
         self._reader = reader
+        self._default = consent_default
 
     async def run(self, context: RankContext) -> None:
         """Fill `user`, `segment`, `session`, `ages`; note what was late, stale or cached."""
@@ -23,13 +30,21 @@ class FeaturesStage:
         reading = await self._reader.read(
             request.user_id, request.session_id, context.now, context.remaining_s()
         )
+        for code in reading.codes:
+            context.degrade(code)
+        if not self._permitted(request.consent, reading.permitted):
+            return context.settle("consent_denied")
         context.user = reading.user
         context.segment = reading.segment
         context.session = reading.session
         context.ages.update(reading.ages)
-        for code in reading.codes:
-            context.degrade(code)
         forgo(context)
+        return None
+
+    def _permitted(self, asked: bool | None, stated: bool | None) -> bool:
+        if stated is False:
+            return False
+        return next((said for said in (asked, stated) if said is not None), self._default)
 
 
 def forgo(context: RankContext) -> None:

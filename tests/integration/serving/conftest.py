@@ -114,11 +114,16 @@ class Shop:
         self._write("segment_profile", name, values, age)
 
     def session(
-        self, session_id: str = "s", likes: str = "shoes", age: timedelta = timedelta(seconds=2)
+        self,
+        session_id: str = "s",
+        likes: str = "shoes",
+        age: timedelta = timedelta(seconds=2),
+        user_id: str | None = None,
     ) -> None:
         """A session that clicked in one category."""
         at = datetime.now(UTC) - age
         values = {
+            "user_id": user_id,
             "item_ids": ["x1", "x2"],
             "item_times_ms": [int(at.timestamp() * 1000)] * 2,
             "item_weights": [1.0, 1.0],
@@ -200,6 +205,20 @@ def shop(settings: Settings) -> Iterator[Shop]:
     made = Shop(settings).stock()
     yield made
     made.store.close()
+
+
+@pytest.fixture
+def make_shop(home: Home) -> Iterator[Callable[..., Shop]]:
+    """A stocked shop with settings of one's own."""
+    made: list[Shop] = []
+
+    def make(**settings: Any) -> Shop:
+        made.append(Shop(Settings(home=home.root, **settings)).stock())
+        return made[-1]
+
+    yield make
+    for shop in made:
+        shop.store.close()
 
 
 @pytest.fixture

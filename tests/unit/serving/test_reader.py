@@ -14,7 +14,8 @@ from feature_repo.errors import StoreError
 from feature_repo.groups import all_groups
 from feature_repo.online.store import OnlineRow
 from serving.breaker import Breaker, BreakerRules, State
-from serving.reader import FeatureReader, Key, Reading, ReadLimits
+from serving.reader import FeatureReader, Key
+from serving.reading import Reading, ReadLimits
 
 NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
 LIMITS = ReadLimits(
@@ -84,7 +85,12 @@ def test_the_segment_of_a_known_user_comes_in_the_same_round_trip(source: FakeSo
     source.trips.clear()
     read(reader)
     assert source.trips == [
-        [("user_profile", "u"), ("session_profile", "s"), ("segment_profile", "likes:shoes")]
+        [
+            ("user_profile", "u"),
+            ("user_consent", "u"),
+            ("session_profile", "s"),
+            ("segment_profile", "likes:shoes"),
+        ]
     ]
 
 
@@ -93,7 +99,7 @@ def test_a_segment_read_lately_is_not_asked_for_again(source: FakeSource) -> Non
     read(reader)
     source.trips.clear()
     reading = read(reader)
-    assert source.trips == [[("user_profile", "u"), ("session_profile", "s")]]
+    assert source.trips == [[("user_profile", "u"), ("user_consent", "u"), ("session_profile", "s")]]
     assert reading.segment is not None
     assert not reading.segment.cached
 

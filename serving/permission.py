@@ -1,0 +1,50 @@
+"""Whether people permit personalization: by what the store holds, and by what came to this worker's door."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from serving.context import Row
+from serving.copies import Copies
+
+HEARD_S = 600.0
+"""How long a denial heard at the door holds by itself; by then the stream has brought it to the store."""
+USER_ID, SESSION_ID = "user_id", "session_id"
+_MOMENT = datetime.fromtimestamp(0, UTC)
+_DENIED = Row({"permitted": False}, _MOMENT)
+
+
+class Permissions:
+    """What was stated at this worker's door: a denial holds at once, before the store knows of it.
+
+    Args:
+        size: users and sessions remembered.
+        heard_s: see `HEARD_S`.
+    """
+
+    def __init__(self, size: int, heard_s: float = HEARD_S) -> None:
+        self._heard = {name: Copies(size, heard_s) for name in (USER_ID, SESSION_ID)}
+
+    def hear(self, record: Mapping[str, Any]) -> None:
+        """A record was taken in. One of a user holds for the user, one of an event for its session."""
+        kind, permitted = record.get("record"), record.get("consent")
+        name = USER_ID if kind == "user" else SESSION_ID
+        key = record.get(name)
+        if kind == "item" or key is None or (kind == "event" and permitted is None):
+            return
+        if permitted is False:
+            self._heard[name].put(key, _DENIED)
+        else:
+            self._heard[name].drop(key)
+
+    def denied(self, name: str, key: str | None) -> bool:
+        """Whether a denial of a user (`USER_ID`) or in a session (`SESSION_ID`) was heard."""
+        return key is not None and self._heard[name].get(key) is not None
+
+
+def permitted_by(row: Row | None) -> bool | None:
+    """What a row of `user_consent` states; `None` for nothing. What is no truth value counts as denied."""
+    stated = None if row is None else row.values.get("permitted")
+    return stated if stated is None else stated is True

@@ -1,0 +1,45 @@
+"""What a reading of the online store gives a request, and what bounds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from serving.context import Row
+
+
+@dataclass(slots=True)
+class Reading:
+    """The rows a request may use; none where the user denied consent.
+
+    Attributes:
+        permitted: what the user's record states of consent; `None` for nothing.
+        ages: seconds since the event time, by group.
+        codes: what was late, failing, stale or a copy.
+    """
+
+    user: Row | None = None
+    segment: Row | None = None
+    session: Row | None = None
+    permitted: bool | None = None
+    ages: dict[str, float] = field(default_factory=dict)
+    codes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ReadLimits:
+    """Bounds of the reader.
+
+    Attributes:
+        store: time the store may take.
+        session_ttl: age beyond which a session counts as absent.
+        session_copy: age up to which a copy of a session serves when the store does not.
+        profile_copy: the same of user and segment profiles.
+        segment_reuse: time a segment profile is used without asking the store again.
+    """
+
+    store: timedelta
+    session_ttl: timedelta
+    session_copy: timedelta
+    profile_copy: timedelta
+    segment_reuse: timedelta

@@ -1,0 +1,109 @@
+"""A user whose record denies consent gets the base order: whatever row the store or a copy still holds."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from feature_repo.contract import User
+from tests.stream_support import publish, stream_to_end
+
+Body = Callable[..., dict[str, Any]]
+BASE = [f"i{n}" for n in range(9)]
+
+
+def rank(api: httpx.Client, body: dict[str, Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = api.post("/v1/rank", json=body).raise_for_status().json()
+    return answer
+
+
+def personalized(answer: dict[str, Any]) -> bool:
+    """Or else: the base order, saying why."""
+    if "consent_denied" not in answer["degraded"]:
+        return bool(answer["tier"] == "session+long_term")
+    assert [i["item_id"] for i in answer["items"]] == BASE
+    assert (answer["tier"], answer["ages"]) == ("base", {})
+    return False
+
+
+def test_rows_that_came_back_are_not_used(shop: Any, serving: Callable[..., Any], body: Body) -> None:
+    named, session_only = body(user_id="u", session_id="s"), body(session_id="s")
+    with serving(shop.settings) as client:
+        assert personalized(rank(client, named))
+        publish(shop.settings, [User(user_id="u", consent=False)])
+        stream_to_end(shop.settings)
+        shop.user()  # a build made before the denial is materialized after it
+        shop.session(user_id="u")
+        assert not personalized(rank(client, named))
+        assert not personalized(rank(client, session_only))
+        assert not personalized(rank(client, {**named, "consent": True})), "the record is the newest word"
+        publish(shop.settings, [User(user_id="u", consent=True)])
+        stream_to_end(shop.settings)
+        assert personalized(rank(client, named))
+        assert rank(client, session_only)["tier"] == "session+segment"
+
+
+def test_a_record_that_permits_counts_where_the_default_does_not(
+    shop: Any, serving: Callable[..., Any], body: Body
+) -> None:
+    strict = shop.settings.model_copy(update={"consent_default": False})
+    with serving(strict) as client:
+        assert not personalized(rank(client, body(user_id="u", session_id="s")))
+        publish(strict, [User(user_id="u", consent=True)])
+        stream_to_end(strict)
+        assert personalized(rank(client, body(user_id="u", session_id="s")))
+        assert not personalized(rank(client, body(user_id="u", session_id="s", consent=False)))
+
+
+@pytest.mark.redis
+def test_copies_of_who_denied_do_not_serve_while_redis_is_paused(
+    home: Any, own_redis: Any, make_shop: Callable[..., Any], serving: Callable[..., Any], body: Body
+) -> None:
+    shop = make_shop(
+        online_store="redis", redis_url=SecretStr(own_redis.url), budget_ms=10_000, store_budget_ms=300
+    )
+    denying, other = body(user_id="u", session_id="s"), body(user_id="v", session_id="t")
+    shop.user("v")
+    shop.session("t")
+    with serving(shop.settings) as here, serving(shop.settings) as there:
+        for worker in (here, there):
+            assert personalized(rank(worker, denying))
+            assert personalized(rank(worker, other))
+        record = {"record": "user", "user_id": "u", "consent": False}
+        assert here.post("/v1/events", json=record).status_code == 202
+        assert not personalized(rank(here, denying)), "the worker that heard it, before the stream ran"
+        stream_to_end(shop.settings)
+        assert not personalized(rank(there, denying))
+        own_redis.signal(signal.SIGSTOP)
+        try:
+            for worker in (here, there):
+                assert not personalized(rank(worker, denying))
+                answer = rank(worker, other)
+                assert personalized(answer)
+                assert "session_cached" in answer["degraded"]
+        finally:
+            own_redis.signal(signal.SIGCONT)
+
+
+def test_a_refused_record_denies_nothing(api: httpx.Client, body: Body) -> None:
+    record = {"record": "user", "user_id": "u", "consent": False, "attributes": 5}
+    assert api.post("/v1/events", json=record).status_code == 422
+    assert personalized(rank(api, body(user_id="u", session_id="s")))
+
+
+def test_a_session_in_which_consent_was_denied_is_left_out_at_once(api: httpx.Client, body: Body) -> None:
+    event = {
+        "event_id": "e1",
+        "event_type": "view",
+        "event_time": "2024-06-01T12:00:00Z",
+        "session_id": "s",
+        "item_id": "i1",
+        "consent": False,
+    }
+    assert api.post("/v1/events", json=event).status_code == 202
+    assert rank(api, body(user_id="u", session_id="s"))["tier"] == "long_term"
