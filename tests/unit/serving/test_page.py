@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -53,3 +54,42 @@ def test_figures_lie_in_their_bounds(numbers: list[int]) -> None:
 def test_only_the_first_items_count() -> None:
     held = snapshot([item(f"i{n}", [f"category:{n}"]) for n in range(FIRST + 5)])
     assert page_figures(np.arange(FIRST + 5), held).category_coverage == pytest.approx(FIRST / (FIRST + 5))
+
+
+KEYS = [{"x"}, {"x"}, {"y"}, {"z", "y"}]
+
+
+@pytest.mark.parametrize("numbers", [[0, 1], [0, 2], [2, 3], [0, 1, 2, 3], [3, 2, 1]])
+def test_the_diversity_is_the_mean_over_pairs(numbers: list[int]) -> None:
+    """1 − cosine of the categories, each pair once."""
+    apart = [
+        1 - len(KEYS[a] & KEYS[b]) / math.sqrt(len(KEYS[a]) * len(KEYS[b]))
+        for a, b in itertools.combinations(numbers, 2)
+    ]
+    expected = pytest.approx(sum(apart) / len(apart))
+    assert page_figures(np.array(numbers), HELD).diversity == expected
+    assert page_figures(np.array(numbers[::-1]), HELD).diversity == expected
+
+
+def test_an_empty_answer_has_no_figures_at_all() -> None:
+    found = page_figures(np.array([], np.intp), HELD)
+    assert all(
+        math.isnan(v)
+        for v in (found.category_coverage, found.diversity, found.mean_age_days, found.popular_share)
+    )
+
+
+def test_a_catalogue_without_categories_has_no_coverage_to_speak_of() -> None:
+    held = snapshot([item("a"), item("b")])
+    found = page_figures(np.array([0, 1]), held)
+    assert math.isnan(found.category_coverage)
+    assert found.mean_age_days == 1.0
+
+
+def test_an_item_on_the_edge_of_the_popular_is_popular() -> None:
+    held = snapshot([item(f"i{n}", ["category:x"], popularity_long=float(n)) for n in range(11)])
+    popular = [n for n in range(11) if held.popularity[n, 2] >= held.popular_from]
+    assert popular == [9, 10]
+    assert held.popularity[popular[0], 2] == held.popular_from
+    assert page_figures(np.array(popular[:1]), held).popular_share == 1.0
+    assert page_figures(np.array([popular[0] - 1]), held).popular_share == 0.0
