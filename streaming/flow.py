@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import xxhash
 from bytewax import operators as op
@@ -47,7 +48,22 @@ from streaming.source import EventLogSource, SourceRules, part_name
 from streaming.writer import BackgroundWriter, OnlineWriter, WriteJob
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 _USER = b'{"record":"user"'
+
+
+def _kept(method: Callable[..., T]) -> Callable[..., T]:
+    """A method of the parts, or of a logic that has them, whose errors of ours are kept in `failures`."""
+
+    @wraps(method)
+    def keeping(self: Any, *args: Any) -> T:
+        try:
+            return method(self, *args)
+        except HeadraceError as error:
+            getattr(self, "_parts", self).failures.append(error)
+            raise
+
+    return keeping
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,7 @@ class FlowParts:
     Attributes:
         state: folder of the shards' files.
         sink: takes the jobs of one shard: a `BackgroundWriter`, or a backfill's collector.
+        failures: errors of ours that ended the flow; of several workers Bytewax forgets the cause.
     """
 
     log: EventLog
@@ -67,11 +84,13 @@ class FlowParts:
     metrics: StreamMetrics
     stop: threading.Event = field(default_factory=threading.Event)
     monotonic: Callable[[], float] = time.monotonic
+    failures: list[HeadraceError] = field(default_factory=list)
 
     def session_file(self, partition: int) -> StateFile:
         """The file of a partition's sessions."""
         return StateFile(self.state / f"sessions-{part_name(partition)}.db")
 
+    @_kept
     def state_position(self, partition: int) -> Position | None:
         """Up to where in the log the state of a partition has come; `""` where the state is gone."""
         file = self.session_file(partition)
@@ -84,6 +103,7 @@ class FlowParts:
 class SessionLogic(StatefulBatchLogic[Chunk, Changes, int]):  # type: ignore[misc]
     """A `SessionShard` in Bytewax's hands; its partition is told by its snapshot or its first chunk."""
 
+    @_kept
     def __init__(self, parts: FlowParts, partition: int | None) -> None:
         self._parts = parts
         self._shard = None if partition is None else self._open(partition)
@@ -91,6 +111,7 @@ class SessionLogic(StatefulBatchLogic[Chunk, Changes, int]):  # type: ignore[mis
     def _open(self, partition: int) -> SessionShard:
         return SessionShard(partition, self._parts.tools, self._parts.session_file(partition))
 
+    @_kept
     def on_batch(self, batch: list[Chunk]) -> tuple[Iterable[Changes], bool]:
         """Fold chunks in the order they were read."""
         if self._shard is None:
@@ -98,6 +119,7 @@ class SessionLogic(StatefulBatchLogic[Chunk, Changes, int]):  # type: ignore[mis
         changes = [self._shard.process(chunk) for chunk in batch]
         return changes, StatefulBatchLogic.RETAIN
 
+    @_kept
     def snapshot(self) -> int:
         """Write the shard's file, then let Bytewax commit the epoch."""
         assert self._shard is not None
@@ -108,6 +130,7 @@ class SessionLogic(StatefulBatchLogic[Chunk, Changes, int]):  # type: ignore[mis
 class UserLogic(StatefulBatchLogic[UserNews, WriteJob, int]):  # type: ignore[misc]
     """A `UserShard` in Bytewax's hands."""
 
+    @_kept
     def __init__(self, parts: FlowParts, shard: int | None) -> None:
         self._parts = parts
         self._shard = None if shard is None else self._open(shard)
@@ -116,12 +139,14 @@ class UserLogic(StatefulBatchLogic[UserNews, WriteJob, int]):  # type: ignore[mi
         file = StateFile(self._parts.state / f"users-{part_name(shard)}.db")
         return UserShard(shard, self._parts.tools.rules, file)
 
+    @_kept
     def on_batch(self, batch: list[UserNews]) -> tuple[Iterable[WriteJob], bool]:
         """Take contributions in; rows come with the ticks."""
         if self._shard is None:
             self._shard = self._open(batch[0].shard)
         return [job for news in batch for job in self._process(self._shard, news)], StatefulBatchLogic.RETAIN
 
+    @_kept
     def on_eof(self) -> tuple[Iterable[WriteJob], bool]:
         """At the end of the log, or of the flow: write what waits for a tick."""
         assert self._shard is not None
@@ -134,6 +159,7 @@ class UserLogic(StatefulBatchLogic[UserNews, WriteJob, int]):  # type: ignore[mi
             return []
         return [WriteJob(shard.number, USER_GROUP, changes.rows, changes.deleted)]
 
+    @_kept
     def snapshot(self) -> int:
         """Write the shard's file, then let Bytewax commit the epoch."""
         assert self._shard is not None
@@ -214,6 +240,7 @@ class OpenStream:
     store: OnlineStore
     log: EventLog
     writer: BackgroundWriter
+    failures: list[HeadraceError]
 
     @property
     def written(self) -> Mapping[int, int]:
@@ -258,7 +285,7 @@ def open_stream(settings: Settings, to_end: bool = False) -> OpenStream:
         metrics,
         stop,
     )
-    return OpenStream(build_flow(parts), stop, store, log, writer)
+    return OpenStream(build_flow(parts), stop, store, log, writer, parts.failures)
 
 
 def shard_tools(

@@ -126,7 +126,7 @@ def run_worker(
                     recovery_config=RecoveryConfig(home.stream / "recovery"),
                 )
         except BaseException as error:  # a panic of Bytewax is no `Exception`
-            cause = own_error(error)
+            cause = own_error(error) or next(iter(stream.failures), None)
             if stream.stop.is_set():
                 _log.debug("could not end in order", exc_info=error)
                 return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from feature_repo.home import Home
 from feature_repo.online import open_store
 from feature_repo.settings import Settings
 from streaming.heartbeat import Heartbeat, read_heartbeats
+from streaming.service import run_stream
 
 ROOT = Path(__file__).resolve().parents[1]
 DEADLINE_S = 90.0
@@ -63,6 +66,15 @@ def run(command: list[str], settings: Settings, said: Path | None = None) -> sub
             stderr=None if said is None else subprocess.STDOUT,
             start_new_session=True,
         )
+
+
+def forked(settings: Settings) -> BaseProcess:
+    """Run the flow in a process that finds its modules imported already, so that it runs within moments."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["streaming.service", "streaming.workers"])
+    process = context.Process(target=run_stream, args=(settings,), name="stream")
+    process.start()
+    return process
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from feature_repo.home import Home
 from feature_repo.settings import Settings
 from streaming.sources import InputFile, open_source
 from tests.conftest import RedisServer
-from tests.stream_process import ROOT, environment, heartbeats, kill, start, streaming, until
+from tests.stream_process import ROOT, environment, forked, heartbeats, kill, start, streaming, until
 from tests.stream_support import (
     as_stored,
     event,
@@ -69,7 +69,7 @@ def test_kill_nine_ten_times_while_replaying_deskdrop(
     killed = 0
     rng = random.Random(11)
     while killed < 10:
-        process = start(settings)
+        process = forked(settings)
         try:
             wall = max((h.wall_time for h in heartbeats(settings)), default=None)
             until(
@@ -78,7 +78,9 @@ def test_kill_nine_ten_times_while_replaying_deskdrop(
             )
             time.sleep(rng.uniform(0, 0.4))  # the moment is meant to be random
         finally:
-            kill(process)
+            process.kill()
+            process.join()
+        assert process.exitcode == -signal.SIGKILL
         killed += 1
         if killed == 5:
             publish(settings, events[half:])
