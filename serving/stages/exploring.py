@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from serving.answer import Tier
-from serving.attributes import Floats, Ints
 from serving.context import RankContext
 from serving.exploration import explore
-from serving.rules import Exclude, relevant
-from serving.ruling import excluded
+from serving.ruling import Fixed, fixed_by
 from serving.stages.ruling import bought_of
+
+NOTHING_FIXED = Fixed(frozenset(), others_keep=True)
 
 
 class ExplorationStage:
@@ -27,35 +27,30 @@ class ExplorationStage:
         self._purchase_weight = purchase_weight
 
     def run(self, context: RankContext) -> None:
-        """Reorder and set `propensities`."""
-        rules = context.flags.exploration
-        if context.tier is Tier.BASE or rules.share == 0.0:
+        """Reorder and set `propensities`.
+
+        What rules will drop or place takes no part, else it would shift the slots behind it after the draw:
+        the others keep the order that was drawn, so that their chances are those of the places they get.
+        """
+        flags = context.flags.exploration
+        if context.tier is Tier.BASE or flags.share == 0.0:
             return
-        gone = self._excluded(context)
-        kept = context.order[~np.isin(context.order, gone)] if len(gone) else context.order
-        explored = explore(kept, context.request_id, rules, context.request.limit)
-        order = np.concatenate([explored.order, gone]) if len(gone) else explored.order
+        fixed = self._fixed(context)
+        order, free = context.order.copy(), np.ones(len(context.base.order), bool)
+        free[np.fromiter(fixed.candidates, np.intp)] = False
+        free = free[order]
+        explored = explore(order[free], context.request_id, flags, context.request.limit)
+        order[free] = explored.order
         if (order != context.order).any():
             context.reorder(order, self.name)
-        context.propensities = None if self._placed(context) else _of_all(explored.propensities, order)
+        if fixed.others_keep:
+            chances = np.ones(len(context.base.order))
+            chances[explored.order] = explored.propensities[explored.order]
+            context.propensities = chances
 
-    def _excluded(self, context: RankContext) -> Ints:
-        """What the rules will drop takes no slot, else the places behind it would shift after the draw."""
+    def _fixed(self, context: RankContext) -> Fixed:
         model = context.model
         if not model.rules.rules:
-            return np.zeros(0, np.intp)
+            return NOTHING_FIXED
         bought = bought_of(context, self._purchase_weight)
-        return excluded(model.rules, context.order, context.item_ids, model.snapshot, bought)
-
-    @staticmethod
-    def _placed(context: RankContext) -> bool:
-        """Whether rules move some candidates: their chances, and those of others, are then not known."""
-        if not context.model.rules.rules:
-            return False
-        rules = relevant(context.model.rules, context.item_ids).rules
-        return any(not isinstance(rule, Exclude) for rule in rules)
-
-
-def _of_all(propensities: Floats, order: Ints) -> Floats:
-    missing = int(order.max()) + 1 - len(propensities)
-    return np.concatenate([propensities, np.ones(missing)]) if missing > 0 else propensities
+        return fixed_by(model.rules, context.order, context.item_ids, model.snapshot, bought)

@@ -28,8 +28,10 @@ from serving.ruling import apply_rules
 from serving.stages.capping import CapStage
 from serving.stages.exploring import ExplorationStage
 from serving.stages.ruling import RulesStage
+from tests.ranking_data import item, snapshot
 
 PURCHASE = 5.0
+IDS = tuple(f"i{n}" for n in range(20))
 
 
 class Late:
@@ -63,28 +65,57 @@ def test_the_cap_holds_when_time_runs_out() -> None:
     assert max(abs(i.position - i.base_position) for i in answer.items) <= 1
 
 
-@pytest.mark.parametrize("share", [0.10, 0.15, 0.20])
-def test_propensities_hold_after_exclusion(share: float) -> None:
+BRANDS = snapshot([item(f"i{n}", [f"brand:{n % 10}"]) for n in range(20)])
+EXCLUDE = Exclude(name="blocked", items=("i19", "i17", "i3"))
+PINS = (
+    Pin(name="first", items=("i4", "i18"), position=1),
+    Pin(name="second", items=("i2", "i4"), position=3),
+)
+LAST = Demote(name="last", items=("i16", "i5", "i18"))
+
+
+@pytest.mark.parametrize(
+    ("share", "rules"),
+    [
+        (0.10, (EXCLUDE,)),
+        (0.15, (EXCLUDE, *PINS)),
+        (0.20, (LAST, *PINS)),
+        (0.15, (EXCLUDE, LAST, AtMost(name="inert", type="brand", count=2))),
+        (0.20, (AtMost(name="inert", type="brand", count=1, first=3), Exclude(name="half", items=IDS[10:]))),
+        (
+            0.20,
+            (Demote(name="nobody here", items=("x",), by=3), Pin(name="far", items=("i19",), position=15)),
+        ),
+    ],
+)
+def test_propensities_hold_after_rules_that_leave_the_others_in_order(share: float, rules: Any) -> None:
     """Chance of each item for each place of the answer that was given, against many draws."""
     flags = changed(Flags(), {"exploration": {"share": share, "slots": 6}})
-    rules = Rules((Exclude(name="blocked", items=("i19", "i17", "i3")),))
-    model = Model(None, None, flags, rules)
+    model = Model(BRANDS, None, flags, Rules(rules))
     stages = (Late(late=False), ExplorationStage(PURCHASE), RulesStage(PURCHASE))
-    draws, places, chances = 1500, Counter[tuple[str, int]](), dict[tuple[str, int], float]()
+    draws, places, chances = 700, Counter[tuple[str, int]](), dict[tuple[str, int], float]()
     for draw in range(draws):
         answer = rank(request_of(20, request_id=f"r{draw}", limit=6), model, *stages)
-        for item in answer.items:
-            assert item.propensity is not None
-            places[item.item_id, item.position] += 1
-            chances[item.item_id, item.position] = item.propensity
+        for shown in answer.items:
+            assert shown.propensity is not None
+            places[shown.item_id, shown.position] += 1
+            chances[shown.item_id, shown.position] = shown.propensity
+    assert len(chances) > 6, "something was explored"
     for place, chance in chances.items():
         error = 5 * np.sqrt(chance * (1 - chance) / draws)
         assert places[place] / draws == pytest.approx(chance, abs=error + 1e-9), place
 
 
-@pytest.mark.parametrize("rule", [Pin(name="p", items=("i3",)), Demote(name="d", items=("i3",), by=2)])
-def test_where_rules_move_items_no_propensity_is_claimed(rule: Any) -> None:
-    model = Model(None, None, Flags(), Rules((rule,)))
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Demote(name="d", items=("i3",), by=2),
+        AtMost(name="a", type="brand", count=1, first=5),
+        AtMost(name="a", type="brand", count=1),
+    ],
+)
+def test_where_places_depend_on_the_draw_no_propensity_is_claimed(rule: Any) -> None:
+    model = Model(BRANDS, None, Flags(), Rules((rule,)))
     stages = (Late(late=False), ExplorationStage(PURCHASE), RulesStage(PURCHASE))
     assert all(i.propensity is None for i in rank(request_of(40), model, *stages).items)
     others = RankRequest(candidates=[Candidate(f"x{n}") for n in range(40)])
