@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -37,6 +38,14 @@ def event(number: int | str, at_s: float, session: str = "s1", **fields: Any) ->
     if given["event_type"] == "search":
         given["item_id"] = None
     return Event(**given)
+
+
+def traffic(count: int, sessions: int = 30, seed: int = 5) -> list[Event]:
+    rng = random.Random(seed)
+    return [
+        event(n, n * 0.05 + rng.uniform(0, 60), f"s{rng.randrange(sessions)}", item_id=f"i{rng.randrange(9)}")
+        for n in range(count)
+    ]
 
 
 def publish(settings: Settings, records: Iterable[Record]) -> None:

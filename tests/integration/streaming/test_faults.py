@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from feature_repo.contract import Contract, Event, User
@@ -19,7 +16,7 @@ from feature_repo.home import Home
 from feature_repo.settings import Settings
 from streaming.sources import InputFile, open_source
 from tests.conftest import RedisServer
-from tests.stream_process import ROOT, environment, forked, heartbeats, kill, start, streaming, until
+from tests.stream_process import forked, heartbeats, streaming, until
 from tests.stream_support import (
     as_stored,
     event,
@@ -27,6 +24,7 @@ from tests.stream_support import (
     publish,
     session_values,
     stream_to_end,
+    traffic,
     user_values,
 )
 
@@ -36,14 +34,6 @@ FAULT_S = 20.0
 def counts_of(settings: Settings, sessions: Sequence[str]) -> dict[str, int]:
     rows = session_values(settings, sessions)
     return {key: 0 if row is None else row["event_count"] for key, row in rows.items()}
-
-
-def traffic(count: int, sessions: int = 30, seed: int = 5) -> list[Event]:
-    rng = random.Random(seed)
-    return [
-        event(n, n * 0.05 + rng.uniform(0, 60), f"s{rng.randrange(sessions)}", item_id=f"i{rng.randrange(9)}")
-        for n in range(count)
-    ]
 
 
 @pytest.mark.real_data
@@ -101,40 +91,6 @@ def deskdrop_events(path: Path, settings: Settings, clock: Callable[[], Any]) ->
         assert isinstance(record, Event)
         found.append(record)
     return found
-
-
-def test_another_number_of_workers_keeps_the_state(home: Home) -> None:
-    settings = Settings(home=home.root, log_partitions=4, snapshot_s=0.3)
-    events = traffic(4000)
-    keys = sorted({e.session_id for e in events})
-    for part, workers in enumerate(("1", "3", "2", "1")):
-        publish(settings, events[part * 1000 : (part + 1) * 1000])
-        with streaming(settings, "--workers", workers, "--to-end") as process:
-            assert process.wait(60) == 0
-    assert session_values(settings, keys) == expected(events, settings).sessions
-
-
-def test_a_worker_that_dies_ends_the_stream_and_the_next_start_goes_on(home: Home) -> None:
-    settings = Settings(home=home.root, log_partitions=4, snapshot_s=0.3)
-    events = traffic(1000)
-    publish(settings, events[:500])
-    process = start(settings, "--workers", "2")
-    try:
-        until(lambda: len(heartbeats(settings)) == settings.log_partitions, "heartbeats of both workers")
-        children = psutil.Process(process.pid).children()
-        workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-        assert len(workers) == 2
-        workers[1].kill()
-        assert process.wait(30) > 0
-        assert psutil.wait_procs(workers, timeout=10)[1] == []
-    finally:
-        if process.poll() is None:
-            kill(process)
-    publish(settings, events[500:])
-    with streaming(settings, "--workers", "2", "--to-end") as again:
-        assert again.wait(60) == 0
-    keys = sorted({e.session_id for e in events})
-    assert session_values(settings, keys) == expected(events, settings).sessions
 
 
 def test_consent_is_withdrawn_in_every_worker(home: Home) -> None:
@@ -211,41 +167,6 @@ def test_redis_emptied_under_the_flow_is_written_again(
         redis.Redis.from_url(own_redis.url).flushall()
         until(lambda: session_values(redis_settings, keys) == oracle, "all sessions again")
         until(lambda: user_values(redis_settings, users) == before, "all users again")
-
-
-@pytest.mark.redis
-def test_stopping_while_redis_is_away_ends_cleanly_and_goes_on_later(
-    redis_settings: Settings, own_redis: RedisServer
-) -> None:
-    events = traffic(500)
-    keys = sorted({e.session_id for e in events})
-    with streaming(redis_settings) as process:
-        until(lambda: heartbeats(redis_settings), "a heartbeat")
-        own_redis.stop()
-        publish(redis_settings, events)
-        time.sleep(1.0)
-        process.terminate()
-        assert process.wait(30) == 0
-    own_redis.start()
-    stream_to_end(redis_settings)
-    assert session_values(redis_settings, keys) == expected(events, redis_settings).sessions
-
-
-def test_one_home_one_stream(home: Home) -> None:
-    settings = Settings(home=home.root)
-    with streaming(settings):
-        until(lambda: heartbeats(settings), "a heartbeat")
-        second = subprocess.run(
-            [sys.executable, "-m", "orchestration.cli", "stream"],
-            env=environment(settings),
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert second.returncode == 2
-    assert "a stream is running here already; stop it first" in second.stderr
-    assert "Traceback" not in second.stderr
 
 
 def test_a_click_shows_within_a_second(home: Home) -> None:

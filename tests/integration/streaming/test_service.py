@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import re
+import sys
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,9 +25,10 @@ from feature_repo.settings import Settings
 from orchestration import status
 from orchestration.cli import app
 from orchestration.status import sections, stream_section
+from streaming.aside import native_output_to
 from streaming.enrich import Knowledge
 from streaming.flow import own_error
-from streaming.fold_state import StateFile
+from streaming.fold_state import StateFolder
 from streaming.heartbeat import Counts, Heartbeat, write_heartbeats
 from streaming.metrics import StreamMetrics, serve_metrics
 from tests.conftest import free_port
@@ -73,6 +78,43 @@ def test_the_flow_counts_into_the_processes_own_metrics(home: Home) -> None:
             serve_metrics("127.0.0.1", 65_536)
     finally:
         stop()
+
+
+def test_processes_that_do_not_know_of_each_other_take_the_next_free_port(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    port = free_port()
+    stops = [serve_metrics("127.0.0.1", port, tries=20) for _ in range(2)]
+    try:
+        urls = re.findall(r"metrics at (\S+)", caplog.text)
+        assert urls[0] == f"http://127.0.0.1:{port}/metrics"
+        assert urls[1] not in {urls[0], ""}
+        assert b"headrace_stream" in urllib.request.urlopen(urls[1], timeout=10).read()
+    finally:
+        for stop in stops:
+            stop()
+
+
+def test_native_output_goes_to_its_file_and_ours_where_it_went_before(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log, handler = logging.getLogger("headrace.test"), logging.StreamHandler(sys.stderr)
+    logging.getLogger().addHandler(handler)
+    try:
+        with native_output_to(tmp_path / "stream" / "native.log"):
+            os.write(2, b"thread panicked\n")
+            os.write(1, b"connecting\n")
+            log.warning("ours")
+            sys.stderr.write("also ours\n")
+        log.warning("as before")
+        os.write(2, b"native again\n")
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert (tmp_path / "stream" / "native.log").read_text() == "thread panicked\nconnecting\n"
+    said = capfd.readouterr()
+    assert said.err.split("\n") == ["ours", "also ours", "as before", "native again", ""]
+    assert said.out == ""
 
 
 def test_status_says_when_no_stream_ever_ran(home: Home) -> None:
@@ -161,13 +203,13 @@ def write(lake: Lake, kind: Any, name: str, *records: Item | User) -> None:
 
 
 def test_a_snapshot_is_whole_or_not_at_all(tmp_path: Path) -> None:
-    file = StateFile(tmp_path / "a" / "s.db")
+    file = StateFolder(tmp_path / "a" / "s")
     file.save({"a": b"1", "b": b"2"}, {"position": b"7"})
     with pytest.raises(StoreError, match="Deleting HEADRACE_HOME/stream makes the stream begin anew"):
         file.save({"a": b"9", "c": object()}, {"position": b"8"})  # type: ignore[dict-item]
     file.save({"b": None}, {})
     file.close()
-    again = StateFile(tmp_path / "a" / "s.db")
+    again = StateFolder(tmp_path / "a" / "s")
     assert (again.load(), again.facts()) == ({"a": b"1"}, {"position": b"7"})
     again.close()
 

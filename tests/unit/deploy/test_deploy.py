@@ -13,6 +13,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 
+from feature_repo.home import Home
 from feature_repo.settings import Settings
 from quality.quarantine import QUARANTINED
 from serving.metrics import Metrics
@@ -104,6 +105,22 @@ def test_kubernetes_objects_refer_to_each_other() -> None:
             configs = [e["configMapRef"]["name"] for e in container["envFrom"] if "configMapRef" in e]
             assert set(configs) <= by_kind["ConfigMap"]
             assert container["resources"]["requests"]
+
+
+def test_the_stream_of_kubernetes_has_a_disk_of_its_own_and_a_port_for_each_worker() -> None:
+    """WAL does not work over the network file systems that a ReadWriteMany volume usually is."""
+    objects = documents(DEPLOY / "kubernetes" / "headrace.yaml")
+    (settings,) = (o["data"] for o in objects if o["kind"] == "ConfigMap")
+    (stream,) = (o["spec"] for o in objects if o["kind"] == "StatefulSet")
+    (container,) = stream["template"]["spec"]["containers"]
+    mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    claims = {c["metadata"]["name"]: c["spec"]["accessModes"] for c in stream["volumeClaimTemplates"]}
+    state = Home(Path(settings["HEADRACE_HOME"])).stream
+    assert claims[mounted[str(state)]] == ["ReadWriteOnce"]
+    workers = int(container["args"][container["args"].index("--workers") + 1])
+    first = Settings().stream_metrics_port
+    assert [p["containerPort"] for p in container["ports"]] == list(range(first, first + workers))
+    assert int(settings["HEADRACE_LOG_PARTITIONS"]) >= 4 * workers
 
 
 def test_the_image_copies_every_package() -> None:
