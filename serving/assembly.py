@@ -25,7 +25,7 @@ from serving.live import Model, Watched, stamp_of
 from serving.metrics import Metrics
 from serving.permission import Permissions
 from serving.rank import Ranker
-from serving.reader import FeatureReader, RowSource
+from serving.reader import FeatureReader
 from serving.reading import ReadLimits
 from serving.recorder import Recorder
 from serving.redis_source import RedisSource
@@ -33,7 +33,7 @@ from serving.request import RequestDecoder
 from serving.rules import Rules, load_rules, rules_path
 from serving.services import Parts, Services
 from serving.snapshot import ItemSnapshot, load_snapshot
-from serving.source import ThreadSource
+from serving.source import RowSource, ThreadSource
 from serving.stage import Stage
 from serving.stages.arm import ArmStage, HoldoutStage
 from serving.stages.blending import BlendStage

@@ -64,6 +64,7 @@ class RankContext:
         held_out: whether the base order is answered although everything is computed.
         item_ids, first_ids: of the candidates, as given and in base order.
         gathered: what is known of the candidates whoever asks, in base order, where that is at hand already.
+        recent: what the user did in the last day; read where a rule asks for what was bought.
         numbers: snapshot item number of each candidate, -1 where unknown; empty before the blend.
         settled: set by a stage that decided for the base order; personal stages are then skipped.
         order: candidate indices in answer order, best first; `base.order` until a stage changes it.
@@ -90,6 +91,7 @@ class RankContext:
     user: Row | None = None
     segment: Row | None = None
     session: Row | None = None
+    recent: Row | None = None
     order: Ints = field(init=False)
     scores: Floats = field(init=False)
     contributions: Contributions | None = None

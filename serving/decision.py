@@ -100,6 +100,7 @@ def decision_of(context: RankContext, answer: RankAnswer, salt: str) -> Decision
                 ("user", context.user),
                 ("segment", context.segment),
                 ("session", context.session),
+                ("recent", context.recent),
             )
             if row is not None
         },

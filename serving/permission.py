@@ -48,3 +48,8 @@ def permitted_by(row: Row | None) -> bool | None:
     """What a row of `user_consent` states; `None` for nothing. What is no truth value counts as denied."""
     stated = None if row is None else row.values.get("permitted")
     return stated if stated is None else stated is True
+
+
+def of_another(session: Row | None, user_id: str) -> bool:
+    """Whether a session is of another user: on a shared device a request may come before the first event."""
+    return session is not None and session.values.get("user_id") not in (None, user_id)

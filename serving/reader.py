@@ -11,39 +11,21 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from time import monotonic
-from typing import Protocol, TypeAlias
 
 from feature_repo.errors import StoreError
 from feature_repo.group import FeatureGroup
 from feature_repo.groups.segment_profile import EVERYONE
 from feature_repo.online.consent import CONSENT
-from feature_repo.online.store import OnlineRow
 from serving.breaker import Breaker
 from serving.context import Row
 from serving.copies import Copies
-from serving.permission import SESSION_ID, USER_ID, Permissions, permitted_by
+from serving.permission import SESSION_ID, USER_ID, Permissions, of_another, permitted_by
 from serving.reading import Reading, ReadLimits
+from serving.source import Key, RowSource
 
-USER, SEGMENT, SESSION = "user_profile", "segment_profile", "session_profile"
+USER, SEGMENT, SESSION, RECENT = "user_profile", "segment_profile", "session_profile", "user_recent"
 PERMISSION = CONSENT.name
 log = logging.getLogger(__name__)
-Key: TypeAlias = tuple[FeatureGroup, str]
-
-
-class RowSource(Protocol):
-    """Where rows come from, without blocking the event loop."""
-
-    async def read(self, keys: Sequence[Key]) -> list[OnlineRow | None]:
-        """The rows of keys in one round trip, `None` where absent.
-
-        Raises:
-            StoreError: the store is unreachable or answers garbage.
-        """
-        ...
-
-    async def close(self) -> None:
-        """Release the connection."""
-        ...
 
 
 class FeatureReader:
@@ -72,6 +54,7 @@ class FeatureReader:
         self._source = source
         self._breaker = breaker or Breaker("store")
         self._user, self._segment, self._session = groups[USER], groups[SEGMENT], groups[SESSION]
+        self._recent = groups[RECENT]
         self._limits = limits
         self._permissions = permissions or Permissions(copies)
         self._stream_stale = stream_stale
@@ -80,13 +63,20 @@ class FeatureReader:
             USER: Copies(copies, profile_copy),
             SEGMENT: Copies(copies, profile_copy),
             SESSION: Copies(copies, limits.session_copy.total_seconds()),
+            RECENT: Copies(copies, profile_copy),
             PERMISSION: Copies(copies, max(profile_copy, limits.session_copy.total_seconds())),
         }
-        self._ttl = {g.name: g.ttl for g in (self._user, self._segment, self._session)}
+        self._ttl = {g.name: g.ttl for g in (self._user, self._segment, self._session, self._recent)}
         self._ttl[SESSION] = min(self._session.ttl, limits.session_ttl)
 
     async def read(
-        self, user_id: str | None, session_id: str | None, now: datetime, remaining_s: float
+        self,
+        user_id: str | None,
+        session_id: str | None,
+        now: datetime,
+        remaining_s: float,
+        *,
+        recent: bool = False,
     ) -> Reading:
         """Rows of a request; never raises for what the store does.
 
@@ -95,6 +85,7 @@ class FeatureReader:
         Args:
             now: the moment ages refer to.
             remaining_s: what is left of the request's budget; the store's own budget bounds it further.
+            recent: whether the user's last day is wanted too.
         """
         reading = Reading()
         if self._permissions.denied(USER_ID, user_id):
@@ -105,6 +96,8 @@ class FeatureReader:
         keys: list[Key] = []
         if user_id is not None:
             keys += [(self._user, user_id), (CONSENT, user_id)]
+            if recent:
+                keys.append((self._recent, user_id))
         if session_id is not None and not self._permissions.denied(SESSION_ID, session_id):
             if self._stream_stale():
                 reading.codes.append("stream_stale")
@@ -120,7 +113,13 @@ class FeatureReader:
             self._copies[SESSION].drop(session_id or "")
             return reading
         reading.user = self._judge(USER, rows.get((USER, user_id or "")), now, reading)
-        reading.session = self._judge(SESSION, self._own(session, user_id, reading), now, reading)
+        if user_id is not None and of_another(session, user_id):
+            reading.codes.append("session_of_another")
+            session = None
+        reading.session = self._judge(SESSION, session, now, reading)
+        reading.recent = self._within(RECENT, rows.get((RECENT, user_id or "")), now)
+        if reading.recent is not None:
+            reading.ages[RECENT] = max((now - reading.recent.event_time).total_seconds(), 0.0)
         wanted = str(reading.user.values.get("segment") or EVERYONE) if reading.user else EVERYONE
         reading.segment = await self._segment_row(wanted, rows, deadline, now, reading)
         return reading
@@ -143,14 +142,6 @@ class FeatureReader:
                 return
             rows = await self._fetch([(CONSENT, owner)], deadline, reading)
         reading.permitted = permitted_by(rows.get((PERMISSION, owner)))
-
-    @staticmethod
-    def _own(session: Row | None, user_id: str | None, reading: Reading) -> Row | None:
-        """The session, unless it is somebody else's: on a shared device a request may come before an event."""
-        if session is None or user_id is None or session.values.get("user_id") in (None, user_id):
-            return session
-        reading.codes.append("session_of_another")
-        return None
 
     async def warm(self) -> None:
         """Read the prior of last resort, so that it is at hand when the store is not."""
@@ -232,7 +223,7 @@ class FeatureReader:
             return None
         age = (now - row.event_time).total_seconds()
         what = name.removesuffix("_profile")
-        if age > self._ttl[name].total_seconds():
+        if self._within(name, row, now) is None:
             reading.codes.append(f"{what}_expired")
             return None
         reading.ages[name] = max(age, 0.0)
@@ -242,6 +233,10 @@ class FeatureReader:
         if row.cached:
             reading.codes.append(f"{what}_cached")
         return row
+
+    def _within(self, name: str, row: Row | None, now: datetime) -> Row | None:
+        """The row, unless it is over its time-to-live."""
+        return row if row is not None and now - row.event_time <= self._ttl[name] else None
 
     def _freshness(self, name: str) -> float:
         group = self._user if name == USER else self._segment

@@ -13,6 +13,7 @@ class Reading:
     """The rows a request may use; none where the user denied consent.
 
     Attributes:
+        recent: what the user did in the last day, where it was asked for.
         permitted: what the user's record states of consent; `None` for nothing.
         ages: seconds since the event time, by group.
         codes: what was late, failing, stale or a copy.
@@ -21,6 +22,7 @@ class Reading:
     user: Row | None = None
     segment: Row | None = None
     session: Row | None = None
+    recent: Row | None = None
     permitted: bool | None = None
     ages: dict[str, float] = field(default_factory=dict)
     codes: list[str] = field(default_factory=list)

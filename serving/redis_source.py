@@ -22,7 +22,7 @@ from feature_repo.errors import SettingsError, StoreError
 from feature_repo.group import FeatureGroup
 from feature_repo.online.layout import ViewLayout, layout_of, redis_key
 from feature_repo.online.store import OnlineRow
-from serving.reader import Key
+from serving.source import Key
 
 MAX_WAITING = 256
 """Requests whose replies may be outstanding; beyond it Redis is too slow to be asked more."""

@@ -180,5 +180,7 @@ def request_of(decision: Decision) -> RankRequest:
 def fill(context: RankContext, decision: Decision) -> None:
     """Put the recorded features into a context."""
     rows = {name: Row(used.values, used.event_time, used.cached) for name, used in decision.features.items()}
-    context.user, context.segment, context.session = (rows.get(n) for n in ("user", "segment", "session"))
+    context.user, context.segment, context.session, context.recent = map(
+        rows.get, ("user", "segment", "session", "recent")
+    )
     context.arms, context.held_out = dict(decision.arms), decision.held_out

@@ -44,7 +44,7 @@ class _Matching(_Rule, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Exclude(_Matching, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="exclude"):
     """Never shown."""
 
-    bought: Annotated[bool, Meta(description="Also what the user bought.")] = False
+    bought: Annotated[bool, Meta(description="Also what the session or, in a day, its user bought.")] = False
 
 
 class Demote(_Matching, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="demote"):
@@ -80,6 +80,11 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True):
     """All rules."""
 
     rules: Annotated[tuple[Rule, ...], Meta(max_length=MAX_RULES)] = ()
+
+    @property
+    def of_bought(self) -> bool:
+        """Whether a rule asks for what the user bought."""
+        return any(isinstance(rule, Exclude) and rule.bought for rule in self.rules)
 
     def __post_init__(self) -> None:
         names: set[str] = set()

@@ -24,7 +24,7 @@ from serving.live import Watched, Watcher
 from serving.metrics import Metrics
 from serving.permission import Permissions
 from serving.rank import Ranker
-from serving.reader import FeatureReader, RowSource
+from serving.reader import FeatureReader
 from serving.reasons import in_words
 from serving.recorder import Recorder
 from serving.replay import find_decision
@@ -33,6 +33,7 @@ from serving.routes.events import Door
 from serving.rules import Rules
 from serving.sample_ratio import warm_statistics
 from serving.snapshot import ItemSnapshot
+from serving.source import RowSource
 from serving.stage import Stage
 from serving.stream_health import StreamHealth
 from streaming.log import EventLog

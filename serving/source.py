@@ -1,17 +1,35 @@
-"""The online store read off the event loop: SQLite's reads may block for hundreds of milliseconds."""
+"""Where rows come from off the event loop; SQLite's reads, which may block for hundreds of milliseconds."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeAlias
 
 from feature_repo.errors import StoreError
+from feature_repo.group import FeatureGroup
 from feature_repo.online.store import OnlineRow, OnlineStore
-from serving.reader import Key
 
+Key: TypeAlias = tuple[FeatureGroup, str]
 THREADS = 4
 MAX_WAITING = 64
+
+
+class RowSource(Protocol):
+    """Where rows come from, without blocking the event loop."""
+
+    async def read(self, keys: Sequence[Key]) -> list[OnlineRow | None]:
+        """The rows of keys in one round trip, `None` where absent.
+
+        Raises:
+            StoreError: the store is unreachable or answers garbage.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release the connection."""
+        ...
 
 
 class ThreadSource:

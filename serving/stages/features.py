@@ -25,10 +25,14 @@ class FeaturesStage:
         self._default = consent_default
 
     async def run(self, context: RankContext) -> None:
-        """Fill `user`, `segment`, `session`, `ages`; note what was late, stale or cached."""
+        """Fill `user`, `segment`, `session`, `recent`, `ages`; note what was late, stale or cached."""
         request = context.request
         reading = await self._reader.read(
-            request.user_id, request.session_id, context.now, context.remaining_s()
+            request.user_id,
+            request.session_id,
+            context.now,
+            context.remaining_s(),
+            recent=context.model.rules.of_bought,
         )
         for code in reading.codes:
             context.degrade(code)
@@ -37,6 +41,7 @@ class FeaturesStage:
         context.user = reading.user
         context.segment = reading.segment
         context.session = reading.session
+        context.recent = reading.recent
         context.ages.update(reading.ages)
         forgo(context)
         return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
+from operator import itemgetter
 
 import numpy as np
 
@@ -17,7 +19,7 @@ class RulesStage:
     """Excludes, demotes, limits and pins; what is dropped is listed with the rule's name.
 
     Args:
-        purchase_weight: engagement weight of a purchase, by which the session's purchases are told.
+        purchase_weight: engagement weight of a purchase, by which purchases are told.
     """
 
     name = "rules"
@@ -40,23 +42,38 @@ class RulesStage:
 
 
 def bought_of(context: RankContext, purchase_weight: float) -> frozenset[str]:
-    """What the session bought; nothing where its row is damaged, which must not void the rules."""
-    try:
-        return bought_in(context.session, purchase_weight)
-    except (TypeError, ValueError, KeyError) as error:
-        log.warning("session row of request %r is damaged (%s)", context.request_id, type(error).__name__)
-        context.degrade("bought_unknown")
-        return frozenset()
+    """What the session, and its user within a day, bought, if a rule asks for it.
 
-
-def bought_in(session: Row | None, purchase_weight: float) -> frozenset[str]:
-    """Items of a session with a purchase whose engagement is at least that of one.
-
-    The session keeps engagement by item, not events: in a session that bought something, an item viewed as
-    often as a purchase weighs counts as bought too.
+    Of a damaged row nothing is known, which must not void the other rules.
     """
-    values = {} if session is None else session.values
-    weights = np.asarray(values.get("item_weights") or (), np.float64)
-    if not len(weights) or not values.get("purchase_count"):
+    if not context.model.rules.of_bought:
         return frozenset()
-    return frozenset(i for i, w in zip(values["item_ids"], weights, strict=True) if w >= purchase_weight)
+    bought: set[str] = set()
+    cart = () if context.session is None else context.session.values.get("cart_item_ids")
+    for row in (context.session, context.recent):
+        try:
+            bought |= bought_in(row, purchase_weight, frozenset(cart or ()))
+        except (TypeError, ValueError, KeyError) as error:
+            log.warning("a row of request %r is damaged (%s)", context.request_id, type(error).__name__)
+            context.degrade("bought_unknown")
+    return frozenset(bought)
+
+
+def bought_in(row: Row | None, purchase_weight: float, cart: Collection[str] = frozenset()) -> frozenset[str]:
+    """What was bought according to a row of `session_profile` or `user_recent`.
+
+    They keep engagement by item, not events: of the items engaged with at least as much as a purchase weighs,
+    those engaged with most, as many as there were purchases.
+
+    Args:
+        cart: what lies in the cart: not bought since it was put there.
+    """
+    values = {} if row is None else row.values
+    count = values.get("purchase_count") or 0
+    weights = np.asarray(values.get("item_weights") or (), np.float64)
+    if not len(weights) or count < 1:
+        return frozenset()
+    touched = list(zip(values["item_ids"], weights.tolist(), strict=True))
+    heavy = [entry for entry in touched if entry[1] >= purchase_weight and entry[0] not in cart]
+    heavy.sort(key=itemgetter(1), reverse=True)
+    return frozenset(item_id for item_id, _ in heavy[:count])

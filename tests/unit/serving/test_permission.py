@@ -19,9 +19,10 @@ from serving.context import RankContext, Row
 from serving.live import Model
 from serving.permission import SESSION_ID, USER_ID, Permissions, permitted_by
 from serving.rank import Ranker
-from serving.reader import FeatureReader, Key
+from serving.reader import FeatureReader
 from serving.reading import Reading, ReadLimits
 from serving.request import Candidate, RankRequest
+from serving.source import Key
 from serving.stages.consent import ConsentStage
 from serving.stages.features import FeaturesStage
 

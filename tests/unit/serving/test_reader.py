@@ -14,8 +14,9 @@ from feature_repo.errors import StoreError
 from feature_repo.groups import all_groups
 from feature_repo.online.store import OnlineRow
 from serving.breaker import Breaker, BreakerRules, State
-from serving.reader import FeatureReader, Key
+from serving.reader import FeatureReader
 from serving.reading import Reading, ReadLimits
+from serving.source import Key
 
 NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
 LIMITS = ReadLimits(
@@ -255,3 +256,15 @@ def test_a_caller_that_goes_away_says_nothing_about_the_store(source: FakeSource
 
     asyncio.run(give_up())
     assert breaker.state is State.CLOSED
+
+
+def test_the_last_day_is_read_where_it_is_asked_for(source: FakeSource) -> None:
+    reader = reader_of(source)
+    source.put("user_recent", "u", timedelta(hours=2), purchase_count=1)
+    assert read(reader).recent is None
+    reading = asyncio.run(reader.read("u", None, NOW, 1.0, recent=True))
+    assert reading.recent is not None
+    assert (reading.recent.values, reading.ages["user_recent"]) == ({"purchase_count": 1}, 7200.0)
+    source.put("user_recent", "u", timedelta(hours=25), purchase_count=1)
+    reading = asyncio.run(reader.read("u", None, NOW, 1.0, recent=True))
+    assert (reading.recent, reading.codes) == (None, []), "a day without anything is nothing out of order"
