@@ -94,7 +94,8 @@ def write(home: Home, count: int, as_of: datetime) -> Build:
     import numpy as np  # noqa: PLC0415
     import pyarrow as pa  # noqa: PLC0415
 
-    from orchestration.build import ROWS_PER_BATCH, write_aside  # noqa: PLC0415
+    from orchestration.build import write_aside  # noqa: PLC0415
+    from orchestration.making import ROWS_PER_BATCH  # noqa: PLC0415
 
     random = np.random.default_rng(0)
 

@@ -154,17 +154,44 @@ class BatchParams:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Which of `of` (a power of two) parts of a group's keys, split by hash; by default all of them."""
+
+    number: int = 0
+    of: int = 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is all keys."""
+        return self.of == 1
+
+    def rows(self, table: ir.Table, key: str) -> ir.Table:
+        """The rows of the part; those without a key belong to none but the whole."""
+        return table if self.whole else table.filter((table[key].hash() & (self.of - 1)) == self.number)
+
+
+def _same(name: str, table: ir.Table) -> ir.Table:
+    return table
+
+
+@dataclass(frozen=True)
 class LakeTables:
     """Inputs of a batch expression, as Ibis tables.
 
     `events` holds each event once, with ``event_time < as_of`` and within the look-back; `items` and `users`
     hold the newest record of each id. `groups` holds the rows of the groups named in `depends_on`.
+
+    Attributes:
+        part: the keys to compute, in groups that are `divisible`.
+        keep: given a name and a table that all parts share, the table, computed once where the engine can.
     """
 
     events: ir.Table
     items: ir.Table
     users: ir.Table
     groups: Mapping[str, ir.Table] = field(default_factory=dict)
+    part: Part = Part()
+    keep: Callable[[str, ir.Table], ir.Table] = _same
 
 
 BatchExpression = Callable[[LakeTables, BatchParams], "ir.Table"]
@@ -181,6 +208,8 @@ class FeatureGroup:
         ttl: age beyond which a row counts as absent. Feast does not enforce it online; readers here do.
         batch: expression for slow groups; absent for groups the stream keeps.
         depends_on: groups whose rows the expression reads.
+        divisible: whether the expression honours `LakeTables.part`: many keys with lists are built part by
+            part, since DuckDB holds lists and quantiles in memory whole.
         version: raised when a feature changes its meaning; the view's name carries it from 2 on.
     """
 
@@ -194,6 +223,7 @@ class FeatureGroup:
     depends_on: tuple[str, ...] = ()
     expectations: tuple[Expectation, ...] = ()
     version: int = 1
+    divisible: bool = False
 
     @property
     def view_name(self) -> str:

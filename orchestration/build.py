@@ -2,31 +2,31 @@
 
 import logging
 import os
-import shutil
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_repo.clock import Clock, wall_clock
 from feature_repo.errors import BuildError
-from feature_repo.group import BatchParams, FeatureGroup, LakeTables
+from feature_repo.group import FeatureGroup
 from feature_repo.groups import all_groups
 from feature_repo.home import Home
-from feature_repo.lake import Build, Builds, Lake, duckdb_backend, read_tables
+from feature_repo.lake import Build, Builds
 from feature_repo.settings import Settings
 from orchestration.inputs import data_version
+from orchestration.making import MOST_PARTS, Making
 
 if TYPE_CHECKING:
-    import ibis
-    import ibis.expr.types as ir
+    pass
 
-ROWS_PER_BATCH = 50_000
 _CREATED, _INPUTS = b"headrace.created", b"headrace.inputs"
 
 logger = logging.getLogger(__name__)
@@ -110,36 +110,30 @@ def build_group(
         logger.info("%s as of %s: unchanged", group.name, as_of.isoformat())
         return read_build(path)
     created = clock()
-    spill = home.features / ".spill" / uuid.uuid4().hex
+    making = Making(group, settings, home, needed, as_of, created)
+    facts = {_CREATED: created.isoformat(), _INPUTS: inputs}
     try:
-        with duckdb_backend(settings.duckdb_memory, settings.duckdb_threads, spill) as con:
-            tables = read_tables(con, Lake(home.lake), as_of, timedelta(days=settings.history_days))
-            expression = _expression(con, group, BatchParams.of(settings, as_of), tables, needed)
-            batches = _batches(con, expression, group, as_of, created)
-            facts = {_CREATED: created.isoformat(), _INPUTS: inputs}
-            rows = write_aside(path, group.arrow_schema.with_metadata(facts), batches)
+        rows = _written(making, path, group.arrow_schema.with_metadata(facts))
     except BuildError:
         raise
     except Exception as error:  # DuckDB, Arrow, Ibis and the disk each have exceptions of their own
         raise BuildError(_explain(group, as_of, error)) from error
-    finally:
-        shutil.rmtree(spill, ignore_errors=True)
     logger.info("built %s as of %s: %d rows", group.name, as_of.isoformat(), rows)
     return Build(path, as_of, created, rows)
 
 
-def _expression(
-    con: "ibis.BaseBackend",
-    group: FeatureGroup,
-    params: BatchParams,
-    tables: LakeTables,
-    needed: Mapping[str, Path],
-) -> "ir.Table":
-    """The group's expression over the lake and the builds it depends on."""
-    assert group.batch is not None
-    groups = {name: con.read_parquet([str(p)], hive_partitioning=False) for name, p in needed.items()}
-    tables = LakeTables(events=tables.events, items=tables.items, users=tables.users, groups=groups)
-    return group.batch(tables, params)
+def _written(making: Making, path: Path, schema: pa.Schema) -> int:
+    """Write the rows, in twice as many parts each time that memory was too little; returns how many."""
+    parts = making.first_parts()
+    while True:
+        try:
+            with closing(making.rows(parts)) as rows:
+                return write_aside(path, schema, rows)
+        except duckdb.OutOfMemoryException:
+            if not making.group.divisible or parts >= MOST_PARTS:
+                raise
+        parts *= 2
+        logger.info("%s: did not fit in memory, again in %d parts", making.group.name, parts)
 
 
 def _needed(group: FeatureGroup, home: Home, as_of: datetime) -> dict[str, Path]:
@@ -178,43 +172,6 @@ def write_aside(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]
     finally:
         aside.unlink(missing_ok=True)
     return rows
-
-
-def _batches(
-    con: "ibis.BaseBackend", expression: "ir.Table", group: FeatureGroup, as_of: datetime, created: datetime
-) -> Iterator[pa.RecordBatch]:
-    """Rows of the expression in the group's schema, the two timestamps added."""
-    stamps = {"event_timestamp": as_of, "created_timestamp": created}
-    wanted = [name for name in group.arrow_schema.names if name not in stamps]
-    _same_columns(group, expression.columns, wanted)
-    con._run_pre_execute_hooks(expression)
-    # Ibis' own `to_pyarrow_batches` calls a method that DuckDB 2 no longer has.
-    for batch in con.con.sql(con.compile(expression)).to_arrow_reader(ROWS_PER_BATCH):
-        _no_null_keys(group, as_of, batch)
-        columns: list[Any] = [
-            pa.repeat(pa.scalar(stamps[f.name], f.type), batch.num_rows)
-            if f.name in stamps
-            else batch.column(batch.schema.get_field_index(f.name)).cast(f.type)
-            for f in group.arrow_schema
-        ]
-        yield pa.RecordBatch.from_arrays(columns, schema=group.arrow_schema)
-
-
-def _no_null_keys(group: FeatureGroup, as_of: datetime, batch: pa.RecordBatch) -> None:
-    key = group.entity.join_key
-    nulls = batch.column(batch.schema.get_field_index(key)).null_count
-    if nulls:
-        rows = "1 row has" if nulls == 1 else f"{nulls} rows have"
-        msg = f"{group.name} as of {as_of:%Y-%m-%dT%H:%M:%SZ}: {rows} no {key}; drop them in its expression"
-        raise BuildError(msg)
-
-
-def _same_columns(group: FeatureGroup, found: tuple[str, ...], wanted: list[str]) -> None:
-    missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
-    if missing or extra:
-        parts = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"adds {', '.join(extra)}"] * bool(extra)
-        msg = f"{group.name}: its expression {' and '.join(parts)}; it must yield exactly {', '.join(wanted)}"
-        raise BuildError(msg)
 
 
 def _explain(group: FeatureGroup, as_of: datetime, error: Exception) -> str:

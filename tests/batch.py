@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -10,7 +11,7 @@ import ibis
 import pyarrow as pa
 
 from feature_repo.contract import Kind, Record, to_arrow
-from feature_repo.group import BatchParams, LakeTables
+from feature_repo.group import BatchParams, LakeTables, Part
 from feature_repo.groups import batch_groups
 
 
@@ -31,8 +32,14 @@ def build_all(
     users: Sequence[Record],
     params: BatchParams,
     only: str | None = None,
+    *,
+    parts: int = 1,
 ) -> dict[str, pa.Table]:
-    """Every batch group, or `only` one and what it depends on, as of `params.as_of`; unlimited look-back."""
+    """Every batch group, or `only` one and what it depends on, as of `params.as_of`; unlimited look-back.
+
+    Args:
+        parts: into which the groups that are divisible are divided.
+    """
     before = [e for e in events if getattr(e, "event_time") < params.as_of]  # noqa: B009 - events only
     built: dict[str, pa.Table] = {}
     for name, group in batch_groups().items():
@@ -45,7 +52,10 @@ def build_all(
             users=table_of("user", users, params),
             groups={other: ibis.memtable(built[other]) for other in group.depends_on},
         )
-        built[name] = duckdb().to_pyarrow(group.batch(tables, params))
+        of = parts if group.divisible else 1
+        built[name] = pa.concat_tables(
+            duckdb().to_pyarrow(group.batch(replace(tables, part=Part(n, of)), params)) for n in range(of)
+        )
     return built
 
 

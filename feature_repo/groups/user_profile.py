@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -30,11 +31,15 @@ def expression(tables: LakeTables, params: BatchParams) -> ir.Table:
 
     from feature_repo.expressions import affinity, events, items, reception, users  # noqa: PLC0415
 
-    marked = events.marked(tables, params)
-    touched = events.touches(marked, "user_id", params)
-    ctr = reception.click_through(touched).select("item_id", "ctr")
+    part = tables.part
+    marked = events.marked(replace(tables, events=part.rows(tables.events, "user_id")), params)
+    touched = received = events.touches(marked, "user_id", params)
+    if not part.whole:  # what everybody did with an item, without telling one from another
+        anybody = events.marked(tables, params).mutate(user_id=ibis.null("string"))
+        received = tables.keep("received", events.touches(anybody, "user_id", params))
+    ctr = reception.click_through(received).select("item_id", "ctr")
     keys = items.attribute_keys(tables.items)
-    permitted = touched.filter(touched.permitted)
+    permitted = received.filter(received.permitted)
     everybody = permitted.group_by("item_id").agg(clicks=permitted.clicks.sum()).join(keys, "item_id")
     share = affinity.shares(everybody)
     own = touched.filter(touched.user_id.notnull()).join(ctr, "item_id")
@@ -46,7 +51,7 @@ def expression(tables: LakeTables, params: BatchParams) -> ir.Table:
     engaged = own.filter(own.engagements > 0).select("user_id", "item_id")
     tastes = users.numeric_tastes(engaged, items.numerics(tables.items))
     active = users.activity(marked, params, COUNTED, WINDOWS_DAYS)
-    declared = users.declared(tables.users, params)
+    declared = users.declared(part.rows(tables.users, "user_id"), params)
     rows = active.outer_join(declared, "user_id")
     rows = rows.filter(rows.last_event_time.notnull() | rows.listed)
     rows = rows.mutate(user_id=ibis.coalesce(rows.user_id, rows.user_id_right)).drop("user_id_right")
@@ -128,6 +133,7 @@ GROUP = FeatureGroup(
     freshness=timedelta(hours=26),
     ttl=timedelta(days=90),
     batch=expression,
+    divisible=True,
     expectations=(
         # A shop of anonymous visitors has no users; the gate still blocks a build that loses half its rows.
         Expectation("row_count_between", minimum=1, severity="warn"),

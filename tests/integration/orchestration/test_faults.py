@@ -108,19 +108,20 @@ SLOW = """
     from datetime import timedelta
     from pathlib import Path
     import orchestration.build as b
+    from orchestration.making import Making
     from feature_repo.home import Home
     from feature_repo.settings import load_settings
     from tests.integration.orchestration.test_faults import DAY, NOW
     from tests.offline import click_group
 
-    inner = b._batches
+    inner = Making._batches
 
     def slow(*given):
         yield from inner(*given)
         print("half", flush=True)
         sys.stdin.read()
 
-    b._batches = slow
+    Making._batches = slow
     settings = load_settings()
     b.build_group(click_group(), settings, Home(Path(settings.home)), b.end_of(DAY), lambda: NOW)
 """

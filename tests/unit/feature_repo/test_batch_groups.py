@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from feature_repo.contract import Event, Item, ShownItem, User, arrow_schema
-from feature_repo.group import BatchParams, LakeTables
+from feature_repo.group import BatchParams, LakeTables, Part
 from feature_repo.groups import batch_groups
 from feature_repo.settings import Settings
-from tests.batch import build_all, rows_of
+from tests.batch import build_all, duckdb, rows_of
 from tests.events_strategy import AS_OF, World, worlds
 from tests.statistics_oracle import Oracle, differences
 
@@ -22,8 +22,10 @@ PARAMS = BatchParams.of(Settings(), AS_OF)
 NAMES = ("item_neighbours", "item_profile", "segment_profile", "user_profile")
 
 
-def assert_equal_to_oracle(world: World, params: BatchParams, only: str | None = None) -> None:
-    built = build_all(world.events, world.items, world.users, params, only)
+def assert_equal_to_oracle(
+    world: World, params: BatchParams, only: str | None = None, parts: int = 1
+) -> None:
+    built = build_all(world.events, world.items, world.users, params, only, parts=parts)
     oracle = Oracle(world.events, world.items, world.users, params)
     for name in built:
         group = batch_groups()[name]
@@ -36,15 +38,44 @@ def assert_equal_to_oracle(world: World, params: BatchParams, only: str | None =
 @given(
     worlds(max_events=50),
     st.sampled_from([PARAMS, replace(PARAMS, affinity_top_k=1, neighbours_top_k=1, consent_default=False)]),
+    st.sampled_from([1, 2, 4]),
 )
 @settings(
-    max_examples=5,
+    max_examples=6,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # each example takes a second: no shrinking
 )
-def test_every_feature_equals_the_oracle(world: World, params: BatchParams) -> None:
-    assert_equal_to_oracle(world, params)
+def test_every_feature_equals_the_oracle_however_the_users_are_divided(
+    world: World, params: BatchParams, parts: int
+) -> None:
+    assert_equal_to_oracle(world, params, parts=parts)
+
+
+def test_parts_hold_every_key_once_and_keep_what_they_share() -> None:
+    users = ibis.memtable({"user_id": [f"u{n}" for n in range(200)]})
+    found = [duckdb().to_pyarrow(Part(n, 4).rows(users, "user_id"))["user_id"].to_pylist() for n in range(4)]
+    assert sorted(user for part in found for user in part) == sorted(f"u{n}" for n in range(200))
+    assert min(map(len, found)) > 25
+    assert Part().rows(users, "user_id") is users
+
+
+def test_only_what_all_users_did_is_kept_between_parts() -> None:
+    kept: dict[str, ibis.Table] = {}
+
+    def keep(name: str, table: ibis.Table) -> ibis.Table:
+        return kept.setdefault(name, table)
+
+    tables = LakeTables(
+        *(ibis.memtable(arrow_schema(kind).empty_table()) for kind in ("event", "item", "user")), keep=keep
+    )
+    group = batch_groups()["user_profile"]
+    assert group.batch is not None
+    group.batch(tables, PARAMS)
+    assert kept == {}
+    for number in range(2):
+        group.batch(replace(tables, part=Part(number, 2)), PARAMS)
+    assert list(kept) == ["received"]
 
 
 def test_the_four_groups_are_batch_groups_and_users_come_before_segments() -> None:
@@ -166,8 +197,10 @@ class _SparkOptions(ibis.config.Config):  # type: ignore[misc]
     treat_nan_as_null: bool = False
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_expression_compiles_for_spark(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "part"), [*((name, Part()) for name in NAMES), ("user_profile", Part(1, 2))]
+)
+def test_every_expression_compiles_for_spark(name: str, part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
     """PySpark is not installed here: that the SQL exists is checked, not what Spark answers."""
     monkeypatch.setattr(ibis.options, "pyspark", _SparkOptions())
     group = batch_groups()[name]
@@ -179,7 +212,7 @@ def test_every_expression_compiles_for_spark(name: str, monkeypatch: pytest.Monk
         other: ibis.table(ibis.Schema.from_pyarrow(batch_groups()[other].arrow_schema), name=other)
         for other in group.depends_on
     }
-    tables = LakeTables(kinds["event"], kinds["item"], kinds["user"], groups)
+    tables = LakeTables(kinds["event"], kinds["item"], kinds["user"], groups, part)
     assert group.batch is not None
     sql = str(ibis.to_sql(group.batch(tables, PARAMS), dialect="pyspark"))
     assert "SELECT" in sql
