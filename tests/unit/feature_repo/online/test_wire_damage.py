@@ -1,0 +1,93 @@
+"""Damaged bytes of the online store, beside what protobuf's own parser makes of them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feature_repo.errors import StoreError
+from feature_repo.group import DType
+from feature_repo.online import decode_value
+from feature_repo.online.wire import encode_value
+
+value_pb = pytest.importorskip("feast.protos.feast.types.Value_pb2")
+message_pb = pytest.importorskip("google.protobuf.message")
+
+INTS = st.integers(-(2**63), 2**63 - 1)
+FLOATS = st.floats(allow_nan=False)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+VALUES = st.one_of(
+    st.tuples(st.just(DType.STRING), TEXT),
+    st.tuples(st.just(DType.INT64), INTS),
+    st.tuples(st.just(DType.FLOAT64), FLOATS),
+    st.tuples(st.just(DType.BOOL), st.booleans()),
+    st.tuples(st.just(DType.STRINGS), st.lists(TEXT, max_size=5)),
+    st.tuples(st.just(DType.INT64S), st.lists(INTS, max_size=5)),
+    st.tuples(st.just(DType.FLOAT64S), st.lists(FLOATS, max_size=5)),
+    st.tuples(st.just(DType.FLOAT32S), st.lists(st.floats(width=32, allow_nan=False), max_size=5)),
+)
+
+
+def by_protobuf(raw: bytes) -> Any:
+    """What protobuf reads; `ValueError` where it refuses."""
+    message = value_pb.Value()
+    try:
+        message.ParseFromString(raw)
+    except message_pb.DecodeError as error:
+        raise ValueError from error
+    field = message.WhichOneof("val")
+    if field is None or field == "null_val":
+        return None
+    found = getattr(message, field)
+    return list(found.val) if field.endswith("_list_val") else found
+
+
+@given(VALUES, st.data())
+def test_cut_bytes_are_an_error_or_the_beginning_of_the_value(
+    typed: tuple[DType, Any], data: st.DataObject
+) -> None:
+    dtype, value = typed
+    raw = encode_value(dtype, value)
+    cut = raw[: data.draw(st.integers(0, len(raw)))]
+    try:
+        found = decode_value(cut)
+    except StoreError as error:
+        assert f"{len(cut)} bytes is cut or damaged" in str(error) or "no feature type" in str(error)
+        assert cut != raw
+        return
+    if cut == raw:
+        assert found == value
+    elif isinstance(value, str | list):
+        # A length may promise more than there is; what is there is never taken for something else.
+        assert found is None or found == value[: len(found)]
+    else:
+        assert found is None, "a number is whole or it is none"
+
+
+@given(VALUES)
+def test_whole_bytes_are_what_protobuf_reads_in_them(typed: tuple[DType, Any]) -> None:
+    raw = encode_value(*typed)
+    assert decode_value(raw) == by_protobuf(raw)
+
+
+@given(VALUES, st.data())
+def test_a_flipped_bit_is_an_error_or_a_value_never_a_crash(
+    typed: tuple[DType, Any], data: st.DataObject
+) -> None:
+    raw = bytearray(encode_value(*typed))
+    if not raw:
+        return
+    place = data.draw(st.integers(0, len(raw) - 1))
+    raw[place] ^= 1 << data.draw(st.integers(0, 7))
+    try:
+        found = decode_value(bytes(raw))
+    except StoreError as error:
+        assert str(error).startswith("online store: ")
+        return
+    # A tag that became another one of ours is read as that type; nothing else comes out.
+    assert found is None or isinstance(found, str | bool | int | float | datetime | list)
+    assert not isinstance(found, list) or len(found) <= len(raw)
