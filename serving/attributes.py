@@ -21,6 +21,27 @@ MAX_TYPES = 32
 """Attribute types with signals of their own; those with the fewest occurrences beyond that are left out."""
 
 
+class Spans:
+    """Values of item after item in one array: where those of some items stand.
+
+    Args:
+        offsets: ``n + 1`` bounds of the items.
+    """
+
+    def __init__(self, offsets: Ints) -> None:
+        self._starts = offsets
+        # A zero behind the last is that of item -1, which is unknown and has none.
+        self._lengths = np.append(np.diff(offsets), 0)
+
+    def of(self, rows: Ints) -> tuple[Ints, Ints]:
+        """Places of the values of some items, flat, and how many each has; -1 is an unknown item."""
+        lengths = self._lengths[rows]
+        ends = lengths.cumsum()
+        places = np.arange(ends[-1] if len(ends) else 0)
+        places += (self._starts[rows] - ends + lengths).repeat(lengths)
+        return places, lengths
+
+
 @dataclass(frozen=True, eq=False)
 class Attributes:
     """The values of ``n`` items in compressed rows.
@@ -47,9 +68,9 @@ class Attributes:
         return len(self.type_of)
 
     @cached_property
-    def lengths(self) -> Ints:
-        """Number of values of each item, and a zero behind the last: that of item -1, which is unknown."""
-        return np.append(np.diff(self.offsets), 0)
+    def spans(self) -> Spans:
+        """Where the values of each item stand in `values`."""
+        return Spans(self.offsets)
 
     def gather(self, rows: Ints) -> tuple[Ints, Ints]:
         """Values of some items, flat.
@@ -60,15 +81,9 @@ class Attributes:
         Returns:
             for each occurrence the cell ``place in rows · types + type`` and the value number.
         """
-        width = len(self.types)
-        lengths = self.lengths[rows]
-        before = lengths.cumsum()
-        count = int(before[-1]) if len(before) else 0
-        before -= lengths
-        places = np.arange(count)
-        places += (self.offsets[rows] - before).repeat(lengths)
+        places, lengths = self.spans.of(rows)
         values = self.values[places]
-        cells = (np.arange(len(rows)) * width).repeat(lengths)
+        cells = (np.arange(len(rows)) * len(self.types)).repeat(lengths)
         cells += self.type_of[values]
         return cells, values
 

@@ -24,13 +24,14 @@ def capped(order: Ints, base: BaseOrder, cap: Cap) -> Ints:
             score of an item and that of the item whose base position it takes, as a share of their spread.
     """
     n = len(order)
-    if n == 0 or (cap.positions is None and cap.share is None):
-        return order
-    wanted = np.empty(n)
-    wanted[order] = np.arange(n)
+    free = cap.positions is None or cap.positions >= 2 * (n - 1)
+    if n == 0 or (free and cap.share is None):
+        return order  # every half window holds all places
+    base_positions = base.positions[order]
     low, high = _half_windows(base, cap)
-    cut = np.clip(wanted, low[base.positions], high[base.positions])
-    return order[np.argsort(cut[order], kind="stable")]
+    wanted = np.arange(n, dtype=np.float64)
+    cut = np.minimum(np.maximum(wanted, low[base_positions]), high[base_positions])
+    return order if (cut == wanted).all() else order[cut.argsort(kind="stable")]
 
 
 def _half_windows(base: BaseOrder, cap: Cap) -> tuple[Floats, Floats]:

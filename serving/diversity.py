@@ -58,26 +58,24 @@ def diversify(order: Ints, scores: Floats, numbers: Ints, snapshot: ItemSnapshot
     pool = order[:depth]
     rows = numbers[pool]
     member = members_of(rows, snapshot)
-    similar = similarity(rows, member, snapshot)
+    penalty = similarity(rows, member, snapshot)
+    penalty *= 1.0 - rules.relevance
     gain = rules.relevance * _unit(scores[pool])
     nearest = np.zeros(depth)
-    counts = np.zeros(member.shape[1])
-    taken = np.zeros(depth, bool)
     picked: list[int] = []
     for _ in range(slots):
-        value = gain - (1.0 - rules.relevance) * nearest
-        value[taken] = -np.inf
+        value = gain - nearest
         if rules.per_category is not None:
-            full = (member @ (counts >= rules.per_category)) > 0
-            if not (full | taken).all():
+            full = (member @ (member[picked].sum(axis=0) >= rules.per_category)) > 0
+            if (value[~full] > -np.inf).any():
                 value[full] = -np.inf
-        best = int(np.argmax(value))
+        best = int(value.argmax())
         picked.append(best)
-        taken[best] = True
-        counts += member[best]
-        np.maximum(nearest, similar[best], out=nearest)
-    rest = np.flatnonzero(~taken)
-    return np.concatenate([pool[picked], pool[rest], order[depth:]])
+        gain[best] = -np.inf
+        np.maximum(nearest, penalty[best], out=nearest)
+    left = np.ones(depth, bool)
+    left[picked] = False
+    return np.concatenate([pool[picked], pool[left], order[depth:]])
 
 
 def similarity(rows: Ints, member: Floats, snapshot: ItemSnapshot) -> Floats:
@@ -85,29 +83,36 @@ def similarity(rows: Ints, member: Floats, snapshot: ItemSnapshot) -> Floats:
 
     Where an item has no vector, categories alone count; an unknown item has similarity 0.
     """
-    sizes = np.sqrt(member.sum(axis=1))
-    by_category = (member @ member.T) / np.maximum(np.outer(sizes, sizes), 1.0)
-    vectors = np.where((rows >= 0)[:, None], snapshot.vectors[rows], 0.0)
-    lengths = np.sqrt(np.square(vectors).sum(axis=1))
-    cosines = (vectors @ vectors.T) / np.maximum(np.outer(lengths, lengths), 1e-9)
-    both = (lengths[:, None] > 0) & (lengths[None, :] > 0)
-    mean: Floats = np.where(both, (by_category + np.clip(cosines, 0.0, 1.0)) / 2, by_category)
-    return mean
+    sizes = np.sqrt(np.add.reduce(member, axis=1))
+    by_category: Floats = member @ member.T
+    by_category /= np.maximum(np.multiply.outer(sizes, sizes), 1.0)
+    vectors, lengths = snapshot.vectors[rows], snapshot.vector_lengths[rows]
+    if (strangers := rows < 0).any():
+        vectors[strangers] = lengths[strangers] = 0.0
+    if not (known := lengths > 0).any():
+        return by_category
+    cosines = vectors @ vectors.T
+    cosines /= np.maximum(np.multiply.outer(lengths, lengths), np.float32(1e-9))
+    np.minimum(np.maximum(cosines, 0.0, out=cosines), 1.0, out=cosines)
+    mean = by_category + cosines
+    mean /= 2.0
+    return mean if known.all() else np.where(np.logical_and.outer(known, known), mean, by_category)
 
 
 def members_of(rows: Ints, snapshot: ItemSnapshot) -> Floats:
     """Which item is in which category, for the categories among them ``(d, categories)``."""
-    starts = snapshot.category_offsets[rows]
-    lengths = np.where(rows < 0, 0, snapshot.category_offsets[rows + 1] - starts)
-    ends = np.cumsum(lengths)
-    owner = np.repeat(np.arange(len(rows)), lengths)
-    flat = snapshot.categories[np.arange(len(owner)) + (starts - ends + lengths)[owner]]
-    found, column = np.unique(flat, return_inverse=True)
+    places, lengths = snapshot.category_spans.of(rows)
+    flat = snapshot.categories[places]
+    column = np.zeros(len(snapshot.category_names), np.intp)
+    column[flat] = 1
+    found = column.nonzero()[0]
+    column[found] = np.arange(len(found))
     member = np.zeros((len(rows), len(found)))
-    member[owner, column] = 1.0
+    member[np.arange(len(rows)).repeat(lengths), column[flat]] = 1.0
     return member
 
 
 def _unit(scores: Floats) -> Floats:
-    spread = float(scores.max() - scores.min())
-    return (scores - scores.min()) / spread if spread > 0 else np.zeros(len(scores))
+    low = scores.min()
+    spread = float(scores.max() - low)
+    return (scores - low) / spread if spread > 0 else np.zeros(len(scores))

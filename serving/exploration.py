@@ -21,6 +21,8 @@ from feature_repo.errors import SettingsError
 from serving.attributes import Floats, Ints
 
 LEAST, MOST = 0.10, 0.20
+MOST_SLOTS = 100
+_RANKS = np.arange(MOST_SLOTS)
 
 
 class Exploration(Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,7 +33,7 @@ class Exploration(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="Share of the first slots that explore: 0 (off), or 0.10 to 0.20."),
     ] = 0.15
     slots: Annotated[
-        Annotated[int, Meta(ge=1, le=100)],
+        Annotated[int, Meta(ge=1, le=MOST_SLOTS)],
         Meta(description="First slots of an answer among which some explore."),
     ] = 20
 
@@ -70,31 +72,41 @@ def explore(order: Ints, request_id: str, rules: Exploration, limit: int | None 
     propensities = np.ones(int(order.max()) + 1 if n else 0)
     if m == 0:
         return Explored(order, propensities, np.zeros(0, np.intp))
-    draw = np.random.Generator(np.random.PCG64(xxhash.xxh3_64_intdigest(request_id.encode())))
+    draw = np.random.Generator(np.random.PCG64(_seed(request_id)))
     expected = rules.share * m
     k = int(expected) + int(draw.random() < expected - int(expected))
     explores = np.zeros(m, bool)
-    explores[np.argsort(draw.random(m), kind="stable")[:k]] = True
-    slots, kept = np.flatnonzero(explores), np.flatnonzero(~explores)
-    drawn = np.argsort(draw.random(n - m), kind="stable")[:k]
-    chosen, left = order[m:][drawn], np.ones(n - m, bool)
+    explores[draw.random(m).argsort(kind="stable")[:k]] = True
+    slots, kept = explores.nonzero()[0], (~explores).nonzero()[0]
+    drawn = draw.random(n - m).argsort(kind="stable")[:k]
+    pool, left = order[m:], np.ones(n - m, bool)
+    chosen = pool[drawn]
     left[drawn] = False
     head = np.empty(m, np.intp)
     head[slots], head[kept] = chosen, order[: m - k]
     standing, behind = _chances(m, rules.share)
-    propensities[order[: m - k]] = standing[np.arange(m - k), kept]
-    propensities[order[m - k : m]] = behind[m - k :]
-    propensities[order[m:]] = 1.0 - expected / (n - m)
+    propensities[pool] = 1.0 - expected / (n - m)
+    propensities[order[:m]] = behind
+    propensities[order[: m - k]] = standing[_RANKS[: m - k], kept]
     propensities[chosen] = expected / m / (n - m)
-    return Explored(np.concatenate([head, order[m - k : m], order[m:][left]]), propensities, slots)
+    return Explored(np.concatenate([head, order[m - k : m], pool[left]]), propensities, slots)
+
+
+def _seed(request_id: str) -> int | Ints:
+    """What determines the draw; in the halves numpy would cut it into, which takes it longer than we do."""
+    seed = xxhash.xxh3_64_intdigest(request_id.encode())
+    low, high = seed & 0xFFFFFFFF, seed >> 32
+    return np.array((low, high), np.uint32) if high else low  # type: ignore[return-value]
 
 
 def _window(n: int, rules: Exploration, limit: int | None) -> int:
     """Slots among which some explore: few enough that the candidates below can fill them; 0 for none."""
+    if rules.share == 0.0:
+        return 0
     m = min(n if limit is None else limit, n, rules.slots)
     while m > 0 and n - m < ceil(rules.share * m):
         m -= 1
-    return m if rules.share > 0 and n > m else 0
+    return m if n > m else 0
 
 
 @lru_cache(maxsize=512)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import repeat
 from time import perf_counter
 
 import numpy as np
@@ -21,6 +22,8 @@ from serving.request import RankRequest
 from serving.stage import Stage
 
 log = logging.getLogger(__name__)
+_names = random.Random()
+"""Of requests that bear no id; the system is asked for a seed once, since asking costs as much as a stage."""
 
 
 class Ranker:
@@ -52,7 +55,7 @@ class Ranker:
         """The context of a request that arrived at a `perf_counter` time, on the base order."""
         return RankContext(
             request=request,
-            request_id=request.request_id or secrets.token_hex(12),
+            request_id=request.request_id or f"{_names.getrandbits(96):024x}",
             base=base_order(request.candidates),
             model=self._model(),
             now=self._clock(),
@@ -137,40 +140,31 @@ def _whole(context: RankContext) -> bool:
     order, scores = context.order, context.scores
     if len(order) + len(context.dropped) != count or len(scores) != count or not np.isfinite(scores).all():
         return False
-    if len(order) and not 0 <= order.min() <= order.max() < count:
+    left = set(range(count)).difference(order.tolist())
+    if len(left) != count - len(order):  # one stands there twice, or is no candidate
         return False
-    seen = np.zeros(count, bool)
-    seen[order] = True
-    if int(seen.sum()) != len(order):
-        return False
-    if not context.dropped:
-        return True
-    candidates = context.request.candidates
-    return {d.item_id for d in context.dropped} == {candidates[i].item_id for i in np.flatnonzero(~seen)}
+    return not left or {d.item_id for d in context.dropped} == {context.item_ids[i] for i in left}
 
 
 def _items(context: RankContext) -> list[RankedItem]:
     request = context.request
     order = context.order[: request.limit]
-    indices = order.tolist()
-    item_ids = context.item_ids
-    items = list(
-        map(
-            RankedItem,
-            [item_ids[index] for index in indices],
-            context.scores[order].tolist(),
-            range(len(indices)),
-            context.base.positions[order].tolist(),
-        )
-    )
+    item_ids, chances = context.item_ids, context.propensities
+    why: Iterable[dict[str, float] | None] = repeat(None)
     if request.explain:
         parts = {name: values[order].tolist() for name, values in explained(context).items()}
-        for place, item in enumerate(items):
-            item.why = {name: column[place] for name, column in parts.items()}
-    if context.propensities is not None:
-        for item, chance in zip(items, context.propensities[order].tolist(), strict=True):
-            item.propensity = chance
-    return items
+        why = [dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
+    return list(
+        map(
+            RankedItem,
+            [item_ids[index] for index in order.tolist()],
+            context.scores[order].tolist(),
+            range(len(order)),
+            context.base.positions[order].tolist(),
+            why,
+            repeat(None) if chances is None else chances[order].tolist(),
+        )
+    )
 
 
 def explained(context: RankContext) -> dict[str, Floats]:

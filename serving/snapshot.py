@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from feature_repo.errors import LakeError
 from feature_repo.lake import Build, Builds
-from serving.attributes import Attributes, Floats, Ints, attributes_of
+from serving.attributes import Attributes, Floats, Ints, Spans, attributes_of
 from serving.columns import bounds_of, floats_of, list_of
 from serving.items import ItemRows, alone
 from serving.neighbours import Neighbours, neighbours_of
@@ -84,6 +84,16 @@ class ItemSnapshot:
 
     def __len__(self) -> int:
         return len(self.item_ids)
+
+    @cached_property
+    def category_spans(self) -> Spans:
+        """Where the categories of each item stand in `categories`."""
+        return Spans(self.category_offsets)
+
+    @cached_property
+    def vector_lengths(self) -> npt.NDArray[np.float32]:
+        """Length of each item's vector, 1 but for rounding; 0 where there is none."""
+        return np.sqrt(np.square(self.vectors).sum(axis=1))
 
     @cached_property
     def popular_from(self) -> float:
