@@ -62,6 +62,7 @@ class LogPart(StatefulSourcePartition[Chunk, Position]):  # type: ignore[misc]
         self._last_chunk = self._next_tick = self._next_poll = now - rules.batch_s
         self._caught_up = self._last_record = now
         self._failures = 0
+        self._met_end = not position.strip("0-")  # nothing had ever been written
         self._done = False
 
     def next_batch(self) -> list[Chunk]:
@@ -101,7 +102,8 @@ class LogPart(StatefulSourcePartition[Chunk, Position]):  # type: ignore[misc]
         self._position = batch.position
         self._records += batch.records
         self._damaged += batch.damaged
-        if len(batch.records) < limit:
+        self._met_end = len(batch.records) < limit
+        if self._met_end:
             self._caught_up = now
             self._next_poll = now + IDLE_POLL_S
         if batch.records:
@@ -116,16 +118,20 @@ class LogPart(StatefulSourcePartition[Chunk, Position]):  # type: ignore[misc]
             return self._log.read(self._partition, self._log.start(self._partition), limit)
 
     def _look_for_trimmed(self) -> None:
-        """Say so when retention overtook this reader: what was removed is in the lake, not in sessions."""
+        """Say so when retention overtook this reader: what was removed is in the lake, not in sessions.
+
+        Where the reader had met the end there was nothing to lose; a log made anew begins further on.
+        """
         oldest = self._log.start(self._partition)
         if self._position < oldest:
-            _log.warning(
-                "partition %d: the log begins at %s, but the stream has read to %s only; retention may have "
-                "removed unread records: raise HEADRACE_LOG_RETENTION_HOURS",
-                self._partition,
-                oldest,
-                self._position,
-            )
+            if not self._met_end:
+                _log.warning(
+                    "partition %d: the log begins at %s, but the stream has read to %s only; either it was "
+                    "replaced, or retention removed unread records: then raise HEADRACE_LOG_RETENTION_HOURS",
+                    self._partition,
+                    oldest,
+                    self._position,
+                )
             self._position = oldest
 
     def _chunk(self, now: float, tick: bool) -> Chunk:

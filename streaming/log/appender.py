@@ -1,17 +1,23 @@
-"""The writing side of a partition. Many processes may write: a file lock orders them."""
+"""The writing side of a partition. Many processes may write: a file lock orders them.
+
+Positions are offsets, and a reader keeps its own for weeks. So no offset is ever used twice. A new log begins
+at the time it is made (ns), far beyond any position in a log that lay here before. So does the first segment
+after the machine was started anew: its file system may have lost records that readers had seen, and what is
+written then lies beyond every position there is.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from threading import Lock
 
 from feature_repo.errors import LogError
-from streaming.log.folder import SegmentFolder
+from streaming.log.folder import SegmentFolder, make_lasting, sync_folder, this_boot
 from streaming.log.frames import MAX_RECORD_BYTES, frame
 
 _ALL = 1 << 30
@@ -23,11 +29,21 @@ class Appender:
     Args:
         folder: of the partition; made at the first record.
         segment_bytes: size at which a new segment is begun.
+        clock_ns: wall time; where a new log begins.
+        boot: of the machine; see `this_boot`.
     """
 
-    def __init__(self, folder: SegmentFolder, segment_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: SegmentFolder,
+        segment_bytes: int,
+        clock_ns: Callable[[], int] = time.time_ns,
+        boot: Callable[[], bytes] = this_boot,
+    ) -> None:
         self._folder = folder
         self._segment_bytes = segment_bytes
+        self._clock_ns = clock_ns
+        self._boot = boot
         self._lock = Lock()
         self._lock_fd = -1
         self._fd = -1
@@ -96,20 +112,54 @@ class Appender:
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
         with self._lock, self._folder.mapped("write"):
-            if self._lock_fd < 0:
-                self._folder.path.mkdir(parents=True, exist_ok=True)
-                self._lock_fd = os.open(self._folder.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+            self._take_lock()
             try:
                 yield
             finally:
                 fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
 
+    def _take_lock(self) -> None:
+        """Lock the folder that is there now: one that was deleted under us is no longer read by anybody."""
+        while True:
+            opened = self._lock_fd < 0
+            if opened:
+                make_lasting(self._folder.path)
+                self._lock_fd = os.open(self._folder.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+            if os.fstat(self._lock_fd).st_nlink:
+                break
+            self._forget_lock()
+        if opened:
+            try:
+                self._note_boot()
+            except OSError:  # to be tried again
+                self._forget_lock()
+                raise
+
+    def _forget_lock(self) -> None:
+        os.close(self._lock_fd)
+        self._lock_fd = self._base = -1
+
+    def _note_boot(self) -> None:
+        boot = self._boot()
+        if os.pread(self._lock_fd, len(boot) + 1, 0) == boot:
+            return
+        if self._folder.bases():
+            self._settle()
+            self._begin(self._fresh())
+        os.ftruncate(self._lock_fd, 0)
+        os.write(self._lock_fd, boot)
+
+    def _fresh(self) -> int:
+        """An offset that no reader can hold."""
+        return max(self._clock_ns(), self._base + self._end + 1)
+
     def _settle(self) -> None:
         """Find the end of the last segment, past what others wrote, and cut off a torn tail."""
         bases = self._folder.bases()
         if not bases:
-            self._begin(0)
+            self._base, self._end = 0, 0
+            self._begin(self._fresh())
             return
         if bases[-1] != self._base:
             self._open(bases[-1], os.O_RDWR)
@@ -130,11 +180,7 @@ class Appender:
         if self._dirty:
             os.fdatasync(self._fd)
         self._open(base, os.O_RDWR | os.O_CREAT)
-        folder = os.open(self._folder.path, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # else a power cut could take the new file with its name
-        finally:
-            os.close(folder)
+        sync_folder(self._folder.path)  # else a power cut could take the new file with its name
 
     def _open(self, base: int, flags: int) -> None:
         fd = os.open(self._folder.segment(base), flags, 0o644)

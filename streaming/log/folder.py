@@ -92,6 +92,31 @@ class SegmentFolder:
             raise LogError(msg) from error
 
 
+def make_lasting(path: Path) -> None:
+    """Make a folder and those above it so that a power cut does not take them, and what they hold, back."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in reversed(missing):
+        sync_folder(folder.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Force the names in a folder to the disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def this_boot() -> bytes:
+    """What tells this run of the operating system from any other; empty where it does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+    except OSError:
+        return b""
+
+
 def token(offset: int) -> Position:
     """An offset as a position: of one width, so that text compares as numbers do."""
     return f"{offset:0{WIDTH}d}"

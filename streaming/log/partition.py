@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import time
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from threading import Lock
 
 from streaming.log.appender import Appender
 from streaming.log.base import Batch, Damage, Position, PositionLostError
-from streaming.log.folder import SegmentFolder, offset_of, token
+from streaming.log.folder import SegmentFolder, offset_of, this_boot, token
 
 _ALL = 1 << 30
 _SETTLED_NS = 1_000_000_000
@@ -24,11 +24,12 @@ class Partition:
     Args:
         folder: holds ``<start offset>.seg`` files and ``.lock``.
         segment_bytes: size at which a new file is begun.
+        boot: of the machine; see `this_boot`.
     """
 
-    def __init__(self, folder: Path, segment_bytes: int) -> None:
+    def __init__(self, folder: Path, segment_bytes: int, boot: Callable[[], bytes] = this_boot) -> None:
         self._folder = SegmentFolder(folder)
-        self._appender = Appender(self._folder, segment_bytes)
+        self._appender = Appender(self._folder, segment_bytes, boot=boot)
         self._lock = Lock()
         self._fd = -1
         self._base = -1

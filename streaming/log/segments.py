@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Literal
 
 from feature_repo.errors import LogError
 from streaming.log.base import Batch, Keyed, Position, partition_of
+from streaming.log.folder import make_lasting, sync_folder
 from streaming.log.partition import Partition
 
 _logger = logging.getLogger(__name__)
@@ -39,7 +41,6 @@ class SegmentLog:
         self._fsync = fsync
         self._timer: Timer | None = None
         self._timing = Lock()
-        self._known = False
         self._partitions = [Partition(folder / f"p={n:04d}", segment_bytes) for n in range(partitions)]
         self._check_partitions()
 
@@ -50,7 +51,7 @@ class SegmentLog:
 
     def publish(self, records: Sequence[Keyed]) -> None:
         """Append a batch; see `EventLog.publish`."""
-        if not self._known:
+        if not self._meta.exists():  # also where the log was deleted under us
             self._remember_partitions()
         count = len(self._partitions)
         batches: dict[int, list[bytes]] = {}
@@ -110,12 +111,16 @@ class SegmentLog:
         return self._folder / "log.json"
 
     def _check_partitions(self) -> None:
+        should = f'it should hold {{"partitions": {self.partitions}}}, or as many as the log was made with'
         try:
             known = json.loads(self._meta.read_text())["partitions"]
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if any(self._folder.glob("p=*/*.seg")):
+                msg = f"{self._meta}: gone, but there are partitions beside it; {should}"
+                raise LogError(msg) from error
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
-            msg = f"{self._meta}: unreadable ({error}); it should hold the number of partitions"
+            msg = f"{self._meta}: unreadable ({error}); {should}"
             raise LogError(msg) from error
         if known != self.partitions:
             msg = (
@@ -123,16 +128,19 @@ class SegmentLog:
                 f"does not fit: set HEADRACE_LOG_PARTITIONS={known}, or start a new HEADRACE_HOME"
             )
             raise LogError(msg)
-        self._known = True
 
     def _remember_partitions(self) -> None:
+        """Before the first record, and forced to the disk: with another number sessions would move."""
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_lasting(self._folder)
             aside = self._meta.with_name(".log.json.tmp")
-            aside.write_text(json.dumps({"partitions": self.partitions}))
+            with aside.open("w") as file:
+                file.write(json.dumps({"partitions": self.partitions}))
+                file.flush()
+                os.fsync(file.fileno())
             aside.replace(self._meta)
+            sync_folder(self._folder)
         except OSError as error:
             why = f"{error.strerror}; point HEADRACE_HOME at a folder this user may write to"
             msg = f"event log {self._folder}: cannot write; {why}"
             raise LogError(msg) from error
-        self._known = True

@@ -266,3 +266,30 @@ def test_retention_that_overtakes_the_reader_is_told(
     time.now += RULES.tick_s
     part.next_batch()
     assert caplog.text == ""
+
+
+def test_the_first_records_of_an_empty_log_are_no_loss(
+    log: FakeLog, time: Time, stop: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A log may begin anywhere: positions of segments and of Redis are times."""
+    for resumed in (None, "000"):
+        part = EventLogSource(log, RULES, stop, time).build_part("step", "0000", resumed)
+        part.next_batch()
+        time.now += RULES.tick_s
+        log.records, log.oldest = [b"-"] * 5 + [b"a"], "005"
+        assert records(part.next_batch()) == [[b"a"]]
+        log.records, log.oldest = [], "000"
+    assert caplog.text == ""
+
+
+def test_a_log_made_anew_under_a_reader_that_had_read_all_is_no_loss(
+    log: FakeLog, time: Time, stop: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    part = opened(log, time, stop)
+    add(log, *"ab")
+    time.now += 0.5
+    assert records(part.next_batch()) == [[b"a", b"b"]]
+    log.records, log.oldest = [b"-"] * 50 + [b"c"], "050"
+    time.now += RULES.tick_s
+    assert records(part.next_batch()) == [[b"c"]]
+    assert caplog.text == ""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import shutil
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -229,7 +231,7 @@ def test_the_number_of_partitions_is_fixed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["{", "{}", "[]"])
 def test_a_damaged_log_file_of_its_own_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "log.json").write_text(content)
-    with pytest.raises(LogError, match=r"log\.json: unreadable .*number of partitions"):
+    with pytest.raises(LogError, match=r"log\.json: unreadable .*as many as the log was made with"):
         SegmentLog(tmp_path, 2)
 
 
@@ -280,9 +282,114 @@ def test_a_log_that_was_deleted_is_noticed_by_a_reader_ahead_of_it(tmp_path: Pat
     ):
         Partition(tmp_path, 1 << 20).read(end, 1)
     again = Partition(tmp_path, 1 << 20)
-    again.append([b"new"])
-    with pytest.raises(PositionLostError, match=r"let the reader forget its position"):
-        again.read(end, 1)
+    again.append([b"new"] * 100)  # longer than the one before: the old position lies within its length
+    assert again.start() > end
+    assert again.read(end, 1000).records == [b"new"] * 100
+
+
+def test_after_a_power_cut_what_is_written_lies_beyond_every_position(tmp_path: Path) -> None:
+    """The file system lost the tail; a reader had seen it, and no writer may use its offsets again."""
+    before = Partition(tmp_path, 1 << 20, boot=lambda: b"first")
+    before.append([b"a", b"b", b"c"])
+    position = before.end()
+    before.close()
+    with segments(tmp_path)[0].open("r+b") as file:
+        file.truncate(len(frame([b"a"])) + 5)
+    after = Partition(tmp_path, 1 << 20, boot=lambda: b"second")
+    after.append([b"d"] * 50)
+    assert after.start() < position < after.end()
+    read = after.read(position, 1000)
+    assert (read.records, read.damaged) == ([b"d"] * 50, ())
+    assert after.read(after.start(), 1000).records == [b"a"] + [b"d"] * 50
+    after.append([b"e"])
+    assert len(segments(tmp_path)) == 2
+    again = Partition(tmp_path, 1 << 20, boot=lambda: b"second")
+    again.append([b"f"])
+    assert len(segments(tmp_path)) == 2
+    assert again.read(read.position, 10).records == [b"e", b"f"]
+
+
+def test_a_full_disk_after_a_power_cut_does_not_make_it_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Partition(tmp_path, 1 << 20, boot=lambda: b"first")
+    before.append([b"a"] * 3)
+    position = before.end()
+    os.truncate(segments(tmp_path)[0], len(frame([b"a"])))
+
+    def full(fd: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    after = Partition(tmp_path, 1 << 20, boot=lambda: b"second")
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(LogError, match="disk full"):
+        after.append([b"b"])
+    monkeypatch.undo()
+    after.append([b"b"] * 9)
+    assert after.read(position, 100).records == [b"b"] * 9
+
+
+def test_where_the_system_does_not_tell_its_boots_segments_go_on(tmp_path: Path) -> None:
+    for n in range(3):
+        partition = Partition(tmp_path, 1 << 20, boot=lambda: b"")
+        partition.append([b"%d" % n])
+        partition.close()
+    assert len(segments(tmp_path)) == 1
+
+
+def test_a_log_deleted_under_writers_and_readers_goes_on_in_the_new_one(tmp_path: Path) -> None:
+    """Two writers with old handles and one that comes new: all hold one lock, nothing lands in the void."""
+    folder = tmp_path / "log"
+    logs = [SegmentLog(folder, 1, "always") for _ in range(3)]
+    for n, log in enumerate(logs[:2]):
+        log.publish([("k", b"old %d" % n)])
+    position = logs[0].read(0, logs[0].start(0), 10).position
+    shutil.rmtree(folder)
+    wanted = []
+    for n, log in enumerate([logs[2], *logs]):
+        log.publish([("k", b"new %d" % n)])
+        wanted.append(b"new %d" % n)
+    assert json.loads((folder / "log.json").read_text()) == {"partitions": 1}
+    assert logs[0].read(0, position, 10).records == wanted
+    assert logs[1].read(0, logs[1].start(0), 10).records == wanted
+    for log in logs:
+        log.close()
+
+
+def test_a_log_whose_own_file_is_gone_is_named(tmp_path: Path) -> None:
+    log = SegmentLog(tmp_path, 2)
+    log.publish([("k", b"v")])
+    log.close()
+    (tmp_path / "log.json").unlink()
+    with pytest.raises(LogError, match=r'log\.json: gone, .* it should hold \{"partitions": 2\}'):
+        SegmentLog(tmp_path, 2)
+    (tmp_path / "log.json").write_text("")  # as a power cut leaves a file that was not forced to the disk
+    with pytest.raises(LogError, match=r'log\.json: unreadable .* it should hold \{"partitions": 2\}'):
+        SegmentLog(tmp_path, 2)
+
+
+def test_what_a_log_is_made_of_is_on_the_disk_before_its_first_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    real_sync, real_write = os.fsync, os.pwrite
+
+    def sync(fd: int) -> None:
+        steps.append(str(Path(os.readlink(f"/proc/self/fd/{fd}")).relative_to(tmp_path)))
+        real_sync(fd)
+
+    def write(fd: int, data: bytes, offset: int) -> int:
+        steps.append("written")
+        return real_write(fd, data, offset)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "pwrite", write)
+    log = SegmentLog(tmp_path / "log" / "events", 1)
+    log.publish([("k", b"v")])
+    log.close()
+    *made, folder, record = steps
+    assert made == [".", "log", "log/events/.log.json.tmp", "log/events", "log/events"]
+    assert (folder, record) == ("log/events/p=0000", "written")
 
 
 def test_a_foreign_position_is_refused(tmp_path: Path) -> None:
