@@ -174,3 +174,57 @@ def test_the_lakes_items_are_those_ingested_last(tmp_path: Path, settings: Setti
 def test_an_empty_lake_is_an_empty_history(tmp_path: Path, settings: Settings) -> None:
     found = lake_history(Lake(tmp_path), settings, 100)
     assert found == replace(found, events=(), catalogue={}, users={})
+
+
+def test_rows_a_table_cannot_hold_are_counted_as_rejected(tmp_path: Path, settings: Settings) -> None:
+    """A row with too few cells never becomes a record; it must not end the reading, nor be an event."""
+    path = tmp_path / "events.csv"
+    path.write_text(
+        "event_id,event_type,event_time,session_id,item_id\n"
+        "e1,click,2024-05-01T00:00:00Z,s,a\n"
+        "e2,click,2024-05-01T00:00:01Z,s,a,too,many\n"
+        "e3,click,2024-05-01T00:00:02Z,s,a\n"
+    )
+    found = read_history(path, "headrace", settings)
+    assert [e.event_id for e in found.events] == ["e1", "e3"]
+    assert found.rejected == 1
+
+
+def test_progress_of_a_long_file_is_told_on_the_way(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestration.history.REPORT_EVERY", 10)
+    told: list[tuple[str, int, int]] = []
+    path = write(tmp_path / "e.jsonl", [event(n, n, item_id="a") for n in range(25)])
+    read_history(path, "headrace", settings, lambda *step: told.append(step))
+    assert len(told) == 3, "after 10, after 20 and at the end"
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+    assert {size for _, _, size in told} == {path.stat().st_size}
+
+
+def test_progress_of_the_lake_is_told_by_day(tmp_path: Path, settings: Settings) -> None:
+    lake = Lake(tmp_path)
+    for day in (1, 2, 3):
+        fill(lake, f"2024-05-0{day}", [at(day, 1)])
+    told: list[tuple[str, int, int]] = []
+    lake_history(lake, settings, 2, lambda *step: told.append(step))
+    assert told == [("read the lake", 1, 2), ("read the lake", 2, 2)]
+
+
+def test_a_day_next_to_the_newest_is_read_as_itself(tmp_path: Path, settings: Settings) -> None:
+    """Days are read one by one: none is read with the next, and equal times keep the order of days."""
+    lake = Lake(tmp_path)
+    for day in (1, 2):
+        fill(lake, f"2024-05-0{day}", [at(day, n) for n in range(3)])
+    found = lake_history(lake, settings, 100)
+    assert [e.event_id for e in found.events] == [
+        e.event_id for day in (1, 2) for e in (at(day, n) for n in range(3))
+    ]
+    assert found.duplicates == 0
+
+
+def test_of_an_event_that_repeats_the_first_one_read_counts(tmp_path: Path, settings: Settings) -> None:
+    first, second = event(1, 0, item_id="a"), event(1, 5, item_id="b")
+    found = read_history(write(tmp_path / "e.jsonl", [first, second]), "headrace", settings)
+    assert [e.item_id for e in found.events] == ["a"]
+    assert found.duplicates == 1

@@ -123,3 +123,47 @@ def test_lake_days_go_only_when_a_setting_says_so(home: Home, days: float | None
 def test_a_lake_kept_shorter_than_the_look_back_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"LAKE_RETENTION_DAYS \(30\).*HISTORY_DAYS \(365\)"):
         load_settings(lake_retention_days=30)
+
+
+def test_a_build_as_old_as_its_keep_stays_and_an_instant_more_goes() -> None:
+    newest, instant = day(31, 12), timedelta(microseconds=1)
+    for age, gone in ((KEPT.builds, 0), (KEPT.builds + instant, 1)):
+        assert len(superseded(at(newest - age, newest), None, KEPT)) == gone
+    # Two of one past day: the earlier one goes once both are older than a day's hourly builds are kept.
+    last = newest - KEPT.intraday
+    for at_first, gone in ((last, 0), (last - instant, 1)):
+        found = superseded(at(at_first, at_first + timedelta(hours=1), newest), None, KEPT)
+        assert len(found) == gone
+
+
+def test_a_build_as_of_midnight_is_the_last_of_the_day_before() -> None:
+    """As-of is an end: the build of 28 May 00:00 holds 27 May, and is not one of two of the 28th."""
+    times = [day(27, 23), day(28), day(28, 1), day(29), day(31, 1)]
+    assert [b.as_of for b in superseded(at(*times), None, KEPT)] == [day(27, 23), day(28, 1)]
+
+
+def test_what_duckdb_spilt_and_left_is_scratch(home: Home) -> None:
+    gone = aged(home.features / ".spill" / "duckdb_temp_storage_0.tmp", timedelta(days=2))
+    stays = aged(home.features / ".spill" / "of_a_build_now_running.tmp", timedelta(hours=2))
+    assert retain([click_group()], home, lambda: NOW).scratch == 1
+    assert (gone.exists(), stays.exists()) == (False, True)
+
+
+def test_a_report_as_old_as_its_keep_stays(home: Home) -> None:
+    stays = aged(home.runs / "edge.json", timedelta(days=90))
+    gone = aged(home.runs / "past.json", timedelta(days=90, seconds=1))
+    folder = aged(home.runs / "demo" / "report.json", timedelta(days=200)).parent
+    aged(folder, timedelta(days=200))
+    assert retain([click_group()], home, lambda: NOW).runs == 2
+    assert (stays.exists(), gone.exists(), folder.exists()) == (True, False, False)
+
+
+def test_a_group_is_kept_by_its_own_newest_build(home: Home) -> None:
+    """An old group that is no longer built keeps its last one; versions are told apart."""
+    old = build(home, day(1))
+    other = Builds(home.features).path("clicks", day(31), version=2)
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"x")
+    assert retain([click_group()], home, lambda: NOW, KEPT).builds == 0
+    assert old.exists()
+    assert other.exists()

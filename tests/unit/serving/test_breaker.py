@@ -140,3 +140,22 @@ def test_it_opens_exactly_when_the_window_says_so(
         assert (breaker.state is State.OPEN) == should
         if should:
             break
+
+
+def test_what_leaves_the_window_is_taken_off_once() -> None:
+    breaker = Breaker("x", BreakerRules(window=4, volume=4, share=0.5), lambda: 0.0)
+    fail(breaker, 1)
+    fail(breaker, 4, ok=True)
+    fail(breaker, 2)
+    assert breaker.state is State.CLOSED, "2 of the last 4 is the share itself"
+    fail(breaker, 1)
+    assert breaker.state is State.OPEN
+
+
+def test_reset_forgets_what_was_counted() -> None:
+    breaker = Breaker("x", BreakerRules(window=4, volume=4, share=0.5), lambda: 0.0)
+    fail(breaker, 2)
+    breaker.reset()
+    fail(breaker, 2, ok=True)
+    fail(breaker, 2)
+    assert breaker.state is State.CLOSED, "2 of 4 since"

@@ -55,12 +55,17 @@ class BreakerMachine(RuleBasedStateMachine):
         if allowed:
             self.probing = self.now
 
-    @rule(ok=st.booleans())
-    def a_call_ends(self, ok: bool) -> None:
+    @rule(outcomes=st.lists(st.booleans(), min_size=1, max_size=8))
+    def calls_end(self, outcomes: list[bool]) -> None:
         """Also of calls that were allowed before it opened: they end when they end."""
-        self.breaker.record(ok)
+        for ok in outcomes:
+            self.breaker.record(ok)
+            self.end(ok)
+            self.it_stands_where_it_should_and_said_so()
+
+    def end(self, ok: bool) -> None:
         if self.state is State.CLOSED:
-            # The window slides over everything since it closed last; it forgets nothing by opening.
+            # The window slides over everything since it closed last.
             self.outcomes = [*self.outcomes, ok][-RULES.window :]
             failed = self.outcomes.count(False)
             if len(self.outcomes) >= RULES.volume and failed > RULES.share * len(self.outcomes):
@@ -73,16 +78,23 @@ class BreakerMachine(RuleBasedStateMachine):
             elif self.succeeded == RULES.probes:
                 self.become(State.CLOSED)
 
+    @precondition(lambda self: self.state is State.HALF_OPEN)
+    @rule(ok=st.booleans())
+    def a_probe_ends(self, ok: bool) -> None:
+        self.breaker.record(ok)
+        self.end(ok)
+
     @precondition(lambda self: self.state is not State.OPEN)
     @rule()
     def a_call_says_nothing(self) -> None:
         self.breaker.release()
         self.probing = None
 
-    @rule()
-    def reset(self) -> None:
-        self.breaker.reset()
-        self.become(State.CLOSED)
+    @rule(really=st.integers(0, 3))
+    def reset(self, really: int) -> None:
+        if really == 0:  # seldom, else nothing ever adds up
+            self.breaker.reset()
+            self.become(State.CLOSED)
 
     @invariant()
     def it_stands_where_it_should_and_said_so(self) -> None:
