@@ -18,13 +18,12 @@ from feature_repo.online import open_store
 from feature_repo.settings import Settings
 from streaming.flow import open_stream
 from streaming.fold import FoldRules, Session
-from streaming.fold_state import StateFile
+from streaming.fold_state import StateFolder
 from streaming.log import open_log, partition_of
 from streaming.service import prepare_recovery, quiet_collector
 from streaming.source import part_name
 
 KINDS, EVENTS_EACH = 200, 8
-_SLICE = 50_000
 
 
 def held_sessions() -> list[bytes]:
@@ -44,12 +43,10 @@ def fill_state(settings: Settings, count: int) -> int:
     log = open_log(settings, home)
     kinds, total = held_sessions(), 0
     for partition, keys in _by_partition(count, log.partitions):
-        file = StateFile(Path(home.stream) / "state" / f"sessions-{part_name(partition)}.db")
-        for start in range(0, len(keys), _SLICE):
-            part = keys[start : start + _SLICE]
-            changed: dict[str, bytes | None] = {key: kinds[n % KINDS] for n, key in enumerate(part)}
-            total += sum(len(kinds[n % KINDS]) for n in range(len(part)))
-            file.save(changed, {"position": log.start(partition).encode()})
+        file = StateFolder(Path(home.stream) / "state" / f"sessions-{part_name(partition)}")
+        held = {key: kinds[n % KINDS] for n, key in enumerate(keys)}
+        total += sum(map(len, held.values()))
+        file.save(held, held.keys(), {"position": log.start(partition).encode()})
         file.close()
     _claim_store(settings, home, log.partitions)
     log.close()

@@ -20,7 +20,7 @@ from streaming.chunk import Chunk
 from streaming.enrich import Knowledge
 from streaming.fold import FoldRules
 from streaming.fold_shard import SessionShard, ShardTools
-from streaming.fold_state import StateFile
+from streaming.fold_state import StateFolder
 
 DAYS, SESSIONS_PER_HOUR, EVENTS_EACH = 7, 400, 6
 START = datetime(2024, 6, 3, tzinfo=UTC)
@@ -44,7 +44,7 @@ def week() -> list[tuple[float, int, int, float]]:
             quarantine=_Nowhere(),
             clock=lambda: clock[0],
         )
-        shard = SessionShard(0, tools, StateFile(Path(folder) / "s.db"))
+        shard = SessionShard(0, tools, StateFolder(Path(folder) / "s"))
         points, seen = [], 0
         for hour in range(24 * DAYS):
             begun = START + timedelta(hours=hour)

@@ -79,11 +79,11 @@ def _offer(settings: Settings, stop: threading.Event) -> None:
 
 def _load_state(settings: Settings) -> float:
     from feature_repo.home import Home  # noqa: PLC0415
-    from streaming.fold_state import StateFile  # noqa: PLC0415
+    from streaming.fold_state import StateFolder  # noqa: PLC0415
 
     started = time.perf_counter()
-    for path in sorted((Home(settings.home).stream / "state").glob("sessions-*.db")):
-        file = StateFile(path)
+    for path in sorted((Home(settings.home).stream / "state").glob("sessions-*")):
+        file = StateFolder(path)
         file.load()
         file.close()
     return time.perf_counter() - started

@@ -28,7 +28,7 @@ from feature_repo.groups.session_profile import GROUP
 from feature_repo.home import Home
 from feature_repo.lake import Builds, Lake
 from feature_repo.online import EncodedRow, decode_value, layout_of
-from feature_repo.online.wire import time_of
+from feature_repo.online.stamps import time_of
 from feature_repo.settings import Settings
 from streaming.flow import FlowParts, build_flow, own_error, shard_tools
 from streaming.log import Batch, Keyed, Position
@@ -153,8 +153,9 @@ class HistoryWriter:
         rows = list(self._pending.pop(day).values())
         layout = layout_of(self.group)
         columns = {self.group.entity.join_key: [row.key for row in rows]}
+        raws = [row.values for row in rows]
         for n, name in enumerate(layout.names):
-            columns[name] = [decode_value(row.raws[n]) for row in rows]
+            columns[name] = [decode_value(values[n]) for values in raws]
         times = [time_of(row.micros) for row in rows]
         schema = self.group.arrow_schema
         arrays = [pa.array(columns[f.name], f.type) for f in list(schema)[:-2]]

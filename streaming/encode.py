@@ -1,96 +1,156 @@
-"""Session profiles straight into Feast's bytes, without a mapping of values in between.
+"""Session profiles straight into the store's bytes, without a mapping of values or single values in between.
 
-The generic way (`values`, then `ViewLayout.encode`) is what a test holds this one to; it costs far more,
-and encoding is what bounds the stream.
+The generic way (`values`, `ViewLayout.encode`, `RowCommands.pairs`) is what a test holds this one to; it
+costs three times as much, and encoding is what bounds the stream.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from itertools import compress
 from operator import itemgetter
 
 from feature_repo.catalogue import CATEGORY
 from feature_repo.group import DType
-from feature_repo.groups.session_profile import ATTRIBUTES, Profile, SessionRules
-from feature_repo.online import EncodedRow
-from feature_repo.online.wire import INTS, LOW, VARINTS, encode_int64, encode_strings, encode_value, varint
+from feature_repo.groups.session_profile import (
+    ATTRIBUTES,
+    COUNTED,
+    GROUP,
+    LAST_ITEMS,
+    Profile,
+    SessionRules,
+    values,
+)
+from feature_repo.online import EncodedRow, layout_of
+from feature_repo.online.resp import LENGTHS, pair_head
+from feature_repo.online.stamps import encode_micros
+from feature_repo.online.wire import (
+    CHUNKS,
+    LOW,
+    VARINTS,
+    Memory,
+    encode_int64,
+    encode_strings,
+    encode_value,
+    varint,
+)
 
-_LIST_SIZES = max(ATTRIBUTES, 64) + 1
-_DOUBLES = tuple(struct.Struct(f"<{n}d").pack for n in range(_LIST_SIZES))
-_DOUBLE = struct.Struct("<d").pack
-_weight = itemgetter(1)
-_PREFIX = f"{CATEGORY}:"
-_CUT = len(_PREFIX)
+_SIZES = range(max(ATTRIBUTES, LAST_ITEMS) + 1)
+_DOUBLES = tuple(struct.Struct(f"<{n}d").pack for n in _SIZES)
+_DOUBLE = _DOUBLES[1]
 _SECOND_US = 1_000_000
-_SIX_BYTES_MS = 1 << 35
+_END = b"\r\n"
+_layout = layout_of(GROUP)
+_HEADS = {n: _END + pair_head(field) for n, field in zip(_layout.names, _layout.fields, strict=True)}
+"""Each piece begins with the end of the one before."""
+_weight = itemgetter(1)
 
 
-def _list_head(tag: bytes, length: int) -> bytes:
-    """What stands before the packed body of a list."""
-    inner = b"\x0a" + varint(length)
-    return tag + varint(len(inner) + length) + inner
+def _pair(name: str, raw: bytes) -> bytes:
+    return b"%b%d\r\n%b" % (_HEADS[name], len(raw), raw)
 
 
-_DOUBLES_HEAD = (b"\x7a\x00", *(_list_head(b"\x7a", 8 * n) for n in range(1, _LIST_SIZES)))
-_TIME_BYTES = 6
-_TIMES_HEAD = (b"\x72\x00", *(_list_head(b"\x72", _TIME_BYTES * n) for n in range(1, _LIST_SIZES)))
-_NO_STRINGS = b"\x62\x00"
+def _strings(name: str, texts: list[str]) -> bytes:
+    return _pair(name, encode_strings(texts))
 
 
-def _doubles(values: Sequence[float]) -> bytes:
-    return _DOUBLES_HEAD[len(values)] + _DOUBLES[len(values)](*values)
+def _string_list(length: int) -> bytes:
+    """What stands between a field and the elements of a list of strings."""
+    return b"%d\r\n\x62%b" % (1 + len(varint(length)) + length, varint(length))
 
 
-def _times_ms(times: list[int]) -> bytes:
-    """Epoch milliseconds; from 1978 to 2109 each is six bytes, three table look-ups."""
-    try:
-        body = b"".join([LOW[ms & 0x3FFF] + LOW[ms >> 14 & 0x3FFF] + VARINTS[ms >> 28] for ms in times])
-        if times and min(times) >= _SIX_BYTES_MS:
-            return _TIMES_HEAD[len(times)] + body
-    except IndexError:
-        pass
-    return encode_value(DType.INT64S, times)
+def _packed_lists(name: str, tag: bytes, width: int) -> list[bytes]:
+    """A field and what stands before its numbers, `width` bytes each, by how many they are."""
+    found = [b"%b2\r\n%b\x00" % (_HEADS[name], tag)]
+    for n in _SIZES[1:]:
+        inner = b"\x0a" + varint(n * width)
+        before = tag + varint(len(inner) + n * width) + inner
+        found.append(b"%b%d\r\n%b" % (_HEADS[name], len(before) + n * width, before))
+    return found
 
 
-def _counts(profile: Profile) -> list[bytes]:
-    try:
-        return [INTS[profile.event_count], *map(INTS.__getitem__, profile.counts)]
-    except IndexError:
-        return [encode_int64(n) for n in (profile.event_count, *profile.counts)]
+_TIMES = _packed_lists("item_times_ms", b"\x72", 6)
+_ITEM_WEIGHTS = _packed_lists("item_weights", b"\x7a", 8)
+_ATTR_WEIGHTS = _packed_lists("attr_weights", b"\x7a", 8)
+_SHARES = _packed_lists("category_shares", b"\x7a", 8)
+_STRINGS = [_string_list(n) for n in range(len(LENGTHS) - 8)]
+_STAMP = pair_head(_layout.time_field)
+_ITEM_IDS, _ATTR_KEYS, _CATEGORIES = (_HEADS[n] for n in ("item_ids", "attr_keys", "categories"))
+_STARTED_AT, _LAST_EVENT_TIME = (_HEADS[n] for n in ("started_at", "last_event_time"))
+_NO_USER, _NO_PRICE = _pair("user_id", b""), _pair("mean_price", b"")
+_NO_QUERIES, _EMPTY_CART = (_pair(name, b"\x62\x00") for name in ("queries", "cart_item_ids"))
+_DWELL, _PRICE = (_HEADS[name] + b"9\r\n\x29" for name in ("dwell_s", "mean_price"))
+
+
+def _counts(counts: tuple[int, ...]) -> bytes:
+    names = ("event_count", *(f"{kind}_count" for kind in COUNTED))
+    return b"".join([_pair(name, encode_int64(n)) for name, n in zip(names, counts, strict=True)])
+
+
+def _category(key: str) -> bytes:
+    """The list element of a category by its attribute key; nothing for other attributes."""
+    kind, colon, name = key.partition(":")
+    return CHUNKS[name] if colon and kind == CATEGORY else b""
+
+
+def _time(seconds: int) -> bytes:
+    raw = b"\x40" + varint(seconds)
+    return b"%d\r\n%b" % (len(raw), raw)
+
+
+def _upper_bits(ms: int) -> bytes:
+    """All but the lowest two of the six bytes that epoch milliseconds take from 1978 to 2109."""
+    if not 1 << 21 <= ms < 1 << 28:
+        raise OverflowError
+    return LOW[ms & 0x3FFF] + VARINTS[ms >> 14]
+
+
+_counts_of = Memory(_counts).__getitem__
+_category_of, _chunk_of = Memory(_category).__getitem__, CHUNKS.__getitem__
+_time_of = Memory(_time).__getitem__
+_upper_bits_of = Memory(_upper_bits).__getitem__
 
 
 def encode_session(session_id: str, profile: Profile, rules: SessionRules) -> EncodedRow:
     """The online row of a profile that is not denied."""
-    items = profile.items
-    entries = list(items.values())
-    entries.reverse()
-    last_us = profile.last_us
+    try:
+        return EncodedRow(session_id, profile.last_us, (), _pairs(profile, rules))
+    except (IndexError, OverflowError):  # kilobytes of text, or a time beyond the tables
+        return EncodedRow(session_id, profile.last_us, _layout.encode(values(profile, rules)))
+
+
+def _pairs(profile: Profile, rules: SessionRules) -> bytes:
+    last_us, user_id = profile.last_us, profile.user_id
+    ids, items = list(profile.items), list(profile.items.values())
+    ids.reverse()
+    items.reverse()
+    item_ids = b"".join(map(_chunk_of, ids))
+    ranked = sorted(profile.attrs.items(), key=_weight, reverse=True)[:ATTRIBUTES]
+    keys = [key for key, _ in ranked]
+    attr_keys = b"".join(map(_chunk_of, keys))
     decay = 2.0 ** ((profile.landmark_us - last_us) / rules.half_life_us)
-    attrs = sorted(profile.attrs.items(), key=_weight, reverse=True)[:ATTRIBUTES]
-    shared = [(key[_CUT:], weight * decay) for key, weight in attrs if key.startswith(_PREFIX)]
-    total = sum([weight for _, weight in shared]) or 1.0
-    user_id = profile.user_id
-    raws = [
-        b"" if user_id is None else _string(user_id),
-        encode_strings(list(items)[::-1]),
-        _times_ms([at // 1000 for at, _ in entries]),
-        _doubles([weight for _, weight in entries]),
-        encode_strings([key for key, _ in attrs]),
-        _doubles([weight * decay for _, weight in attrs]),
-        encode_strings([category for category, _ in shared]),
-        _doubles([w / total for _, w in shared]),
-        *_counts(profile),
-        encode_strings(profile.queries) if profile.queries else _NO_STRINGS,
-        encode_strings(profile.cart) if profile.cart else _NO_STRINGS,
-        b"\x29" + _DOUBLE((last_us - profile.started_us) / 1e6),
-        b"\x29" + _DOUBLE(profile.price_sum / profile.price_count) if profile.price_count else b"",
-        b"\x40" + varint(profile.started_us // _SECOND_US),
-        b"\x40" + varint(last_us // _SECOND_US),
-    ]
-    return EncodedRow(session_id, last_us, raws)
-
-
-def _string(text: str) -> bytes:
-    raw = text.encode()
-    return b"\x12" + varint(len(raw)) + raw
+    weights = [weight * decay for _, weight in ranked]
+    found = list(map(_category_of, keys))
+    categories, shares = b"".join(found), list(compress(weights, found))
+    total = sum(shares) or 1.0
+    stamp = encode_micros(last_us)
+    parts = (
+        _STAMP, LENGTHS[len(stamp)], stamp,
+        _NO_USER if user_id is None else _pair("user_id", encode_value(DType.STRING, user_id)),
+        _ITEM_IDS, _STRINGS[len(item_ids)], item_ids,
+        _TIMES[len(items)], *[LOW[(ms := at // 1000) & 0x3FFF] + _upper_bits_of(ms >> 14) for at, _ in items],
+        _ITEM_WEIGHTS[len(items)], _DOUBLES[len(items)](*[weight for _, weight in items]),
+        _ATTR_KEYS, _STRINGS[len(attr_keys)], attr_keys,
+        _ATTR_WEIGHTS[len(weights)], _DOUBLES[len(weights)](*weights),
+        _CATEGORIES, _STRINGS[len(categories)], categories,
+        _SHARES[len(shares)], _DOUBLES[len(shares)](*[weight / total for weight in shares]),
+        _counts_of((profile.event_count, *profile.counts)),
+        _strings("queries", profile.queries) if profile.queries else _NO_QUERIES,
+        _strings("cart_item_ids", profile.cart) if profile.cart else _EMPTY_CART,
+        _DWELL, _DOUBLE((last_us - profile.started_us) / 1e6),
+        _PRICE + _DOUBLE(profile.price_sum / profile.price_count) if profile.price_count else _NO_PRICE,
+        _STARTED_AT, _time_of(profile.started_us // _SECOND_US),
+        _LAST_EVENT_TIME, _time_of(last_us // _SECOND_US),
+        _END,
+    )  # fmt: skip
+    return b"".join(parts)

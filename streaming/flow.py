@@ -38,7 +38,7 @@ from streaming.chunk import Changes, Chunk
 from streaming.enrich import Knowledge
 from streaming.fold import FoldRules
 from streaming.fold_shard import POSITION, SessionShard, ShardTools
-from streaming.fold_state import StateFile
+from streaming.fold_state import StateFolder
 from streaming.fold_user import Contribution
 from streaming.fold_users import UserNews, UserShard
 from streaming.log import EventLog, Position, open_log
@@ -86,9 +86,9 @@ class FlowParts:
     monotonic: Callable[[], float] = time.monotonic
     failures: list[HeadraceError] = field(default_factory=list)
 
-    def session_file(self, partition: int) -> StateFile:
+    def session_file(self, partition: int) -> StateFolder:
         """The file of a partition's sessions."""
-        return StateFile(self.state / f"sessions-{part_name(partition)}.db")
+        return StateFolder(self.state / f"sessions-{part_name(partition)}")
 
     @_kept
     def state_position(self, partition: int) -> Position | None:
@@ -136,7 +136,7 @@ class UserLogic(StatefulBatchLogic[UserNews, WriteJob, int]):  # type: ignore[mi
         self._shard = None if shard is None else self._open(shard)
 
     def _open(self, shard: int) -> UserShard:
-        file = StateFile(self._parts.state / f"users-{part_name(shard)}.db")
+        file = StateFolder(self._parts.state / f"users-{part_name(shard)}")
         return UserShard(shard, self._parts.tools.rules, file)
 
     @_kept

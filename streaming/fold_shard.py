@@ -22,7 +22,7 @@ from streaming.encode import encode_session
 from streaming.enrich import Knowledge, LogEvent, decode_record
 from streaming.fold import FoldRules, Session, profile_of
 from streaming.fold_outbox import OUTBOX, SAVES, Outbox
-from streaming.fold_state import StateFile
+from streaming.fold_state import StateFolder
 from streaming.fold_sweep import Sweep
 from streaming.fold_user import Contribution
 from streaming.heartbeat import Counts, Heartbeat
@@ -72,7 +72,7 @@ class SessionShard:
         state: where the sessions outlive the process; loaded here.
     """
 
-    def __init__(self, partition: int, tools: ShardTools, state: StateFile) -> None:
+    def __init__(self, partition: int, tools: ShardTools, state: StateFolder) -> None:
         self.partition = partition
         self.tally = Tally()
         self._tools = tools
@@ -308,6 +308,6 @@ class SessionShard:
                 self._newest_us, self._horizon_us + self._tools.rules.ttl_us
             )
         self._facts[OUTBOX] = self._outbox.save()
-        self._state.save({key: self._held.get(key) for key in self._dirty}, self._facts)
+        self._state.save(self._held, self._dirty, self._facts)
         self._dirty.clear()
         self._facts = {}

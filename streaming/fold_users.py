@@ -9,7 +9,7 @@ import msgspec
 
 from feature_repo.groups.user_recent import WINDOW
 from streaming.fold import FoldRules
-from streaming.fold_state import StateFile
+from streaming.fold_state import StateFolder
 from streaming.fold_sweep import Sweep
 from streaming.fold_user import Contribution, UserChanges, apply, row_of
 
@@ -42,7 +42,7 @@ class UserNews:
 class UserShard:
     """`user_recent` of the users of one hash range."""
 
-    def __init__(self, number: int, rules: FoldRules, state: StateFile) -> None:
+    def __init__(self, number: int, rules: FoldRules, state: StateFolder) -> None:
         self.number = number
         self._rules = rules
         self._state = state
@@ -118,7 +118,7 @@ class UserShard:
             _UNWRITTEN: msgspec.json.encode(list({**handed_on, **self._unwritten})),
             _SHRUNK: msgspec.json.encode(sorted(shrunk)),
         }
-        self._state.save({key: self._held.get(key) for key in self._dirty}, facts)
+        self._state.save(self._held, self._dirty, facts)
         self._dirty.clear()
         self._handed_on = [self._handed_on[1], {}]
 

@@ -17,7 +17,9 @@ from typing import Any
 import mmh3
 
 from feature_repo.group import FeatureGroup
-from feature_repo.online.wire import ENCODERS, decode_time, decode_values
+from feature_repo.online.stamps import decode_time
+from feature_repo.online.unwire import decode_values
+from feature_repo.online.wire import ENCODERS
 
 PROJECT = "headrace"
 _PROJECT = PROJECT.encode()
@@ -31,16 +33,20 @@ def _key_prefix(join_key: str) -> bytes:
     return struct.pack("<3I", 1, _STRING, len(name)) + name + struct.pack("<I", _STRING)
 
 
+def entity_key_head(join_key: str, length: int) -> bytes:
+    """What stands before the text of an entity key of so many bytes."""
+    return _key_prefix(join_key) + _U32.pack(length)
+
+
 def entity_key(join_key: str, value: str) -> bytes:
     """Feast's serialized entity key (version 3) of one text key."""
     raw = value.encode()
-    return _key_prefix(join_key) + _U32.pack(len(raw)) + raw
+    return entity_key_head(join_key, len(raw)) + raw
 
 
 def redis_key(join_key: str, value: str) -> bytes:
     """Key of the Redis hash that holds every view of an entity."""
-    raw = value.encode()
-    return b"".join((_key_prefix(join_key), _U32.pack(len(raw)), raw, _PROJECT))
+    return entity_key(join_key, value) + _PROJECT
 
 
 def field_hash(view: str, feature: str) -> bytes:

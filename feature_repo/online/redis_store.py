@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,52 +12,14 @@ import redis
 from feature_repo.errors import SettingsError, StoreError
 from feature_repo.group import FeatureGroup
 from feature_repo.online.layout import PROJECT, ViewLayout, layout_of, redis_key
+from feature_repo.online.resp import RowCommands
+from feature_repo.online.stamps import decode_micros
 from feature_repo.online.store import EncodedRow, OnlineRow, encode_rows
-from feature_repo.online.wire import decode_micros, encode_micros
 from feature_repo.settings import Settings
 
 MARKS_KEY = f"{PROJECT}:marks"
 """Redis hash of the marks."""
 _CHUNK = 2000
-
-
-_LENGTHS = tuple(b"%d\r\n" % n for n in range(1 << 13))
-
-
-def _bulk(raw: bytes) -> bytes:
-    """One argument of a command in Redis's protocol."""
-    return b"$%d\r\n%b\r\n" % (len(raw), raw)
-
-
-def _length(raw: bytes) -> bytes:
-    return _LENGTHS[len(raw)] if len(raw) < len(_LENGTHS) else b"%d\r\n" % len(raw)
-
-
-class _Commands:
-    """A view's commands, packed by hand: redis-py's packing costs more than encoding the values."""
-
-    def __init__(self, layout: ViewLayout) -> None:
-        stamp = _bulk(layout.time_field)
-        fields = [b"\r\n" + _bulk(field) + b"$" for field in layout.fields]
-        self._fields = tuple(fields)
-        self._stamp = b"\r\n" + stamp + b"$"
-        self._hset = b"*%d\r\n$4\r\nHSET\r\n$" % (4 + 2 * len(fields))
-        self._hget_tail = stamp
-
-    def hget_time(self, key: bytes) -> bytes:
-        return b"*3\r\n$4\r\nHGET\r\n" + _bulk(key) + self._hget_tail
-
-    def hset(self, parts: list[bytes], key: bytes, stamp: bytes, raws: Sequence[bytes]) -> None:
-        """Add the pieces of an HSET to a payload."""
-        parts += (self._hset, _length(key), key, self._stamp, _length(stamp), stamp)
-        before = len(parts)
-        try:
-            lengths = map(_LENGTHS.__getitem__, map(len, raws))
-            parts += chain.from_iterable(zip(self._fields, lengths, raws, strict=True))
-        except IndexError:  # a value longer than the table knows
-            del parts[before:]
-            parts += chain.from_iterable(zip(self._fields, map(_length, raws), raws, strict=True))
-        parts.append(b"\r\n")
 
 
 class RedisStore:
@@ -84,7 +45,7 @@ class RedisStore:
         except ValueError as error:
             msg = f"HEADRACE_REDIS_URL: {error}; write e.g. redis://127.0.0.1:6379/0"
             raise SettingsError(msg) from error
-        self._commands: dict[int, tuple[ViewLayout, _Commands]] = {}
+        self._commands: dict[int, tuple[ViewLayout, RowCommands]] = {}
 
     @classmethod
     def of(cls, settings: Settings) -> RedisStore:
@@ -97,31 +58,25 @@ class RedisStore:
 
     def write_encoded(self, group: FeatureGroup, rows: Sequence[EncodedRow], *, check: bool = True) -> int:
         """See `OnlineStore.write_encoded`."""
-        layout = layout_of(group)
-        commands = self._commands_of(layout)
+        commands = self._commands_of(layout_of(group))
         written = 0
         with self._connection() as connection:
             for start in range(0, len(rows), _CHUNK):
                 chunk = rows[start : start + _CHUNK]
-                written += self._write_chunk(connection, layout, commands, chunk, check)
+                written += self._write_chunk(connection, commands, chunk, check)
         return written
 
     @staticmethod
-    def _write_chunk(
-        connection: Any, layout: ViewLayout, commands: _Commands, rows: Sequence[EncodedRow], check: bool
-    ) -> int:
-        keys = [redis_key(layout.join_key, row.key) for row in rows]
-        stored: Sequence[bytes | None] = [None] * len(rows)
+    def _write_chunk(connection: Any, commands: RowCommands, rows: Sequence[EncodedRow], check: bool) -> int:
         if check:
-            stored = _exchange(connection, [commands.hget_time(key) for key in keys], len(keys))
-        parts: list[bytes] = []
-        written = 0
-        for key, row, held in zip(keys, rows, stored, strict=True):
-            if held is None or decode_micros(held) <= row.micros:
-                commands.hset(parts, key, encode_micros(row.micros), row.raws)
-                written += 1
-        _exchange(connection, parts, written)
-        return written
+            stored = _exchange(connection, commands.hget_times(rows), len(rows))
+            rows = [
+                row
+                for row, held in zip(rows, stored, strict=True)
+                if held is None or decode_micros(held) <= row.micros
+            ]
+        _exchange(connection, commands.hsets(rows), len(rows))
+        return len(rows)
 
     def read(self, requests: Sequence[tuple[FeatureGroup, str]]) -> list[OnlineRow | None]:
         """See `OnlineStore.read`."""
@@ -166,10 +121,10 @@ class RedisStore:
         """See `OnlineStore.close`."""
         self._client.close()
 
-    def _commands_of(self, layout: ViewLayout) -> _Commands:
+    def _commands_of(self, layout: ViewLayout) -> RowCommands:
         found = self._commands.get(id(layout))
         if found is None:
-            found = self._commands[id(layout)] = (layout, _Commands(layout))
+            found = self._commands[id(layout)] = (layout, RowCommands(layout))
         return found[1]
 
     @contextmanager
@@ -198,9 +153,9 @@ class RedisStore:
                 pool.release(connection)
 
 
-def _exchange(connection: Any, parts: Sequence[bytes], replies: int) -> list[Any]:
+def _exchange(connection: Any, payload: bytes, replies: int) -> list[Any]:
     """Send packed commands at once and read every reply; the first error reply is raised."""
-    if not parts:
+    if not replies:
         return []
-    connection.send_packed_command([b"".join(parts)])
+    connection.send_packed_command([payload])
     return [connection.read_response() for _ in range(replies)]

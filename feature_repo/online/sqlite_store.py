@@ -17,8 +17,9 @@ from typing import Any
 from feature_repo.errors import StoreError
 from feature_repo.group import FeatureGroup
 from feature_repo.online.layout import ViewLayout, entity_key, layout_of
+from feature_repo.online.stamps import micros_of, time_of
 from feature_repo.online.store import EncodedRow, OnlineRow, encode_rows
-from feature_repo.online.wire import decode_value, micros_of, time_of
+from feature_repo.online.unwire import decode_value
 
 _KEYS_PER_QUERY = 500
 _OWN_TABLES = """
@@ -83,7 +84,7 @@ class SqliteStore:
                         del taken[key]
             for key, row in taken.items():
                 seconds = feast_seconds(time_of(row.micros))
-                lines = [(key, n, raw, seconds) for n, raw in zip(layout.names, row.raws, strict=True)]
+                lines = [(key, n, raw, seconds) for n, raw in zip(layout.names, row.values, strict=True)]
                 connection.executemany(upsert, lines)
             connection.executemany(
                 "INSERT OR REPLACE INTO headrace_times VALUES (?, ?, ?)",

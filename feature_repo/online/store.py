@@ -12,7 +12,7 @@ from msgspec import Struct
 from feature_repo.group import FeatureGroup
 from feature_repo.home import Home
 from feature_repo.online.layout import layout_of
-from feature_repo.online.wire import micros_of
+from feature_repo.online.stamps import micros_of
 from feature_repo.settings import Settings
 
 
@@ -32,16 +32,35 @@ class OnlineRow:
 
 
 class EncodedRow(Struct, frozen=True, gc=False):
-    """An `OnlineRow` as the store holds it.
+    """An `OnlineRow` as the store holds it: value by value, or framed for Redis by who does both at once.
 
     Attributes:
         micros: event time, microseconds since 1970.
         raws: bytes of each feature in the group's order (`ViewLayout.encode`).
+        pairs: instead of them, what an HSET takes (`RowCommands.pairs`).
     """
 
     key: str
     micros: int
-    raws: Sequence[bytes]
+    raws: Sequence[bytes] = ()
+    pairs: bytes = b""
+
+    @property
+    def values(self) -> Sequence[bytes]:
+        """Bytes of each feature in the group's order, in whichever way the row was made."""
+        return bulk_strings(self.pairs)[3::2] if self.pairs else self.raws
+
+
+def bulk_strings(raw: bytes) -> list[bytes]:
+    """The bulk strings of Redis's protocol that stand one after another."""
+    found: list[bytes] = []
+    at = 0
+    while at < len(raw):
+        start = raw.index(b"\r\n", at) + 2
+        end = start + int(raw[at + 1 : start - 2])
+        found.append(raw[start:end])
+        at = end + 2
+    return found
 
 
 class OnlineStore(Protocol):

@@ -11,7 +11,6 @@ import pytest
 
 from feature_repo.catalogue import catalogue_of
 from feature_repo.contract import Event, Item, Record, User, to_arrow
-from feature_repo.errors import StoreError
 from feature_repo.groups.user_profile import GROUP as PROFILE
 from feature_repo.home import Home
 from feature_repo.lake import Lake
@@ -19,7 +18,7 @@ from feature_repo.online import OnlineRow, open_store
 from feature_repo.online.consent import CONSENT, consent_rows
 from feature_repo.settings import Settings
 from quality.quarantine import Quarantine
-from streaming.fold_state import StateFile
+from streaming.fold_state import StateFolder
 from streaming.heartbeat import Heartbeat, read_heartbeats
 from tests.stream_support import (
     T0,
@@ -327,19 +326,10 @@ def test_a_week_of_traffic_does_not_grow_the_state(home: Home) -> None:
         sizes.append(sum(h.sessions for h in heartbeats(week)))
     assert max(sizes) <= 2 * 60
     held: dict[str, Any] = {}
-    for file in sorted((home.stream / "state").glob("*.db")):
-        state = StateFile(file)
+    for file in sorted((home.stream / "state").glob("*-*")):
+        state = StateFolder(file)
         held |= state.load()
         state.close()
     assert len(held) <= 4 * 60
     everyone = [f"s{n}" for n in range(1, number + 1)]
     assert sum(row is not None for row in session_values(week, everyone).values()) <= 2 * 60
-
-
-def test_a_state_file_that_cannot_be_written_says_what_to_do(tmp_path: Any) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="is HEADRACE_HOME writable and its disk not full"):
-        StateFile(tmp_path / "file" / "state.db")
-    (tmp_path / "garbage.db").write_bytes(b"no database" * 100)
-    with pytest.raises(StoreError, match=r"garbage\.db: file is not a database"):
-        StateFile(tmp_path / "garbage.db")

@@ -28,7 +28,6 @@ from orchestration.status import sections, stream_section
 from streaming.aside import native_output_to
 from streaming.enrich import Knowledge
 from streaming.flow import own_error
-from streaming.fold_state import StateFolder
 from streaming.heartbeat import Counts, Heartbeat, write_heartbeats
 from streaming.metrics import StreamMetrics, serve_metrics
 from tests.conftest import free_port
@@ -200,18 +199,6 @@ def test_knowledge_reads_new_lake_files_and_prefers_what_it_heard(
 def write(lake: Lake, kind: Any, name: str, *records: Item | User) -> None:
     lake.folder(kind).mkdir(parents=True, exist_ok=True)
     pq.write_table(to_arrow(kind, records, T0), lake.folder(kind) / f"{name}.parquet")
-
-
-def test_a_snapshot_is_whole_or_not_at_all(tmp_path: Path) -> None:
-    file = StateFolder(tmp_path / "a" / "s")
-    file.save({"a": b"1", "b": b"2"}, {"position": b"7"})
-    with pytest.raises(StoreError, match="Deleting HEADRACE_HOME/stream makes the stream begin anew"):
-        file.save({"a": b"9", "c": object()}, {"position": b"8"})  # type: ignore[dict-item]
-    file.save({"b": None}, {})
-    file.close()
-    again = StateFolder(tmp_path / "a" / "s")
-    assert (again.load(), again.facts()) == ({"a": b"1"}, {"position": b"7"})
-    again.close()
 
 
 def test_our_error_is_found_under_bytewaxs() -> None:

@@ -14,7 +14,7 @@ from feature_repo.groups.user_recent import ATTRIBUTES, GROUP, LAST_ITEMS, LAST_
 from feature_repo.online import decode_value, layout_of
 from feature_repo.settings import Settings
 from streaming.fold import FoldRules, last_of
-from streaming.fold_state import StateFile
+from streaming.fold_state import StateFolder
 from streaming.fold_user import SESSIONS, Contribution, apply, row_of
 from streaming.fold_users import ROWS_PER_WRITE, TICKS_PER_WRITE, UserNews, UserShard
 
@@ -47,7 +47,7 @@ def count(raw: bytes | None) -> int:
     if raw is None:
         return 0
     row = row_of("anna", raw, RULES)
-    return int(decode_value(row.raws[layout_of(GROUP).names.index("event_count")]))
+    return int(decode_value(row.values[layout_of(GROUP).names.index("event_count")]))
 
 
 @st.composite
@@ -117,7 +117,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def opened(path: Path) -> UserShard:
-    return UserShard(0, FoldRules.of(Settings()), StateFile(path))
+    return UserShard(0, FoldRules.of(Settings()), StateFolder(path))
 
 
 def due(shard: UserShard) -> list[UserNews]:
@@ -138,7 +138,7 @@ def test_a_busy_user_costs_one_row_per_write(path: Path) -> None:
 def test_shards_take_turns(tmp_path: Path) -> None:
     turns = []
     for number in range(TICKS_PER_WRITE):
-        shard = UserShard(number, FoldRules.of(Settings()), StateFile(tmp_path / f"{number}.db"))
+        shard = UserShard(number, FoldRules.of(Settings()), StateFolder(tmp_path / f"{number}"))
         shard.process(UserNews(number, [said("a", T0, T0)]))
         written = [bool(shard.process(UserNews(number, tick=True)).rows) for _ in range(TICKS_PER_WRITE)]
         assert written.count(True) == 1
@@ -178,7 +178,7 @@ def test_users_expire_with_the_horizon(path: Path) -> None:
     for news in due(shard):
         shard.process(UserNews(news.shard, tick=True, horizon_us=T0 + 1))
     shard.save()
-    file = StateFile(path)
+    file = StateFolder(path)
     assert file.load() == {}
     file.close()
 
@@ -227,7 +227,7 @@ def test_a_run_taken_back_before_a_crash_is_deleted_first_after_it(path: Path) -
 @pytest.mark.parametrize("ttl_s", [600.0, 86_400.0, 10 * 86_400.0])
 def test_users_are_kept_for_their_own_window_whatever_the_life_of_sessions(path: Path, ttl_s: float) -> None:
     rules = FoldRules.of(Settings(session_ttl_s=ttl_s))
-    shard = UserShard(0, rules, StateFile(path))
+    shard = UserShard(0, rules, StateFolder(path))
     shard.process(UserNews(0, [said("a", T0, T0)], last=True))
     for now, deleted in ((T0 + DAY, []), (T0 + DAY + 1, ["anna"])):
         news = UserNews(0, tick=True, horizon_us=now - rules.ttl_us)

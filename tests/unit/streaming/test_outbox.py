@@ -20,7 +20,7 @@ from streaming.enrich import Knowledge
 from streaming.fold import FoldRules
 from streaming.fold_outbox import SAVES
 from streaming.fold_shard import SessionShard, ShardTools
-from streaming.fold_state import StateFile
+from streaming.fold_state import StateFolder
 from streaming.fold_user import Contribution, apply
 
 T0 = datetime(2024, 6, 1, 12, tzinfo=UTC)
@@ -54,7 +54,7 @@ class Desk:
             clock=lambda: T0 + timedelta(days=1),
             store_lost=lambda name, known: self.lost,
         )
-        return SessionShard(0, tools, StateFile(self.folder / "s.db"))
+        return SessionShard(0, tools, StateFolder(self.folder / "s"))
 
     def crash(self) -> None:
         self.shard = self._open()

@@ -21,7 +21,7 @@ from streaming.enrich import Knowledge
 from streaming.flow import spread
 from streaming.fold import FoldRules
 from streaming.fold_shard import SessionShard, ShardTools
-from streaming.fold_state import StateFile
+from streaming.fold_state import StateFolder
 from streaming.fold_sweep import AT_LEAST, TICKS, Sweep
 from streaming.log import Damage
 
@@ -56,7 +56,7 @@ class Stage:
         self.clock = Clock(T0)
         self.aside = Aside()
         self.lost: list[tuple[str, bool]] = []
-        self.path = folder / "s.db"
+        self.path = folder / "s"
         settings = Settings(session_ttl_s=3600.0)
         self.tools = ShardTools(
             rules=FoldRules.of(settings),
@@ -66,10 +66,10 @@ class Stage:
             quarantine=self.aside,
             clock=self.clock,
         )
-        self.shard = SessionShard(2, self.tools, StateFile(self.path))
+        self.shard = SessionShard(2, self.tools, StateFolder(self.path))
 
     def restart(self) -> None:
-        self.shard = SessionShard(2, self.tools, StateFile(self.path))
+        self.shard = SessionShard(2, self.tools, StateFolder(self.path))
 
 
 @pytest.fixture

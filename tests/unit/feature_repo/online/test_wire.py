@@ -14,15 +14,9 @@ from hypothesis import strategies as st
 
 from feature_repo.errors import StoreError
 from feature_repo.group import DType
-from feature_repo.online.wire import (
-    decode_micros,
-    decode_time,
-    decode_value,
-    encode_time,
-    encode_value,
-    seconds_of,
-    varint,
-)
+from feature_repo.online.stamps import decode_micros, decode_time, encode_time
+from feature_repo.online.unwire import decode_value
+from feature_repo.online.wire import encode_value, seconds_of, varint
 
 value_pb = pytest.importorskip("feast.protos.feast.types.Value_pb2")
 timestamp_pb = pytest.importorskip("google.protobuf.timestamp_pb2")
