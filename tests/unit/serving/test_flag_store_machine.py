@@ -1,4 +1,4 @@
-"""The flag store against plain lists: changes, edits by hand, broken files, torn lines of the audit, rollbacks."""
+"""The flag store against plain lists: changes, edits by hand, broken files, torn lines, rollbacks."""
 
 from __future__ import annotations
 
