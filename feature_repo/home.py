@@ -56,6 +56,11 @@ class Home:
         return self.root / "flags"
 
     @property
+    def decisions(self) -> Path:
+        """Where the log of decisions stood when."""
+        return self.root / "decisions"
+
+    @property
     def metrics(self) -> Path:
         """Metrics that serving's workers share."""
         return self.root / "metrics"

@@ -17,11 +17,13 @@ from quality.quarantine import Quarantine
 from serving.blend import Blend, current_path, load_blend
 from serving.breaker import Breaker
 from serving.decision import TOPIC
+from serving.decision_marks import Marks, marks_of
 from serving.exposures import observe_page
 from serving.flag_store import FlagStore
 from serving.flags import Flags
 from serving.keys import Keys
 from serving.live import Model, Watched, stamp_of
+from serving.lookup import DecisionFinder
 from serving.metrics import Metrics
 from serving.permission import Permissions
 from serving.rank import Ranker
@@ -49,6 +51,8 @@ from streaming.door import EventDoor, count_unknown
 from streaming.heartbeat import read_heartbeats
 from streaming.log import EventLog, open_log
 
+LOOKED_THROUGH = 20_000
+"""Decisions read of the log at most to answer a request for one."""
 REMEMBERED = 10_000
 """Users and sessions of whom a copy, or a denial, is kept."""
 SNAPSHOT_GROUPS = ("item_profile", "item_neighbours")
@@ -77,6 +81,7 @@ def open_services(settings: Settings) -> Services:
     )
     source = open_source(settings, store)
     event_log, decisions = open_log(settings, home), open_log(settings, home, TOPIC)
+    marks = marks_of(home.decisions, settings.log_retention_hours)
     return Services(
         settings=settings,
         home=home,
@@ -93,7 +98,8 @@ def open_services(settings: Settings) -> Services:
         flag_store=FlagStore(home.flags, settings.clock),
         log=event_log,
         decisions=decisions,
-        recorder=_recorder(settings, decisions, metrics, parts.breakers["event_log"]),
+        recorder=_recorder(settings, decisions, metrics, parts.breakers["event_log"], marks),
+        finder=DecisionFinder(decisions, marks, LOOKED_THROUGH),
         door=_door(settings, home, event_log),
     )
 
@@ -148,7 +154,9 @@ def _reader(settings: Settings, source: RowSource, parts: Parts, permissions: Pe
     )
 
 
-def _recorder(settings: Settings, decisions: EventLog, metrics: Metrics, breaker: Breaker) -> Recorder:
+def _recorder(
+    settings: Settings, decisions: EventLog, metrics: Metrics, breaker: Breaker, marks: Marks
+) -> Recorder:
     return Recorder(
         decisions,
         settings.id_salt.get_secret_value(),
@@ -156,6 +164,7 @@ def _recorder(settings: Settings, decisions: EventLog, metrics: Metrics, breaker
         lambda why, count: metrics.decisions_dropped.labels(why).inc(count),
         on_each=lambda context: observe_page(metrics, context, settings.page_share),
         breaker=breaker,
+        marks=marks,
     )
 
 

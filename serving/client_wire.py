@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -13,6 +12,7 @@ from msgspec import Struct
 from tenacity import retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
 
 from feature_repo.errors import HeadraceError
+from serving.request_id import new_request_id
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class Wire:
         rows = [
             {"item_id": c} if isinstance(c, str) else {"item_id": c[0], "score": c[1]} for c in candidates
         ]
-        request_id = options.get("request_id") or secrets.token_hex(12)
+        request_id = options.get("request_id") or new_request_id()
         given = {name: value for name, value in options.items() if value is not None}
         body = msgspec.json.encode({**given, "request_id": request_id, "candidates": rows})
         return request_id, body, [str(row["item_id"]) for row in rows]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import repeat
@@ -19,11 +18,10 @@ from serving.breaker import Breaker
 from serving.context import RankContext
 from serving.live import Model
 from serving.request import RankRequest
+from serving.request_id import new_request_id
 from serving.stage import Stage
 
 log = logging.getLogger(__name__)
-_names = random.Random()
-"""Of requests that bear no id; the system is asked for a seed once, since asking costs as much as a stage."""
 
 
 class Ranker:
@@ -55,7 +53,7 @@ class Ranker:
         """The context of a request that arrived at a `perf_counter` time, on the base order."""
         return RankContext(
             request=request,
-            request_id=request.request_id or f"{_names.getrandbits(96):024x}",
+            request_id=request.request_id or new_request_id(),
             base=base_order(request.candidates),
             model=self._model(),
             now=self._clock(),

@@ -13,6 +13,7 @@ from serving.answer import RankAnswer
 from serving.breaker import Breaker
 from serving.context import RankContext
 from serving.decision import Decision, decision_of, encode_decision, sampled
+from serving.decision_marks import Marks
 from streaming.log import EventLog
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Recorder:
             ``shutdown``.
         on_each: told each context, off the way of its answer.
         breaker: of the log; only the recorder's thread uses it.
+        marks: told where the log stands, so that records are found.
     """
 
     def __init__(
@@ -47,11 +49,13 @@ class Recorder:
         *,
         on_each: Callable[[RankContext], None] = lambda _: None,
         breaker: Breaker | None = None,
+        marks: Marks | None = None,
         queue_size: int = QUEUE,
     ) -> None:
         self._on_each = on_each
         self._breaker = breaker or Breaker("event_log")
         self._log = event_log
+        self._marks = marks
         self._salt = salt
         self._on_written = on_written
         self._on_dropped = on_dropped
@@ -126,6 +130,8 @@ class Recorder:
             self._on_dropped("log_open", len(decisions))
             return
         try:
+            if self._marks is not None:
+                self._marks.note(self._log)
             self._log.publish([(d.request_id, encode_decision(d)) for d in decisions])
         except LogError as error:
             self._breaker.record(False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,14 +18,13 @@ from feature_repo.lake import Build, Builds
 from serving.answer import RankAnswer
 from serving.blend import Blend
 from serving.context import RankContext, Row
-from serving.decision import Decision, decode_decision, ranking_bytes
+from serving.decision import Decision, ranking_bytes
 from serving.flags import changed
 from serving.live import Model
 from serving.rank import Ranker
 from serving.request import RankRequest
 from serving.snapshot import ItemSnapshot, load_snapshot
 from serving.stage import Stage
-from streaming.log import EventLog, partition_of
 
 _STAMP = "%Y%m%dT%H%M%SZ"
 _HOUR = timedelta(hours=1)
@@ -45,33 +44,6 @@ class Replayed:
 
     answer: RankAnswer
     same: bool
-
-
-def find_decision(log: EventLog, request_id: str) -> Decision | None:
-    """The newest record of a request in the log of decisions; reads one partition from its start."""
-    partition = partition_of(request_id, log.partitions)
-    wanted = msgspec.json.encode(request_id)
-    found = None
-    for raw in _records(log, partition):
-        # A record is decoded only where the id stands somewhere in it.
-        if wanted in raw:
-            try:
-                decision = decode_decision(raw)
-            except msgspec.MsgspecError:
-                continue
-            if decision.request_id == request_id:
-                found = decision
-    return found
-
-
-def _records(log: EventLog, partition: int) -> Iterator[bytes]:
-    position = log.start(partition)
-    while True:
-        batch = log.read(partition, position, 1000)
-        if not batch.records and batch.position == position:
-            return
-        yield from batch.records
-        position = batch.position
 
 
 @dataclass(frozen=True)

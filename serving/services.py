@@ -21,13 +21,13 @@ from serving.flag_store import FlagStore
 from serving.flags import Flags, version_of
 from serving.keys import Keys
 from serving.live import Watched, Watcher
+from serving.lookup import DecisionFinder
 from serving.metrics import Metrics
 from serving.permission import Permissions
 from serving.rank import Ranker
 from serving.reader import FeatureReader
 from serving.reasons import in_words
 from serving.recorder import Recorder
-from serving.replay import find_decision
 from serving.request import Candidate, RankRequest, RequestDecoder
 from serving.routes.events import Door
 from serving.rules import Rules
@@ -78,6 +78,7 @@ class Services:
     log: EventLog
     decisions: EventLog
     recorder: Recorder
+    finder: DecisionFinder
     door: Door
     exposures: Exposures = field(default_factory=Exposures)
     ready: bool = False
@@ -135,8 +136,13 @@ class Services:
         self.decisions.close()
 
     def find_decision(self, request_id: str) -> Decision | None:
-        """The record of an answer: of this process's memory, else of the log."""
-        return self.recorder.recent(request_id) or find_decision(self.decisions, request_id)
+        """The record of an answer: of this process's memory, else of the log.
+
+        Raises:
+            TooFarBackError: it is not among the newest records.
+            LogError: the log cannot be read.
+        """
+        return self.recorder.recent(request_id) or self.finder.find(request_id)
 
     def explain(self, decision: Decision) -> list[str]:
         """Why each item stands where it does, one sentence or more an item; empty where a build is gone."""

@@ -41,13 +41,16 @@ def replay(
     from serving import replay as replays  # noqa: PLC0415
     from serving.assembly import scoring_stages  # noqa: PLC0415
     from serving.decision import TOPIC  # noqa: PLC0415
+    from serving.decision_marks import marks_of  # noqa: PLC0415
+    from serving.lookup import DecisionFinder  # noqa: PLC0415
     from streaming.log import open_log  # noqa: PLC0415
 
     settings = load_settings()
     home = Home(settings.home).ensure()
     log = open_log(settings, home, TOPIC)
     try:
-        decision = replays.find_decision(log, request_id)
+        marks = marks_of(home.decisions, settings.log_retention_hours)
+        decision = DecisionFinder(log, marks).find(request_id)
     finally:
         log.close()
     if decision is None:

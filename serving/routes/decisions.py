@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from feature_repo.errors import LogError
 from serving.decision import Decision
 from serving.keys import Keys, Scope
+from serving.lookup import TooFarBackError
 from serving.problem import ApiError, error_answers
 
 
@@ -42,6 +43,8 @@ def decisions_router(
         except LogError as error:
             message = "the event log cannot be read now"
             raise ApiError(503, "log_unavailable", "", message, retry_after_s=2) from error
+        except TooFarBackError as error:
+            raise ApiError(404, "unknown_decision", "request_id", str(error)) from error
         if found is None:
             message = (
                 "no decision of that request id: never made, not sampled, not yet written, or past retention"

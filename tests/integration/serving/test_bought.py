@@ -14,7 +14,9 @@ from feature_repo.home import Home
 from feature_repo.settings import Settings
 from serving.assembly import scoring_stages
 from serving.decision import TOPIC
-from serving.replay import find_decision, model_of, replay
+from serving.decision_marks import marks_of
+from serving.lookup import DecisionFinder
+from serving.replay import model_of, replay
 from streaming.log import open_log
 from tests.stream_support import publish, stream_to_end
 
@@ -68,7 +70,8 @@ def test_a_replay_knows_what_was_bought(
         dropped(client, body(user_id="u", session_id="new", request_id="r1"))
     home = Home(settings.home)
     log = open_log(settings, home, TOPIC)
-    decision = until(lambda: find_decision(log, "r1"))
+    finder = DecisionFinder(log, marks_of(home.decisions, 1.0))
+    decision = until(lambda: finder.find("r1"))
     log.close()
     assert decision.features["recent"].values["purchase_count"] == 1
     again = replay(decision, scoring_stages(settings), model_of(decision, home))

@@ -18,11 +18,13 @@ from orchestration.cli import app as cli
 from serving.app import create_app
 from serving.assembly import scoring_stages
 from serving.decision import TOPIC, Decision, sampled
+from serving.decision_marks import marks_of
 from serving.hashing import hashed
 from serving.live import Model
+from serving.lookup import DecisionFinder
 from serving.rank import Ranker
 from serving.recorder import Recorder
-from serving.replay import ReplayError, find_decision, model_of, replay, with_changes
+from serving.replay import ReplayError, model_of, replay, with_changes
 from serving.request import Candidate, RankRequest
 from streaming.log import open_log
 
@@ -37,7 +39,8 @@ def rank(api: httpx.Client, body: dict[str, Any]) -> dict[str, Any]:
 def recorded(shop: Any, request_id: str) -> Decision | None:
     log = open_log(shop.settings, shop.home, TOPIC)
     try:
-        return find_decision(log, request_id)
+        marks = marks_of(shop.home.decisions, shop.settings.log_retention_hours)
+        return DecisionFinder(log, marks).find(request_id)
     finally:
         log.close()
 
