@@ -159,6 +159,12 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address serving binds to.")
     port: int = Field(8080, ge=0, le=65_535, description="Port serving binds to.")
     dagster_port: int = Field(3000, ge=0, le=65_535, description="Port of Dagster's UI under `headrace up`.")
+    docs_port: int = Field(
+        3002, ge=0, le=65_535, description="Port of the built pages (Data Docs, drift) under `headrace up`."
+    )
+    docs_url: str = Field(
+        "", description="Address at which browsers reach the built pages; empty: `HEADRACE_DOCS_PORT` here."
+    )
     budget_ms: float = Field(30.0, gt=0, description="Time budget of personalization as a whole (ms).")
     store_budget_ms: float = Field(10.0, gt=0, description="Time budget of the session store (ms).")
     stream_stale_s: float = Field(

@@ -9,6 +9,7 @@ from feature_repo.clock import Clock
 from feature_repo.home import Home
 from feature_repo.lake import Builds, Lake
 from feature_repo.settings import Settings
+from orchestration.pages import page_url
 from orchestration.sync import sync_lake
 
 
@@ -39,6 +40,10 @@ class Runtime:
     def builds(self) -> Builds:
         """The feature builds."""
         return Builds(self.home.features)
+
+    def page_url(self, page: Path) -> str:
+        """Where a browser finds a built page."""
+        return page_url(self.settings, self.home, page)
 
     def now(self) -> datetime:
         """The present, in whole seconds: builds are named by it."""

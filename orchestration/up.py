@@ -17,13 +17,14 @@ from feature_repo.errors import SettingsError
 from feature_repo.home import Home
 from feature_repo.settings import Settings
 from orchestration.children import Child, Children, headrace
+from orchestration.pages import serve_pages
 
 READY_S = 120.0
 _ADDRESS = re.compile(r"https?://[^\s]+?(?=[\s)]|$)")
 
 
 def up(settings: Settings, tell: Callable[[str, str], None], stop: threading.Event) -> None:
-    """Run all three.
+    """Run all three, and serve the built pages beside them.
 
     Args:
         tell: told the name and the address of each once it answers.
@@ -35,10 +36,11 @@ def up(settings: Settings, tell: Callable[[str, str], None], stop: threading.Eve
     """
     dagster_port = free_port(settings.host, settings.dagster_port)
     began = settings.clock()
-    with Children(stop) as children:
+    home = Home(settings.home.resolve())
+    with serve_pages(settings, home) as (pages, docs_port), Children(stop) as children:
         stream = children.start(headrace("stream", ["stream"], settings))
         serving = children.start(headrace("serving", ["serve"], settings))
-        ui = children.start(dagster_child(settings, dagster_port))
+        ui = children.start(dagster_child(settings, dagster_port, docs_port))
         if address := wait_for_serving(children, serving, READY_S):
             tell("serving", f"{address} (docs at {address}/docs)")
         if children.wait_for("stream", lambda: stream_is_ready(settings, began), READY_S):
@@ -47,15 +49,20 @@ def up(settings: Settings, tell: Callable[[str, str], None], stop: threading.Eve
             tell("stream", f"running ({metrics}, log {stream.log})")
         url = f"http://{settings.host}:{dagster_port}"
         if children.wait_for("Dagster's UI", lambda: answers(f"{url}/server_info"), READY_S):
+            tell("pages", f"{pages} (what the checks found)")
             tell("dagster", f"{url} (log {ui.log})")
         children.run()
 
 
-def dagster_child(settings: Settings, port: int) -> Child:
-    """``dagster dev``: webserver and daemon, on the definitions of this installation."""
+def dagster_child(settings: Settings, port: int, docs_port: int) -> Child:
+    """``dagster dev``: webserver and daemon, on the definitions of this installation.
+
+    Args:
+        docs_port: where the built pages are served, for the links to them.
+    """
     from orchestration.instance import prepare_instance  # noqa: PLC0415 - imports Dagster
 
-    child = headrace("dagster", [], settings)
+    child = headrace("dagster", [], settings, docs_port=docs_port)
     folder = prepare_instance(Home(settings.home.resolve()).ensure())
     return Child(
         name="dagster",

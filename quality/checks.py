@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from feature_repo.clock import Clock, wall_clock
 from quality.suites import Rule, Severity, event_suite, group_suite
@@ -85,16 +85,6 @@ class CheckReport:
     def passed(self) -> bool:
         """Whether nothing blocks."""
         return not self.blocking_failures
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """Figures for an asset check: counts, the messages of failures, where the page lies."""
-        found: dict[str, Any] = {
-            "rows": self.rows,
-            "checks": len(self.results),
-            "failures": [f"{r.severity}: {r.message}" for r in self.failures],
-        }
-        return found if self.docs is None else {**found, "data_docs": self.docs.absolute().as_uri()}
 
 
 def check_group(

@@ -1,4 +1,4 @@
-"""``headrace quality``: check builds, propose bounds from history, accept them."""
+"""``headrace quality``: check builds, propose bounds from history, accept them; the pages of the checks."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
     quality.command()(propose)
     quality.command()(accept)
     quality.command("accept-rows")(accept_rows)
+    quality.command()(docs)
     app.add_typer(quality, name="quality")
 
 
@@ -117,3 +118,20 @@ def accept_rows(
     [chosen] = chosen_groups([group])
     loss = Gate(Home(settings.home).quality, settings.clock).accept_loss(chosen.view_name, whoami(), reason)
     typer.echo(f"{group}: {loss.rows:,} rows instead of {loss.of:,} are right; run `headrace build` again")
+
+
+def docs() -> None:
+    """Serve the built pages (Data Docs, drift plots) until Ctrl-C, for Dagster's UI without `headrace up`.
+
+    Example: `headrace quality docs`
+    """
+    from feature_repo.home import Home  # noqa: PLC0415
+    from feature_repo.settings import load_settings  # noqa: PLC0415
+    from orchestration.pages import serve_pages  # noqa: PLC0415
+    from orchestration.up import stop_on_signals  # noqa: PLC0415
+
+    settings = load_settings()
+    stop = stop_on_signals()
+    with serve_pages(settings, Home(settings.home).ensure()) as (address, _):
+        typer.echo(address)
+        stop.wait()

@@ -80,7 +80,7 @@ def group_check(group: FeatureGroup) -> dg.AssetChecksDefinition:
             runtime.builds.confirm(build)
         else:
             runtime.builds.hold_back(group.name, build, group.version)
-        yield from check_results([report], key)
+        yield from check_results([report], key, runtime.page_url)
 
     return check
 

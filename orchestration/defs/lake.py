@@ -85,7 +85,7 @@ def events_check() -> dg.AssetChecksDefinition:
             check_door(day, report.rows, rejected.get(day, Counter()))
             for day, report in zip(days_of(context), reports, strict=True)
         ]
-        yield from check_results([*doors, *reports], EVENTS)
+        yield from check_results([*doors, *reports], EVENTS, runtime.page_url)
 
     return check
 

@@ -10,9 +10,8 @@ from feature_repo.group import FeatureGroup
 from feature_repo.online import open_store
 from orchestration.build import build_of_day
 from orchestration.defs.keys import PARITY, RUNTIME, days_of, features_key, view_key
-from orchestration.defs.results import metadata_of
+from orchestration.defs.results import result_of
 from orchestration.runtime import Runtime
-from quality.checks import CheckReport
 
 DRIFT, BUDGET, READ_BACK = "drift", "budget", "read_back"
 PARITY_JOB = "parity_daily"
@@ -40,7 +39,7 @@ def drift_check(group: FeatureGroup) -> dg.AssetChecksDefinition:
         report = check_drift(runtime.settings, runtime.home, group, build, plots=newest)
         if report is None:
             return dg.AssetCheckResult(passed=True, description="no build of the week before to compare with")
-        return result_of(report)
+        return result_of(report, runtime.page_url)
 
     return drift
 
@@ -65,7 +64,8 @@ def read_back_check(group: FeatureGroup) -> dg.AssetChecksDefinition:
             raise BuildError(msg)
         store = open_store(runtime.settings, runtime.home)
         try:
-            return result_of(check_online(group, build.path, store, runtime.home.docs))
+            report = check_online(group, build.path, store, runtime.home.docs)
+            return result_of(report, runtime.page_url)
         finally:
             store.close()
 
@@ -91,7 +91,7 @@ def parity_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
         run = run_parity(runtime.settings, runtime.home, day)
         yield dg.MaterializeResult(
             metadata={"decisions": run.decisions, "rows": run.report.rows},
-            check_results=[result_of(run.report, BUDGET)],
+            check_results=[result_of(run.report, runtime.page_url, BUDGET)],
         )
 
     return parity
@@ -113,16 +113,3 @@ def parity_schedule(runtime: Runtime) -> dg.ScheduleDefinition:
         return dg.RunRequest(partition_key=day.isoformat())
 
     return daily
-
-
-def result_of(report: CheckReport, name: str | None = None) -> dg.AssetCheckResult:
-    """A report as one check: an error where something blocks, else a warning."""
-    failed = [result.message for result in report.failures]
-    blocks = bool(report.blocking_failures)
-    return dg.AssetCheckResult(
-        check_name=name,
-        passed=not failed,
-        severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
-        description="; ".join(failed) or f"{len(report.results)} expectations hold",
-        metadata=metadata_of([report], list(report.results)),
-    )

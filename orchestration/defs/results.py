@@ -1,6 +1,7 @@
 """Quality's reports as Dagster's check results."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -9,6 +10,7 @@ from quality.checks import CheckReport, CheckResult
 
 BLOCKING, ADVICE = "contract", "advice"
 _SEVERITY = {"block": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
+PageUrl = Callable[[Path], str]
 _NAMES = {"block": BLOCKING, "warn": ADVICE}
 
 
@@ -25,7 +27,9 @@ def check_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     ]
 
 
-def check_results(reports: list[CheckReport], key: dg.AssetKey) -> Iterator[dg.AssetCheckResult]:
+def check_results(
+    reports: list[CheckReport], key: dg.AssetKey, url: PageUrl
+) -> Iterator[dg.AssetCheckResult]:
     """One result per severity over all reports of a run."""
     for severity, name in _NAMES.items():
         of_severity = [(report, r) for report in reports for r in report.results if r.severity == severity]
@@ -36,18 +40,31 @@ def check_results(reports: list[CheckReport], key: dg.AssetKey) -> Iterator[dg.A
             passed=not failed,
             severity=_SEVERITY[severity],
             description="; ".join(failed) or f"{len(of_severity)} expectations hold",
-            metadata=metadata_of(reports, [r for _, r in of_severity]),
+            metadata=metadata_of(reports, [r for _, r in of_severity], url),
         )
 
 
-def metadata_of(reports: list[CheckReport], results: list[CheckResult]) -> dict[str, Any]:
-    """Rows, a table of the results (failures first) and the page, for the UI."""
+def result_of(report: CheckReport, url: PageUrl, name: str | None = None) -> dg.AssetCheckResult:
+    """A report as one check: an error where something blocks, else a warning."""
+    failed = [result.message for result in report.failures]
+    blocks = bool(report.blocking_failures)
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=not failed,
+        severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
+        description="; ".join(failed) or f"{len(report.results)} expectations hold",
+        metadata=metadata_of([report], list(report.results), url),
+    )
+
+
+def metadata_of(reports: list[CheckReport], results: list[CheckResult], url: PageUrl) -> dict[str, Any]:
+    """Rows, a table of the results (failures first) and a link to the page, for the UI."""
     found: dict[str, Any] = {"rows": sum(r.rows for r in reports), "expectations": len(results)}
     if results:
         found["results"] = dg.MarkdownMetadataValue(_table(results))
     docs = [r.docs for r in reports if r.docs is not None]
     if docs:
-        found["data_docs"] = dg.MetadataValue.url(docs[-1].resolve().as_uri())
+        found["data_docs"] = dg.MetadataValue.url(url(docs[-1]))
     return found
 
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from feature_repo.errors import BuildError
 from feature_repo.group import FeatureGroup
 from orchestration.defs.keys import EVENTS, RUNTIME, TRAINING_SET, features_key
-from orchestration.defs.quality import result_of
+from orchestration.defs.results import result_of
 from orchestration.metadata import PREVIEW_ROWS, preview
 from orchestration.runtime import Runtime
 from orchestration.training.dataset import TrainingSet, training_folder
@@ -99,7 +99,7 @@ def training_check() -> dg.AssetChecksDefinition:
 
         runtime: Runtime = context.resources.runtime
         path = training_folder(runtime.home) / "data.parquet"
-        return result_of(check_training_set(path, runtime.home.docs))
+        return result_of(check_training_set(path, runtime.home.docs), runtime.page_url)
 
     return check
 

@@ -50,7 +50,7 @@ class Up:
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 command("up"),
-                env=environment(self.home, port=0, dagster_port=0, stream_metrics_port=0),
+                env=environment(self.home, port=0, dagster_port=0, docs_port=0, stream_metrics_port=0),
                 cwd=ROOT,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""Dagster's UI in a browser: the workspace loads, and the graph runs from the log to Feast's views."""
+"""Dagster's UI in a browser: the graph runs from the log to Feast's views, a check leads to its page."""
 
 from __future__ import annotations
 
@@ -9,14 +9,24 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from feature_repo.home import Home
-from orchestration.instance import prepare_instance
+from feature_repo.settings import Settings
+from orchestration.defs.assembly import build_definitions
+from orchestration.defs.jobs import CHAIN
+from orchestration.instance import open_instance, prepare_instance
+from orchestration.pages import serve_pages
+from orchestration.runtime import Runtime
 from tests.conftest import free_port
+from tests.offline import click_group, day_events, write_events
 
+DAY = date(2024, 5, 30)
+NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
 ROOT = Path(__file__).resolve().parents[3]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 EXPANDED = ",".join(f"global@global:{name}" for name in ("lake", "features", "feast", "models"))
@@ -54,17 +64,51 @@ def ui(home: Home) -> Iterator[str]:
         process.wait(30)
 
 
-def test_the_graph_shows_lineage_from_the_log_to_the_views(ui: str) -> None:
+@pytest.fixture
+def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright  # noqa: PLC0415
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
+        found = playwright.chromium.launch(
             executable_path=CHROMIUM,
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
-        page = browser.new_page(viewport={"width": 4000, "height": 6000})
-        page.goto(f"{ui}/asset-groups?expanded={EXPANDED}")
-        for name in ("event_log", "user_profile", "segment_profile", "item_profile", "session_profile"):
-            page.get_by_text(name, exact=True).first.wait_for(timeout=60_000, state="attached")
-        assert "Failed to load" not in page.inner_text("body")
-        browser.close()
+        yield found
+        found.close()
+
+
+def test_the_graph_shows_lineage_from_the_log_to_the_views(ui: str, browser: Any) -> None:
+    page = browser.new_page(viewport={"width": 4000, "height": 6000})
+    page.goto(f"{ui}/asset-groups?expanded={EXPANDED}")
+    for name in ("event_log", "user_profile", "segment_profile", "item_profile", "session_profile"):
+        page.get_by_text(name, exact=True).first.wait_for(timeout=60_000, state="attached")
+    assert "Failed to load" not in page.inner_text("body")
+
+
+@pytest.fixture
+def checked(settings: Settings, home: Home) -> Iterator[str]:
+    """A chain that ran, and the address its pages are served at."""
+    settings = settings.model_copy(update={"docs_port": free_port()})
+    runtime = Runtime(settings, home, lambda: NOW, lambda *_: frozenset())
+    write_events(runtime.lake, DAY, day_events(DAY, 40))
+    with open_instance(home) as instance:
+        job = build_definitions(runtime, (click_group(),)).resolve_job_def(CHAIN)
+        assert job.execute_in_process(instance=instance, partition_key=DAY.isoformat()).success
+    with serve_pages(settings, home) as (address, _):
+        yield address
+
+
+# The run comes before the browser: Playwright keeps an event loop in this thread.
+def test_a_click_on_a_check_leads_to_its_page(checked: str, ui: str, browser: Any, tmp_path: Path) -> None:
+    page = browser.new_page(viewport={"width": 1500, "height": 1100})
+    page.goto(f"{ui}/assets/lake/events?view=checks&checkDetail=contract")
+    link = page.locator(f'a[href^="{checked}"]').first
+    link.wait_for(timeout=60_000)
+    page.screenshot(path=tmp_path / "check.png")
+    with page.context.expect_page() as opened:
+        link.click(modifiers=["ControlOrMeta"])
+    docs = opened.value
+    docs.wait_for_load_state()
+    assert docs.url == f"{checked}/events_2024-05-30.html"
+    docs.screenshot(path=tmp_path / "page.png")
+    assert "values must never be null" in docs.inner_text("body")

@@ -103,9 +103,10 @@ def test_serving_asked_to_stop_while_starting_has_no_address(tmp_path: Path) -> 
 
 
 def test_dagster_runs_on_its_prepared_home(settings: Settings) -> None:
-    child = dagster_child(settings, 4321)
+    child = dagster_child(settings, 4321, 4322)
     assert child.args[1:5] == ["-m", "dagster", "dev", "-m"]
     assert list(child.args[-2:]) == ["--port", "4321"]
+    assert child.env["HEADRACE_DOCS_PORT"] == "4322"
     folder = Path(child.env["DAGSTER_HOME"])
     assert folder == Home(settings.home.resolve()).dagster
     assert "freshness" in (folder / "dagster.yaml").read_text()

@@ -1,0 +1,97 @@
+"""The built pages (Data Docs, drift plots) over HTTP: Dagster's UI cannot link to files."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from socket import AF_INET, AF_INET6
+from urllib.parse import quote, urlsplit
+
+from feature_repo.errors import SettingsError
+from feature_repo.home import Home
+from feature_repo.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+def page_url(settings: Settings, home: Home, page: Path) -> str:
+    """The address of a file below ``home.docs``."""
+    path = quote(page.resolve().relative_to(home.docs.resolve()).as_posix())
+    return f"{_root(settings, settings.docs_port)}/{path}"
+
+
+def _root(settings: Settings, port: int) -> str:
+    if settings.docs_url:
+        return settings.docs_url.rstrip("/")
+    host = _ANY.get(settings.host, settings.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+@contextmanager
+def serve_pages(settings: Settings, home: Home) -> Iterator[tuple[str, int]]:
+    """Serve ``home.docs`` from a thread until the context is left; yields the address and the port.
+
+    Raises:
+        SettingsError: the port is taken or forbidden.
+    """
+    home.docs.mkdir(parents=True, exist_ok=True)
+    names = _LOOPBACK | {settings.host, urlsplit(settings.docs_url).hostname or ""}
+    handler = partial(_Pages, names=names, directory=str(home.docs))
+    server = type("Server", (ThreadingHTTPServer,), {"address_family": _family(settings.host)})
+    try:
+        listening = server((settings.host, settings.docs_port), handler)
+    except OSError as error:
+        msg = (
+            f"HEADRACE_DOCS_PORT={settings.docs_port}: cannot listen on {settings.host} ({error.strerror}); "
+            "stop what uses the port, or set HEADRACE_DOCS_PORT to another (0: any free one)"
+        )
+        raise SettingsError(msg) from error
+    thread = threading.Thread(target=listening.serve_forever, args=(0.05,), name="pages", daemon=True)
+    thread.start()
+    try:
+        port = int(listening.server_address[1])
+        yield _root(settings, port), port
+    finally:
+        listening.shutdown()
+        listening.server_close()
+        thread.join()
+
+
+def _family(host: str) -> int:
+    return AF_INET6 if ":" in host else AF_INET
+
+
+class _Pages(SimpleHTTPRequestHandler):
+    """GET and HEAD of files in one folder; to no page that another site's name was made to lead here."""
+
+    server_version, sys_version = "headrace", ""
+
+    def __init__(self, *args: object, names: set[str], directory: str) -> None:
+        self._names = names
+        super().__init__(*args, directory=directory)  # type: ignore[arg-type]
+
+    def send_head(self):  # type: ignore[no-untyped-def]
+        asked = urlsplit(f"//{self.headers.get('Host', '')}").hostname
+        if asked not in self._names:
+            self.send_error(421, "Misdirected Request", "Open the pages by the address of HEADRACE_DOCS_URL.")
+            return None
+        return super().send_head()
+
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "no-cache")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header(
+            "Content-Security-Policy", "default-src 'self' 'unsafe-inline' data:; script-src 'none'"
+        )
+        super().end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        logger.debug(format, *args)
