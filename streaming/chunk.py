@@ -20,7 +20,7 @@ class Chunk:
         tick: time to write a heartbeat and to look for expired sessions.
         behind_s: how long the partition has not been read to its end (s).
         idle_us: how long nothing has come (µs); lets expiry go on where no event moves the watermark.
-        heard: user records of another partition: sessions of a user lie in any of them.
+        heard: user and item records of another partition: any session may need them.
     """
 
     partition: int

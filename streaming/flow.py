@@ -49,7 +49,7 @@ from streaming.writer import BackgroundWriter, OnlineWriter, WriteJob
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-_USER = b'{"record":"user"'
+_FACTS = (b'{"record":"user"', b'{"record":"item"')
 
 
 def _kept(method: Callable[..., T]) -> Callable[..., T]:
@@ -120,6 +120,11 @@ class SessionLogic(StatefulBatchLogic[Chunk, Changes, int]):  # type: ignore[mis
         return changes, StatefulBatchLogic.RETAIN
 
     @_kept
+    def on_eof(self) -> tuple[Iterable[Changes], bool]:
+        """At the end of the log, or of the flow: what waits for a tick."""
+        return [] if self._shard is None else [self._shard.finish()], StatefulBatchLogic.RETAIN
+
+    @_kept
     def snapshot(self) -> int:
         """Write the shard's file, then let Bytewax commit the epoch."""
         assert self._shard is not None
@@ -186,9 +191,9 @@ def build_flow(parts: FlowParts) -> Dataflow:
 
 
 def spread(chunk: Chunk, partitions: int) -> list[tuple[str, Chunk]]:
-    """A chunk to its own shard, and what it says of users to all: any may hold a session of theirs."""
+    """A chunk to its own shard, and what it says of users and items to all: sessions anywhere may need it."""
     found = [(part_name(chunk.partition), chunk)]
-    if heard := tuple(raw for raw in chunk.records if raw.startswith(_USER)):
+    if heard := tuple(raw for raw in chunk.records if raw.startswith(_FACTS)):
         others = (n for n in range(partitions) if n != chunk.partition)
         found += [(part_name(n), Chunk(n, [], heard=heard)) for n in others]
     return found

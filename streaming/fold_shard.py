@@ -21,6 +21,7 @@ from streaming.chunk import Changes, Chunk, Tally
 from streaming.encode import encode_session
 from streaming.enrich import Knowledge, LogEvent, decode_record
 from streaming.fold import FoldRules, Session, profile_of
+from streaming.fold_consent import sessions_of
 from streaming.fold_outbox import OUTBOX, SAVES, Outbox
 from streaming.fold_state import StateFolder
 from streaming.fold_sweep import Sweep
@@ -32,7 +33,7 @@ _log = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 REWRITTEN_PER_TICK = 5_000
-_WATERMARK, _HEARD = "watermark_us", "heard/"
+_WATERMARK, _HEARD, _LEAVING = "watermark_us", "heard/", "leaving"
 POSITION = "position"
 """Fact of a shard's file: up to where in the log its state has come."""
 
@@ -87,10 +88,12 @@ class SessionShard:
         self._sweep = Sweep(self._held)
         self._rewrite: Iterator[str] = iter(())
         self._outbox = Outbox()
+        self._leaving: set[str] = set()  # users who withdrew consent; their sessions end at the next tick
         self._remember(state.facts())
 
     def _remember(self, facts: Mapping[str, bytes]) -> None:
         self._outbox = Outbox(facts.get(OUTBOX))
+        self._leaving.update(msgspec.json.decode(facts.get(_LEAVING, b"[]"), type=list[str]))
         for name, raw in facts.items():
             if name == _WATERMARK:
                 self._newest_us = int(raw)
@@ -159,17 +162,22 @@ class SessionShard:
         self._facts[f"{_HEARD}user/{record.user_id}"] = raw
         changes.consents[record.user_id] = record.consent
         if record.consent is False:
+            self._leaving.add(record.user_id)
             changes.contributions.append(Contribution(record.user_id))
 
     def _overhear(self, raw: bytes) -> None:
-        """Learn what a user stated; the shard of the record, perhaps in another process, counts it."""
+        """Learn of an item, or what a user stated; its own shard, perhaps in another process, counts it."""
         try:
             record = decode_record(raw)
         except msgspec.MsgspecError:
             return  # that shard puts it aside
+        if isinstance(record, LogEvent):
+            return
+        self._tools.knowledge.hear(record)
         if isinstance(record, User):
-            self._tools.knowledge.hear(record)
             self._facts[f"{_HEARD}user/{record.user_id}"] = raw
+            if record.consent is False:
+                self._leaving.add(record.user_id)
 
     def _fold(self, session_id: str, entries: list[tuple[int, Touch, bytes]], changes: Changes) -> None:
         tally = self.tally
@@ -251,6 +259,7 @@ class SessionShard:
         if self._newest_us is not None:
             self._advance(min(now_us, self._newest_us + chunk.idle_us))
         self._expire(changes)
+        self._withdraw(changes)
         self._tools.knowledge.refresh_sometimes()
         lost = self._tools.store_lost(f"sessions/{self.partition}", self._restored)
         if lost or self._outbox.interrupted:
@@ -270,14 +279,29 @@ class SessionShard:
 
     def _expire(self, changes: Changes) -> None:
         expired = self._sweep.expired(self._horizon_us)
-        for session_id in expired:
+        self.tally.expired += len(expired)
+        self._let_go(expired, changes)
+
+    def _withdraw(self, changes: Changes) -> None:
+        """End the sessions of users who withdrew consent, idle ones too: row and state go."""
+        if users := {user_id for user_id in self._leaving if self._tools.knowledge.denies(user_id)}:
+            self._let_go(sessions_of(self._held, users), changes)
+        self._leaving.clear()
+
+    def finish(self) -> Changes:
+        """What waits for a tick, at the end of the log or of the flow."""
+        changes = Changes()
+        self._withdraw(changes)
+        return changes
+
+    def _let_go(self, sessions: list[str], changes: Changes) -> None:
+        for session_id in sessions:
             self._bytes -= len(self._held.pop(session_id))
             self._dirty.add(session_id)
-            self.tally.expired += 1
-        changes.deleted += expired
-        self._outbox.deleted += expired
-        if expired and changes.rows:  # deletions are done first: a row of this very chunk would stay
-            gone = set(expired)
+        changes.deleted += sessions
+        self._outbox.deleted += sessions
+        if sessions and changes.rows:  # deletions are done first: a row of this very chunk would stay
+            gone = set(sessions)
             changes.rows = [row for row in changes.rows if row.key not in gone]
 
     def _heartbeat(self, chunk: Chunk) -> Heartbeat:
@@ -308,6 +332,7 @@ class SessionShard:
                 self._newest_us, self._horizon_us + self._tools.rules.ttl_us
             )
         self._facts[OUTBOX] = self._outbox.save()
+        self._facts[_LEAVING] = msgspec.json.encode(sorted(self._leaving))
         self._state.save(self._held, self._dirty, self._facts)
         self._dirty.clear()
         self._facts = {}

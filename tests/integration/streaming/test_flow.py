@@ -203,6 +203,8 @@ def test_a_user_record_that_denies_ends_personalization(settings: Settings) -> N
     publish(settings, [User(user_id="u", consent=False)])
     stream_to_end(settings)
     assert user_values(settings, ["u", "v"])["u"] is None
+    idle = session_values(settings, ["s1", "s2"])
+    assert (idle["s1"], idle["s2"] is None) == (None, False)
     long_term = store.read([(PROFILE, "u"), (PROFILE, "v")])
     store.close()
     assert long_term[0] is None

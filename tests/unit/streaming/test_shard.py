@@ -241,14 +241,73 @@ def test_a_session_folded_and_expired_by_one_chunk_leaves_no_row(stage: Stage) -
 
 
 def test_what_a_user_stated_goes_to_every_shard_and_events_to_their_own() -> None:
-    said = encode(User(user_id="anna", consent=False))
-    given = chunk(event(1, T0), said, encode(Item(item_id="i")), tick=True)
+    said, sold = encode(User(user_id="anna", consent=False)), encode(Item(item_id="i"))
+    given = chunk(event(1, T0), said, sold, tick=True)
     found = dict(spread(given, 4))
     assert sorted(found) == ["0000", "0001", "0002", "0003"]
     assert found.pop("0002") is given
-    assert {(c.heard, len(c.records), c.tick) for c in found.values()} == {((said,), 0, False)}
+    assert {(c.heard, len(c.records), c.tick) for c in found.values()} == {((said, sold), 0, False)}
     assert {c.position for c in found.values()} == {""}
     assert spread(chunk(event(1, T0)), 4) == [("0002", chunk(event(1, T0)))]
+
+
+def test_an_item_heard_of_in_another_partition_is_known_here_at_once(stage: Stage) -> None:
+    """Its shard may be another process, and the lake is written later."""
+    stage.shard.process(Chunk(2, [], heard=(encode(Item(item_id="i", price=7.0)), event(1, T0))))
+    assert stage.tools.knowledge.facts["i"].price == 7.0
+    assert stage.shard.tally.read == len(stage.shard.sessions) == 0
+
+
+def of(user: str, session: str, number: int = 1) -> bytes:
+    return encode(
+        Event(
+            event_id=f"{session}-{number}",
+            event_type="click",
+            event_time=T0,
+            session_id=session,
+            item_id="i",
+            user_id=user,
+        )
+    )
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_a_denial_ends_the_idle_sessions_of_its_user_at_the_next_tick(stage: Stage, elsewhere: bool) -> None:
+    said = encode(User(user_id="anna", consent=False))
+    stage.shard.process(chunk(of("anna", "phone"), of("bert", "desk"), of("anna", "tablet"), event(1, T0)))
+    stage.shard.process(Chunk(2, [], heard=(said,)) if elsewhere else chunk(said, tick=False))
+    changes = stage.shard.process(chunk(of("bert", "desk", 2), tick=True))
+    assert sorted(changes.deleted) == ["phone", "tablet"]
+    assert [row.key for row in changes.rows] == ["desk"]
+    assert sorted(stage.shard.sessions) == ["desk", "s"]
+    assert changes.heartbeat is not None
+    assert changes.heartbeat.state_bytes == sum(map(len, stage.shard.sessions.values()))
+    assert stage.shard.process(chunk(tick=True)).deleted == []
+
+
+def test_a_denial_that_a_crash_overtakes_is_carried_out_by_the_next_process(stage: Stage) -> None:
+    said = encode(User(user_id="anna", consent=False))
+    stage.shard.process(chunk(of("anna", "phone"), of("bert", "desk")))
+    stage.shard.process(chunk(said, tick=False))
+    stage.shard.save()  # before the tick
+    stage.restart()
+    assert stage.shard.process(chunk(tick=True)).deleted == ["phone"]
+    stage.shard.save()  # before the store had it
+    stage.restart()
+    assert stage.shard.process(chunk(tick=False)).deleted == ["phone"]
+    assert list(stage.shard.sessions) == ["desk"]
+
+
+def test_a_denial_taken_back_before_the_tick_spares_the_sessions(stage: Stage) -> None:
+    said = (encode(User(user_id="anna", consent=consent)) for consent in (False, True))
+    assert stage.shard.process(chunk(of("anna", "phone"), *said)).deleted == []
+    assert stage.shard.finish().deleted == []
+
+
+def test_where_no_tick_comes_the_end_of_the_log_carries_a_denial_out(stage: Stage) -> None:
+    stage.shard.process(chunk(of("anna", "phone"), tick=True))
+    stage.shard.process(Chunk(2, [], heard=(encode(User(user_id="anna", consent=False)),)))
+    assert stage.shard.finish().deleted == ["phone"]
 
 
 def test_consent_withdrawn_in_another_partition_holds_here_and_after_a_restart(stage: Stage) -> None:
@@ -263,4 +322,4 @@ def test_consent_withdrawn_in_another_partition_holds_here_and_after_a_restart(s
     stage.tools = replace(stage.tools, knowledge=Knowledge(Lake(stage.path.parent / "lake")))
     stage.restart()
     changes = stage.shard.process(chunk(of_anna))
-    assert (changes.rows, changes.deleted) == ([], ["s"])
+    assert (changes.rows, set(changes.deleted)) == ([], {"s"})
