@@ -141,7 +141,11 @@ def stock_profiles(store: OnlineStore, rng: random.Random, now: datetime) -> Non
         ("session_profile", [f"s{n}" for n in range(USERS)]),
     ):
         group = groups[name]
-        store.write(group, [OnlineRow(key, profile(group, rng, now), now) for key in keys])
+        rows = [OnlineRow(key, profile(group, rng, now), now) for key in keys]
+        if name == "session_profile":
+            for number, row in enumerate(rows):
+                dict.update(row.values, user_id=f"u{number}")  # type: ignore[arg-type]
+        store.write(group, rows)
 
 
 def profile(group: FeatureGroup, rng: random.Random, now: datetime) -> dict[str, Any]:
@@ -269,12 +273,12 @@ class Client:
 
     def post(self, path: str, body: bytes) -> tuple[int, bytes]:
         """Status and body of a POST."""
-        head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
         return self._exchange(head.encode() + b"content-length: %d\r\n\r\n%b" % (len(body), body))
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Status and body of a GET."""
-        return self._exchange(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        return self._exchange(f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n".encode())
 
     def close(self) -> None:
         """Close the connection."""

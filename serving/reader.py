@@ -77,6 +77,7 @@ class FeatureReader:
         remaining_s: float,
         *,
         recent: bool = False,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> Reading:
         """Rows of a request; never raises for what the store does.
 
@@ -86,6 +87,7 @@ class FeatureReader:
             now: the moment ages refer to.
             remaining_s: what is left of the request's budget; the store's own budget bounds it further.
             recent: whether the user's last day is wanted too.
+            meanwhile: called once the store is asked, before its answer is waited for.
         """
         reading = Reading()
         if self._permissions.denied(USER_ID, user_id):
@@ -105,7 +107,7 @@ class FeatureReader:
                 keys.append((self._session, session_id))
         if not self._reusable(segment):
             keys.append((self._segment, segment))
-        rows = await self._fetch(keys, deadline, reading)
+        rows = await self._fetch(keys, deadline, reading, meanwhile)
         session = rows.get((SESSION, session_id or ""))
         await self._permit(user_id, session, rows, deadline, reading)
         if reading.permitted is False:
@@ -175,7 +177,11 @@ class FeatureReader:
         return age is not None and age <= self._limits.segment_reuse.total_seconds()
 
     async def _fetch(
-        self, keys: Sequence[Key], deadline: float, reading: Reading
+        self,
+        keys: Sequence[Key],
+        deadline: float,
+        reading: Reading,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> dict[tuple[str, str], Row]:
         """Rows by group and key: from the store, else copies. Absent rows are left out."""
         if not keys:
@@ -187,7 +193,13 @@ class FeatureReader:
             return self._from_copies(keys, "store_open", reading)
         try:
             async with asyncio.timeout(seconds):
-                found = await self._source.read(keys)
+                asked = self._source.read(keys)
+                try:
+                    meanwhile()
+                except BaseException:
+                    asked.close()
+                    raise
+                found = await asked
         except (TimeoutError, StoreError) as error:
             self._breaker.record(False)
             if isinstance(error, StoreError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from time import monotonic
 from typing import Any, cast
 
@@ -27,6 +27,8 @@ from serving.source import Key
 MAX_WAITING = 256
 """Requests whose replies may be outstanding; beyond it Redis is too slow to be asked more."""
 SILENCE_S = 5.0
+REMEMBERED = 10_000
+"""Decoded rows of each group that are kept; a full memory begins anew."""
 
 
 def _bulk(raw: bytes) -> bytes:
@@ -39,16 +41,34 @@ def command(*parts: bytes) -> bytes:
 
 
 class _Plan:
-    """HMGET of one group: everything but the key is packed once."""
+    """HMGET of one group: everything but the key is packed once, and a row is decoded once."""
 
     def __init__(self, layout: ViewLayout) -> None:
-        self.layout = layout
+        self._layout = layout
         fields = (*layout.fields, layout.time_field)
         self._head = b"*%d\r\n$5\r\nHMGET\r\n" % (2 + len(fields))
         self._tail = b"".join(map(_bulk, fields))
+        self._decoded: dict[str, tuple[list[bytes | None], OnlineRow]] = {}
 
     def pack(self, key: str) -> bytes:
-        return self._head + _bulk(redis_key(self.layout.join_key, key)) + self._tail
+        return self._head + _bulk(redis_key(self._layout.join_key, key)) + self._tail
+
+    def row(self, key: str, raws: Any) -> OnlineRow | None:
+        """The row of a reply; the very same as last time where the reply is, byte for byte."""
+        held = self._decoded.get(key)
+        if held is not None and held[0] == raws:
+            return held[1]
+        if not isinstance(raws, list):
+            msg = f"online store: Redis answered {raws!r:.200} where a row was asked for"
+            raise StoreError(msg)
+        decoded = self._layout.decode(raws)
+        if decoded is None:
+            return None
+        row = OnlineRow(key, decoded[0], decoded[1])
+        if len(self._decoded) >= REMEMBERED:
+            self._decoded.clear()
+        self._decoded[key] = (raws, row)
+        return row
 
 
 class _Link(asyncio.Protocol):
@@ -139,23 +159,29 @@ class RedisSource:
         self._link: _Link | None = None
         self._connecting: asyncio.Task[_Link] | None = None
 
-    async def read(self, keys: Sequence[Key]) -> list[OnlineRow | None]:
-        """See `RowSource.read`."""
-        plans = [self._plan(group) for group, _ in keys]
-        payload = b"".join([plan.pack(key) for plan, (_, key) in zip(plans, keys, strict=True)])
+    def read(self, keys: Sequence[Key]) -> Coroutine[Any, Any, list[OnlineRow | None]]:
+        """See `RowSource.read`: an open connection is written to at the call."""
+        asked = [(self._plan(group), key) for group, key in keys]
+        payload = b"".join([plan.pack(key) for plan, key in asked])
         link = self._link
         if link is not None and link.silent_s > self._silence_s:
             # A connection that a firewall or a failover cut off says nothing, for many minutes.
             link.close()
-        if link is None or not link.open:
-            link = await self._connected()
-        if link.waiting >= MAX_WAITING:
-            msg = f"online store: {link.waiting} reads are waiting already; Redis is too slow"
-            raise StoreError(msg)
-        replies = await link.ask(payload, len(keys))
-        return [
-            _row(plan.layout, key, raws) for plan, (_, key), raws in zip(plans, keys, replies, strict=True)
-        ]
+        ready = link is not None and link.open and link.waiting < MAX_WAITING
+        return self._rows(asked, payload, link.ask(payload, len(asked)) if link and ready else None)
+
+    async def _rows(
+        self, asked: Sequence[tuple[_Plan, str]], payload: bytes, replies: asyncio.Future[list[Any]] | None
+    ) -> list[OnlineRow | None]:
+        if replies is None:
+            link = self._link
+            if link is None or not link.open:
+                link = await self._connected()
+            if link.waiting >= MAX_WAITING:
+                msg = f"online store: {link.waiting} reads are waiting already; Redis is too slow"
+                raise StoreError(msg)
+            replies = link.ask(payload, len(asked))
+        return [plan.row(key, raws) for (plan, key), raws in zip(asked, await replies, strict=True)]
 
     async def close(self) -> None:
         """Drop the connection."""
@@ -239,11 +265,3 @@ def _retrieve(task: asyncio.Task[_Link]) -> None:
     """Take the exception of an attempt that nobody waits for any more."""
     if not task.cancelled():
         task.exception()
-
-
-def _row(layout: ViewLayout, key: str, raws: Any) -> OnlineRow | None:
-    if not isinstance(raws, list):
-        msg = f"online store: Redis answered {raws!r:.200} where a row was asked for"
-        raise StoreError(msg)
-    decoded = layout.decode(raws)
-    return None if decoded is None else OnlineRow(key, decoded[0], decoded[1])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from feature_repo.errors import StoreError
 from feature_repo.group import FeatureGroup
@@ -19,8 +19,11 @@ MAX_WAITING = 64
 class RowSource(Protocol):
     """Where rows come from, without blocking the event loop."""
 
-    async def read(self, keys: Sequence[Key]) -> list[OnlineRow | None]:
+    def read(self, keys: Sequence[Key]) -> Coroutine[Any, Any, list[OnlineRow | None]]:
         """The rows of keys in one round trip, `None` where absent.
+
+        A store may be asked at the call already: a caller with something else to do does it before awaiting.
+        A row that stands as it stood is the same object as before, where the source remembers it.
 
         Raises:
             StoreError: the store is unreachable or answers garbage.

@@ -10,8 +10,6 @@ from serving.exploration import explore
 from serving.ruling import Fixed, fixed_by
 from serving.stages.ruling import bought_of
 
-NOTHING_FIXED = Fixed(frozenset(), others_keep=True)
-
 
 class ExplorationStage:
     """Draws without replacement from outside the top; the request id determines the draw.
@@ -35,6 +33,12 @@ class ExplorationStage:
         flags = context.flags.exploration
         if context.tier is Tier.BASE or flags.share == 0.0:
             return
+        if not context.model.rules.rules:
+            explored = explore(context.order, context.request_id, flags, context.request.limit)
+            if len(explored.slots):
+                context.reorder(explored.order, self.name)
+            context.propensities = explored.propensities
+            return
         fixed = self._fixed(context)
         order, free = context.order.copy(), np.ones(len(context.base.order), bool)
         free[np.fromiter(fixed.candidates, np.intp)] = False
@@ -50,7 +54,5 @@ class ExplorationStage:
 
     def _fixed(self, context: RankContext) -> Fixed:
         model = context.model
-        if not model.rules.rules:
-            return NOTHING_FIXED
         bought = bought_of(context, self._purchase_weight)
         return fixed_by(model.rules, context.order, context.item_ids, model.snapshot, bought)

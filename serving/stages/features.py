@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from serving.answer import Tier
 from serving.context import RankContext
 from serving.reader import FeatureReader
-from serving.stages.blending import tier_of
+from serving.stages.blending import gather, tier_of
 
 
 class FeaturesStage:
@@ -33,6 +35,7 @@ class FeaturesStage:
             context.now,
             context.remaining_s(),
             recent=context.model.rules.of_bought,
+            meanwhile=partial(gather, context),
         )
         for code in reading.codes:
             context.degrade(code)

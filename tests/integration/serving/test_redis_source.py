@@ -6,7 +6,7 @@ import asyncio
 import signal
 import ssl
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import pytest
@@ -184,6 +184,60 @@ def test_a_value_that_is_damaged_is_a_store_error(redis_url: str) -> None:
         with_source(redis_url, lambda s: s.read([(USER, "u")]))
 
 
+def test_a_row_is_decoded_anew_only_where_the_store_holds_another(redis_url: str) -> None:
+    store = fill(redis_url)
+
+    async def use(source: RedisSource) -> None:
+        keys = [(USER, "u"), (SESSION, "s")]
+        first, again = await source.read(keys), await source.read(keys)
+        assert [a is b for a, b in zip(first, again, strict=True)] == [True, True]
+        later = NOW + timedelta(seconds=1)
+        store.write(USER, [OnlineRow("u", {"segment": "b"}, NOW)])
+        store.write(
+            SESSION, [OnlineRow("s", {"item_ids": ["i1"], "event_count": 3, "started_at": NOW}, later)]
+        )
+        user, session = await source.read(keys)
+        assert user is not None
+        assert session is not None
+        assert (user.values["segment"], user.values["attr_keys"]) == ("b", None)
+        assert (session.event_time, session.values["item_ids"]) == (later, ["i1"])
+        assert first == again, "rows handed out before stay what they were"
+
+    with_source(redis_url, use)
+    store.close()
+
+
+def test_the_memory_of_rows_is_bounded(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.redis_source.REMEMBERED", 3)
+    store = RedisStore(redis_url)
+    store.write(USER, [OnlineRow(f"u{n}", {"segment": str(n)}, NOW) for n in range(10)])
+
+    async def use(source: RedisSource) -> None:
+        for _ in range(2):
+            rows = await source.read([(USER, f"u{n}") for n in range(10)])
+            assert [row and row.values["segment"] for row in rows] == [str(n) for n in range(10)]
+        assert len(source._plan(USER)._decoded) <= 3
+
+    with_source(redis_url, use)
+    store.close()
+
+
+def test_redis_is_asked_at_the_call_and_a_reading_that_nobody_awaits_harms_no_other(redis_url: str) -> None:
+    fill(redis_url).close()
+
+    async def use(source: RedisSource) -> None:
+        await source.read([(USER, "u")])
+        abandoned = source.read([(USER, "u")])
+        assert source._link is not None
+        assert source._link.waiting == 1
+        abandoned.close()
+        (row,) = await source.read([(SESSION, "s")])
+        assert row is not None
+        assert (row.key, row.values["item_ids"], source._link.waiting) == ("s", ["i1"], 0)
+
+    with_source(redis_url, use)
+
+
 def test_an_unreachable_address_names_it() -> None:
     with pytest.raises(StoreError, match=r"Redis at 127.0.0.1:1 cannot be reached"):
         with_source("redis://127.0.0.1:1/0", lambda s: s.read([(USER, "u")]))
@@ -225,8 +279,11 @@ def test_a_connection_that_says_nothing_is_given_up() -> None:
         await _late(source)
         await _late(source)
         await _until(lambda: silent.opened >= 2 and silent.closed >= 1)
+        # The first connection is gone while the second lives: it was given up, not closed with the source.
+        assert (silent.opened, silent.closed) == (2, 1)
         await source.close()
         await _until(lambda: silent.closed == silent.opened)
+        assert silent.opened == 2
         server.close()
 
     asyncio.run(main())
@@ -241,6 +298,7 @@ def test_a_connection_whose_greeting_is_not_answered_is_closed() -> None:
         with pytest.raises(StoreError, match="cannot be reached"):
             await source.read([(USER, "u")])
         await _until(lambda: silent.closed == 1)
+        assert silent.opened == 1
         await source.close()
         server.close()
 

@@ -79,6 +79,26 @@ def test_standardize_by_hand() -> None:
     np.testing.assert_allclose(found, [[-1.0, 2.0], [0.0, 0.0], [1.0, CLIP]])
 
 
+@given(matrices, st.tuples(*[st.sampled_from([0.0, 1.3, -0.2])] * 4))
+def test_contributions_are_the_plain_formula_to_the_last_bit(
+    values: np.ndarray, weights: tuple[float, ...]
+) -> None:
+    """What the first version of the blend computed: records of that time are replayed byte for byte."""
+    used = np.flatnonzero(np.array(weights))
+    wanted = np.zeros(values.shape)
+    if len(used) and len(values):
+        some, scales = values[:, used], np.array(blend().scales)[used]
+        known = ~np.isnan(some)
+        filled = np.where(known, some, 0.0)
+        means = filled.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        scaled = (filled - np.where(used > 0, means, 0.0)) / scales
+        wanted[:, used] = np.clip(scaled, -CLIP, CLIP) * known * np.array(weights)[used]
+    for order in ("C", "F"):
+        matrix = SignalMatrix(NAMES, np.array(values, order=order))  # type: ignore[call-overload]
+        found = blend(weights).contributions(matrix)
+        assert found.tobytes() == wanted.tobytes()
+
+
 def test_columns_go_by_name_and_strange_ones_add_nothing() -> None:
     values = np.array([[0.0, 9.0, 1.0], [1.0, 5.0, 3.0]])
     found = blend().contributions(SignalMatrix(("base", "touched", "log_ctr"), values))

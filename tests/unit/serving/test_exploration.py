@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.errors import SettingsError
-from serving.exploration import Exploration, explore
+from serving.exploration import Exploration, _seed, explore
 
 SHARES = st.sampled_from([0.0, 0.1, 0.15, 0.2])
 
@@ -98,6 +98,12 @@ def test_the_request_id_determines_the_draw(request_id: str) -> None:
 def test_the_draw_is_pinned_so_that_old_answers_can_be_replayed() -> None:
     found = explore(np.arange(12), "pinned", Exploration(share=0.2, slots=10), 10)
     assert found.order.tolist() == PINNED
+
+
+@pytest.mark.parametrize("digest", [0, 7, 2**32 - 1, 2**32, 2**32 + 5, 2**63, 2**64 - 1])
+def test_the_generator_is_that_of_the_whole_number(digest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.exploration.xxhash.xxh3_64_intdigest", lambda _: digest)
+    assert np.random.PCG64(_seed("any")).state == np.random.PCG64(digest).state
 
 
 def test_part_of_the_candidates_may_be_ordered() -> None:

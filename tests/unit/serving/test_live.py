@@ -76,8 +76,14 @@ def test_a_watcher_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> 
     assert len(calls) == before
 
 
-def test_a_watcher_that_never_started_stops() -> None:
-    Watcher([], 1.0, "idle").stop()
+def test_a_watcher_that_never_started_stops_and_never_begins() -> None:
+    calls: list[int] = []
+    watcher = Watcher([lambda: calls.append(1)], 0.0, "idle")
+    watcher.stop()
+    watcher.start()
+    watcher.stop()
+    assert calls == []
+    assert not [thread for thread in threading.enumerate() if thread.name == "watch-idle"]
 
 
 def test_a_stamp_tells_missing_from_present(tmp_path: Path) -> None:

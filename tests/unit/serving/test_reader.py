@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -40,8 +40,11 @@ class FakeSource:
     def put(self, group: str, key: str, age: timedelta = timedelta(minutes=1), **values: Any) -> None:
         self.rows[group, key] = OnlineRow(key, values, NOW - age)
 
-    async def read(self, keys: Sequence[Key]) -> list[OnlineRow | None]:
+    def read(self, keys: Sequence[Key]) -> Coroutine[Any, Any, list[OnlineRow | None]]:
         self.trips.append([(group.name, key) for group, key in keys])
+        return self._answer(keys)
+
+    async def _answer(self, keys: Sequence[Key]) -> list[OnlineRow | None]:
         if self.hangs:
             await asyncio.sleep(60)
         if self.failure is not None:
@@ -221,7 +224,38 @@ def test_the_remaining_budget_bounds_the_store(source: FakeSource) -> None:
 
 def test_warming_survives_a_store_that_is_gone(source: FakeSource) -> None:
     source.failure = StoreError("gone")
-    asyncio.run(reader_of(source).warm())
+    reader = reader_of(source)
+    asyncio.run(reader.warm())
+    assert source.trips == [[("segment_profile", "all")]]
+    source.failure = None
+    assert read(reader).codes == [], "one failure is not enough to give the store up"
+
+
+def test_something_else_is_done_while_the_store_answers(source: FakeSource) -> None:
+    reader, seen = reader_of(source), []
+
+    def meanwhile() -> None:
+        seen.append(len(source.trips))
+
+    asyncio.run(reader.read("u", "s", NOW, 1.0, meanwhile=meanwhile))
+    assert len(source.trips) == 2
+    assert seen == [1], "once, after the first asking, however many there are"
+    source.failure = StoreError("gone")
+    asyncio.run(reader.read("u", "s", NOW, 1.0, meanwhile=meanwhile))
+    assert seen == [1, 3], "whether or not the store answers"
+
+
+def test_where_that_fails_the_store_is_not_blamed(source: FakeSource) -> None:
+    breaker = Breaker("store", BreakerRules(volume=1))
+    reader = FeatureReader(source, all_groups(), LIMITS, breaker=breaker)
+
+    def broken() -> None:
+        raise ValueError("no such item")
+
+    with pytest.raises(ValueError, match="no such item"):
+        asyncio.run(reader.read("u", "s", NOW, 1.0, meanwhile=broken))
+    assert (len(source.trips), breaker.state) == (1, State.CLOSED)
+    assert read(reader).codes == []
 
 
 def test_an_event_time_ahead_of_the_clock_is_age_zero(source: FakeSource) -> None:
