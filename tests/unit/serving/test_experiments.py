@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from itertools import pairwise
 
@@ -217,3 +218,19 @@ def test_each_unit_is_counted_once_under_the_first_arm_it_was_seen_in(seen: list
         ratio.see(unit, arm)
         first.setdefault(unit, arm)
     assert ratio.counts == {arm: list(first.values()).count(arm) for arm in "ab"}
+
+
+def test_a_unit_of_no_arm_takes_no_ones_place() -> None:
+    ratio = SampleRatio({"a": 1.0})
+    ratio.see("u", "retired arm")
+    ratio.see("u", "a")
+    assert ratio.counts == {"a": 1}
+
+
+def test_the_chance_of_a_ratio_by_the_definition_of_chi_square() -> None:
+    """Two arms: the chance is that of a normal deviation as large, erfc(√(χ²/2))."""
+    ratio = SampleRatio({"a": 1.0, "b": 3.0})
+    for n in range(400):
+        ratio.see(f"u{n}", "a" if n < 120 else "b")
+    distance = (120 - 100) ** 2 / 100 + (280 - 300) ** 2 / 300
+    assert ratio.p_value == pytest.approx(math.erfc(math.sqrt(distance / 2)))

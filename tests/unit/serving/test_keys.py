@@ -124,3 +124,39 @@ def test_a_secret_put_where_its_hash_belongs_is_not_shown() -> None:
     with pytest.raises(SettingsError, match="entry 1") as caught:
         parse_keys(secret)
     assert secret not in str(caught.value)
+
+
+def test_a_secret_counts_only_in_its_own_header(shop_key: tuple[str, str]) -> None:
+    secret, entry = shop_key
+    keys = Keys(parse_keys(entry))
+    for headers in (
+        [(b"x-forwarded-authorization", f"Bearer {secret}".encode())],
+        [(b"authorization", secret.encode())],
+        [(b"authorization", f"Basic {secret}".encode())],
+        [(b"cookie", secret.encode())],
+    ):
+        with pytest.raises(ApiError) as caught:
+            keys.check(headers, Scope.RANK)
+        assert caught.value.status == 401
+    assert keys.check([(b"authorization", f"bearer   {secret} ".encode())], Scope.RANK) == "shop"
+
+
+def test_of_several_entries_the_malformed_one_is_named(shop_key: tuple[str, str]) -> None:
+    with pytest.raises(SettingsError, match="HEADRACE_API_KEYS: 'partner': 'rang' is no scope"):
+        parse_keys(f"{shop_key[1]}, partner:rang:{'0' * 64}")
+    with pytest.raises(SettingsError, match="HEADRACE_API_KEYS: entry 2: '' is no scope"):
+        parse_keys(f"{shop_key[1]},, just-a-word")
+
+
+def test_with_keys_a_page_of_elsewhere_may_ask(shop_key: tuple[str, str]) -> None:
+    """Whom a browser speaks for is told by the key then, not by where its page came from."""
+    secret, entry = shop_key
+    headers = [(b"origin", b"https://shop.example"), (b"host", b"shop.example"), *bearer(secret)]
+    assert Keys(parse_keys(entry)).check(headers, Scope.RANK) == "shop"
+
+
+def test_a_hash_may_be_written_in_capitals(shop_key: tuple[str, str]) -> None:
+    secret, entry = shop_key
+    name, scopes, digest = entry.split(":")
+    keys = Keys(parse_keys(f"{name}:{scopes}:{digest.upper()}"))
+    assert keys.check(bearer(secret), Scope.RANK) == "shop"
