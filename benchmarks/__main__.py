@@ -7,9 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich import box
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness import Benchmark, Row, discover, execute, select, write
-from benchmarks.report import figure, page, read_results, read_rows
+from benchmarks.report import figure, page, quote, read_results, read_rows
 from feature_repo.errors import HeadraceError
 from feature_repo.home import Home
 from feature_repo.settings import load_settings
@@ -46,7 +46,7 @@ def main(
     *,
     listing: Annotated[bool, typer.Option("--list", help="Only list the names.")] = False,
     report: Annotated[
-        bool, typer.Option("--report", help="Only write docs/benchmarks.md from what was measured.")
+        bool, typer.Option("--report", help="Only write the docs' figures from what was measured.")
     ] = False,
     here: Annotated[bool, typer.Option("--here", help="In this process, without a time limit.")] = False,
     limit_s: Annotated[float, typer.Option(help="Seconds after which a benchmark is ended.")] = LIMIT_S,
@@ -58,8 +58,7 @@ def main(
         return
     folder = Home(load_settings().home).ensure().root / "bench"
     if report:
-        PAGE.write_text(page(read_results(folder), found))
-        _console.print(f"wrote {PAGE}")
+        write_pages(read_results(folder), found)
         return
     chosen = select(found, [n for n in names or () if n])
     if here:
@@ -79,6 +78,15 @@ def main(
     if failed:
         _console.print("failed: " + "; ".join(f"{n} ({why})" for n, why in failed.items()), style="red")
         raise typer.Exit(1)
+
+
+def write_pages(results: Mapping[str, Sequence[Mapping[str, Any]]], found: Mapping[str, Benchmark]) -> None:
+    """The page of all benchmarks, and the figures that other pages quote."""
+    quoting = {path: quote(path.read_text(), results, found) for path in sorted(PAGE.parent.glob("*.md"))}
+    for path, text in {**quoting, PAGE: page(results, found)}.items():
+        if text != path.read_text():
+            path.write_text(text)
+            _console.print(f"wrote {path}")
 
 
 def groups(chosen: Sequence[Benchmark]) -> list[list[Benchmark]]:

@@ -1,8 +1,9 @@
-"""From ``<home>/bench/*.json`` to the page ``docs/benchmarks.md``: only figures that were measured."""
+"""From ``<home>/bench/*.json`` to ``docs/benchmarks.md`` and pages that quote it: only what was measured."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,12 @@ from typing import Any
 from benchmarks.harness import Benchmark, BenchmarkError, Row
 
 _FIELDS = ("name", "value", "unit", "baseline_name", "baseline_value", "samples")
+_QUOTED = re.compile(r"(<!-- measured: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _COMPUTED = {*_FIELDS, "ratio", "machine"}
+_HEAD = (
+    "| row | value | baseline | its value | ratio | samples | target |",
+    "|---|--:|---|--:|--:|--:|---|",
+)
 _INTRO = """# Benchmarks
 
 To measure on your machine:
@@ -61,6 +67,25 @@ def page(results: Mapping[str, Sequence[Mapping[str, Any]]], known: Mapping[str,
     return "\n".join(parts)
 
 
+def quote(
+    text: str, results: Mapping[str, Sequence[Mapping[str, Any]]], known: Mapping[str, Benchmark]
+) -> str:
+    """A page whose blocks ``<!-- measured: NAME … --> … <!-- end -->`` hold the rows of these benchmarks.
+
+    A block stays as it is while one of its benchmarks was not measured.
+    """
+
+    def block(found: re.Match[str]) -> str:
+        names = found[2].split()
+        if not all(name in results and name in known for name in names):
+            return found[0]
+        lines = [line for name in names for line in _lines(results[name], known[name])]
+        notes = "".join(_notes(results[name]).lstrip("\n") for name in names)
+        return found[1] + "\n" + "\n".join([*_HEAD, *lines]) + f"\n\n{notes}\n{found[3]}"
+
+    return _QUOTED.sub(block, text)
+
+
 def _machines(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     told = {
         f"{m['cpu']}, {m['cores']} cores, {m['memory_gib']} GiB, {m['system']}, Python {m['python']}"
@@ -76,10 +101,11 @@ def _about(benchmark: Benchmark) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]], benchmark: Benchmark) -> str:
-    lines = [
-        "| row | value | baseline | its value | ratio | samples | target |",
-        "|---|--:|---|--:|--:|--:|---|",
-    ]
+    return "\n".join([*_HEAD, *_lines(rows, benchmark)]) + "\n"
+
+
+def _lines(rows: Sequence[Mapping[str, Any]], benchmark: Benchmark) -> list[str]:
+    lines = []
     for fields in rows:
         row = row_of(fields)
         target = benchmark.targets.get(row.name)
@@ -88,7 +114,7 @@ def _table(rows: Sequence[Mapping[str, Any]], benchmark: Benchmark) -> str:
             f"| `{row.name}` | {figure(row.value)} {row.unit} | {row.baseline_name} "
             f"| {figure(row.baseline_value)} {row.unit} | {row.ratio:.3g} | {row.samples} | {verdict} |"
         )
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> str:

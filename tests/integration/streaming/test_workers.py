@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from tests.conftest import RedisServer, free_port
 from tests.stream_process import heartbeats, kill, run, start, streaming, until
 from tests.stream_support import expected, publish, session_values, stream_to_end, traffic
 
+SHARD = re.compile(r"/state/((?:sessions|users)-\d+)")
 NOISE = ("Traceback", "panicked", "stack backtrace", "Exception", "connecting to worker", "FATAL")
 
 
@@ -177,10 +179,10 @@ class Cluster:
             for n, said in enumerate(self.said)
         ]
 
-    def state_files(self) -> list[list[str]]:
-        """Names of the state files each process has open."""
+    def shards(self) -> list[set[str]]:
+        """The shards whose state each process has open."""
         return [
-            sorted({Path(f.path).name for f in psutil.Process(p.pid).open_files() if "/state/" in f.path})
+            {found[1] for f in psutil.Process(p.pid).open_files() if (found := SHARD.search(f.path))}
             for p in self.processes
         ]
 
@@ -233,11 +235,12 @@ def test_a_cluster_by_bytewaxs_own_command(cluster_settings: Settings) -> None:
         try:
             oracle = expected(events[: n * 500], settings).sessions
             until(lambda want=oracle: session_values(settings, keys) == want, f"all of part {n}")
-            owned = cluster.state_files()
-            assert sorted(name for names in owned for name in names if name.endswith(".db")) == sorted(
-                f"{kind}-{shard:04d}.db" for kind in ("sessions", "users") for shard in range(4)
-            )
-            assert all(any(name.startswith("sessions-") for name in names) for names in owned)
+            owned = cluster.shards()
+            assert sorted(name for names in owned for name in names) == [
+                *(f"sessions-{shard:04d}" for shard in range(4)),
+                *(f"users-{shard:04d}" for shard in range(4)),
+            ]
+            assert all(owned)
             pages = cluster.metrics()
             counted = [page.count("headrace_stream_folded_total{") for page in pages]
             assert sum(counted) == 4
@@ -254,7 +257,7 @@ def test_an_early_end_of_a_cluster_process_ends_its_peer(home: Home) -> None:
     stream_to_end(settings)
     cluster = Cluster(settings, 2)
     try:
-        until(lambda: all(cluster.state_files()), "both at work")
+        until(lambda: all(cluster.shards()), "both at work")
         cluster.processes[1].kill()
         assert cluster.processes[0].wait(60) != 0
     finally:
