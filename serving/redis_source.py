@@ -8,19 +8,17 @@ under way at the same time share the connection. redis-py still reads the URL, T
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import deque
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from time import monotonic
 from typing import Any, cast
 
 import hiredis
-from redis.asyncio.connection import RedisSSLContext
-from redis.connection import parse_url
 
-from feature_repo.errors import SettingsError, StoreError
+from feature_repo.errors import StoreError
 from feature_repo.group import FeatureGroup
 from feature_repo.online.layout import ViewLayout, layout_of, redis_key
+from feature_repo.online.redis_url import redis_options, tls_context
 from feature_repo.online.store import OnlineRow
 from serving.source import Key
 
@@ -123,7 +121,11 @@ class _Link(asyncio.Protocol):
             self._fail(StoreError(f"online store: Redis answered garbage ({error})"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._fail(StoreError(f"online store: the connection to Redis was lost ({exc or 'closed'})"))
+        msg = (
+            f"online store: the connection to Redis was lost ({exc or 'closed'}); "
+            "is it up, and HEADRACE_REDIS_URL right (rediss:// where it speaks TLS)?"
+        )
+        self._fail(StoreError(msg))
 
     def close(self) -> None:
         self._fail(StoreError("online store: the connection to Redis was closed"))
@@ -148,11 +150,7 @@ class RedisSource:
     """
 
     def __init__(self, url: str, connect_timeout_s: float = 1.0, silence_s: float = SILENCE_S) -> None:
-        try:
-            self._options: Mapping[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
-        except ValueError as error:
-            msg = f"HEADRACE_REDIS_URL: {error}; write e.g. redis://127.0.0.1:6379/0"
-            raise SettingsError(msg) from error
+        self._options = redis_options(url)
         self._connect_timeout_s = connect_timeout_s
         self._silence_s = silence_s
         self._plans: dict[int, tuple[FeatureGroup, _Plan]] = {}
@@ -214,12 +212,16 @@ class RedisSource:
             if link is not None:
                 link.close()
             where = self._options.get("path") or f"{self._host}:{self._port}"
-            msg = f"online store: Redis at {where} cannot be reached ({error or type(error).__name__})"
+            why = str(error) or type(error).__name__
+            msg = (
+                f"online store: Redis at {where} cannot be reached ({why}); "
+                "is it running, and is HEADRACE_REDIS_URL right?"
+            )
             raise StoreError(msg) from error
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
                 link.close()
-                msg = f"online store: Redis refused the connection ({reply})"
+                msg = f"online store: Redis refused the connection ({reply}); is HEADRACE_REDIS_URL right?"
                 raise StoreError(msg)
         self._link = link
         return link
@@ -236,18 +238,8 @@ class RedisSource:
         loop = asyncio.get_running_loop()
         if path := self._options.get("path"):
             return (await loop.create_unix_connection(_Link, path))[1]
-        return (await loop.create_connection(_Link, self._host, self._port, ssl=self._tls()))[1]
-
-    def _tls(self) -> ssl.SSLContext | None:
-        if "connection_class" not in self._options:
-            return None
-        # redis-py's own defaults for rediss://: the certificate and its host name are checked.
-        options: dict[str, Any] = {"cert_reqs": "required", "check_hostname": True}
-        options |= {k.removeprefix("ssl_"): v for k, v in self._options.items() if k.startswith("ssl_")}
-        if options["cert_reqs"] == "none":
-            options["check_hostname"] = False
-        context: ssl.SSLContext = RedisSSLContext(**options).get()
-        return context
+        tls = tls_context(self._options)
+        return (await loop.create_connection(_Link, self._host, self._port, ssl=tls))[1]
 
     def _greeting(self) -> list[bytes]:
         """Commands a new connection begins with."""

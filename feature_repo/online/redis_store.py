@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
 
-from feature_repo.errors import SettingsError, StoreError
+from feature_repo.errors import StoreError
 from feature_repo.group import FeatureGroup
 from feature_repo.online.layout import PROJECT, ViewLayout, layout_of, redis_key
+from feature_repo.online.redis_url import redis_options
 from feature_repo.online.resp import RowCommands
 from feature_repo.online.stamps import decode_micros
 from feature_repo.online.store import EncodedRow, OnlineRow, encode_rows
@@ -31,20 +31,16 @@ class RedisStore:
     """
 
     def __init__(self, url: str, timeout_s: float = 2.0) -> None:
-        parts = urlsplit(url)
-        self._name = f"{parts.hostname}:{parts.port or 6379}"
-        try:
-            self._client: redis.Redis = redis.Redis.from_url(
-                url,
-                socket_timeout=timeout_s,
-                socket_connect_timeout=timeout_s,
-                retry=None,
-                decode_responses=False,
-                protocol=2,
-            )
-        except ValueError as error:
-            msg = f"HEADRACE_REDIS_URL: {error}; write e.g. redis://127.0.0.1:6379/0"
-            raise SettingsError(msg) from error
+        options = redis_options(url)
+        self._name = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+        self._client: redis.Redis = redis.Redis.from_url(
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=None,
+            decode_responses=False,
+            protocol=2,
+        )
         self._commands: dict[int, tuple[ViewLayout, RowCommands]] = {}
 
     @classmethod

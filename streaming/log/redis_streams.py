@@ -12,6 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from feature_repo.errors import LogError
+from feature_repo.online.redis_url import redis_options
 from streaming.log.base import Batch, Keyed, Position, partition_of
 
 FIELD = b"r"
@@ -28,24 +29,22 @@ class RedisLog:
         topic: name of this log.
         partitions: fixed when the log is opened first.
         timeout_s: how long to wait for an answer.
+
+    Raises:
+        SettingsError: the URL cannot be used.
     """
 
     def __init__(self, url: str, topic: str, partitions: int, timeout_s: float = TIMEOUT_S) -> None:
         self._topic = topic
         self._partitions = partitions
         self._keys = [f"headrace:log:{topic}:{n}" for n in range(partitions)]
-        try:
-            self._redis: redis.Redis = redis.Redis.from_url(
-                url,
-                socket_timeout=timeout_s,
-                socket_connect_timeout=timeout_s,
-                retry=Retry(
-                    NoBackoff(), 1
-                ),  # an idle connection may have been closed; the caller does the rest
-            )
-        except ValueError as error:
-            msg = f"HEADRACE_REDIS_URL: {error}; e.g. redis://:password@host:6379/0, rediss:// for TLS"
-            raise LogError(msg) from error
+        redis_options(url)
+        self._redis: redis.Redis = redis.Redis.from_url(
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 1),  # an idle connection may have been closed; the caller does the rest
+        )
         self._check_partitions()
 
     @property

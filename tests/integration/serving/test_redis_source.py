@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import ssl
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -303,16 +302,3 @@ def test_a_connection_whose_greeting_is_not_answered_is_closed() -> None:
         server.close()
 
     asyncio.run(main())
-
-
-@pytest.mark.parametrize(
-    ("query", "checked", "mode"),
-    [("", True, ssl.CERT_REQUIRED), ("?ssl_cert_reqs=none", False, ssl.CERT_NONE)],
-)
-def test_tls_checks_certificate_and_name_unless_told_not_to(
-    query: str, checked: bool, mode: ssl.VerifyMode
-) -> None:
-    context = RedisSource(f"rediss://redis.example:6380/0{query}")._tls()
-    assert context is not None
-    assert (context.check_hostname, context.verify_mode) == (checked, mode)
-    assert RedisSource("redis://redis.example/0")._tls() is None

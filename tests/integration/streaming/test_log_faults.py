@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 import redis
 
-from feature_repo.errors import LogError
+from feature_repo.errors import LogError, SettingsError
 from feature_repo.home import Home
 from feature_repo.settings import Settings
 from streaming.log import EventLog, PositionLostError, open_log, partition_of
@@ -105,7 +105,7 @@ class TestRedis:
             assert first[0] == b"\x16"  # the handshake of TLS, not a command in the clear
 
     def test_a_url_that_is_none_is_told(self) -> None:
-        with pytest.raises(LogError, match=r"HEADRACE_REDIS_URL: .*e\.g\. redis://:password@host:6379/0"):
+        with pytest.raises(SettingsError, match=r"HEADRACE_REDIS_URL: .*rediss://:password@host:6379/0"):
             RedisLog("http://x", "t", 1)
 
 
