@@ -1,4 +1,4 @@
-"""The state of a shard on the disk against a dictionary per snapshot: cut anywhere, it opens at a whole one."""
+"""The state of a shard on the disk against dictionaries: cut anywhere, it opens at a whole snapshot."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class StateMachine(RuleBasedStateMachine):
         self.facts |= facts
         newest = self.files()[-1]
         if newest.stat().st_size == 0 or not self.snapshots or newest.name != self.snapshots[-1][0]:
-            # The snapshot ended one file and facts alone began the next: there is nothing older to go back to.
+            # The snapshot ended one file, facts alone began the next: there is nothing older to go back to.
             self.snapshots = []
         self.snapshots.append((newest.name, newest.stat().st_size, dict(self.state), dict(self.facts)))
 
