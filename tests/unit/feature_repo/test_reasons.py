@@ -160,7 +160,8 @@ def test_a_field_that_is_absent_is_named(missing: str) -> None:
         (
             b'{"a": 1} x',
             "not_json",
-            "not valid JSON: JSON is malformed: trailing characters (byte 10); write one JSON object per line",
+            "not valid JSON: JSON is malformed: trailing characters (byte 10); "
+            "write one JSON object per line",
         ),
         (
             b'{"a": "\xe4"}',
@@ -192,8 +193,9 @@ def test_any_zone_comes_out_as_the_same_moment_in_utc(naive: datetime, minutes: 
         to_utc(naive.isoformat(), "t")
 
 
-@given(st.integers(-(10**13), 10**14))
+@given(st.integers(-2_200_000_000_000, 4_100_000_000_000))
 def test_epoch_milliseconds_are_exact(millis: int) -> None:
+    """From 1900 to 2099; a clock further away is wrong anyway."""
     assert to_utc(millis, "t") == datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=millis)
 
 
