@@ -13,27 +13,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
-import msgspec
 from tenacity import AsyncRetrying, Retrying
 
 from serving.client_wire import (
-    EVENTS_TIMEOUT_S,
-    JSON,
-    RANK_TIMEOUT_S,
+    Call,
     Candidates,
     ClientError,
+    Post,
     Ranked,
     Ranking,
     Sent,
     Wire,
+    WireOptions,
     raise_to_retry,
-    unreachable,
+    told,
 )
 
 __all__ = ["RankClient", "AsyncRankClient", "Ranking", "Ranked", "Sent", "ClientError"]
+T = TypeVar("T")
 
 
 class RankClient:
@@ -41,24 +41,15 @@ class RankClient:
 
     Args:
         base_url: of the service.
-        api_key: with the scopes the calls need.
-        rank_timeout_s, events_timeout_s: how long the service may stay silent, and how long new tries begin.
-        attempts: tries of a call.
         transport: in place of the network, for tests.
+        options: see `WireOptions`.
     """
 
     def __init__(
-        self,
-        base_url: str,
-        *,
-        api_key: str | None = None,
-        rank_timeout_s: float = RANK_TIMEOUT_S,
-        events_timeout_s: float = EVENTS_TIMEOUT_S,
-        attempts: int = 3,
-        transport: httpx.BaseTransport | None = None,
+        self, base_url: str, *, transport: httpx.BaseTransport | None = None, **options: Unpack[WireOptions]
     ) -> None:
-        self._wire = Wire(base_url, api_key, rank_timeout_s, events_timeout_s, attempts)
-        self._http = httpx.Client(transport=transport, **self._wire.options)
+        self._wire = Wire(**options)
+        self._http = httpx.Client(transport=transport, base_url=base_url, headers=self._wire.headers)
 
     def rank(self, candidates: Candidates, *, limit: int | None = None, **options: Any) -> Ranking:
         """Rank items, given best first, by id or as (id, score).
@@ -70,12 +61,7 @@ class RankClient:
         Returns:
             the answer; the order given, with `fallback` saying why, where there is none in time.
         """
-        request_id, body, item_ids = self._wire.rank_body(candidates, {"limit": limit, **options})
-        try:
-            response = self._post("/v1/rank", body, self._wire.rank_timeout_s)
-            return self._wire.read_ranking(response, item_ids)
-        except (httpx.HTTPError, ClientError) as error:
-            return self._wire.as_given(request_id, item_ids, limit, error)
+        return self._make(self._wire.rank(candidates, limit, options))
 
     def send(self, records: Sequence[Mapping[str, Any]]) -> Sent:
         """Send events, items or users; each event carries its `event_id`, so that sending twice is harmless.
@@ -83,17 +69,19 @@ class RankClient:
         Raises:
             ClientError: they were not stored; send the same ones again later.
         """
-        try:
-            body = msgspec.json.encode(list(records))
-            return self._wire.read_sent(self._post("/v1/events", body, self._wire.events_timeout_s))
-        except httpx.HTTPError as error:
-            raise unreachable(error) from error
+        return self._make(self._wire.send(records))
 
-    def _post(self, path: str, body: bytes, budget_s: float) -> httpx.Response:
-        for attempt in Retrying(**self._wire.retrying(budget_s)):
-            with attempt:
-                response = self._http.post(path, content=body, headers=JSON, timeout=budget_s)
-                raise_to_retry(response)
+    def _make(self, call: Call[T]) -> T:
+        post = next(call)
+        try:
+            response = Retrying(**self._wire.retrying(post.budget_s))(self._post, post)
+        except (httpx.HTTPError, ClientError) as error:
+            return told(call, error)
+        return told(call, response)
+
+    def _post(self, post: Post) -> httpx.Response:
+        response = self._http.post(post.path, content=post.body, timeout=post.budget_s)
+        raise_to_retry(response)
         return response
 
     def close(self) -> None:
@@ -114,37 +102,32 @@ class AsyncRankClient:
         self,
         base_url: str,
         *,
-        api_key: str | None = None,
-        rank_timeout_s: float = RANK_TIMEOUT_S,
-        events_timeout_s: float = EVENTS_TIMEOUT_S,
-        attempts: int = 3,
         transport: httpx.AsyncBaseTransport | None = None,
+        **options: Unpack[WireOptions],
     ) -> None:
-        self._wire = Wire(base_url, api_key, rank_timeout_s, events_timeout_s, attempts)
-        self._http = httpx.AsyncClient(transport=transport, **self._wire.options)
+        self._wire = Wire(**options)
+        self._http = httpx.AsyncClient(transport=transport, base_url=base_url, headers=self._wire.headers)
 
     async def rank(self, candidates: Candidates, *, limit: int | None = None, **options: Any) -> Ranking:
         """As `RankClient.rank`."""
-        request_id, body, item_ids = self._wire.rank_body(candidates, {"limit": limit, **options})
-        try:
-            response = await self._post("/v1/rank", body, self._wire.rank_timeout_s)
-            return self._wire.read_ranking(response, item_ids)
-        except (httpx.HTTPError, ClientError) as error:
-            return self._wire.as_given(request_id, item_ids, limit, error)
+        return await self._make(self._wire.rank(candidates, limit, options))
 
     async def send(self, records: Sequence[Mapping[str, Any]]) -> Sent:
         """As `RankClient.send`."""
-        try:
-            body = msgspec.json.encode(list(records))
-            return self._wire.read_sent(await self._post("/v1/events", body, self._wire.events_timeout_s))
-        except httpx.HTTPError as error:
-            raise unreachable(error) from error
+        return await self._make(self._wire.send(records))
 
-    async def _post(self, path: str, body: bytes, budget_s: float) -> httpx.Response:
-        async for attempt in AsyncRetrying(**self._wire.retrying(budget_s)):
-            with attempt:
-                response = await self._http.post(path, content=body, headers=JSON, timeout=budget_s)
-                raise_to_retry(response)
+    async def _make(self, call: Call[T]) -> T:
+        post = next(call)
+        try:
+            again = AsyncRetrying(**self._wire.retrying(post.budget_s))
+            response: httpx.Response = await again(self._post, post)
+        except (httpx.HTTPError, ClientError) as error:
+            return told(call, error)
+        return told(call, response)
+
+    async def _post(self, post: Post) -> httpx.Response:
+        response = await self._http.post(post.path, content=post.body, timeout=post.budget_s)
+        raise_to_retry(response)
         return response
 
     async def close(self) -> None:

@@ -1,10 +1,10 @@
-"""What the sync and the async client share: requests built, answers read, what is tried again."""
+"""The client without its input and output: requests built, answers read, what is tried again."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, TypeAlias, TypedDict, TypeVar
 
 import httpx
 import msgspec
@@ -16,6 +16,7 @@ from serving.request_id import new_request_id
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Candidates: TypeAlias = Sequence[str] | Sequence[tuple[str, float]]
 RANK_TIMEOUT_S = 0.15
 """A ranking that takes longer is no use to a page."""
@@ -73,24 +74,70 @@ class Sent(Struct, frozen=True):
     rejected: list[dict[str, Any]] = []
 
 
+class WireOptions(TypedDict, total=False):
+    """What both clients take.
+
+    Attributes:
+        api_key: with the scopes the calls need.
+        rank_timeout_s, events_timeout_s: how long the service may stay silent, and how long new tries begin.
+        attempts: tries of a call.
+    """
+
+    api_key: str | None
+    rank_timeout_s: float
+    events_timeout_s: float
+    attempts: int
+
+
+class Post(Struct, frozen=True):
+    """A request a call asks for: `budget_s` bounds silence, and when the last try begins."""
+
+    path: str
+    body: bytes
+    budget_s: float
+
+
+Call: TypeAlias = Generator[Post, httpx.Response, T]
+"""A call without input or output: it asks for one request, is told how that ended, and returns."""
+
+
 class Wire:
-    """What both clients share: requests built, answers read, what is tried again."""
+    """The calls, as both clients make them: what they ask for, and what they make of the answer."""
 
     def __init__(
         self,
-        base_url: str,
-        api_key: str | None,
-        rank_timeout_s: float,
-        events_timeout_s: float,
-        attempts: int,
+        *,
+        api_key: str | None = None,
+        rank_timeout_s: float = RANK_TIMEOUT_S,
+        events_timeout_s: float = EVENTS_TIMEOUT_S,
+        attempts: int = 3,
     ) -> None:
-        self.options: dict[str, Any] = {
-            "base_url": base_url,
-            "headers": {} if api_key is None else {"authorization": f"Bearer {api_key}"},
-        }
+        authorization = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
+        self.headers = {"content-type": "application/json", **authorization}
         self.rank_timeout_s = rank_timeout_s
         self.events_timeout_s = events_timeout_s
         self.attempts = attempts
+
+    def rank(self, candidates: Candidates, limit: int | None, options: Mapping[str, Any]) -> Call[Ranking]:
+        """Rank; the order given where there is no answer in time."""
+        request_id, body, item_ids = self._rank_body(candidates, {"limit": limit, **options})
+        try:
+            return _ranking_of((yield Post("/v1/rank", body, self.rank_timeout_s)), item_ids, limit)
+        except (httpx.HTTPError, ClientError) as error:
+            return _as_given(request_id, item_ids, limit, error)
+
+    def send(self, records: Sequence[Mapping[str, Any]]) -> Call[Sent]:
+        """Send records.
+
+        Raises:
+            ClientError: they were not stored.
+        """
+        body = msgspec.json.encode(list(records))
+        try:
+            return _sent_of((yield Post("/v1/events", body, self.events_timeout_s)))
+        except httpx.HTTPError as error:
+            message = f"the service was not reached ({type(error).__name__}: {error})"
+            raise ClientError(0, "unreachable", message) from error
 
     def retrying(self, budget_s: float) -> dict[str, Any]:
         """How to try again: with full jitter, and no longer than the caller waits."""
@@ -103,7 +150,7 @@ class Wire:
         }
 
     @staticmethod
-    def rank_body(candidates: Candidates, options: Mapping[str, Any]) -> tuple[str, bytes, list[str]]:
+    def _rank_body(candidates: Candidates, options: Mapping[str, Any]) -> tuple[str, bytes, list[str]]:
         """Request id, body and item ids of a ranking."""
         rows = [
             {"item_id": c} if isinstance(c, str) else {"item_id": c[0], "score": c[1]} for c in candidates
@@ -113,45 +160,59 @@ class Wire:
         body = msgspec.json.encode({**given, "request_id": request_id, "candidates": rows})
         return request_id, body, [str(row["item_id"]) for row in rows]
 
-    @staticmethod
-    def read_ranking(response: httpx.Response, item_ids: Sequence[str]) -> Ranking:
-        """The ranking of an answer.
 
-        Raises:
-            ClientError: it is an error, or names items that were not asked for.
-        """
-        _raise_for_status(response)
-        try:
-            ranking = msgspec.json.decode(response.content, type=Ranking)
-        except msgspec.MsgspecError as error:
-            raise ClientError(response.status_code, "bad_answer", f"no ranking: {error}") from error
-        returned = [item.item_id for item in ranking.items]
-        if len(set(returned)) != len(returned) or not set(returned) <= set(item_ids):
-            message = "the answer doubles items or names some that were not asked for"
-            raise ClientError(response.status_code, "bad_answer", message)
-        return ranking
+def told(call: Call[T], outcome: httpx.Response | Exception) -> T:
+    """What a call returns, or raises, once it is told how its request ended."""
+    try:
+        if isinstance(outcome, Exception):
+            call.throw(outcome)
+        else:
+            call.send(outcome)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    raise AssertionError  # pragma: no cover - a call asks for one request only
 
-    @staticmethod
-    def read_sent(response: httpx.Response) -> Sent:
-        """What became of events. All refused is an answer too, not an error."""
-        if response.status_code == httpx.codes.UNPROCESSABLE_ENTITY and b'"rejected"' in response.content:
-            return msgspec.json.decode(response.content, type=Sent)
+
+def _ranking_of(response: httpx.Response, item_ids: Sequence[str], limit: int | None) -> Ranking:
+    """The ranking of an answer.
+
+    Raises:
+        ClientError: it is an error, or its items are not those that were asked for.
+    """
+    _raise_for_status(response)
+    try:
+        ranking = msgspec.json.decode(response.content, type=Ranking)
+    except msgspec.MsgspecError as error:
+        raise ClientError(response.status_code, "bad_answer", f"no ranking: {error}") from error
+    returned = [item.item_id for item in ranking.items]
+    if len(set(returned)) != len(returned) or not set(returned) <= set(item_ids):
+        message = "the answer doubles items or names some that were not asked for"
+        raise ClientError(response.status_code, "bad_answer", message)
+    wanted = len(item_ids) - len(ranking.dropped)
+    if len(returned) != (wanted if limit is None else min(limit, wanted)):
+        message = f"the answer holds {len(returned)} of {wanted} items"
+        raise ClientError(response.status_code, "bad_answer", message)
+    return ranking
+
+
+def _sent_of(response: httpx.Response) -> Sent:
+    """What became of events. All refused is an answer too, not an error."""
+    if response.status_code != httpx.codes.UNPROCESSABLE_ENTITY or b'"rejected"' not in response.content:
         _raise_for_status(response)
+    try:
         return msgspec.json.decode(response.content, type=Sent)
-
-    @staticmethod
-    def as_given(request_id: str, item_ids: Sequence[str], limit: int | None, error: Exception) -> Ranking:
-        """The order given, for when there is no other."""
-        reason = error.code if isinstance(error, ClientError) else type(error).__name__
-        log.warning("ranking %s falls back to the order given: %s", request_id, reason)
-        n = len(item_ids)
-        items = [Ranked(item_id, 1.0 - i / max(n - 1, 1), i, i) for i, item_id in enumerate(item_ids)]
-        return Ranking(
-            request_id=request_id, items=items[:limit], degraded=["client_fallback"], fallback=reason
-        )
+    except msgspec.MsgspecError as error:
+        raise ClientError(response.status_code, "bad_answer", f"no answer to events: {error}") from error
 
 
-JSON = {"content-type": "application/json"}
+def _as_given(request_id: str, item_ids: Sequence[str], limit: int | None, error: Exception) -> Ranking:
+    """The order given, for when there is no other."""
+    reason = error.code if isinstance(error, ClientError) else type(error).__name__
+    log.warning("ranking %s falls back to the order given: %s", request_id, reason)
+    n = len(item_ids)
+    items = [Ranked(item_id, 1.0 - i / max(n - 1, 1), i, i) for i, item_id in enumerate(item_ids)]
+    return Ranking(request_id=request_id, items=items[:limit], degraded=["client_fallback"], fallback=reason)
 
 
 def _may_be_tried_again(error: BaseException) -> bool:
@@ -162,6 +223,7 @@ def _may_be_tried_again(error: BaseException) -> bool:
 
 
 def raise_to_retry(response: httpx.Response) -> None:
+    """Raise what makes a call be tried again."""
     if response.status_code in _TRIED_AGAIN:
         _raise_for_status(response)
 
@@ -175,7 +237,3 @@ def _raise_for_status(response: httpx.Response) -> None:
     except (msgspec.MsgspecError, KeyError, TypeError):
         code, message = "http_error", f"the service answered {response.status_code}"
     raise ClientError(response.status_code, code, message)
-
-
-def unreachable(error: httpx.HTTPError) -> ClientError:
-    return ClientError(0, "unreachable", f"the service was not reached ({type(error).__name__}: {error})")

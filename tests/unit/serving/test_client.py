@@ -107,6 +107,8 @@ STRANGER = {
 }
 DOUBLED = {"request_id": "r", "items": [{"item_id": "a", "score": 1, "position": 0, "base_position": 0}] * 2}
 
+LOST = {"request_id": "r", "items": [{"item_id": "a", "score": 1, "position": 0, "base_position": 0}]}
+
 
 @pytest.mark.parametrize(
     ("handler", "reason"),
@@ -121,6 +123,7 @@ DOUBLED = {"request_id": "r", "items": [{"item_id": "a", "score": 1, "position":
         (answering(200, []), "bad_answer"),
         (answering(200, STRANGER), "bad_answer"),
         (answering(200, DOUBLED), "bad_answer"),
+        (answering(200, LOST), "bad_answer"),
     ],
 )
 def test_whatever_goes_wrong_the_order_given_comes_back_and_says_why(handler: Handler, reason: str) -> None:
@@ -215,3 +218,18 @@ def test_events_that_cannot_be_delivered_are_said_so() -> None:
         with pytest.raises(ClientError, match="limit: too small") as caught:
             client.send([{"event_id": "1"}])
         assert caught.value.status == 503
+
+
+def test_items_that_a_rule_dropped_are_not_missed() -> None:
+    answer = {**LOST, "dropped": [{"item_id": item_id, "rule": "out of stock"} for item_id in "bc"]}
+    for ranking in both(answering(200, answer), lambda client: client.rank(["a", "b", "c"])):
+        assert (ids(ranking), ranking.fallback) == (["a"], None)
+        assert [d["item_id"] for d in ranking.dropped] == ["b", "c"]
+
+
+@pytest.mark.parametrize("content", [[], {"accepted": "many"}])
+def test_an_answer_to_events_that_makes_no_sense_is_an_error(content: Any) -> None:
+    client = RankClient(URL, transport=httpx.MockTransport(answering(202, content)))
+    with client, pytest.raises(ClientError, match="no answer to events") as caught:
+        client.send([])
+    assert caught.value.code == "bad_answer"
