@@ -1,4 +1,4 @@
-"""What the serving benchmarks stand on: a Redis, a stocked shop, server processes, a raw HTTP client."""
+"""What the serving benchmarks stand on: a Redis, a stocked shop, server processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from benchmarks._clients import Client
 from feature_repo.group import DType, FeatureGroup
 from feature_repo.groups import all_groups
 from feature_repo.home import Home
@@ -262,55 +263,3 @@ def echo() -> Iterator[int]:
     """A bare ASGI application that answers the body it was sent, under the same server."""
     with process("-m", "benchmarks._echo") as port:
         yield port
-
-
-class Client:
-    """HTTP over one kept-alive socket, with nothing between: the client must not be what is measured."""
-
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def post(self, path: str, body: bytes) -> tuple[int, bytes]:
-        """Status and body of a POST."""
-        head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
-        return self._exchange(head.encode() + b"content-length: %d\r\n\r\n%b" % (len(body), body))
-
-    def get(self, path: str) -> tuple[int, bytes]:
-        """Status and body of a GET."""
-        return self._exchange(f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n".encode())
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._socket.close()
-
-    def _exchange(self, request: bytes) -> tuple[int, bytes]:
-        self._socket.sendall(request)
-        received = b""
-        while (end := received.find(b"\r\n\r\n")) < 0:
-            received += self._receive()
-        head = received[:end]
-        length = int(re.search(rb"content-length: (\d+)", head, re.IGNORECASE).group(1))  # type: ignore[union-attr]
-        body = bytearray(received[end + 4 :])
-        while len(body) < length:
-            body += self._receive()
-        return int(head[9:12]), bytes(body)
-
-    def _receive(self) -> bytes:
-        data = self._socket.recv(1 << 18)
-        if not data:
-            msg = "the server closed the connection"
-            raise ConnectionError(msg)
-        return data
-
-
-def milliseconds(client: Client, path: str, sent: Sequence[bytes]) -> Iterator[float]:
-    """Time of each exchange, body after body, without end."""
-    number = 0
-    while True:
-        body = sent[number % len(sent)]
-        started = time.perf_counter()
-        status, answer = client.post(path, body)
-        yield (time.perf_counter() - started) * 1e3
-        assert status == 200, answer
-        number += 1

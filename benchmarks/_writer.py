@@ -1,4 +1,4 @@
-"""Writes session rows to Redis at a set rate: what the stream does beside serving."""
+"""Publishes events to the log of its environment at a set rate: what shops and apps do beside serving."""
 
 from __future__ import annotations
 
@@ -7,29 +7,39 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from benchmarks._rig import USERS, profile
-from feature_repo.groups import all_groups
-from feature_repo.online import OnlineRow
-from feature_repo.online.redis_store import RedisStore
+from benchmarks._rig import ITEMS, USERS
+from feature_repo.contract import Event, encode
+from feature_repo.home import Home
+from feature_repo.settings import load_settings
+from streaming.log import open_log
 
-BATCHES_PER_S = 20
+BATCHES_PER_S = 50
+KINDS = ("view", "click", "view", "add_to_cart")
 
 
-def main(url: str, rate: int) -> None:
-    """Write until ended."""
-    store, group, rng = RedisStore(url), all_groups()["session_profile"], random.Random(5)
-    values = [profile(group, rng, datetime.now(UTC)) for _ in range(50)]
-    size = rate // BATCHES_PER_S
-    due = time.monotonic()
+def main(rate: int) -> None:
+    """Publish until ended; sessions are twenty times those that are ranked, and include them."""
+    settings = load_settings()
+    log, rng = open_log(settings, Home(settings.home)), random.Random(5)
+    size, due = rate // BATCHES_PER_S, time.monotonic()
     while True:
         now = datetime.now(UTC)
-        store.write(
-            group,
-            [OnlineRow(f"s{rng.randrange(USERS * 20)}", values[n % len(values)], now) for n in range(size)],
-        )
+        batch = []
+        for n in range(size):
+            number = rng.randrange(USERS * 20)
+            event = Event(
+                event_id=f"{rng.getrandbits(64):016x}",
+                event_type=KINDS[n % len(KINDS)],
+                event_time=now,
+                session_id=f"s{number}",
+                item_id=f"i{rng.randrange(ITEMS)}",
+                user_id=f"u{number}",
+            )
+            batch.append((event.session_id, encode(event)))
+        log.publish(batch)
         due += 1 / BATCHES_PER_S
         time.sleep(max(0.0, due - time.monotonic()))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(int(sys.argv[1]))

@@ -76,7 +76,7 @@ def _event(number: int, session: str) -> dict[str, object]:
 
 def offer(port: int, stop: threading.Event, sent: list[int]) -> None:
     """Post events at the offered rate until told to stop; catches up when a post took long."""
-    from benchmarks._rig import Client  # noqa: PLC0415
+    from benchmarks._clients import Client  # noqa: PLC0415
 
     client, number, started = Client(port), 0, time.perf_counter()
     while not stop.is_set():
@@ -92,7 +92,7 @@ def offer(port: int, stop: threading.Event, sent: list[int]) -> None:
 
 def probe(client: object, number: int) -> float:
     """Milliseconds from posting one click to a ranking made with its session's features."""
-    from benchmarks._rig import Client  # noqa: PLC0415
+    from benchmarks._clients import Client  # noqa: PLC0415
 
     assert isinstance(client, Client)
     session = f"probe{number}"
@@ -136,7 +136,8 @@ def _round_trip(scene: Stage) -> Iterator[float]:
 
 def measure(name: str, online_store: str, seconds: float = SECONDS) -> list[Row]:
     """Rows `name` (p50) and `name`_p99, in ms."""
-    from benchmarks._rig import Client, served, stage  # noqa: PLC0415
+    from benchmarks._clients import Client  # noqa: PLC0415
+    from benchmarks._rig import served, stage  # noqa: PLC0415
 
     with stage(online_store) as scene, served(scene) as port, streamed(scene):
         stop, sent, client = threading.Event(), [0], Client(port)

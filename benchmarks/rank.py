@@ -1,18 +1,34 @@
-"""Latency of `POST /v1/rank`, one client in sequence, beside a bare echo of the bodies and a raw fetch."""
+"""Latency of `POST /v1/rank`, one client in sequence, beside a bare echo of the bodies and a raw fetch.
+
+Rows `rank_…` are what a user's Python program sees: an ordinary kept-alive client (httpx, on which
+`serving.client` is built) asks Headrace and, in turn, a bare ASGI echo of the same bodies under the same
+server; both sides carry the client's own cost, some 0.4 ms. Rows `rank_…_socket` leave it out: a bare
+socket on both sides. The baseline, echo and raw fetch, is the floor that no ranking behind HTTP and Redis
+can go below, so `value - baseline` is what Headrace itself adds, about the same in both; `in_process_ms` is
+what the answer states as its `total`.
+
+The 200 bodies come round every 200 requests, as visitors who page on do: rows of users, segments and
+sessions then stand as they stood, and are not decoded again (`rank_under_write` changes them under way).
+
+`rank_rules` is the cost of many business rules alone, in process.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks.harness import Row, Target, percentile
+from benchmarks.harness import Row, Target, alternate, percentile, timed
 
 if TYPE_CHECKING:
     from benchmarks._rig import Stage
+    from serving.rules import Rules
+    from serving.snapshot import ItemSnapshot
 
 WARM, ROUNDS = 300, 2000
+RULES, RULED = 100, 2000
 TARGETS = {
     "rank_100": Target(2.0, "ratio"),
     "rank_100_p99": Target(5.0),
@@ -20,6 +36,17 @@ TARGETS = {
     "rank_1000_p99": Target(8.0),
     "rank_100_sqlite_p99": Target(8.0),
 }
+
+
+class Sample(NamedTuple):
+    """Milliseconds of one round: each client's ranking and echo, the raw fetch, the ranking's own total."""
+
+    ranked: float
+    echoed: float
+    ranked_socket: float
+    echoed_socket: float
+    fetched: float
+    in_process: float
 
 
 def _raw_fetch(scene: Stage) -> Iterator[float]:
@@ -52,41 +79,115 @@ def _raw_fetch(scene: Stage) -> Iterator[float]:
 
 
 def latency(name: str, candidates: int, online_store: str) -> list[Row]:
-    """Rows `name` (p50) and `name`_p99."""
-    from benchmarks._rig import Client, bodies, echo, milliseconds, served, stage  # noqa: PLC0415
+    """Rows `name` and `name`_socket (p50), and of each its p99."""
+    from benchmarks._clients import Client, Ordinary, exchanges  # noqa: PLC0415
+    from benchmarks._rig import bodies, echo, served, stage  # noqa: PLC0415
 
     with stage(online_store) as scene, served(scene) as port, echo() as echo_port:
         sent = bodies(candidates)
-        ranked = milliseconds(Client(port), "/v1/rank", sent)
-        echoed = milliseconds(Client(echo_port), "/", sent)
+        clients = [Ordinary(port), Ordinary(echo_port), Client(port), Client(echo_port)]
+        ways = [
+            exchanges(client, path, sent) for client, path in zip(clients, ["/v1/rank", "/"] * 2, strict=True)
+        ]
         fetched = _raw_fetch(scene)
-        for _ in range(WARM):
-            next(ranked), next(echoed), next(fetched)
-        samples = [(next(ranked), next(echoed), next(fetched)) for _ in range(ROUNDS)]
-    return _rows(name, samples)
-
-
-def _rows(name: str, samples: Sequence[tuple[float, float, float]]) -> list[Row]:
-    ranks, echoes, fetches = zip(*samples, strict=True)
-    parts = {"echo_ms": median(echoes), "fetch_ms": median(fetches)}
-    baseline = "bare ASGI echo of the same bodies + raw pipelined HGETALL"
-    tail = {"echo_ms": percentile(echoes, 0.99), "fetch_ms": percentile(fetches, 0.99), "max_ms": max(ranks)}
+        samples = [_round(ways, fetched) for _ in range(WARM + ROUNDS)][WARM:]
+        for client in clients:
+            client.close()
     return [
-        Row(name, median(ranks), "ms", baseline, sum(parts.values()), len(ranks), parts),
-        Row(
-            f"{name}_p99",
-            percentile(ranks, 0.99),
-            "ms",
-            f"{baseline}, p99",
-            tail["echo_ms"] + tail["fetch_ms"],
-            len(ranks),
-            tail,
-        ),
+        *_rows(name, samples, lambda s: (s.ranked, s.echoed)),
+        *_rows(f"{name}_socket", samples, lambda s: (s.ranked_socket, s.echoed_socket)),
     ]
+
+
+def _round(ways: Sequence[Iterator[tuple[float, bytes]]], fetched: Iterator[float]) -> Sample:
+    import msgspec  # noqa: PLC0415
+
+    (ranked, answer), (echoed, _), (ranked_socket, _), (echoed_socket, _) = map(next, ways)
+    total = msgspec.json.decode(answer)["timings_ms"]["total"]
+    return Sample(ranked, echoed, ranked_socket, echoed_socket, next(fetched), total)
+
+
+def _rows(
+    name: str, samples: Sequence[Sample], of_client: Callable[[Sample], tuple[float, float]]
+) -> list[Row]:
+    ranks, echoes = zip(*map(of_client, samples), strict=True)
+    fetches, totals = [s.fetched for s in samples], [s.in_process for s in samples]
+    rows = []
+    for suffix, figure in (("", median), ("_p99", lambda found: percentile(found, 0.99))):
+        parts = {"echo_ms": figure(echoes), "fetch_ms": figure(fetches), "in_process_ms": figure(totals)}
+        floor = parts["echo_ms"] + parts["fetch_ms"]
+        baseline = "bare ASGI echo of the same bodies + raw pipelined HGETALL" + (suffix and ", p99")
+        extra = {**parts, "max_ms": max(ranks)}
+        rows.append(Row(name + suffix, figure(ranks), "ms", baseline, floor, len(ranks), extra))
+    return rows
+
+
+def _many_rules() -> Rules:
+    """Rules of attributes: what a shop with many campaigns and suppliers has."""
+    from benchmarks._rig import TYPES  # noqa: PLC0415
+    from serving.rules import AtMost, Demote, Exclude, Rules  # noqa: PLC0415
+
+    def values(number: int) -> tuple[str, ...]:
+        return tuple(f"{t}:{t[0]}{(number * 7 + place) % n}" for place, (t, n) in enumerate(TYPES.items()))[
+            1:2
+        ]
+
+    excluded = [Exclude(name=f"exclude {n}", attributes=values(n)) for n in range(RULES // 4)]
+    demoted = [Demote(name=f"demote {n}", attributes=values(n + 50), by=10) for n in range(RULES // 2)]
+    limited = [
+        AtMost(name=f"limit {n}", type=list(TYPES)[n % len(TYPES)], count=100 + n) for n in range(RULES // 4)
+    ]
+    return Rules((*excluded, *demoted, *limited))
+
+
+def _loop(rules: Rules, item_ids: Sequence[str], snapshot: ItemSnapshot) -> Callable[[], None]:
+    """A plain loop that asks of each candidate and rule whether it matches; its look-ups are made before."""
+    from serving.rules import Demote, Exclude  # noqa: PLC0415
+
+    names = {number: key for key, number in snapshot.attributes.ids.items()}
+    offsets, values = snapshot.attributes.offsets, snapshot.attributes.values
+    held = []
+    for item_id in item_ids:
+        number = snapshot.index[item_id]
+        held.append({names[v] for v in values[offsets[number] : offsets[number + 1]].tolist()})
+    wanted = [set(rule.attributes) for rule in rules.rules if isinstance(rule, Exclude | Demote)]
+
+    def run() -> None:
+        for keys in held:
+            for some in wanted:
+                some.isdisjoint(keys)
+
+    return run
+
+
+def rules_alone() -> list[Row]:
+    """Row `rank_rules`: 100 rules of attributes applied to 2,000 candidates."""
+    import numpy as np  # noqa: PLC0415
+
+    from benchmarks._rig import stage  # noqa: PLC0415
+    from feature_repo.lake import Builds  # noqa: PLC0415
+    from serving.ruling import apply_rules  # noqa: PLC0415
+    from serving.snapshot import load_snapshot  # noqa: PLC0415
+
+    with stage("sqlite") as scene:
+        snapshot = load_snapshot(Builds(scene.home.features))
+    assert snapshot is not None
+    rules, item_ids, order = _many_rules(), snapshot.item_ids[:RULED], np.arange(RULED)
+    dropped = len(apply_rules(rules, order, item_ids, snapshot).dropped)
+    pair = alternate(
+        timed(lambda: apply_rules(rules, order, item_ids, snapshot)),
+        timed(_loop(rules, item_ids, snapshot)),
+        rounds=30,
+        warmup=3,
+    )
+    baseline = "plain loop: does the rule match, of each rule and candidate"
+    extra = {"rules": len(rules.rules), "candidates": RULED, "dropped": dropped}
+    return [Row("rank_rules", pair.value * 1e3, "ms", baseline, pair.baseline * 1e3, pair.samples, extra)]
 
 
 RUNS = {
     "rank_100": partial(latency, "rank_100", 100, "redis"),
     "rank_1000": partial(latency, "rank_1000", 1000, "redis"),
     "rank_100_sqlite": partial(latency, "rank_100_sqlite", 100, "sqlite"),
+    "rank_rules": rules_alone,
 }

@@ -102,7 +102,7 @@ def standardize(values: Floats, scales: Floats, centred: Bools) -> Floats:
     counts = len(values) - np.add.reduce(absent, axis=0, dtype=np.intp) if missing else len(values)
     means = np.add.reduce(filled, axis=0) / np.maximum(counts, 1)
     means[~centred] = 0.0
-    scaled = np.subtract(filled, means)
+    scaled: Floats = filled - means
     scaled /= scales
     np.maximum(scaled, -CLIP, out=scaled)
     np.minimum(scaled, CLIP, out=scaled)

@@ -14,6 +14,7 @@ from math import ceil, comb
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 import xxhash
 from msgspec import Meta, Struct
 
@@ -92,11 +93,11 @@ def explore(order: Ints, request_id: str, rules: Exploration, limit: int | None 
     return Explored(np.concatenate([head, order[m - k : m], pool[left]]), propensities, slots)
 
 
-def _seed(request_id: str) -> int | Ints:
+def _seed(request_id: str) -> int | npt.NDArray[np.uint32]:
     """What determines the draw; in the halves numpy would cut it into, which takes it longer than we do."""
     seed = xxhash.xxh3_64_intdigest(request_id.encode())
     low, high = seed & 0xFFFFFFFF, seed >> 32
-    return np.array((low, high), np.uint32) if high else low  # type: ignore[return-value]
+    return np.array((low, high), np.uint32) if high else low
 
 
 def _window(n: int, rules: Exploration, limit: int | None) -> int:

@@ -150,13 +150,15 @@ def signals(
 
 @lru_cache(maxsize=256)
 def _positions(n: int) -> Floats:
-    return -np.log2(np.arange(n) + 2.0)
+    falling: Floats = -np.log2(np.arange(n) + 2.0)
+    return falling
 
 
 def _per_type(rows: ItemRows, weights: Floats) -> Floats:
     """Sum of the weights of each candidate's values, by attribute type ``(n, types)``."""
     shape = len(rows.rows), len(rows.attributes.types)
-    return np.bincount(rows.cells, weights, shape[0] * shape[1]).reshape(shape)
+    sums: Floats = np.bincount(rows.cells, weights, shape[0] * shape[1]).astype(np.float64, copy=False)
+    return sums.reshape(shape)
 
 
 def _log_odds(rows: ItemRows, taste: Taste | None) -> Floats | float:

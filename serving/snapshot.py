@@ -93,7 +93,8 @@ class ItemSnapshot:
     @cached_property
     def vector_lengths(self) -> npt.NDArray[np.float32]:
         """Length of each item's vector, 1 but for rounding; 0 where there is none."""
-        return np.sqrt(np.square(self.vectors).sum(axis=1))
+        lengths: npt.NDArray[np.float32] = np.sqrt(np.square(self.vectors).sum(axis=1))
+        return lengths
 
     @cached_property
     def popular_from(self) -> float:
