@@ -18,6 +18,10 @@ class Posts(Protocol):
         """Status and body of a POST."""
         ...
 
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
 
 class Ordinary:
     """httpx, which Headrace's own client is built on, on one kept-alive connection."""

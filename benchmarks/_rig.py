@@ -145,7 +145,7 @@ def stock_profiles(store: OnlineStore, rng: random.Random, now: datetime) -> Non
         rows = [OnlineRow(key, profile(group, rng, now), now) for key in keys]
         if name == "session_profile":
             for number, row in enumerate(rows):
-                dict.update(row.values, user_id=f"u{number}")  # type: ignore[arg-type]
+                dict.update(row.values, user_id=f"u{number}")
         store.write(group, rows)
 
 

@@ -80,12 +80,12 @@ def _raw_fetch(scene: Stage) -> Iterator[float]:
 
 def latency(name: str, candidates: int, online_store: str) -> list[Row]:
     """Rows `name` and `name`_socket (p50), and of each its p99."""
-    from benchmarks._clients import Client, Ordinary, exchanges  # noqa: PLC0415
+    from benchmarks._clients import Client, Ordinary, Posts, exchanges  # noqa: PLC0415
     from benchmarks._rig import bodies, echo, served, stage  # noqa: PLC0415
 
     with stage(online_store) as scene, served(scene) as port, echo() as echo_port:
         sent = bodies(candidates)
-        clients = [Ordinary(port), Ordinary(echo_port), Client(port), Client(echo_port)]
+        clients: list[Posts] = [Ordinary(port), Ordinary(echo_port), Client(port), Client(echo_port)]
         ways = [
             exchanges(client, path, sent) for client, path in zip(clients, ["/v1/rank", "/"] * 2, strict=True)
         ]

@@ -41,8 +41,9 @@ def command(*parts: bytes) -> bytes:
 class _Plan:
     """HMGET of one group: everything but the key is packed once, and a row is decoded once."""
 
-    def __init__(self, layout: ViewLayout) -> None:
+    def __init__(self, layout: ViewLayout, remembered: int) -> None:
         self._layout = layout
+        self._remembered = remembered
         fields = (*layout.fields, layout.time_field)
         self._head = b"*%d\r\n$5\r\nHMGET\r\n" % (2 + len(fields))
         self._tail = b"".join(map(_bulk, fields))
@@ -63,9 +64,10 @@ class _Plan:
         if decoded is None:
             return None
         row = OnlineRow(key, decoded[0], decoded[1])
-        if len(self._decoded) >= REMEMBERED:
+        if len(self._decoded) >= self._remembered:
             self._decoded.clear()
-        self._decoded[key] = (raws, row)
+        if self._remembered:
+            self._decoded[key] = (raws, row)
         return row
 
 
@@ -147,12 +149,20 @@ class RedisSource:
         url: ``redis://``, ``rediss://`` (TLS) or ``unix://``; user, password and database are honoured.
         connect_timeout_s: how long connecting may take, whoever waits for it.
         silence_s: how long replies may be outstanding before the connection is given up.
+        remembered: decoded rows of each group that are kept.
     """
 
-    def __init__(self, url: str, connect_timeout_s: float = 1.0, silence_s: float = SILENCE_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        connect_timeout_s: float = 1.0,
+        silence_s: float = SILENCE_S,
+        remembered: int = REMEMBERED,
+    ) -> None:
         self._options = redis_options(url)
         self._connect_timeout_s = connect_timeout_s
         self._silence_s = silence_s
+        self._remembered = remembered
         self._plans: dict[int, tuple[FeatureGroup, _Plan]] = {}
         self._link: _Link | None = None
         self._connecting: asyncio.Task[_Link] | None = None
@@ -191,7 +201,7 @@ class RedisSource:
     def _plan(self, group: FeatureGroup) -> _Plan:
         found = self._plans.get(id(group))
         if found is None:
-            found = self._plans[id(group)] = (group, _Plan(layout_of(group)))
+            found = self._plans[id(group)] = (group, _Plan(layout_of(group), self._remembered))
         return found[1]
 
     async def _connected(self) -> _Link:

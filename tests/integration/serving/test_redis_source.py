@@ -206,18 +206,20 @@ def test_a_row_is_decoded_anew_only_where_the_store_holds_another(redis_url: str
     store.close()
 
 
-def test_the_memory_of_rows_is_bounded(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.redis_source.REMEMBERED", 3)
+@pytest.mark.parametrize("remembered", [0, 3])
+def test_the_memory_of_rows_is_bounded(redis_url: str, remembered: int) -> None:
     store = RedisStore(redis_url)
     store.write(USER, [OnlineRow(f"u{n}", {"segment": str(n)}, NOW) for n in range(10)])
 
-    async def use(source: RedisSource) -> None:
+    async def main() -> int:
+        source = RedisSource(redis_url, remembered=remembered)
         for _ in range(2):
             rows = await source.read([(USER, f"u{n}") for n in range(10)])
             assert [row and row.values["segment"] for row in rows] == [str(n) for n in range(10)]
-        assert len(source._plan(USER)._decoded) <= 3
+        await source.close()
+        return len(source._plan(USER)._decoded)
 
-    with_source(redis_url, use)
+    assert asyncio.run(main()) <= remembered
     store.close()
 
 
