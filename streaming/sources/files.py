@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -146,35 +147,31 @@ class InputFile:
     def cells(self) -> Iterator[tuple[int, list[str], ContractError | None]]:
         """Rows of a CSV file with the line they end on; the first is the header. Quoted line ends are read.
 
-        A row that is not UTF-8 comes with an error and its bytes as backslash escapes; lines that are no row
-        come with an error as one cell.
+        A row that is not UTF-8 comes with an error and its bytes as backslash escapes. A line whose quote is
+        never closed comes with an error as one cell, and the lines after it are read again as rows.
         """
-        at = 0
-        lines: list[str] = []
-
-        def text() -> Iterator[str]:
-            nonlocal at
-            for number, line in self.lines():
-                at = number
-                lines.append(line.decode("utf-8", "surrogateescape") + "\n")
-                yield lines[-1]
-
-        reader = csv.reader(text())
+        lines = _Lines(self.lines())
+        rows = csv.reader(lines, strict=True)
         while True:
-            lines.clear()
+            lines.taken.clear()
             try:
-                row = next(reader, None)
+                row = next(rows, None)
             except csv.Error as error:
-                msg = f"lines {at - len(lines) + 1} to {at}: {error}; close the quote, or double it in a cell"
-                yield at, [_readable("".join(lines))], ContractError("bad_csv_row", "", msg)
+                at, line = lines.give_back()
+                msg = f"line {at}: {error}; close the quote, or double it in a cell"
+                yield at, [_readable(line)], ContractError("bad_csv_row", "", msg)
+                rows = csv.reader(lines, strict=True)  # the one that failed has seen the lines given back
                 continue
             if row is None:
-                return
+                break
+            at = lines.taken[-1][0]
             if any(not cell.isascii() and _escaped(cell) for cell in row):
                 msg = "not valid UTF-8; save the file in UTF-8"
                 yield at, [_readable(cell) for cell in row], ContractError("not_utf8", "", msg)
             else:
                 yield at, row, None
+        if lines.cut is not None:
+            raise lines.cut
 
     def records(self) -> Iterator[tuple[int, dict[str, str], ContractError | None]]:
         """Rows of a CSV file by the names of its header, with their line."""
@@ -193,6 +190,41 @@ class InputFile:
                 yield line, {**fields, "_cells": ",".join(row)}, ContractError("bad_csv_row", "", msg)
             elif row:
                 yield line, fields, bad
+
+
+class _Lines:
+    """Lines for a CSV reader, which can be given back: an open quote must not swallow the rows after it.
+
+    Attributes:
+        taken: lines of the row that is being read, with their number.
+        cut: that the file ends before its compression does; the lines before come first.
+    """
+
+    def __init__(self, lines: Iterator[tuple[int, bytes]]) -> None:
+        self._lines = lines
+        self._again: deque[tuple[int, str]] = deque()
+        self.taken: list[tuple[int, str]] = []
+        self.cut: TruncatedError | None = None
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        if self._again:
+            self.taken.append(self._again.popleft())
+        else:
+            try:
+                number, line = next(self._lines)
+            except TruncatedError as error:
+                self.cut = error
+                raise StopIteration from None
+            self.taken.append((number, line.decode("utf-8", "surrogateescape") + "\n"))
+        return self.taken[-1][1]
+
+    def give_back(self) -> tuple[int, str]:
+        """Give back all lines of the row but the first, which is returned with its number."""
+        self._again.extendleft(reversed(self.taken[1:]))
+        return self.taken[0]
 
 
 def _readable(cell: str) -> str:

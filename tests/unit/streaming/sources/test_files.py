@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import zipfile
 from pathlib import Path
 
@@ -132,19 +134,62 @@ def test_a_csv_row_that_does_not_fit_is_told_and_the_next_is_read(tmp_path: Path
     assert good == (5, {"a": "4", "b": "5"}, None)
 
 
-def test_a_quote_that_is_never_closed_keeps_what_it_swallowed_and_the_rows_around(tmp_path: Path) -> None:
-    swallowed = b'2,"open\n' + b"".join(b"%d,\xc3\xbc\n" % n for n in range(3, 40_000))
-    found = records(write(tmp_path / "a.csv", b"a,b\n1,x\n" + swallowed))
+@pytest.mark.parametrize("rows", [3, 200, 40_000], ids=["few", "some", "beyond the limit of a cell"])
+@pytest.mark.parametrize("ends", ["", "\n", '\n7,"fine"\n', '\n7,"two\nlines"\n'])
+def test_a_quote_that_is_never_closed_costs_its_own_line_only(tmp_path: Path, rows: int, ends: str) -> None:
+    after = "\n".join(f"{n},ü" for n in range(rows))
+    found = records(write(tmp_path / "a.csv", f'a,b\n1,x\n2,"open\n{after}{ends}'.encode()))
     assert found[0] == (2, {"a": "1", "b": "x"}, None)
     at, fields, error = found[1]
+    assert (at, fields["_cells"]) == (3, '2,"open\n')
     assert error is not None
     assert error.code == "bad_csv_row"
-    assert str(error).startswith(f"lines 3 to {at}: field larger than field limit")
-    lost = fields["_cells"].encode()
-    assert swallowed.startswith(lost)
-    after = [int(f["a"]) for _, f, bad in found[2:] if bad is None]
-    assert lost.count(b"\n") - 1 + len(after) == 40_000 - 3
-    assert after[-1] == 39_999
+    assert str(error).startswith("line 3: ")
+    assert str(error).endswith("; close the quote, or double it in a cell")
+    assert [(line, f["a"], f["b"]) for line, f, bad in found[2 : 2 + rows]] == [
+        (4 + n, str(n), "ü") for n in range(rows)
+    ]
+    assert [f["b"] for _, f, _ in found[2 + rows :]] == (
+        [] if not ends.strip() else ["fine"] if "fine" in ends else ["two\nlines"]
+    )
+
+
+def test_an_open_quote_in_a_file_that_is_cut_loses_no_whole_row(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv.gz", b'a,b\n2,"open\n' + b"".join(b"%d,x\n" % n for n in range(50_000)))
+    path.write_bytes(path.read_bytes()[:-20])
+    found = []
+    with pytest.raises(TruncatedError, match=r"truncated or damaged after line \d+"):
+        found.extend(InputFile(path).records())
+    assert [bad is None for _, _, bad in found[:2]] == [False, True]
+    assert [int(f["a"]) for _, f, _ in found[1:]] == list(range(len(found) - 1))
+    assert len(found) > 1_000
+
+
+def test_every_line_with_an_open_quote_is_told(tmp_path: Path) -> None:
+    lines = [f'{n},"open {n}' for n in range(2_001)]
+    found = records(write(tmp_path / "a.csv", ("a,b\n" + "\n".join(lines)).encode()))
+    assert [(at, f["_cells"]) for at, f, bad in found if bad is not None] == [
+        (n + 2, line + "\n") for n, line in enumerate(lines)
+    ]
+
+
+_CELLS = st.text(st.sampled_from('a",\n'), max_size=6)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.tuples(_CELLS, _CELLS), min_size=1, max_size=8), st.integers(0, 8))
+def test_well_written_rows_before_an_open_quote_are_read_as_the_csv_module_writes_them(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], at: int
+) -> None:
+    folder = tmp_path_factory.mktemp("csv")
+    written = io.StringIO()
+    out = csv.writer(written, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    out.writerows([("a", "b"), *rows[:at]])
+    whole = records(write(folder / "whole.csv", written.getvalue().encode()))
+    assert [(f["a"], f["b"]) for _, f, _ in whole] == rows[:at]
+    damaged = records(write(folder / "open.csv", (written.getvalue() + 'x,"open\n').encode()))
+    assert damaged[: len(whole)] == whole
+    assert [f.get("_cells") for _, f, _ in damaged[len(whole) :]] == ['x,"open\n']
 
 
 def test_a_zip_with_a_password_says_so(tmp_path: Path) -> None:
