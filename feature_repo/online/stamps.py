@@ -53,4 +53,4 @@ def decode_time(raw: bytes) -> datetime:
 
 def time_of(micros: int) -> datetime:
     """The UTC time of microseconds since 1970."""
-    return _EPOCH + _MICROSECOND * micros
+    return _EPOCH + timedelta(microseconds=micros)

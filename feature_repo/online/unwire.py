@@ -17,7 +17,6 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from feature_repo.errors import StoreError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND = timedelta(seconds=1)
 _MORE = 0x80
 _DOUBLE = struct.Struct("<d")
 _FLOAT = struct.Struct("<f")
@@ -46,7 +45,11 @@ def signed(number: int) -> int:
 def _body(raw: bytes, at: int) -> tuple[int, int]:
     """Start and end of a length-delimited field whose length stands at `at`."""
     length, at = read_varint(raw, at)
-    return at, at + length
+    end = at + length
+    if end > len(raw):
+        msg = f"{end - len(raw)} bytes are missing"
+        raise IndexError(msg)
+    return at, end
 
 
 def _packed_body(raw: bytes, at: int) -> bytes:
@@ -104,7 +107,7 @@ def _to_int(raw: bytes, at: int) -> int:
 
 
 def _to_time(raw: bytes, at: int) -> datetime:
-    return _EPOCH + _SECOND * _to_int(raw, at)
+    return _EPOCH + timedelta(seconds=_to_int(raw, at))
 
 
 _DECODERS: dict[int, Callable[[bytes, int], Any]] = {
