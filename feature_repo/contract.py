@@ -168,8 +168,8 @@ class Contract:
                 raise ContractError("id_too_long", name, msg)
         if isinstance(record, Event):
             self._check_event(record)
-        elif isinstance(record, Item):
-            _check_item(record)
+        else:
+            _check_numbers(record)
 
     def _check_event(self, event: Event) -> None:
         if event.event_type not in self.weights:
@@ -206,12 +206,18 @@ class Contract:
             raise ContractError("missing_field", "item_id", msg)
 
 
-def _check_item(item: Item) -> None:
-    numbers = {"price": item.price, **item.attributes}
-    for name, value in numbers.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            msg = f"{name}: {value} is not a finite number"
-            raise ContractError("not_finite", name, msg)
+def _check_numbers(record: Item | User) -> None:
+    for name, value in record.attributes.items():
+        _check_finite(name, value)
+    if isinstance(record, Item):
+        _check_finite("price", record.price)
+
+
+def _check_finite(name: str, value: Any) -> None:
+    """JSON, and so the event log, has no such numbers; tables do."""
+    if isinstance(value, float) and not math.isfinite(value):
+        msg = f"{name}: {value} is not a finite number"
+        raise ContractError("not_finite", name, msg)
 
 
 def _as_written(raw: bytes | str, kind: Kind | None) -> Record | None:
@@ -251,7 +257,8 @@ def _keep_unknown(fields: dict[str, Any], kind: Kind) -> list[str]:
     kept = dict(kept) if isinstance(kept, Mapping) else {}
     for name in unknown:
         value = fields.pop(name)
-        if value is not None:
+        if value is not None and value == value:  # noqa: PLR0124 - NaN: so tables say that there is none
+            _check_finite(name, value)
             kept.setdefault(name, value if isinstance(value, str) else _encoder.encode(value).decode())
     fields[room] = kept
     return unknown

@@ -56,5 +56,5 @@ def read_watermark(group: FeatureGroup, store: OnlineStore) -> Watermark | None:
     raw = store.marks(PREFIX).get(PREFIX + group.view_name)
     try:
         return None if raw is None else msgspec.json.decode(raw, type=Watermark)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None

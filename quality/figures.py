@@ -59,7 +59,7 @@ def load_figures(root: Path, kind: Kind) -> list[Figures]:
     for path in sorted((root / kind).glob("*.json")):
         try:
             found.append(msgspec.json.decode(path.read_bytes(), type=Figures))
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             msg = f"{path}: not figures of {kind} ({error}); remove it, the next run writes it anew"
             raise LakeError(msg) from error
     return found

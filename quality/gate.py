@@ -163,7 +163,7 @@ class Gate:
             return msgspec.json.decode(path.read_bytes(), type=GateState)
         except FileNotFoundError:
             return GateState(group)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             msg = f"{path}: not a gate state ({error}); remove it, the next check writes it anew"
             raise LakeError(msg) from error
 

@@ -194,7 +194,7 @@ def _read(path: Path, kind: type[_File]) -> _File | None:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
         return None
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         msg = f"{path}: {error}; mend the line or remove the file"
         raise LakeError(msg) from error
 

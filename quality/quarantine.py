@@ -84,14 +84,15 @@ class Quarantine:
         Raises:
             LakeError: the quarantine cannot be written; the record is then not lost silently.
         """
+        source = _text(source)
         entry = Entry(
             id=_identity(raw, source, line),
             raw=raw,
             source=source,
             line=line,
             code=error.code,
-            field=error.field,
-            message=str(error),
+            field=_text(error.field),
+            message=_text(str(error)),
             first_seen=self._clock().astimezone(UTC),
             format=fmt,
             kind=kind,
@@ -183,6 +184,11 @@ def _ends_whole(file: BinaryIO) -> bool:
         return True
     file.seek(-1, os.SEEK_END)
     return file.read(1) == b"\n"
+
+
+def _text(text: str) -> str:
+    """Text that can be written: a file's name, and what was found in it, need not be UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _identity(raw: bytes, source: str, line: int | None) -> str:

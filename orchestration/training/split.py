@@ -1,5 +1,6 @@
 """Splits by time, with an embargo between them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -23,9 +24,21 @@ class Split:
     @classmethod
     def of(cls, times: list[datetime], shares: tuple[float, float, float], embargo: timedelta) -> "Split":
         """Bounds such that the shares of the decisions (given in time order) lie before each."""
+        return cls.at(len(times), times.__getitem__, shares, embargo)
+
+    @classmethod
+    def at(
+        cls,
+        count: int,
+        time_of: Callable[[int], datetime],
+        shares: tuple[float, float, float],
+        embargo: timedelta,
+    ) -> "Split":
+        """`of`, which asks for the times of two decisions only, by their number in time order."""
         train, validation, _ = shares
-        at = [min(int(len(times) * share), len(times) - 1) for share in (train, train + validation)]
-        return cls(times[at[0]], times[at[1]], embargo)
+        # Rounded: 0.7 + 0.1 is a little less than 0.8, and would cost validation a decision.
+        first, second = (min(int(round(count * s, 6)), count - 1) for s in (train, train + validation))
+        return cls(time_of(first), time_of(second), embargo)
 
     def name(self, time: datetime) -> str | None:
         """The split of a decision; `None` within an embargo."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_repo.contract import Contract
+from feature_repo.contract import Contract, decode, encode
 from feature_repo.errors import ContractError, LakeError, SettingsError, StoreError
 from feature_repo.event_types import register
 from feature_repo.home import Home
@@ -279,3 +280,40 @@ def test_a_pointer_that_names_no_build_says_why(tmp_path: Path, content: str, wh
     assert str(caught.value).startswith(f"{pointer}: names no build (")
     assert why in str(caught.value)
     assert str(caught.value).endswith("; remove it, the next build that passes writes it anew")
+
+
+# Records of tables: they may hold what JSON cannot
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+USER = {"record": "user", "user_id": "a"}
+ITEM = {"record": "item", "item_id": "a"}
+
+
+@pytest.mark.parametrize("record", [CLICK, ITEM, USER], ids=["event", "item", "user"])
+@given(st.dictionaries(st.sampled_from(["size", "price", "attributes", "properties", "score"]), ANYTHING))
+def test_what_is_accepted_can_be_read_from_the_log(record: dict[str, Any], more: dict[str, Any]) -> None:
+    """Else it was acknowledged, and ends as an unreadable record behind the door."""
+    try:
+        accepted = Contract(Settings(), lambda: NOW).parse({**record, **more})
+    except ContractError:
+        return
+    assert decode(encode(accepted)) == accepted
+
+
+@pytest.mark.parametrize("record", [ITEM, USER], ids=["item", "user"])
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_an_attribute_that_is_no_number_is_refused(record: dict[str, Any], number: float) -> None:
+    assert refusal({**record, "attributes": {"x": number}}).code == "not_finite"
+
+
+@pytest.mark.parametrize("record", [CLICK, ITEM, USER], ids=["event", "item", "user"])
+def test_a_table_says_with_nan_that_there_is_no_number(record: dict[str, Any]) -> None:
+    """It is absent, and not the text "null", which would be an attribute value like others."""
+    accepted = Contract(Settings(), lambda: NOW).parse({**record, "size": math.nan, "width": 2.5})
+    kept = getattr(accepted, "properties", None) or getattr(accepted, "attributes", None)
+    assert kept == {"width": "2.5"}
+    assert str(refusal({**record, "size": math.inf})) == "size: inf is not a finite number"

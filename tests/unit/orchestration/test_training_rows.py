@@ -269,3 +269,13 @@ def test_the_shares_of_ten_decisions() -> None:
     split = Split.of(times, (0.6, 0.2, 0.2), timedelta(0))
     names = [split.name(time) for time in times]
     assert names == [TRAIN] * 6 + [VALIDATION] * 2 + [TEST] * 2
+
+
+@given(st.integers(1, 200), st.sampled_from([(0.7, 0.1, 0.2), (0.6, 0.1, 0.3), (0.8, 0.1, 0.1)]))
+def test_shares_are_rounded_as_decimals_are(n: int, shares: tuple[float, float, float]) -> None:
+    """0.7 + 0.1 is a little less than 0.8 in binary, which must not cost validation a decision."""
+    times = [START + timedelta(hours=k) for k in range(n)]
+    split = Split.of(times, shares, timedelta(0))
+    tenths = round(10 * (shares[0] + shares[1]))
+    assert split.test_from == times[min(n * tenths // 10, n - 1)]
+    assert split.validation_from == times[min(n * round(10 * shares[0]) // 10, n - 1)]

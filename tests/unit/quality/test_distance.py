@@ -123,3 +123,52 @@ def test_two_equal_shares_differ_by_more_than_chance_as_often_as_said(
 def test_no_rows_prove_no_difference_of_shares() -> None:
     assert share_chance((0, 1), (0, 9), ALPHA) == math.inf
     assert share_chance((0, 0), (9, 9), ALPHA) == 0
+
+
+def kolmogorov(x: float) -> float:
+    """Chance that √n·D exceeds x: Kolmogorov's alternating series."""
+    return min(1.0, 2 * sum((-1) ** (k - 1) * math.exp(-2 * (k * x) ** 2) for k in range(1, 101)))
+
+
+@pytest.mark.parametrize("rows", [None, (50, 400), (400, 50)])
+def test_the_chance_of_a_shift_is_kolmogorovs_with_the_rows_behind_it(rows: tuple[int, int] | None) -> None:
+    before, after = np.arange(300.0), np.arange(120.0) * 2.5 + 30
+    found = numeric_distance(before, after, ALPHA, rows)
+    n, m = rows or (300, 120)
+    assert found.p_value == pytest.approx(kolmogorov(found.shift * math.sqrt(n * m / (n + m))), rel=1e-6)
+    assert 1e-12 < found.p_value < 0.99, "a case that can tell"
+
+
+@given(st.lists(st.integers(-5, 105), min_size=1, max_size=60))
+def test_a_value_on_an_edge_belongs_to_the_bin_below_it(values: list[int]) -> None:
+    before = np.arange(101.0)  # deciles at 10, 20, … 90
+    edges = range(10, 100, 10)
+    counts = [[sum(edge < v for edge in edges) for v in sample] for sample in (range(101), values)]
+    naive = naive_psi(*([float(found.count(b)) for b in range(10)] for found in counts))
+    assert numeric_distance(before, np.array(values, float), ALPHA).psi == pytest.approx(naive)
+
+
+def test_what_chance_gives_by_the_formula() -> None:
+    """χ² of B − 1 degrees, times 1/n + 1/m (Yurdakul 2018); ten bins, two labels."""
+    numbers = numeric_distance(np.arange(200.0), np.arange(50.0), 0.01)
+    assert numbers.psi_chance == pytest.approx(stats.chi2.isf(0.01, 9) * (1 / 200 + 1 / 50))
+    named = category_distance(["a", "b"] * 50, ["a"] * 30, 0.01, (80, 20))
+    assert named.psi_chance == pytest.approx(stats.chi2.isf(0.01, 1) * (1 / 80 + 1 / 20))
+
+
+def test_the_chance_of_labels_is_that_of_the_rows_behind_them() -> None:
+    """Ten labels a row are no ten rows: χ² of a 2×2 table by its definition, on the rows."""
+    before, after = ["a"] * 600 + ["b"] * 400, ["a"] * 200 + ["b"] * 300
+    found = category_distance(before, after, ALPHA, (100, 50))
+    table = np.array([[60.0, 40.0], [20.0, 30.0]])
+    expected = np.outer(table.sum(1), table.sum(0)) / table.sum()
+    distance = float(((table - expected) ** 2 / expected).sum())
+    assert found.p_value == pytest.approx(math.erfc(math.sqrt(distance / 2)))
+    assert found.shift == pytest.approx(0.2)
+
+
+@given(st.floats(0.01, 0.99), st.floats(0.01, 0.99), st.integers(1, 5000), st.integers(1, 5000))
+def test_the_difference_chance_gives_by_the_z_test(a: float, b: float, n: int, m: int) -> None:
+    pooled = (a * n + b * m) / (n + m)
+    expected = 1.959963984540054 * math.sqrt(pooled * (1 - pooled) * (n + m) / (n * m))
+    assert share_chance((a, b), (n, m), 0.05) == pytest.approx(expected)
