@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TypeVar
 
 import numpy as np
 
-from serving.attributes import Ints
+from serving.attributes import Bools, Ints
+from serving.matching import Matches
 from serving.rules import AtMost, Demote, Exclude, Pin, Rule, Ruled, Rules, items_of
 from serving.snapshot import ItemSnapshot
 
@@ -38,7 +40,7 @@ def apply_rules(
         for rule in rules.rules:
             if isinstance(rule, kind):
                 found.apply(rule)
-    return Ruled(np.array(found.order, np.intp), tuple(found.dropped.items()), found.moved)
+    return Ruled(found.order, tuple(found.dropped.items()), found.moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,36 +69,32 @@ def fixed_by(
     for rule in rules.rules:
         match rule:
             case Demote() if rule.by is not None:
-                others_keep = others_keep and not found.matched(rule)
+                others_keep = others_keep and not found.matched(rule).any()
             case Demote():
-                fixed |= found.matched(rule)
+                fixed.update(found.order[found.matched(rule)].tolist())
             case AtMost():
-                others_keep = others_keep and not found.limits(rule)
+                others_keep = others_keep and not found.surplus(rule).any()
             case Pin():
                 fixed.update(found.pinned(rule))
     return Fixed(frozenset(fixed), others_keep)
 
 
 class _Ruling:
-    """State while rules are applied."""
+    """State while rules are applied: `order` holds the candidates left, best first."""
 
     def __init__(
         self, order: Ints, item_ids: Sequence[str], snapshot: ItemSnapshot | None, bought: Collection[str]
     ) -> None:
-        self.order: list[int] = order.tolist()
+        self.order = order
         self.dropped: dict[int, str] = {}
         self.moved: dict[int, str] = {}
-        self._item_ids = item_ids
+        self._matches = Matches(item_ids, snapshot)
         self._bought = frozenset(bought)
-        self._values: dict[int, list[int]] = {}
-        self._snapshot = snapshot
 
     def apply(self, rule: Rule) -> None:
         match rule:
             case Exclude():
-                matched = self.matched(rule)
-                self.dropped.update((i, rule.name) for i in self.order if i in matched)
-                self.order = [i for i in self.order if i not in matched]
+                self._drop(self.matched(rule), rule)
             case Demote():
                 self._demote(rule)
             case AtMost():
@@ -104,85 +102,89 @@ class _Ruling:
             case Pin():
                 self._pin(rule)
 
-    def matched(self, rule: Exclude | Demote) -> set[int]:
-        """Candidates of the order that a rule is about."""
+    def matched(self, rule: Exclude | Demote) -> Bools:
+        """Whether a rule is about the candidate at each place of the order."""
         items = items_of(rule)
-        matched = {i for i in self.order if self._item_ids[i] in items} if items else set()
-        if isinstance(rule, Exclude) and rule.bought and self._bought:
-            matched |= {i for i in self.order if self._item_ids[i] in self._bought}
-        if rule.attributes and self._snapshot is not None:
-            ids = self._snapshot.attributes.ids
-            wanted = {ids[key] for key in rule.attributes if key in ids}
-            if wanted:
-                matched |= {i for i in self.order if not wanted.isdisjoint(self._of(i))}
-        return matched
+        if isinstance(rule, Exclude) and rule.bought:
+            items |= self._bought
+        return self._matches.mask(items, rule.attributes)[self.order]
 
-    def _of(self, candidate: int) -> list[int]:
-        """Attribute value numbers of a candidate."""
-        if candidate not in self._values:
-            snapshot = self._snapshot
-            number = None if snapshot is None else snapshot.index.get(self._item_ids[candidate])
-            if snapshot is None or number is None:
-                self._values[candidate] = []
-            else:
-                start, stop = snapshot.attributes.offsets[number : number + 2].tolist()
-                self._values[candidate] = snapshot.attributes.values[start:stop].tolist()
-        return self._values[candidate]
+    def _drop(self, gone: Bools, rule: Rule) -> None:
+        self.dropped.update(zip(self.order[gone].tolist(), repeat(rule.name)))
+        self.order = self.order[~gone]
+
+    def _note(self, moved: Bools, rule: Rule) -> None:
+        self.moved.update(zip(self.order[moved].tolist(), repeat(rule.name)))
 
     def _demote(self, rule: Demote) -> None:
-        matched = self.matched(rule)
+        down = self.matched(rule)
+        if not down.any():
+            return
+        self._note(down, rule)
         steps = len(self.order) if rule.by is None else rule.by
         # Half a place further than asked for: behind the item whose position it takes, which moves up.
-        wanted = {i: p + (steps + 0.5 if i in matched else 0.0) for p, i in enumerate(self.order)}
-        self.moved.update((i, rule.name) for i in self.order if i in matched)
-        self.order.sort(key=wanted.__getitem__)
+        self.order = self.order[(np.arange(len(down)) + (steps + 0.5) * down).argsort(kind="stable")]
 
-    def limits(self, rule: AtMost) -> bool:
-        """Whether more candidates share a value than a rule lets stand."""
-        counts = Counter(value for candidate in self.order for value in self._values_of(candidate, rule.type))
-        return max(counts.values(), default=0) > rule.count
-
-    def _values_of(self, candidate: int, kind: str) -> list[int]:
-        """Numbers of a candidate's values of an attribute type."""
-        snapshot = self._snapshot
-        if snapshot is None or kind not in snapshot.attributes.types:
-            return []
-        number, type_of = snapshot.attributes.types.index(kind), snapshot.attributes.type_of
-        return [v for v in self._of(candidate) if type_of[v] == number]
+    def surplus(self, rule: AtMost) -> Bools:
+        """Whether the candidate at each place has a value that the rule's count of those before it have."""
+        owners, values = self._matches.of_type(rule.type)
+        over = np.zeros(len(self.order), bool)
+        if not len(values) or np.bincount(values).max() <= rule.count:
+            return over
+        place = np.full(len(self._matches.at), -1)
+        place[self.order] = np.arange(len(self.order))
+        places = place[owners]
+        here = places >= 0
+        places, values = places[here], values[here]
+        sort = np.lexsort((values, places))
+        places, values = places[sort], values[sort]
+        if (places[1:] == places[:-1]).any():
+            return _surplus_of_several(places, values, rule.count, over)
+        by_value = values.argsort(kind="stable")
+        grouped = values[by_value]
+        before = np.arange(len(grouped)) - grouped.searchsorted(grouped)
+        over[places[by_value]] = before >= rule.count
+        return over
 
     def _at_most(self, rule: AtMost) -> None:
-        counts: Counter[int] = Counter()
-        kept: list[int] = []
-        over: list[int] = []
-        for place, candidate in enumerate(self.order):
-            if rule.first is not None and len(kept) >= rule.first:
-                rest = self.order[place:]
-                break
-            values = self._values_of(candidate, rule.type)
-            if any(counts[v] >= rule.count for v in values):
-                over.append(candidate)
-                continue
-            kept.append(candidate)
-            counts.update(values)
-        else:
-            rest = []
+        over = self.surplus(rule)
         if rule.first is None:
-            self.dropped.update((i, rule.name) for i in over)
-            self.order = kept
-        else:
-            self.moved.update((i, rule.name) for i in over)
-            self.order = kept + over + rest
+            self._drop(over, rule)
+            return
+        stays = ~over
+        stop = int((stays.cumsum() - stays).searchsorted(rule.first))
+        over[stop:] = False
+        self._note(over, rule)
+        head, behind = self.order[:stop], self.order[stop:]
+        self.order = np.concatenate([head[~over[:stop]], head[over[:stop]], behind])
 
     def pinned(self, rule: Pin) -> list[int]:
         """Candidates of the order that a rule pins, in its order."""
-        at = {self._item_ids[i]: i for i in self.order}
-        here = items_of(rule) & at.keys()
-        return [at[item_id] for item_id in dict.fromkeys(rule.items) if item_id in here] if here else []
+        at = self._matches.at
+        here = at.keys() & items_of(rule)
+        if not here:
+            return []
+        left = set(self.order.tolist())
+        return [at[i] for i in dict.fromkeys(rule.items) if i in here and at[i] in left]
 
     def _pin(self, rule: Pin) -> None:
         pinned = self.pinned(rule)
-        chosen = set(pinned)
-        others = [i for i in self.order if i not in chosen]
+        if not pinned:
+            return
+        others = self.order[~np.isin(self.order, pinned)]
         place = min(rule.position, len(others))
-        self.moved.update((i, rule.name) for i in pinned)
-        self.order = [*others[:place], *pinned, *others[place:]]
+        self.moved.update(zip(pinned, repeat(rule.name)))
+        self.order = np.concatenate([others[:place], pinned, others[place:]])
+
+
+def _surplus_of_several(places: Ints, values: Ints, count: int, over: Bools) -> Bools:
+    """`surplus` where candidates have several values: one that is left out counts for none of them."""
+    starts = np.flatnonzero(np.diff(places, prepend=-1))
+    counts: Counter[int] = Counter()
+    for place, of_place in zip(places[starts].tolist(), np.split(values, starts[1:].tolist()), strict=True):
+        numbers = of_place.tolist()
+        if any(counts[number] >= count for number in numbers):
+            over[place] = True
+        else:
+            counts.update(numbers)
+    return over

@@ -84,7 +84,7 @@ def test_workers_share_flags_and_metrics(tmp_path: Path) -> None:
             return answer
 
         ranked = 0
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180  # two starts of everything, on a machine that may be busy
         while ranked < 30 or len(list((tmp_path / "metrics").glob("counter_*.db"))) < 2:
             assert rank()["degraded"] == ["items_missing"]
             ranked += 1

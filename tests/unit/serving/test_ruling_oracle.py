@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
+import msgspec
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,3 +88,88 @@ def test_pinned_items_stand_together_and_others_keep_their_order(
     others = [i for i in order if i not in pinned]
     place = min(position, len(others))
     assert left == others[:place] + pinned + others[place:]
+
+
+# All kinds together, with several values an item, against a plain loop over lists.
+
+TAGGED = snapshot(
+    [item(i, [f"tag:{t}" for t in {n % 3, n % 4}] + ["category:all"]) for n, i in enumerate(IDS[:9])]
+)
+TAGS = {i: {f"tag:{n % 3}", f"tag:{n % 4}"} for n, i in enumerate(IDS[:9])}
+tags = st.sets(st.sampled_from(["tag:0", "tag:1", "tag:3", "tag:9", "tag:none"]), max_size=2).map(tuple)
+ids = st.sets(st.sampled_from([*IDS, "gone"]), max_size=3).map(tuple)
+steps = st.none() | st.integers(1, 12)
+any_rule = st.one_of(
+    st.builds(Exclude, name=st.just("e"), items=ids, attributes=tags, bought=st.booleans()),
+    st.builds(Demote, name=st.just("d"), items=ids, attributes=tags, by=steps),
+    st.builds(
+        AtMost, name=st.just("a"), type=st.sampled_from(["tag", "none"]), count=st.integers(1, 3), first=steps
+    ),
+    st.builds(Pin, name=st.just("p"), items=ids.filter(bool), position=st.integers(0, 12)),
+)
+
+
+def plainly(rules: list[Any], order: list[int], bought: set[str]) -> tuple[list[int], list[tuple[int, str]]]:
+    """The order left, and what was dropped by which kind of rule."""
+    dropped: dict[int, str] = {}
+
+    def about(rule: Exclude | Demote, index: int) -> bool:
+        named = IDS[index] in rule.items or bool(TAGS.get(IDS[index], set()) & set(rule.attributes))
+        return named or (isinstance(rule, Exclude) and rule.bought and IDS[index] in bought)
+
+    for rule in rules:
+        match rule:
+            case Exclude():
+                gone = [i for i in order if about(rule, i)]
+                dropped.update(dict.fromkeys(gone, "e"))
+                order = [i for i in order if i not in gone]
+            case Demote():
+                down = len(order) if rule.by is None else rule.by
+                wanted = {i: at + (down + 0.5) * about(rule, i) for at, i in enumerate(order)}
+                order = sorted(order, key=wanted.__getitem__)
+            case AtMost():
+                counts: Counter[str] = Counter()
+                kept: list[int] = []
+                over: list[int] = []
+                rest = list(order)
+                while rest and (rule.first is None or len(kept) < rule.first):
+                    index = rest.pop(0)
+                    values = TAGS.get(IDS[index], set()) if rule.type == "tag" else set()
+                    if any(counts[v] >= rule.count for v in values):
+                        over.append(index)
+                    else:
+                        counts.update(values)
+                        kept.append(index)
+                if rule.first is None:
+                    dropped.update(dict.fromkeys(over, "a"))
+                    order = kept
+                else:
+                    order = kept + over + rest
+            case Pin():
+                pinned = [IDS.index(i) for i in rule.items if i in IDS and IDS.index(i) in order]
+                others = [i for i in order if i not in pinned]
+                order = [*others[: rule.position], *pinned, *others[rule.position :]]
+    return order, list(dropped.items())
+
+
+@given(st.lists(any_rule, max_size=8), orders, st.sets(st.sampled_from(IDS), max_size=3))
+def test_all_rules_together_against_a_plain_loop(
+    rules: list[Any], order: list[int], bought: set[str]
+) -> None:
+    kinds = (Exclude, Demote, AtMost, Pin)
+    given_rules = Rules(
+        tuple(msgspec.structs.replace(r, name=f"{r.name}{n}") for n, r in enumerate(rules) if kept(r))
+    )
+    found = apply_rules(given_rules, np.array(order), IDS, TAGGED, bought)
+    by_kind = [r for kind in kinds for r in given_rules.rules if isinstance(r, kind)]
+    left, dropped = plainly(by_kind, order, bought)
+    assert found.order.tolist() == left
+    assert [(index, name[0]) for index, name in found.dropped] == dropped
+    assert all(type(index) is int for index, _ in found.dropped)
+
+
+def kept(rule: Any) -> bool:
+    """Whether the file may hold it: a rule that matches nothing is refused there."""
+    if isinstance(rule, Exclude | Demote):
+        return bool(rule.items or rule.attributes or getattr(rule, "bought", False))
+    return True
