@@ -16,6 +16,7 @@ from feature_repo.home import Home
 from feature_repo.settings import Settings
 from streaming.sources import InputFile, open_source
 from tests.conftest import RedisServer
+from tests.services.kafka.broker import KafkaBroker
 from tests.stream_process import forked, heartbeats, streaming, until
 from tests.stream_support import (
     as_stored,
@@ -179,3 +180,21 @@ def test_a_click_shows_within_a_second(home: Home) -> None:
         assert time.monotonic() - started < 1.0
     assert row["item_ids"] == ["i1"]
     assert as_stored(row) == row
+
+
+@pytest.mark.kafka
+@pytest.mark.xdist_group("kafka")
+def test_kafka_restarted_under_the_flow(kafka_broker: KafkaBroker, kafka_settings: Settings) -> None:
+    events = traffic(900)
+    keys = sorted({e.session_id for e in events})
+    with streaming(kafka_settings) as process:
+        publish(kafka_settings, events[:300])
+        first = expected(events[:300], kafka_settings).sessions
+        until(lambda: session_values(kafka_settings, list(first)) == first, "the first three hundred")
+        kafka_broker.stop()
+        kafka_broker.start()
+        publish(kafka_settings, events[200:])  # a hundred come twice
+        oracle = expected(events, kafka_settings).sessions
+        until(lambda: session_values(kafka_settings, keys) == oracle, "every session as the oracle has it")
+        assert process.poll() is None
+    assert sum(row["event_count"] for row in oracle.values()) == len(events)

@@ -35,7 +35,7 @@ def sample_names() -> set[str]:
         endings = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(family.type, ("",))
         names |= {family.name + ending for ending in endings}
     # The gate's gauges are made from its state file when they are asked for.
-    source = (DEPLOY.parent / "quality" / "gate.py").read_text()
+    source = (DEPLOY.parent / "quality" / "gate_metrics.py").read_text()
     return names | set(re.findall(r'"(headrace_gate_[a-z_]+)"', source))
 
 
@@ -108,7 +108,7 @@ def test_kubernetes_objects_refer_to_each_other() -> None:
 
 
 def test_the_stream_of_kubernetes_has_a_disk_of_its_own_and_a_port_for_each_worker() -> None:
-    """WAL does not work over the network file systems that a ReadWriteMany volume usually is."""
+    """SQLite's WAL does not work over the network file systems that a ReadWriteMany volume usually is."""
     objects = documents(DEPLOY / "kubernetes" / "headrace.yaml")
     (settings,) = (o["data"] for o in objects if o["kind"] == "ConfigMap")
     (stream,) = (o["spec"] for o in objects if o["kind"] == "StatefulSet")
