@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from itertools import compress
-from operator import itemgetter
 
 from feature_repo.catalogue import CATEGORY
 from feature_repo.group import DType
@@ -43,7 +42,6 @@ _END = b"\r\n"
 _layout = layout_of(GROUP)
 _HEADS = {n: _END + pair_head(field) for n, field in zip(_layout.names, _layout.fields, strict=True)}
 """Each piece begins with the end of the one before."""
-_weight = itemgetter(1)
 
 
 def _pair(name: str, raw: bytes) -> bytes:
@@ -125,11 +123,11 @@ def _pairs(profile: Profile, rules: SessionRules) -> bytes:
     ids.reverse()
     items.reverse()
     item_ids = b"".join(map(_chunk_of, ids))
-    ranked = sorted(profile.attrs.items(), key=_weight, reverse=True)[:ATTRIBUTES]
-    keys = [key for key, _ in ranked]
+    attrs = profile.attrs
+    keys = sorted(attrs, key=attrs.__getitem__, reverse=True)[:ATTRIBUTES]
     attr_keys = b"".join(map(_chunk_of, keys))
     decay = 2.0 ** ((profile.landmark_us - last_us) / rules.half_life_us)
-    weights = [weight * decay for _, weight in ranked]
+    weights = [attrs[key] * decay for key in keys]
     found = list(map(_category_of, keys))
     categories, shares = b"".join(found), list(compress(weights, found))
     total = sum(shares) or 1.0

@@ -20,22 +20,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
-import xxhash
 from msgspec import Struct, structs
 
 from feature_repo.catalogue import ItemFacts
 from feature_repo.groups.session_profile import Profile, SessionRules, Touch, step
 from feature_repo.settings import Settings
+from streaming.fold_seen import among, code_of, with_id
 
 Outcome = Literal["folded", "duplicate", "late"]
 
 RECENT_EVENTS = 256
 """Events kept per session for re-ordering; beyond them the oldest count as settled, however young."""
-SEEN_IDS = 4096
-"""Event ids remembered per session; beyond them the oldest are forgotten."""
 _SETTLE_EVERY = 32
-_HASH = 8
-_ENTRY = _HASH + 4
 _SECOND_US = 1_000_000
 
 
@@ -137,26 +133,25 @@ class Session:
         Raises:
             Exception: whatever the fold of a poison event raises; the session is as it was before.
         """
-        code = xxhash.xxh64_digest(touch.event_id.encode())
+        code = code_of(touch.event_id)
         now, held = touch.time_us, self._held
         if held is None:
             self.profile = self._step(None, touch)
             self._held = held = Held(now, touch.event_id, b"")
             self._keep(held, touch, code)
             return "folded"
-        if _among(held.seen, code):
+        if among(held.seen, code):
             return "duplicate"
+        if now > held.last_us:  # the usual case, without the comparisons below
+            self._advance(held, touch, code)
+            return "folded"
         key = (now, touch.event_id)
         if now < held.last_us - self._rules.lateness_us or key <= (held.base_us, held.base_id):
             if touch.consent is False and now >= held.last_us - self._rules.dedup_us:
                 self._deny(held, touch, code)
             return "late"
         if key > (held.last_us, held.last_id):
-            if held.last_us < now - self._rules.lateness_us:
-                self._settle_all(held)
-            self._append(held, touch)
-            held.last_us, held.last_id = key
-            self._keep(held, touch, code)
+            self._advance(held, touch, code)
         else:
             self._insert(held, touch)
             self._know(held, touch, code)
@@ -176,6 +171,14 @@ class Session:
     def _step(self, profile: Profile | None, touch: Touch) -> Profile:
         facts = None if touch.item_id is None else self._catalogue.get(touch.item_id)
         return step(profile, touch, facts, self._rules.session)
+
+    def _advance(self, held: Held, touch: Touch, code: bytes) -> None:
+        """Fold an event after all others."""
+        if held.last_us < touch.time_us - self._rules.lateness_us:
+            self._settle_all(held)
+        self._append(held, touch)
+        held.last_us, held.last_id = touch.time_us, touch.event_id
+        self._keep(held, touch, code)
 
     def _append(self, held: Held, touch: Touch) -> None:
         before = self.profile
@@ -228,9 +231,8 @@ class Session:
         self._know(held, touch, code)
 
     def _know(self, held: Held, touch: Touch, code: bytes) -> None:
-        held.seen += code + max(touch.time_us // _SECOND_US, 0).to_bytes(4, "big")
-        if len(held.seen) % (_SETTLE_EVERY * _ENTRY) == 0:
-            held.seen = _forget(held.seen, (held.last_us - self._rules.dedup_us) // _SECOND_US)
+        horizon_s = (held.last_us - self._rules.dedup_us) // _SECOND_US
+        held.seen = with_id(held.seen, code, touch.time_us // _SECOND_US, horizon_s)
         if len(held.recent) >= _SETTLE_EVERY and len(held.recent) % _SETTLE_EVERY == 0:
             self._settle(held)
 
@@ -253,19 +255,3 @@ class Session:
 
 def _order(touch: Touch) -> tuple[int, str]:
     return touch.time_us, touch.event_id
-
-
-def _among(seen: bytes, code: bytes) -> bool:
-    at = seen.find(code)
-    while at >= 0:
-        if at % _ENTRY == 0:
-            return True
-        at = seen.find(code, at + 1)
-    return False
-
-
-def _forget(seen: bytes, before_s: int) -> bytes:
-    """Drop ids of events before a time, and beyond `SEEN_IDS` the oldest known."""
-    entries = [seen[at : at + _ENTRY] for at in range(0, len(seen), _ENTRY)]
-    kept = [e for e in entries if int.from_bytes(e[_HASH:], "big") >= before_s]
-    return b"".join(kept[-SEEN_IDS:])

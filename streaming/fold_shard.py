@@ -213,7 +213,8 @@ class SessionShard:
         self._dirty.add(session_id)
         if not self._tools.every_event:
             self._emit(session_id, profile, changes)
-        self._contribute(session_id, session, changes)
+        if profile.user_id is not None or session.erased or session.finished:
+            self._contribute(session_id, session, changes)
 
     def _open(self, raw: bytes | None) -> Session:
         return Session(raw, self._tools.rules, self._tools.knowledge.facts)

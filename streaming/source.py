@@ -17,6 +17,8 @@ _log = logging.getLogger(__name__)
 
 IDLE_POLL_S = 0.003
 LONGEST_BACKOFF_S = 5.0
+CATCH_UP = 8
+"""How many times larger than `batch_size` a chunk may grow while a partition is behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,9 @@ class SourceRules:
     """How a partition is read.
 
     Attributes:
-        batch_size: records at which a chunk is handed on.
+        batch_size: records at which a chunk is handed on. While more than a chunk waits in the log, the next
+            is twice as large, up to `CATCH_UP` times this: events of one session then share a row. It delays
+            none by more than they are behind already.
         batch_s: age of a chunk's first record at which it is handed on (s). After a quiet moment the first
             record goes at once: waiting pays only where more is coming.
         tick_s: how often a chunk bids the shard to write its heartbeat (s).
@@ -62,6 +66,7 @@ class LogPart(StatefulSourcePartition[Chunk, Position]):  # type: ignore[misc]
         self._last_chunk = self._next_tick = self._next_poll = now - rules.batch_s
         self._caught_up = self._last_record = now
         self._failures = 0
+        self._size = rules.batch_size
         self._met_end = not position.strip("0-")  # nothing had ever been written
         self._done = False
 
@@ -74,7 +79,7 @@ class LogPart(StatefulSourcePartition[Chunk, Position]):  # type: ignore[misc]
         if self._stop.is_set() or (at_end and self._rules.to_end):
             self._done = True
             return [self._chunk(now, tick=True)]
-        full = len(self._records) >= self._rules.batch_size
+        full = len(self._records) >= self._size
         due = (self._records or self._damaged) and (full or now - self._last_chunk >= self._rules.batch_s)
         tick = now >= self._next_tick
         return [self._chunk(now, tick)] if due or tick else []
@@ -85,7 +90,7 @@ class LogPart(StatefulSourcePartition[Chunk, Position]):  # type: ignore[misc]
 
     def _poll(self, now: float) -> bool:
         """Read what there is; whether the end of the log was met."""
-        limit = self._rules.batch_size - len(self._records)
+        limit = self._size - len(self._records)
         if limit <= 0 or now < self._next_poll:
             return False
         try:
@@ -105,6 +110,7 @@ class LogPart(StatefulSourcePartition[Chunk, Position]):  # type: ignore[misc]
         self._met_end = len(batch.records) < limit
         if self._met_end:
             self._caught_up = now
+            self._size = self._rules.batch_size
             self._next_poll = now + IDLE_POLL_S
         if batch.records:
             self._last_record = now
@@ -144,6 +150,8 @@ class LogPart(StatefulSourcePartition[Chunk, Position]):  # type: ignore[misc]
             behind_s=now - self._caught_up,
             idle_us=int((now - self._last_record) * 1e6),
         )
+        if len(self._records) >= self._size and not self._met_end:
+            self._size = min(2 * self._size, CATCH_UP * self._rules.batch_size)
         self._records, self._damaged = [], []
         self._emitted = self._position
         self._last_chunk = now

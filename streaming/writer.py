@@ -6,10 +6,8 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from queue import Empty, Queue
 from typing import TypeVar
 
 import msgspec
@@ -34,8 +32,8 @@ FIRST_WAIT_S = 0.05
 LONGEST_WAIT_S = 2.0
 KNOWN_KEYS = 1_000_000
 """Keys a writer remembers having written; beyond them it forgets and asks the store again."""
-PENDING = 16
-"""Batches that may wait for the store."""
+PENDING_ROWS = 16_000
+"""Rows that may wait for the store before the flow waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +158,16 @@ class OnlineWriter:
 class BackgroundWriter:
     """An `OnlineWriter` on a thread of its own: the fold goes on while the store answers.
 
-    At most `PENDING` batches wait; then `write` blocks. Nothing is committed before `flush` returned.
+    While `PENDING_ROWS` wait, `write` blocks. Nothing is committed before `flush` returned.
     """
 
     def __init__(self, writer: OnlineWriter) -> None:
         self._writer = writer
-        self._queue: Queue[Sequence[WriteJob] | None] = Queue(PENDING)
+        self._handed: list[WriteJob] = []
+        self._pending = 0
+        self._busy = self._closed = False
         self._failure: BaseException | None = None
+        self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="online-writer", daemon=True)
         self._thread.start()
 
@@ -177,8 +178,12 @@ class BackgroundWriter:
 
     def write(self, jobs: Sequence[WriteJob]) -> None:
         """Hand jobs over; raises what an earlier write raised."""
-        self._check()
-        self._queue.put(jobs)
+        with self._changed:
+            self._changed.wait_for(lambda: self._pending < PENDING_ROWS or self._failure is not None)
+            self._check()
+            self._handed += jobs
+            self._pending += sum(len(job.rows) for job in jobs)
+            self._changed.notify_all()
 
     def flush(self) -> None:
         """Wait until everything handed over is in the store.
@@ -186,12 +191,15 @@ class BackgroundWriter:
         Raises:
             StoreError: a write was given up because the flow is to stop.
         """
-        self._queue.join()
-        self._check()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._handed and not self._busy)
+            self._check()
 
     def close(self) -> None:
         """End the thread once it has written what it has."""
-        self._queue.put(None)
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
         self._thread.join()
 
     def _check(self) -> None:
@@ -199,18 +207,21 @@ class BackgroundWriter:
             raise self._failure
 
     def _run(self) -> None:
-        ended = False
-        while not ended:
-            batches = [self._queue.get()]
-            with suppress(Empty):  # what came meanwhile goes along in the same pipelines
-                while True:
-                    batches.append(self._queue.get_nowait())
-            ended = None in batches
+        while jobs := self._take():
             try:
                 if self._failure is None:
-                    self._writer.write([job for batch in batches if batch is not None for job in batch])
+                    self._writer.write(jobs)
             except BaseException as error:
                 self._failure = error
-            finally:
-                for _ in batches:
-                    self._queue.task_done()
+            with self._changed:
+                self._busy = False
+                self._pending -= sum(len(job.rows) for job in jobs)
+                self._changed.notify_all()
+
+    def _take(self) -> list[WriteJob]:
+        """All that waits, to go in the same pipelines; nothing once the writer is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._handed or self._closed)
+            jobs, self._handed = self._handed, []
+            self._busy = bool(jobs)
+            return jobs

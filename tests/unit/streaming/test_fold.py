@@ -14,6 +14,7 @@ from feature_repo.catalogue import ItemFacts
 from feature_repo.groups.session_profile import Profile, SessionRules, Touch, step, values
 from streaming import fold as fold_module
 from streaming.fold import FoldRules, Session, last_of, profile_of
+from streaming.fold_seen import SEEN_IDS, among
 
 S = 1_000_000
 T0 = 1_717_243_200 * S
@@ -168,7 +169,7 @@ def test_state_stays_bounded_whatever_a_bot_sends() -> None:
         raw = session.encode()
         sizes.append(len(raw))
     assert (
-        max(sizes[5000:]) < 12 * (fold_module.SEEN_IDS + 32) + 100 * (fold_module.RECENT_EVENTS + 32) + 8000
+        max(sizes[5000:]) < 12 * (SEEN_IDS + 32) + 100 * (fold_module.RECENT_EVENTS + 32) + 8000
     )
 
 
@@ -206,9 +207,9 @@ def test_a_poison_event_leaves_the_session_as_it_was(place: int, late: bool) -> 
 
 def test_an_id_is_found_only_where_an_entry_begins() -> None:
     code = bytes(range(8))
-    assert fold_module._among(code + b"\0\0\0\0", code)
-    assert not fold_module._among(b"\0" + code + b"\0\0\0", code)
-    assert fold_module._among(b"\0" + code + b"\0\0\0" + code + b"\0\0\0\0", code)
+    assert among(code + b"\0\0\0\0", code)
+    assert not among(b"\0" + code + b"\0\0\0", code)
+    assert among(b"\0" + code + b"\0\0\0" + code + b"\0\0\0\0", code)
 
 
 def denied(session: Session) -> bool:

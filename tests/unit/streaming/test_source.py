@@ -131,6 +131,26 @@ def test_a_full_batch_does_not_wait(log: FakeLog, time: Time, stop: threading.Ev
     assert records(part.next_batch()) == [[b"d", b"e", b"f"]]
 
 
+def test_chunks_grow_while_more_waits_and_are_small_again_at_the_end(
+    log: FakeLog, time: Time, stop: threading.Event
+) -> None:
+    part = opened(log, time, stop)
+    time.now += 0.5
+    texts = [f"{n:03d}" for n in range(3 + 6 + 12 + 24 + 24 + 24 + 2)]
+    add(log, *texts)
+    sizes, read = list[int](), list[bytes]()
+    while len(read) < len(texts):
+        for chunk in part.next_batch():
+            sizes.append(len(chunk.records))
+            read += chunk.records
+        time.now += 0.002
+    assert sizes == [3, 6, 12, 24, 24, 24, 2]
+    assert read == [text.encode() for text in texts]
+    time.now += 0.5
+    add(log, "a", "b", "c", "d")
+    assert records(part.next_batch()) == [[b"a", b"b", b"c"]]
+
+
 def test_an_idle_log_is_not_asked_all_the_time(log: FakeLog, time: Time, stop: threading.Event) -> None:
     part = opened(log, time, stop)
     asked = log.reads

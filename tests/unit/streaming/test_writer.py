@@ -173,6 +173,40 @@ def test_flush_waits_for_what_was_handed_over() -> None:
     writer.close()
 
 
+def test_the_flow_waits_while_many_rows_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "PENDING_ROWS", 4)
+    answer, asked = threading.Event(), threading.Event()
+
+    class Slow(FakeStore):
+        def write_encoded(self, group: Any, rows: Any, *, check: bool = True) -> int:
+            asked.set()
+            assert answer.wait(10)
+            return super().write_encoded(group, rows, check=check)
+
+    store = Slow()
+    writer = BackgroundWriter(OnlineWriter(store, threading.Event()))
+    handed: list[int] = []
+
+    def hand_over() -> None:
+        for n in range(6):
+            writer.write([job(f"a{n}", f"b{n}")])
+            handed.append(n)
+
+    flow = threading.Thread(target=hand_over)
+    flow.start()
+    assert asked.wait(10)
+    flow.join(0.2)
+    assert flow.is_alive()
+    assert handed == [0, 1]
+    answer.set()
+    flow.join(10)
+    writer.flush()
+    assert sorted(key for call in store.calls for key in call[1]) == [
+        f"{x}{n}" for x in "ab" for n in range(6)
+    ]
+    writer.close()
+
+
 def test_a_write_given_up_surfaces_at_flush_and_at_the_next_write() -> None:
     stop = threading.Event()
     writer = BackgroundWriter(OnlineWriter(FakeStore(failures=10**6), stop, lambda partition: stop.set()))
