@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -65,7 +65,7 @@ class Making:
             parts *= 2
         return parts
 
-    def rows(self, parts: int) -> Iterator[pa.RecordBatch]:
+    def rows(self, parts: int) -> Generator[pa.RecordBatch, None, None]:
         """All rows, part by part, on a database of their own."""
         assert self.group.batch is not None
         spill = self.home.features / ".spill" / uuid.uuid4().hex

@@ -12,7 +12,6 @@ import duckdb
 import pyarrow as pa
 
 from feature_repo.clock import Clock
-from feature_repo.contract import Event, Item, Kind, User, from_arrow
 from feature_repo.errors import BuildError
 from feature_repo.group import EVENT_TIMESTAMP, FeatureGroup
 from feature_repo.groups import all_groups
@@ -27,12 +26,12 @@ from orchestration.training import assemble
 from orchestration.training.card import Card, describe
 from orchestration.training.examples import EXAMPLE_COLUMNS, examples_sql, shown_sql
 from orchestration.training.logged import LOGGED_AS, logged_rows, row_schema
+from orchestration.training.reading import ROWS, events_by_session, items_named, parquet, users_who_stated
 from orchestration.training.sessions import session_rows
 from orchestration.training.spec import GROUPS, TrainingSpec
 from orchestration.training.split import Split
 from serving.decision import Decision
 
-_ROWS = 5_000
 logger = logging.getLogger(__name__)
 
 
@@ -103,7 +102,7 @@ class TrainingSet:
         con.execute("SET TimeZone = 'UTC'")
 
     def _make(self, con: duckdb.DuckDBPyConnection, files: list[str]) -> Card:
-        con.execute(f"CREATE VIEW events AS SELECT * FROM {_parquet(files)}")
+        con.execute(f"CREATE VIEW events AS SELECT * FROM {parquet(files)}")
         last = self._spec.last + timedelta(days=1)
         days = f"event_time >= DATE '{self._spec.first}' AND event_time < DATE '{last}'"
         con.execute(f"CREATE VIEW of_days AS SELECT * FROM events WHERE {days}")
@@ -167,7 +166,7 @@ class TrainingSet:
         write_aside(path, row_schema(group), self._folded(con, group))
         # One row per request, as of its decision: a repeat of the list has seen the list.
         con.execute(
-            f"CREATE TABLE folded AS SELECT DISTINCT ON (request_id) f.* FROM {_parquet([str(path)])} f "
+            f"CREATE TABLE folded AS SELECT DISTINCT ON (request_id) f.* FROM {parquet([str(path)])} f "
             "JOIN (SELECT DISTINCT request_id, decision_time FROM shown) d USING (request_id) "
             f"WHERE f.{EVENT_TIMESTAMP} < d.decision_time ORDER BY request_id, f.{EVENT_TIMESTAMP} DESC"
         )
@@ -175,33 +174,33 @@ class TrainingSet:
     def _folded(self, con: duckdb.DuckDBPyConnection, group: FeatureGroup) -> Iterator[pa.RecordBatch]:
         schema = row_schema(group)
         rows: list[dict[str, Any]] = []
-        items = self._records(con, "item")
-        users = self._records(con, "user")
-        found = session_rows(_events(con), items, users, self._settings)  # type: ignore[arg-type]
+        items = items_named(con, self._lake.files("item"))
+        users = users_who_stated(con, self._lake.files("user"))
+        found = session_rows(events_by_session(con), items, users, self._settings)
         for request, time, values in found:
             rows.append({"request_id": request, EVENT_TIMESTAMP: time, **values})
-            if len(rows) >= _ROWS:
+            if len(rows) >= ROWS:
                 yield pa.RecordBatch.from_pylist(rows, schema)
                 rows = []
         yield pa.RecordBatch.from_pylist(rows, schema)
 
-    def _records(self, con: duckdb.DuckDBPyConnection, kind: Kind) -> list[Item | User]:
-        files = self._lake.files(kind)
-        if not files:
-            return []
-        table = con.sql(f"SELECT * FROM {_parquet(files)} ORDER BY ingested_at").to_arrow_table()
-        return [from_arrow(kind, row) for row in table.to_pylist()]  # type: ignore[misc]
-
     def _split(self, con: duckdb.DuckDBPyConnection) -> Split:
-        query = "SELECT DISTINCT ON (request_id) decision_time FROM examples"
-        times: list[datetime] = sorted(row[0] for row in con.execute(query).fetchall())
-        if not times:
+        con.execute("CREATE TABLE decided AS SELECT DISTINCT request_id, decision_time FROM examples")
+        [(count,)] = con.execute("SELECT count(*) FROM decided").fetchall()
+        if not count:
             msg = (
                 f"training set {self._spec.first} … {self._spec.last}: these days hold no impression; "
                 "choose days on which lists were shown"
             )
             raise BuildError(msg)
-        return Split.of(times, self._spec.shares, self._spec.embargo)
+
+        def time_of(number: int) -> datetime:
+            query = f"SELECT decision_time FROM decided ORDER BY decision_time LIMIT 1 OFFSET {number}"
+            [(time,)] = con.execute(query).fetchall()
+            assert isinstance(time, datetime)
+            return time
+
+        return Split.at(count, time_of, self._spec.shares, self._spec.embargo)
 
     def _event_files(self, after: timedelta) -> list[str]:
         # Sessions may have begun the day before; labels may come after the last decision.
@@ -240,16 +239,3 @@ class TrainingSet:
         for name in LOGGED_AS:
             said += [repr(con.execute(f"SELECT count(*), bit_xor(hash(l)) FROM logged_{name} l").fetchall())]
         return said
-
-
-def _parquet(files: list[str]) -> str:
-    listed = ", ".join(text(name) for name in files)
-    return f"read_parquet([{listed}], hive_partitioning = false, union_by_name = true)"
-
-
-def _events(con: duckdb.DuckDBPyConnection) -> Iterator[Event]:
-    """Events by session and time; a cursor of its own, since the consumer queries on."""
-    ordered = "SELECT * FROM events ORDER BY session_id, event_time, event_id"
-    for batch in con.cursor().sql(ordered).to_arrow_reader(_ROWS):
-        for row in batch.to_pylist():
-            yield from_arrow("event", row)  # type: ignore[misc]

@@ -1,0 +1,49 @@
+"""Records of the lake for the fold, a few thousand at a time: of a catalogue only what the days name."""
+
+from collections.abc import Iterator, Sequence
+
+import duckdb
+
+from feature_repo.contract import Event, Item, Kind, Record, User, from_arrow
+from feature_repo.offline.point_in_time import text
+
+ROWS = 5_000
+
+
+def parquet(files: Sequence[str]) -> str:
+    """Files as a table."""
+    listed = ", ".join(text(name) for name in files)
+    return f"read_parquet([{listed}], hive_partitioning = false, union_by_name = true)"
+
+
+def events_by_session(con: duckdb.DuckDBPyConnection) -> Iterator[Event]:
+    """The view ``events`` by session and time."""
+    query = "SELECT * FROM events ORDER BY session_id, event_time, event_id"
+    yield from _records(con, query, "event")  # type: ignore[misc]
+
+
+def items_named(con: duckdb.DuckDBPyConnection, files: Sequence[str]) -> Iterator[Item]:
+    """The newest record of each item that an event of the view ``events`` names."""
+    yield from _newest(con, files, "item", "true")  # type: ignore[misc]
+
+
+def users_who_stated(con: duckdb.DuckDBPyConnection, files: Sequence[str]) -> Iterator[User]:
+    """The newest record of each user of the view ``events`` if it states consent: the fold asks no more."""
+    yield from _newest(con, files, "user", "consent IS NOT NULL")  # type: ignore[misc]
+
+
+def _newest(con: duckdb.DuckDBPyConnection, files: Sequence[str], kind: Kind, that: str) -> Iterator[Record]:
+    key = f"{kind}_id"
+    if files:
+        newest = (
+            f"SELECT * FROM {parquet(files)} WHERE {key} IN (SELECT {key} FROM events) "
+            f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY ingested_at DESC) = 1"
+        )
+        yield from _records(con, f"SELECT * FROM ({newest}) WHERE {that}", kind)
+
+
+def _records(con: duckdb.DuckDBPyConnection, query: str, kind: Kind) -> Iterator[Record]:
+    # A cursor of its own: the consumer queries on.
+    for batch in con.cursor().sql(query).to_arrow_reader(ROWS):
+        for row in batch.to_pylist():
+            yield from_arrow(kind, row)
