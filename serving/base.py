@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.request import Candidate
-from serving.signals import base_scores
+from serving.signals import base_scores, unit_scores
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -35,12 +35,12 @@ class BaseOrder:
 def base_order(candidates: Sequence[Candidate]) -> BaseOrder:
     """The order the caller's scores give; the order given where a score is missing."""
     given = [c.score for c in candidates]
-    scores = base_scores(given)
     places = np.arange(len(given))
     if None in given:
-        return BaseOrder(scores, places, places, given=True)
+        return BaseOrder(base_scores(given), places, places, given=True)
+    scores = np.array(given, np.float64)
     # By the scores as given: normalizing may round a small difference away.
-    order = (-np.array(given, np.float64)).argsort(kind="stable")
+    order = (-scores).argsort(kind="stable")
     positions = np.empty(len(order), np.intp)
     positions[order] = places
-    return BaseOrder(scores, order, positions)
+    return BaseOrder(unit_scores(scores), order, positions)

@@ -11,6 +11,8 @@ from msgspec import Meta, Struct
 from serving.attributes import Floats, Ints
 from serving.snapshot import ItemSnapshot
 
+ROUNDING = 1e-9
+
 
 class Diversity(Struct, frozen=True, forbid_unknown_fields=True):
     """How different neighbours on the page shall be."""
@@ -56,12 +58,32 @@ def diversify(order: Ints, scores: Floats, numbers: Ints, snapshot: ItemSnapshot
     if not rules.active or slots < 2:  # noqa: PLR2004 - one item is as diverse as can be
         return order
     pool = order[:depth]
-    rows = numbers[pool]
+    gain = rules.relevance * _unit(scores[pool])
+    among = _eligible(gain, slots, rules)
+    taken = among[_picked(gain[among], numbers[pool[among]], slots, snapshot, rules)]
+    left = np.ones(depth, bool)
+    left[taken] = False
+    return np.concatenate([pool[taken], pool[left], order[depth:]])
+
+
+def _eligible(gain: Floats, slots: int, rules: Diversity) -> Ints:
+    """Which of the pool can win a slot at all.
+
+    One of the `slots` best is left until the last slot is taken, and loses ``1 − λ`` to similarity at most:
+    what is worth less than that without any loss is never taken. A cap on categories may pass over all of those.
+    """
+    if rules.per_category is not None:
+        return np.arange(len(gain))
+    least = np.sort(gain)[len(gain) - slots] - (1.0 - rules.relevance) - ROUNDING
+    return (gain >= least).nonzero()[0]
+
+
+def _picked(gain: Floats, rows: Ints, slots: int, snapshot: ItemSnapshot, rules: Diversity) -> list[int]:
+    """Places of those that take the slots, in the order of the slots."""
     member = members_of(rows, snapshot)
     penalty = similarity(rows, member, snapshot)
     penalty *= 1.0 - rules.relevance
-    gain = rules.relevance * _unit(scores[pool])
-    nearest = np.zeros(depth)
+    nearest = np.zeros(len(gain))
     picked: list[int] = []
     for _ in range(slots):
         value = gain - nearest
@@ -73,9 +95,7 @@ def diversify(order: Ints, scores: Floats, numbers: Ints, snapshot: ItemSnapshot
         picked.append(best)
         gain[best] = -np.inf
         np.maximum(nearest, penalty[best], out=nearest)
-    left = np.ones(depth, bool)
-    left[picked] = False
-    return np.concatenate([pool[picked], pool[left], order[depth:]])
+    return picked
 
 
 def similarity(rows: Ints, member: Floats, snapshot: ItemSnapshot) -> Floats:

@@ -72,15 +72,22 @@ def last_items(session: Row | None) -> tuple[str, ...]:
 
 def base_scores(scores: Sequence[float | None]) -> Floats:
     """Base scores within ``[0, 1]``; from the order given where one is missing or all are the same."""
-    n = len(scores)
-    order = 1.0 - np.arange(n) / max(n - 1, 1)
-    if n == 0 or None in scores:
-        return order
-    values = np.asarray(scores, np.float64)
-    low = values.min()
-    with np.errstate(over="ignore"):
-        spread = values.max() / 2 - low / 2  # halves: the spread of finite scores may overflow
-    return (values / 2 - low / 2) / spread if spread > 0 else order
+    return _falling(len(scores)) if None in scores else unit_scores(np.asarray(scores, np.float64))
+
+
+def unit_scores(scores: Floats) -> Floats:
+    """`base_scores` where none is missing."""
+    if not len(scores):
+        return scores
+    half = scores / 2  # the spread of finite scores may overflow, that of their halves does not
+    half -= half.min()
+    spread = half.max()
+    return half / spread if spread > 0 else _falling(len(scores))
+
+
+def _falling(n: int) -> Floats:
+    falling: Floats = 1.0 - np.arange(n) / max(n - 1, 1)
+    return falling
 
 
 @lru_cache(maxsize=64)

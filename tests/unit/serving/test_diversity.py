@@ -70,7 +70,7 @@ def naive_mmr(order: list[int], scores: np.ndarray, numbers: np.ndarray, rules: 
     st.permutations(range(10)),
     st.lists(st.integers(0, 20), min_size=10, max_size=10),
     st.lists(st.integers(-1, 11), min_size=10, max_size=10, unique=True),
-    st.sampled_from([0.0, 0.31, 0.77]),
+    st.sampled_from([0.0, 0.31, 0.77, 0.95, 0.99]),
 )
 def test_it_is_maximal_marginal_relevance(
     order: list[int], raw: list[int], items: list[int], relevance: float
