@@ -70,7 +70,7 @@ def _eligible(gain: Floats, slots: int, rules: Diversity) -> Ints:
     """Which of the pool can win a slot at all.
 
     One of the `slots` best is left until the last slot is taken, and loses ``1 − λ`` to similarity at most:
-    what is worth less than that without any loss is never taken. A cap on categories may pass over all of those.
+    what is worth less than that without any loss is never taken. A cap on categories may pass over them.
     """
     if rules.per_category is not None:
         return np.arange(len(gain))
