@@ -69,8 +69,9 @@ def main(
     done: list[tuple[Row, Benchmark]] = []
     for group in groups(chosen):
         own = [b.name for b in group]
+        longest = max(limit_s, *(b.limit_s for b in group))
         _console.print(f"running {', '.join(own)} …")
-        if problem := run_apart([sys.executable, "-m", "benchmarks", "--here", *own], limit_s):
+        if problem := run_apart([sys.executable, "-m", "benchmarks", "--here", *own], longest):
             failed[", ".join(own)] = problem
         else:
             done.extend((row, b) for b in group for row in read_rows(folder / f"{b.name}.json"))

@@ -4,7 +4,8 @@ A benchmark module ``benchmarks/<name>.py`` defines ``run() -> list[Row]``. Opti
 
 - ``NAMES``: names of the benchmarks the module yields, when they differ from the module's; or
 - ``RUNS``: name to function, when each can run alone;
-- ``TARGETS``: row name to `Target`, shown in the table.
+- ``TARGETS``: row name to `Target`, shown in the table;
+- ``LIMITS``: name to seconds, where it may take longer than others.
 
 A row belongs to the benchmark whose name it bears or continues (``rank_100_p99`` belongs to ``rank_100``).
 
@@ -159,6 +160,7 @@ class Benchmark:
     run: Callable[[], Sequence[Row]]
     targets: Mapping[str, Target]
     about: str = ""
+    limit_s: float = 0.0
 
 
 def discover() -> dict[str, Benchmark]:
@@ -173,8 +175,9 @@ def discover() -> dict[str, Benchmark]:
             continue
         names = getattr(module, "NAMES", (info.name,))
         for name, run in (runs or dict.fromkeys(names, module.run)).items():
+            limit_s = getattr(module, "LIMITS", {}).get(name, 0.0)
             found[name] = Benchmark(
-                name, info.name, run, getattr(module, "TARGETS", {}), module.__doc__ or ""
+                name, info.name, run, getattr(module, "TARGETS", {}), module.__doc__ or "", limit_s
             )
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,23 @@ def test_a_failing_one_does_not_stop_the_next(
     said = capsys.readouterr().out
     assert "failed: bad (code 1)" in said
     assert read_rows(tmp_path / "bench" / "good.json") == [Row("good", 1.0, "s", "x", 2.0, 1)]
+
+
+def test_a_benchmark_may_ask_for_more_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
+    found = {n: Benchmark(n, n, (lambda n=n: [Row(n, 1.0, "s", "x", 2.0, 1)]), {}) for n in ("long", "short")}  # type: ignore[misc]
+    found["long"] = replace(found["long"], limit_s=900.0)
+    monkeypatch.setattr(runner, "discover", lambda: found)
+    limits = {}
+
+    def apart(command: list[str], limit_s: float) -> str:
+        limits[command[-1]] = limit_s
+        return "code 1"
+
+    monkeypatch.setattr(runner, "run_apart", apart)
+    with pytest.raises(runner.typer.Exit):
+        runner.main(None, limit_s=60.0)
+    assert limits == {"long": 900.0, "short": 60.0}
 
 
 def test_here_runs_and_writes(

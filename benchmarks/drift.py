@@ -1,0 +1,120 @@
+"""`drift_false_alarms`: 100 daily builds of a stable simulated shop, each checked against the 7 days before.
+`drift_<kind>`: of the week after a planted change, the days on which a check of drift told of it.
+
+The baseline of `drift_false_alarms` is the number of checks, so its ratio is the share of false alarms; that
+of a planted change is the same week of the shop without it (same seed), where every alarm is a false one.
+Checked are `user_profile` and `item_profile`, whose rows are many enough to compare.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from benchmarks.harness import Row, Target
+from feature_repo.groups import all_groups
+from feature_repo.home import Home
+from feature_repo.settings import Settings
+
+USERS, ITEMS, SEED = 300, 200, 5
+WARMUP, STABLE, WEEK = 30, 100, 7
+KINDS = ("taste", "conversion", "activity")
+CHECKED = ("user_profile", "item_profile")
+TARGETS = {
+    "drift_false_alarms": Target(0.001, "ratio"),
+    **{f"drift_{kind}": Target(1, side="at least") for kind in KINDS},
+}
+LIMITS = {"drift_false_alarms": 1500.0, **dict.fromkeys((f"drift_{kind}" for kind in KINDS), 1500.0)}
+
+
+@dataclass
+class Alarms:
+    """What the checks of some days came to.
+
+    Attributes:
+        by_day: day number → failed checks as ``group.feature``, of the days with any.
+    """
+
+    checks: int = 0
+    features: int = 0
+    by_day: dict[int, list[str]] = field(default_factory=dict)
+
+
+def watch(root: Path, days: int, first: int, kind: str | None = None, from_day: int = 0) -> Alarms:
+    """Build every day of a shop, then check the days from `first` on.
+
+    Args:
+        kind: of the planted change, which holds from `from_day` on.
+    """
+    from orchestration.build import build_group  # noqa: PLC0415
+    from orchestration.drift import check_drift  # noqa: PLC0415
+
+    home = Home(root).ensure()
+    settings = Settings(home=home.root)
+    found = Alarms()
+    for day, as_of in enumerate(_simulated(home, days, kind, from_day)):
+        for name in CHECKED:
+            group = all_groups()[name]
+            if day < first - WEEK:  # no reference of any day that is checked
+                continue
+            build = build_group(group, settings, home, as_of, lambda: as_of)  # noqa: B023 - called at once
+            report = check_drift(settings, home, group, build, plots=False) if day >= first else None
+            if report is None:
+                continue
+            found.checks += len(report.results)
+            found.features += len({r.column for r in report.results})
+            if report.failures:
+                told = found.by_day.setdefault(day, [])
+                told += [f"{name}.{r.column}" for r in report.failures]
+    return found
+
+
+def _simulated(home: Home, days: int, kind: str | None, from_day: int) -> Iterator[datetime]:
+    """Fill the lake; then the end of each day."""
+    from feature_repo.lake import Lake  # noqa: PLC0415
+    from streaming.simulator import Drift, ShopConfig, simulate_lake  # noqa: PLC0415
+
+    config = ShopConfig(
+        users=USERS,
+        items=ITEMS,
+        days=days,
+        seed=SEED,
+        duplicates=0,
+        late=0,
+        malformed=0,
+        drift=None if kind is None else Drift(from_day, kind),  # type: ignore[arg-type]
+    )
+    simulate_lake(config, Lake(home.lake))
+    for day in range(days):
+        yield config.start + timedelta(days=day + 1)
+
+
+def run() -> Sequence[Row]:
+    """A hundred stable days."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = watch(Path(folder), WARMUP + STABLE, WARMUP)
+    alarms = sum(map(len, found.by_day.values()))
+    facts = {"days": STABLE, "feature_days": found.features, "alarms": dict(found.by_day)}
+    return [Row("drift_false_alarms", alarms, "alarms", "checks", found.checks, found.checks, facts)]
+
+
+def run_planted() -> Sequence[Row]:
+    """A week of each kind of change, and of none."""
+    with tempfile.TemporaryDirectory() as folder:
+        stable = watch(Path(folder) / "stable", WARMUP + WEEK, WARMUP)
+        rows = []
+        for kind in KINDS:
+            found = watch(Path(folder) / kind, WARMUP + WEEK, WARMUP, kind, WARMUP)
+            told = Counter(name for names in found.by_day.values() for name in names)
+            facts = {"of_days": WEEK, "told": dict(told.most_common(8))}
+            rows.append(
+                Row(f"drift_{kind}", len(found.by_day), "days", "no change", len(stable.by_day), WEEK, facts)
+            )
+    return rows
+
+
+RUNS = {"drift_false_alarms": run, **dict.fromkeys((f"drift_{kind}" for kind in KINDS), run_planted)}
