@@ -236,3 +236,11 @@ def test_a_blend_that_cannot_be_read(tmp_path: Path, content: bytes | None, why:
     assert message.startswith(f"{path}: no readable blend (")
     assert why in message
     assert message.endswith("); there are: 3" if content is None else "); there are: 3, 7")
+
+
+def test_the_way_back_from_a_first_file_that_is_broken_is_the_defaults(tmp_path: Path) -> None:
+    store = FlagStore(tmp_path, lambda: NOW)
+    store.path.write_bytes(b"{")
+    assert store.rollback("ann") == FlagSet()
+    assert store.load() == FlagSet()
+    assert store.history() == [], "what never was in force is no change"
