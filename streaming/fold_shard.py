@@ -301,7 +301,8 @@ class SessionShard:
             self._dirty.add(session_id)
         changes.deleted += sessions
         self._outbox.deleted += sessions
-        if sessions and changes.rows:  # deletions are done first: a row of this very chunk would stay
+        if sessions and changes.rows and not self._tools.every_event:
+            # Deletions are done first: a row of this very chunk would stay. History keeps what was.
             gone = set(sessions)
             changes.rows = [row for row in changes.rows if row.key not in gone]
 

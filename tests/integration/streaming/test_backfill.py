@@ -93,6 +93,18 @@ def test_each_row_is_the_session_as_of_its_event(home: Home) -> None:
     assert pq.ParquetFile(Builds(home.features).path(GROUP.name, NEXT)).schema_arrow == GROUP.arrow_schema
 
 
+def test_a_session_that_expires_within_a_chunk_keeps_its_history(home: Home) -> None:
+    """Few events a day: a thousand of them, read at once, span many times to live."""
+    settings = Settings(home=home.root, session_ttl_s=3600.0)
+    events = [event(n, n * 1200.0, f"s{n // 3}") for n in range(200)]
+    to_lake(home, events)
+    last = events[-1].event_time.date()
+    counts = backfill_sessions(settings, DAY, last)
+    assert sum(counts.values()) == len(events)
+    assert {e.event_time.date() for e in events} == set(counts)
+    assert [row["event_count"] for row in history(home)] == [n % 3 + 1 for n in range(counts[DAY])]
+
+
 def test_a_session_that_runs_into_the_first_day_is_whole(home: Home) -> None:
     settings = Settings(home=home.root)
     before_midnight = 12 * 3600 - 300

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -102,11 +104,21 @@ def test_a_state_that_cannot_be_written_is_told_by_the_worker_that_has_it(home: 
     assert last.endswith("died; its message is above; start again to go on where it stopped")
 
 
+@contextlib.contextmanager
+def taken_port_after_a_free_one() -> Iterator[int]:
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            try:
+                socket.create_server(("127.0.0.1", port - 1)).close()
+            except OSError:
+                continue
+            yield port
+            return
+
+
 def test_a_second_workers_metrics_port_that_is_taken_is_named(home: Home, said: Path) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
+    with taken_port_after_a_free_one() as port:
         settings = Settings(home=home.root, stream_metrics_port=port - 1)
         process = start(settings, "--workers", "2", said=said)
         assert process.wait(60) == 2
