@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -157,7 +158,9 @@ def _add_error_answers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> Response:
         code = _CODES.get(error.status_code, "http_error")
-        body = ApiError(error.status_code, code, "", str(error.detail)).body
+        unknown = error.status_code == HTTPStatus.NOT_FOUND
+        detail = "there is no such path; /docs lists them" if unknown else str(error.detail)
+        body = ApiError(error.status_code, code, "", detail).body
         return Response(body, error.status_code, error.headers, "application/json")
 
     @app.exception_handler(RequestValidationError)

@@ -70,6 +70,8 @@ class RankContext:
         order: candidate indices in answer order, best first; `base.order` until a stage changes it.
         scores: float64[n] by candidate; `contributions` and the `adjustments` of later stages sum to it.
         propensities: float64[n] by candidate, where slots explore.
+        drawn: candidates that exploration drew for their slots.
+        placed: name of the rule that moved a candidate, by candidate.
         completed: stages that ran to their end.
     """
 
@@ -97,6 +99,8 @@ class RankContext:
     contributions: Contributions | None = None
     adjustments: dict[str, Floats] = field(default_factory=dict)
     propensities: Floats | None = None
+    drawn: Ints = field(default_factory=lambda: np.zeros(0, np.intp))
+    placed: Mapping[int, str] = field(default_factory=dict)
     completed: list[str] = field(default_factory=list)
     degraded: list[str] = field(default_factory=list)
     ages: dict[str, float] = field(default_factory=dict)

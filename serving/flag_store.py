@@ -39,9 +39,10 @@ class Change(Struct, frozen=True, kw_only=True):
     after: Flags
 
     def differences(self) -> dict[str, tuple[Any, Any]]:
-        """Flags that changed: from, to."""
-        before, after = msgspec.to_builtins(self.before), msgspec.to_builtins(self.after)
-        return {n: (before[n], after[n]) for n in after if before[n] != after[n]}
+        """Flags that changed, nested ones by their path: from, to; `None` where there was or is none."""
+        before, after = _by_path(self.before), _by_path(self.after)
+        paths = dict.fromkeys((*before, *after))
+        return {p: (before.get(p), after.get(p)) for p in paths if before.get(p) != after.get(p)}
 
 
 class FlagStore:
@@ -178,6 +179,16 @@ class FlagStore:
         with (self.root / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _by_path(flags: Flags) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in msgspec.to_builtins(flags).items():
+        if isinstance(value, dict):
+            found.update({f"{name}.{part}": held for part, held in value.items()})
+        else:
+            found[name] = value
+    return found
 
 
 def _change_of(line: bytes) -> Change | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from feature_repo.errors import HeadraceError
 from serving.flags import Flags
 from serving.rules import Rules
 
@@ -84,11 +85,15 @@ class Watched(Generic[T]):
             known, self._seen, self._again, self._missed = stamp == self._seen, stamp, inf, False
             try:
                 self.value = self._load()
-            except Exception:
+            except Exception as error:
                 # What passes by itself (a full disk, too many open files) is tried again; told once.
                 self._again = monotonic() + self._retry_s
                 if not known:
-                    log.exception("%s cannot be loaded; the last good one stays", self.name)
+                    # What we say ourselves names file and reason; anything else is a defect.
+                    trace = None if isinstance(error, HeadraceError) else error
+                    log.error(
+                        "%s cannot be loaded; the last good one stays: %s", self.name, error, exc_info=trace
+                    )
                     self._on_failure(self.name)
                 return False
             return True

@@ -7,14 +7,20 @@ from collections.abc import Sequence
 import msgspec
 
 from feature_repo.home import Home
+from serving.answer import Tier
 from serving.decision import Decision
 from serving.explain import Standing
 from serving.explain import in_words as sentence
 from serving.replay import model_of, replay
 from serving.stage import Stage
 
-_PLACING = ("cap", "diversity", "exploration", "rules")
-"""Parts that stages after the blend add; they are told apart from what the signals say."""
+_PLACING = {
+    "cap": "The bound on moves placed it anew.",
+    "diversity": "It was placed anew so that neighbours differ.",
+    "exploration": "Slots that explore shifted it.",
+    "rules": "Business rules on other items shifted it.",
+}
+"""Parts that stages after the blend add, in words; they are told apart from what the signals say."""
 
 
 def in_words(decision: Decision, stages: Sequence[Stage], home: Home) -> list[str]:
@@ -24,11 +30,17 @@ def in_words(decision: Decision, stages: Sequence[Stage], home: Home) -> list[st
         ReplayError: what the answer was made with is gone.
     """
     asked = msgspec.structs.replace(decision, explain=True)
-    answer = replay(asked, stages, model_of(decision, home)).answer
+    again = replay(asked, stages, model_of(decision, home))
+    answer, context = again.answer, again.context
+    index = {item_id: n for n, item_id in enumerate(context.item_ids)}
+    # Whoever is held out had slots drawn too, but was given the base order.
+    drawn = set() if answer.tier is Tier.BASE else set(context.drawn.tolist())
     words = []
     for item in answer.items:
         parts = item.why or {}
-        moved = [part for part in _PLACING if parts.get(part)]
+        explored, rule = index[item.item_id] in drawn, context.placed.get(index[item.item_id])
+        known = {"exploration": explored, "rules": rule is not None}
+        moved = [said for part, said in _PLACING.items() if parts.get(part) and not known.get(part)]
         standing = Standing(
             item_id=item.item_id,
             position=item.position,
@@ -36,7 +48,9 @@ def in_words(decision: Decision, stages: Sequence[Stage], home: Home) -> list[st
             score=item.score,
             parts={name: value for name, value in parts.items() if name not in _PLACING},
             propensity=item.propensity,
+            explored=explored,
+            rule=rule,
         )
-        words.append(" ".join([sentence(standing), *(f"Moved by: {part}." for part in moved)]))
+        words.append(" ".join([sentence(standing), *moved]))
     words.extend(f"Item {d.item_id} was dropped by the rule {d.rule!r}." for d in answer.dropped)
     return words

@@ -39,10 +39,12 @@ class Replayed:
     """An answer made again.
 
     Attributes:
+        context: what the stages left.
         same: whether items, tier and what was dropped equal the record to the byte.
     """
 
     answer: RankAnswer
+    context: RankContext
     same: bool
 
 
@@ -88,7 +90,8 @@ def blend_of(models: Path, version: str) -> Blend:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Blend)
     except (OSError, msgspec.MsgspecError) as error:
-        msg = f"{path}: no readable blend ({error}); there are: {_blends(models)}"
+        why = error.strerror if isinstance(error, OSError) else error
+        msg = f"{path}: no readable blend ({why}); there are: {_blends(models)}"
         raise ReplayError(msg) from error
 
 
@@ -133,7 +136,8 @@ def replay(decision: Decision, stages: Sequence[Stage], model: Model) -> Replaye
     context = ranker.open(request_of(decision), perf_counter())
     fill(context, decision)
     answer = asyncio.run(ranker.rank(context))
-    return Replayed(answer, ranking_bytes(answer.items, answer.tier, answer.dropped) == decision.ranking)
+    same = ranking_bytes(answer.items, answer.tier, answer.dropped) == decision.ranking
+    return Replayed(answer, context, same)
 
 
 def request_of(decision: Decision) -> RankRequest:

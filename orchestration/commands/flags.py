@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from serving.flag_store import FlagStore
+    from serving.flag_store import Change, FlagStore
 
 commands = typer.Typer(no_args_is_help=True, help="Flags of running servers: look, set, roll back, history.")
 
@@ -46,8 +46,13 @@ def set_(
     """
     from serving.flag_store import whoami  # noqa: PLC0415
 
-    _store().change(dict(map(_assignment, changes)), whoami())
-    _print_last()
+    store = _store()
+    version = _version(store)
+    store.change(dict(map(_assignment, changes)), whoami())
+    if _version(store) == version:
+        typer.echo("nothing changed: the flags stand so already")
+    else:
+        _print(store.history()[-1])
 
 
 @commands.command("rollback")
@@ -58,8 +63,13 @@ def rollback() -> None:
     """
     from serving.flag_store import whoami  # noqa: PLC0415
 
-    _store().rollback(whoami())
-    _print_last()
+    store = _store()
+    version = _version(store)
+    store.rollback(whoami())
+    if _version(store) == version:
+        typer.echo("the malformed file was never in force; the last good set stands in its place")
+    else:
+        _print(store.history()[-1])
 
 
 @commands.command("history")
@@ -68,15 +78,9 @@ def history(last: Annotated[int, typer.Option(help="How many changes.")] = 20) -
 
     Example: `headrace flags history --last 5`
     """
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table("version", "when", "who", "flag", "from", "to")
     for change in _store().history()[-last:]:
-        when = change.when.isoformat(timespec="seconds")
-        for name, (before, after) in change.differences().items():
-            table.add_row(str(change.version), when, change.who, name, str(before), str(after))
-    Console().print(table)
+        typer.echo(f"{change.version}  {change.when.isoformat(timespec='seconds')}  {change.who}")
+        _print(change)
 
 
 def _store() -> FlagStore:
@@ -88,10 +92,18 @@ def _store() -> FlagStore:
     return FlagStore(Home(settings.home).ensure().flags, settings.clock)
 
 
-def _print_last() -> None:
-    done = _store().history()
-    for name, (before, after) in (done[-1].differences() if done else {}).items():
-        typer.echo(f"{name}: {before} → {after}")
+def _version(store: FlagStore) -> int:
+    """Version of the newest change noted."""
+    done = store.history()
+    return done[-1].version if done else 0
+
+
+def _print(change: Change) -> None:
+    import msgspec  # noqa: PLC0415
+
+    for path, values in change.differences().items():
+        before, after = (msgspec.json.encode(value).decode() for value in values)
+        typer.echo(f"   {path}: {before} → {after}")
 
 
 def _assignment(text: str) -> tuple[str, Any]:

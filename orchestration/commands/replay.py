@@ -45,6 +45,7 @@ def replay(
     from serving.lookup import DecisionFinder  # noqa: PLC0415
     from streaming.log import open_log  # noqa: PLC0415
 
+    blend, flags = _what_if(changes or [])
     settings = load_settings()
     home = Home(settings.home).ensure()
     log = open_log(settings, home, TOPIC)
@@ -58,7 +59,6 @@ def replay(
             f"no decision of request {request_id!r} in the log: never made, not sampled, or past retention"
         )
         raise replays.ReplayError(message)
-    blend, flags = _what_if(changes or [])
     model, stages = replays.model_of(decision, home), scoring_stages(settings)
     again = replays.replay(decision, stages, model)
     typer.echo(

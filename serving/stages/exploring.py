@@ -37,7 +37,7 @@ class ExplorationStage:
             explored = explore(context.order, context.request_id, flags, context.request.limit)
             if len(explored.slots):
                 context.reorder(explored.order, self.name)
-            context.propensities = explored.propensities
+            context.propensities, context.drawn = explored.propensities, explored.order[explored.slots]
             return
         fixed = self._fixed(context)
         order, free = context.order.copy(), np.ones(len(context.base.order), bool)
@@ -47,6 +47,7 @@ class ExplorationStage:
         order[free] = explored.order
         if (order != context.order).any():
             context.reorder(order, self.name)
+        context.drawn = explored.order[explored.slots]
         if fixed.others_keep:
             chances = np.ones(len(context.base.order))
             chances[explored.order] = explored.propensities[explored.order]

@@ -29,7 +29,7 @@ class RulesStage:
         self._purchase_weight = purchase_weight
 
     def run(self, context: RankContext) -> None:
-        """Set `order` and `dropped`."""
+        """Set `order`, `placed` and `dropped`."""
         rules = context.model.rules
         if not rules.rules:
             return
@@ -38,6 +38,7 @@ class RulesStage:
         ruled = apply_rules(rules, context.order, item_ids, context.model.snapshot, bought)
         if len(ruled.order) != len(context.order) or (ruled.order != context.order).any():
             context.reorder(ruled.order, self.name)
+        context.placed = ruled.moved
         context.dropped = [Dropped(item_ids[index], rule) for index, rule in ruled.dropped]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -119,6 +120,29 @@ def test_a_base_order_answer_replays_too(
     found = until(lambda: recorded(shop, "r2"))
     assert found.completed == ["consent", "cap", "holdout", "rules"]
     assert replay(found, scoring_stages(shop.settings), model_of(found, shop.home)).same
+
+
+def test_words_name_what_placed_an_item(
+    shop: Any, serving: Callable[..., Any], body: Body, until: Callable[..., Any]
+) -> None:
+    rules = [
+        {"kind": "pin", "name": "campaign", "items": ["i7"], "position": 0},
+        {"kind": "exclude", "name": "out of stock", "items": ["i2"]},
+    ]
+    (shop.home.flags / "rules.json").write_text(json.dumps({"rules": rules}))
+    shop.flags(**{"exploration": {"share": 0.2, "slots": 10}})
+    with serving(shop.settings) as client:
+        answer = rank(client, body(30, user_id="u", session_id="s", request_id="r"))
+        words = until(lambda: client.get("/v1/decisions/r").json().get("words"))
+    shown = {i["item_id"]: said for i, said in zip(answer["items"], words, strict=False)}
+    assert answer["items"][0]["item_id"] == "i7"
+    assert "The rule 'campaign' placed it." in shown["i7"]
+    assert sum("'campaign'" in said for said in words) == 1
+    drawn = [i for i, said in shown.items() if "was drawn for it" in said]
+    assert len(drawn) == 2
+    chance = next(i["propensity"] for i in answer["items"] if i["item_id"] == drawn[0])
+    assert f"it had a chance of {chance:.2%} for it" in shown[drawn[0]]
+    assert words[-1] == "Item i2 was dropped by the rule 'out of stock'."
 
 
 def test_an_unknown_decision_is_a_404(api: httpx.Client) -> None:

@@ -74,6 +74,11 @@ def test_a_change_is_written_and_audited(store: FlagStore, clock: Callable[[], d
     (change,) = store.history()
     assert (change.version, change.who, change.when) == (1, "ann", clock())
     assert change.differences() == {"personalization": (True, False)}
+    store.change({"cap.positions": 5, "weights": {"session": 2.0}}, "b")
+    assert store.history()[-1].differences() == {
+        "weights.session": (None, 2.0),
+        "cap.positions": (200, 5),
+    }
 
 
 def test_a_change_that_is_refused_changes_nothing(store: FlagStore) -> None:

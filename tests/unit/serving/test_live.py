@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from serving.live import Watched, Watcher, stamp_of
+from serving.rules import load_rules
 
 
 def watched(path: Path, failures: list[str]) -> Watched[int | None]:
@@ -91,3 +92,19 @@ def test_a_stamp_tells_missing_from_present(tmp_path: Path) -> None:
     missing = stamp_of(path)
     path.touch()
     assert stamp_of(path) != missing
+
+
+def test_what_we_say_ourselves_is_one_line_and_a_defect_has_its_trace(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "rules.json").write_text("{")
+    load_broken = Watched("rules", lambda: 1, lambda: load_rules(tmp_path / "rules.json"), None)
+    assert not load_broken.refresh()
+    assert "rules.json: rules: not valid JSON" in caplog.text
+    assert "Traceback" not in caplog.text
+    assert not watched_defect().refresh()
+    assert "ZeroDivisionError" in caplog.text
+
+
+def watched_defect() -> Watched[float | None]:
+    return Watched("number", lambda: 1, lambda: 1 / 0, None)
