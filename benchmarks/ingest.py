@@ -1,11 +1,13 @@
 """`event_log`: publish and read of the segment log; baseline the same bytes as lines of one plain file.
 `ingest`: JSON lines into log and lake; baseline DuckDB copying the same file to Parquet by day.
+`simulate`: a shop of a million events into a packed file; baseline packing the same bytes.
 
 The baselines check nothing: no checksum, no positions, no partitions; no contract, no log, no deduplication.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import shutil
@@ -25,9 +27,12 @@ RECORDS = 200_000
 BATCH = 1_000
 EVENTS = 200_000
 DAYS = 14
+SHOP_USERS = 9_300
+"""Of a shop of a million events in thirty days."""
 TARGETS = {
     "event_log_publish": Target(200_000, side="at least"),
     "event_log_read": Target(300_000, side="at least"),
+    "simulate": Target(60),
 }
 
 
@@ -98,8 +103,28 @@ def run_ingest() -> list[Row]:
         ]
 
 
+def run_simulate() -> list[Row]:
+    """Seconds for about a million events, as `headrace simulate` writes them."""
+    from streaming.simulator import ShopConfig, simulate  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "shop.jsonl.gz"
+        config = ShopConfig(users=SHOP_USERS, items=5_000, days=30)
+        counts = simulate(config, path)
+        with gzip.open(path) as file:
+            lines = file.read()
+
+        def pack() -> None:
+            with gzip.open(Path(folder) / "again.gz", "wb", compresslevel=1) as file:
+                file.write(lines)
+
+        pair = alternate(timed(lambda: simulate(config, path)), timed(pack), rounds=1, warmup=0)
+    facts = {"events": counts.events, "mib": round(len(lines) / 2**20)}
+    return [Row("simulate", pair.value, "s", "gzip of the same bytes", pair.baseline, pair.samples, facts)]
+
+
 def _rate(name: str, baseline: str, thing: Callable[[], None], other: Callable[[], None], count: int) -> Row:
-    pair = alternate(timed(thing), timed(other), rounds=3)
+    pair = alternate(timed(thing), timed(other), rounds=2)
     return Row(
         name,
         count / pair.value,
@@ -126,4 +151,4 @@ def _event(number: int, rng: random.Random) -> bytes:
     return json.dumps(fields).encode()
 
 
-RUNS = {"event_log": run_log, "ingest": run_ingest}
+RUNS = {"event_log": run_log, "ingest": run_ingest, "simulate": run_simulate}

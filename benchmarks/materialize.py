@@ -3,6 +3,7 @@
 `materialize` (rows/s) alternates both on the first 100,000 of the rows: Feast holds every row as an object
 (3.7 GB at 300,000). `materialize_memory` (MB) is the peak of all Headrace processes on 1,000,000 rows; its
 baseline is the peak on 250,000, so a ratio near 1 says that memory does not grow with the rows.
+`materialize_sqlite` is the same into SQLite: 250,000 rows, Feast's on the first 50,000 of them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,12 +27,12 @@ from feature_repo.home import Home
 from feature_repo.lake import Build, Builds
 from feature_repo.settings import Settings
 
-NAMES = ("materialize",)
 TARGETS = {
     "materialize": Target(5, of="ratio", side="at least"),
     "materialize_memory": Target(600),
 }
 ROWS, SHARED, QUARTER = 1_000_000, 100_000, 250_000
+SQLITE_ROWS, SQLITE_SHARED = 250_000, 50_000
 AS_OF = datetime(2024, 5, 31, tzinfo=UTC)
 _TYPES = (
     *[DType.FLOAT64] * 4,
@@ -60,7 +61,7 @@ def run() -> list[Row]:
         feast = _feast(settings, home)
         pair = alternate(
             lambda: SHARED / _ours(shared, settings, home, url),
-            lambda: SHARED / feast(url),
+            lambda: SHARED / _of_empty(url, feast),
             rounds=2,
             warmup=0,
         )
@@ -87,6 +88,28 @@ def run() -> list[Row]:
             {"rows": ROWS, "processes": 1 + (os.cpu_count() or 1)},
         ),
     ]
+
+
+def run_sqlite() -> list[Row]:
+    """Rows/s into a SQLite file, and Feast's into another."""
+    with TemporaryDirectory() as folder:
+        home = Home(Path(folder) / "home").ensure()
+        settings = Settings(home=home.root, online_store="sqlite", store_timeout_s=60)
+        shared = write(home, SQLITE_SHARED, AS_OF)
+        feast = _feast(settings, home)
+        path = home.feast / "online.db"
+        ours = _fresh(path, lambda: _written(shared, settings, home))
+        pair = alternate(
+            lambda: SQLITE_SHARED / ours(),
+            lambda: SQLITE_SHARED / _fresh(path, feast)(),
+            rounds=2,
+            warmup=0,
+        )
+        whole_build = write(home, SQLITE_ROWS, AS_OF + timedelta(days=1))
+        whole = SQLITE_ROWS / _fresh(path, lambda: _written(whole_build, settings, home))()
+    facts = {"rows": SQLITE_ROWS, "features": len(_TYPES), "shared_rows_per_s": pair.value}
+    baseline = f"Feast materialize on SQLite, {SQLITE_SHARED:,} of the rows"
+    return [Row("materialize_sqlite", whole, "rows/s", baseline, pair.baseline, pair.samples, facts)]
 
 
 def write(home: Home, count: int, as_of: datetime) -> Build:
@@ -139,10 +162,26 @@ def _flush(url: str) -> None:
     client.close()
 
 
-def _ours(build: Build, settings: Settings, home: Home, url: str) -> float:
+def _of_empty(url: str, materialize: Callable[[], float]) -> float:
+    _flush(url)
+    return materialize()
+
+
+def _fresh(path: Path, materialize: Callable[[], float]) -> Callable[[], float]:
+    """A measurement into an empty SQLite store."""
+
+    def measure() -> float:
+        for file in path.parent.glob(f"{path.name}*"):
+            file.unlink()
+        return materialize()
+
+    return measure
+
+
+def _written(build: Build, settings: Settings, home: Home) -> float:
+    """Seconds that our materialization of a build takes."""
     from orchestration.materialize import materialize_current  # noqa: PLC0415
 
-    _flush(url)
     started = time.perf_counter()
     written = materialize_current(GROUP, build, settings, home)
     seconds = time.perf_counter() - started
@@ -150,16 +189,20 @@ def _ours(build: Build, settings: Settings, home: Home, url: str) -> float:
     return seconds
 
 
-def _feast(settings: Settings, home: Home) -> Any:
+def _ours(build: Build, settings: Settings, home: Home, url: str) -> float:
+    _flush(url)
+    return _written(build, settings, home)
+
+
+def _feast(settings: Settings, home: Home) -> Callable[[], float]:
     from feature_repo.store import feature_store  # noqa: PLC0415
     from feature_repo.views import feast_objects, quiet_globs  # noqa: PLC0415
 
     quiet_globs()
-    store = feature_store(settings, home)
-    store.apply(feast_objects([GROUP], home).all)
 
-    def materialize(url: str) -> float:
-        _flush(url)
+    def materialize() -> float:
+        store = feature_store(settings, home)  # anew: it would keep the SQLite file that was removed open
+        store.apply(feast_objects([GROUP], home).all)
         started = time.perf_counter()
         store.materialize(AS_OF - timedelta(hours=1), AS_OF + timedelta(hours=1), [GROUP.view_name])
         return time.perf_counter() - started
@@ -207,3 +250,6 @@ def _peak(pid: int) -> Iterator[list[float]]:
     finally:
         stop.set()
         thread.join()
+
+
+RUNS = {"materialize": run, "materialize_sqlite": run_sqlite}
