@@ -35,6 +35,7 @@ TARGETS = {
     "rank_1000": Target(3.5),
     "rank_1000_p99": Target(8.0),
     "rank_100_sqlite_p99": Target(8.0),
+    "rank_rules": Target(10.0),
 }
 
 
