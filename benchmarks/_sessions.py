@@ -69,7 +69,10 @@ def _by_partition(count: int, partitions: int) -> Iterator[tuple[int, list[str]]
 
 
 def rate_once_loaded(settings: Settings, count: int) -> float:
-    """Events per second over the last nine tenths of the log; reading the state at start is left out."""
+    """Events per second over the last nine tenths of the log and the last snapshot.
+
+    Reading the state at start is left out.
+    """
     opened = open_stream(settings, to_end=True)
     folder = prepare_recovery(Home(settings.home).stream)
     quiet_collector()
@@ -87,10 +90,10 @@ def rate_once_loaded(settings: Settings, count: int) -> float:
         epoch_interval=timedelta(seconds=settings.snapshot_s),
         recovery_config=RecoveryConfig(folder),
     )
+    ended = time.perf_counter()
     done.set()
     watcher.join()
     final = sum(opened.written.values())
     opened.close()
     begun = next(at for at, rows in progress if rows >= final / 10)
-    ended = next((at for at, rows in progress if rows >= final), progress[-1][0])
     return 0.9 * count / (ended - begun)

@@ -1,64 +1,103 @@
 """Throughput and memory of the stream at 10 thousand, 100 thousand and 1 million live sessions.
 
 Each size runs in a process of its own. The baseline of every row is the smallest size, in the same run.
+Events touch 10,000 sessions, evenly spread over the live ones: at each size as many rows are encoded, written
+and saved, so that what differs is what many live sessions cost. `stream_growth_1m_spread` touches all of the
+million instead: hardly two events of a chunk share a row there, which is a difference of the traffic.
+`stream_growth_memory` is bytes per session from 100 thousand to 1 million beside those from 10 to 100.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import resource
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from benchmarks.harness import Row, Target
 
-SIZES = (10_000, 100_000, 1_000_000)
-EVENTS, ROUNDS = 100_000, 1
+TOUCHED, EVENTS, ROUNDS = 10_000, 400_000, 2
 TARGETS = {
     "stream_growth_100k": Target(0.65, "ratio", "at least"),
     "stream_growth_1m": Target(0.65, "ratio", "at least"),
+    "stream_growth_memory": Target(1.35, "ratio", "at most"),
 }
-_NAMES = {10_000: "stream_growth_10k", 100_000: "stream_growth_100k", 1_000_000: "stream_growth_1m"}
 
 
-def _one(size: int, seed: int) -> tuple[float, float, int]:
-    """Events per second, peak memory (MiB) and state bytes at one size."""
+@dataclass(frozen=True)
+class Load:
+    """Live sessions, and how many of them events touch."""
+
+    sessions: int
+    touched: int = TOUCHED
+
+
+LOADS = {
+    "stream_growth_10k": Load(10_000),
+    "stream_growth_100k": Load(100_000),
+    "stream_growth_1m": Load(1_000_000),
+    "stream_growth_1m_spread": Load(1_000_000, 1_000_000),
+}
+SMALL, MIDDLE, LARGE = list(LOADS)[:3]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Medians over rounds."""
+
+    rate: float
+    memory_bytes: float
+    state_bytes: float
+
+
+def _one(load: Load, seed: int) -> tuple[float, float, int]:
+    """Events per second, peak memory and state, both in bytes."""
     from benchmarks._sessions import fill_state, rate_once_loaded  # noqa: PLC0415
     from benchmarks.stream_write import bench, events, fill  # noqa: PLC0415
 
     with bench() as b:
-        fill(b.settings, events(EVENTS, size, seed))
-        state = fill_state(b.settings, size)
+        fill(b.settings, events(EVENTS, load.sessions, seed, touched=load.touched))
+        state = fill_state(b.settings, load.sessions)
         rate = rate_once_loaded(b.settings, EVENTS)
-    return rate, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, state
+    return rate, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0, state
 
 
-def measure(sizes: Sequence[int] = SIZES, rounds: int = ROUNDS) -> list[Row]:
-    """One row per size: events/s; memory and bytes per session beside it."""
+def measure(loads: Mapping[str, Load] | None = None, rounds: int = ROUNDS) -> dict[str, Found]:
+    """Every load in turn, in as many rounds."""
     context = multiprocessing.get_context("spawn")
-    found: dict[int, list[tuple[float, float, int]]] = {size: [] for size in sizes}
+    loads = loads or LOADS
+    found: dict[str, list[tuple[float, float, int]]] = {name: [] for name in loads}
     for n in range(rounds):
-        for size in sizes:
+        for name, load in loads.items():
             with context.Pool(1) as pool:
-                found[size].append(pool.apply(_one, (size, n)))
-    base_rate = median(rate for rate, _, _ in found[sizes[0]])
-    base_memory = median(memory for _, memory, _ in found[sizes[0]])
-    rows = []
-    for size in sizes:
-        memory = median(m for _, m, _ in found[size])
-        extra = {
-            "sessions": size,
-            "memory_mib": round(memory),
-            "memory_bytes_per_session": round((memory - base_memory) * 2**20 / max(size - sizes[0], 1)),
-            "state_bytes_per_session": round(found[size][0][2] / size),
-        }
-        rate = median(r for r, _, _ in found[size])
-        rows.append(
-            Row(_NAMES[size], rate, "events/s", f"{sizes[0]:,} live sessions", base_rate, rounds, extra)
-        )
-    return rows
+                found[name].append(pool.apply(_one, (load, n)))
+    return {name: Found(*map(median, zip(*of, strict=True))) for name, of in found.items()}
 
 
 def run() -> list[Row]:
-    """All three sizes."""
-    return measure()
+    """All sizes."""
+    found = measure()
+    base = found[SMALL]
+    rows = [_rate_row(name, found[name], base) for name in LOADS]
+    large, middle = (_per_session(found, *pair) for pair in ((MIDDLE, LARGE), (SMALL, MIDDLE)))
+    return [*rows, Row("stream_growth_memory", large, "bytes", "10 to 100 thousand", middle, ROUNDS)]
+
+
+def _rate_row(name: str, found: Found, base: Found) -> Row:
+    load = LOADS[name]
+    extra: dict[str, Any] = {
+        "sessions": load.sessions,
+        "touched": load.touched,
+        "events": EVENTS,
+        "memory_mib": round(found.memory_bytes / 2**20),
+        "state_bytes_per_session": round(found.state_bytes / load.sessions),
+    }
+    return Row(name, found.rate, "events/s", "10,000 live sessions", base.rate, ROUNDS, extra)
+
+
+def _per_session(found: Mapping[str, Found], fewer: str, more: str) -> float:
+    """Bytes of memory for each session more."""
+    grown = found[more].memory_bytes - found[fewer].memory_bytes
+    return grown / (LOADS[more].sessions - LOADS[fewer].sessions)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import islice
 
 import msgspec
 
@@ -13,9 +13,13 @@ from streaming.fold_state import StateFolder
 from streaming.fold_sweep import Sweep
 from streaming.fold_user import Contribution, UserChanges, apply, row_of
 
-TICKS_PER_WRITE = 5
-"""Ticks between writes of a shard; shards take turns, so that writes do not pile up."""
-ROWS_PER_WRITE = 500
+TICKS_PER_JOIN = 5
+"""Ticks for which contributions wait, so that a busy user costs one row; shards take turns."""
+SPREAD_TICKS, LATEST_TICKS = 20, 40
+"""Ticks over which rows are spread, so that the fold of sessions does not wait for them, and after which a
+row is written whatever it costs: with the default of a second each, within the group's minute."""
+ROWS_PER_TICK = 100
+"""Rows that are not worth spreading."""
 _UNWRITTEN, _SHRUNK = "unwritten", "shrunk"
 _WINDOW_US = int(WINDOW.total_seconds() * 1e6)
 
@@ -25,7 +29,7 @@ class UserNews:
     """Contributions to users of one shard.
 
     Attributes:
-        tick: time goes on; contributions wait for some ticks, so that a busy user costs one row.
+        tick: time goes on.
         last: the flow ends: write all that waits.
         horizon_us: sessions without an event since are let go; users after their own window.
         rewrite: the online store was emptied.
@@ -50,10 +54,10 @@ class UserShard:
         self._dirty: set[str] = set()
         self._pending: dict[str, list[Contribution]] = {}
         facts = state.facts()
-        self._unwritten: dict[str, None] = dict.fromkeys(_names(facts.get(_UNWRITTEN)))
+        self._unwritten = dict.fromkeys(_names(facts.get(_UNWRITTEN)), 0)  # with the tick since when
         self._shrunk = set(_names(facts.get(_SHRUNK)))  # rows that may go back in time: deleted first
         self._handed_on: list[dict[str, bool]] = [{}, {}]  # before the last snapshot, and since; if shrunk
-        self._ticks = 0
+        self._ticks = self._joined = 0
         self._horizon_us = -(2**62)
         self._sweep = Sweep(self._held)
 
@@ -63,18 +67,37 @@ class UserShard:
             self._pending.setdefault(contribution.user_id, []).append(contribution)
         changes = UserChanges()
         if news.rewrite:
-            self._unwritten.update(dict.fromkeys(self._held))
+            self._due(self._held)
         if news.tick:
             self._ticks += 1
             self._horizon_us = max(self._horizon_us, news.horizon_us + self._rules.ttl_us - _WINDOW_US)
-        if news.last or (news.tick and (self._ticks + self.number) % TICKS_PER_WRITE == 0):
+        if news.last or (news.tick and (self._ticks + self.number) % TICKS_PER_JOIN == 0):
             self._join()
             self._expire(self._horizon_us)
-            self._write(changes, len(self._unwritten) if news.last else ROWS_PER_WRITE)
+            self._joined = self._ticks
+        if news.last:
+            self._write(changes, list(self._unwritten))
+        elif news.tick:
+            self._write(changes, self._turn())
         return changes
 
-    def _write(self, changes: UserChanges, limit: int) -> None:
-        for user_id in list(islice(self._unwritten, limit)):
+    def _turn(self) -> list[str]:
+        """Who is written at this tick: a share of those joined at the last turn, longest waiting first."""
+        share = max(ROWS_PER_TICK, len(self._unwritten) // SPREAD_TICKS)
+        latest = self._ticks - LATEST_TICKS
+        found: list[str] = []
+        for user_id, since in self._unwritten.items():
+            if since > self._joined or (len(found) >= share and since > latest):
+                break
+            found.append(user_id)
+        return found
+
+    def _due(self, user_ids: Iterable[str]) -> None:
+        for user_id in user_ids:
+            self._unwritten.setdefault(user_id, self._ticks)
+
+    def _write(self, changes: UserChanges, user_ids: list[str]) -> None:
+        for user_id in user_ids:
             raw = self._held.get(user_id)
             self._handed_on[1][user_id] = user_id in self._shrunk
             if raw is None or user_id in self._shrunk:
@@ -92,16 +115,17 @@ class UserShard:
             else:
                 self._held[user_id] = raw
             self._dirty.add(user_id)
-            self._unwritten[user_id] = None
             if any(c.profile is None for c in contributions):
                 self._shrunk.add(user_id)
+        self._due(self._pending)
         self._pending.clear()
 
     def _expire(self, horizon_us: int) -> None:
-        for user_id in self._sweep.expired(horizon_us):
+        expired = self._sweep.expired(horizon_us)
+        for user_id in expired:
             del self._held[user_id]
             self._dirty.add(user_id)
-            self._unwritten[user_id] = None
+        self._due(expired)
 
     def save(self) -> None:
         """Write what changed since the last time, and who is still to be written to the online store.

@@ -16,7 +16,7 @@ from feature_repo.settings import Settings
 from streaming.fold import FoldRules, last_of
 from streaming.fold_state import StateFolder
 from streaming.fold_user import SESSIONS, Contribution, apply, row_of
-from streaming.fold_users import ROWS_PER_WRITE, TICKS_PER_WRITE, UserNews, UserShard
+from streaming.fold_users import LATEST_TICKS, ROWS_PER_TICK, TICKS_PER_JOIN, UserNews, UserShard
 
 S = 1_000_000
 T0 = 1_717_243_200 * S
@@ -122,7 +122,7 @@ def opened(path: Path) -> UserShard:
 
 def due(shard: UserShard) -> list[UserNews]:
     """As many ticks as it takes until a write is due."""
-    return [UserNews(shard.number, tick=True)] * TICKS_PER_WRITE
+    return [UserNews(shard.number, tick=True)] * TICKS_PER_JOIN
 
 
 def test_a_busy_user_costs_one_row_per_write(path: Path) -> None:
@@ -137,21 +137,47 @@ def test_a_busy_user_costs_one_row_per_write(path: Path) -> None:
 
 def test_shards_take_turns(tmp_path: Path) -> None:
     turns = []
-    for number in range(TICKS_PER_WRITE):
+    for number in range(TICKS_PER_JOIN):
         shard = UserShard(number, FoldRules.of(Settings()), StateFolder(tmp_path / f"{number}"))
         shard.process(UserNews(number, [said("a", T0, T0)]))
-        written = [bool(shard.process(UserNews(number, tick=True)).rows) for _ in range(TICKS_PER_WRITE)]
+        written = [bool(shard.process(UserNews(number, tick=True)).rows) for _ in range(TICKS_PER_JOIN)]
         assert written.count(True) == 1
         turns.append(written.index(True))
-    assert sorted(turns) == list(range(TICKS_PER_WRITE))
+    assert sorted(turns) == list(range(TICKS_PER_JOIN))
 
 
 def test_a_crowd_is_written_in_portions_and_at_the_end_at_once(path: Path) -> None:
     shard = opened(path)
-    crowd = [said("a", T0, T0, user=f"u{n}") for n in range(ROWS_PER_WRITE + 30)]
+    crowd = [said("a", T0, T0, user=f"u{n}") for n in range(2 * ROWS_PER_TICK + 30)]
     shard.process(UserNews(0, crowd))
-    assert sum(len(shard.process(news).rows) for news in due(shard)) == ROWS_PER_WRITE
+    sizes = [len(shard.process(news).rows) for news in due(shard)]
+    assert sizes == [0] * (TICKS_PER_JOIN - 1) + [ROWS_PER_TICK]
+    assert len(shard.process(UserNews(0, tick=True)).rows) == ROWS_PER_TICK
     assert len(shard.process(UserNews(0, last=True)).rows) == 30
+
+
+@pytest.mark.parametrize("per_tick", [50, 400])
+def test_every_user_is_written_within_the_minute_however_many_they_are(path: Path, per_tick: int) -> None:
+    """A tick is a second. Distinct users come at a steady rate, then no more: none waits longer than due."""
+    shard, came, number, most = opened(path), dict[str, int](), 0, 0
+    for tick in range(150):
+        new = [f"u{number + n}" for n in range(per_tick if tick < 90 else 0)]
+        number += len(new)
+        came |= dict.fromkeys(new, tick)
+        rows = shard.process(UserNews(0, [said("a", T0, T0, user=user) for user in new], tick=True)).rows
+        waited = [tick - came.pop(row.key) for row in rows]
+        assert max(waited, default=0) <= LATEST_TICKS + TICKS_PER_JOIN < 60
+        most = max(most, len(rows) if tick < 90 else 0)
+    assert came == {}
+    assert most <= max(ROWS_PER_TICK, 2 * per_tick)
+
+
+def test_a_snapshot_between_two_turns_costs_a_busy_user_no_further_row(path: Path) -> None:
+    shard, rows = opened(path), 0
+    for tick in range(4 * TICKS_PER_JOIN):
+        rows += len(shard.process(UserNews(0, [said("a", T0, T0 + tick)], tick=True)).rows)
+        shard.save()
+    assert rows == 4
 
 
 def test_a_row_that_goes_back_in_time_is_deleted_first(path: Path) -> None:
@@ -231,7 +257,7 @@ def test_users_are_kept_for_their_own_window_whatever_the_life_of_sessions(path:
     shard.process(UserNews(0, [said("a", T0, T0)], last=True))
     for now, deleted in ((T0 + DAY, []), (T0 + DAY + 1, ["anna"])):
         news = UserNews(0, tick=True, horizon_us=now - rules.ttl_us)
-        found = [user for _ in range(TICKS_PER_WRITE) for user in shard.process(news).deleted]
+        found = [user for _ in range(TICKS_PER_JOIN) for user in shard.process(news).deleted]
         assert found == deleted
 
 
