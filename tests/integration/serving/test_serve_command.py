@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 
@@ -72,7 +73,21 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
-def test_workers_share_flags_and_metrics(tmp_path: Path) -> None:
+def workers_of(process: subprocess.Popen[str]) -> set[int]:
+    """Processes that serve; the supervisor has others."""
+    found = set()
+    for child in psutil.Process(process.pid).children():
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile, and waits to be reaped
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.add(child.pid)
+    return found
+
+
+def total_of(metrics: str, name: str) -> float:
+    return sum(float(line.split()[-1]) for line in metrics.splitlines() if line.startswith(name))
+
+
+def test_workers_share_flags_and_metrics_and_one_that_is_killed_is_replaced(tmp_path: Path) -> None:
     with served(tmp_path, "--port", "0", "--workers", "2") as (process, address):
         with httpx.Client(transport=httpx.HTTPTransport(retries=5), timeout=30) as client:
             client.get(f"{address}/readyz")
@@ -95,6 +110,18 @@ def test_workers_share_flags_and_metrics(tmp_path: Path) -> None:
         deadline = time.monotonic() + 30
         while any(rank()["degraded"] != ["personalization_off"] for _ in range(20)):
             assert time.monotonic() < deadline, "a worker does not follow the flags"
+
+        before = workers_of(process)
+        assert len(before) == 2
+        os.kill(min(before), signal.SIGKILL)
+        assert all(rank()["degraded"] == ["personalization_off"] for _ in range(20)), "the other answers"
+        deadline = time.monotonic() + 60
+        while len(workers_of(process)) < 2 or workers_of(process) == before:
+            assert time.monotonic() < deadline, "no worker in the place of the one killed"
+            time.sleep(0.05)
+        counted = httpx.get(f"{address}/metrics", timeout=30).text
+        assert f'headrace_ranks_total{{tier="base"}} {ranked}.0' not in counted
+        assert total_of(counted, "headrace_ranks_total") > ranked, "what the dead worker counted is kept"
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=30)
         assert process.returncode == 0, errors
