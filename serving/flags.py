@@ -65,6 +65,10 @@ class Flags(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 FIELDS = tuple(f.name for f in msgspec.structs.fields(Flags))
+_NESTED = {
+    name: tuple(f"{name}.{f.name}" for f in msgspec.structs.fields(struct))
+    for name, struct in (("cap", Cap), ("diversity", Diversity), ("exploration", Exploration))
+}
 
 
 def parse_flags(raw: bytes | Mapping[str, Any]) -> Flags:
@@ -84,7 +88,8 @@ def parse_flags(raw: bytes | Mapping[str, Any]) -> Flags:
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$")
         field = where.strip("`.")
-        message = f"flags: {field or 'file'}: {what}; known flags are {', '.join(FIELDS)}"
+        known = ", ".join(_NESTED.get(field, FIELDS))
+        message = f"flags: {field or 'file'}: {what}; known flags are {known}"
         raise FlagsError(field, message) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message = f"flags: not valid JSON ({error}); mend the file, or `headrace flags rollback`"

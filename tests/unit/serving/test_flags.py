@@ -51,6 +51,7 @@ def test_a_set_survives_its_file() -> None:
         (b'{"tiers": ["best"]}', "tiers[0]", "Invalid enum value 'best'"),
         (b'{"decision_share": 2}', "decision_share", "<= 1"),
         (b'{"cap": {"positions": -1}}', "cap.positions", ">= 0"),
+        (b'{"cap": {"position": 1}}', "cap", "known flags are cap.positions, cap.share"),
         (b"{", "", "headrace flags rollback"),
         (b"[]", "", "Expected `object`"),
     ],
