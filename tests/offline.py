@@ -12,7 +12,10 @@ import pyarrow.parquet as pq
 
 from feature_repo.contract import Event, Item, ShownItem, User, to_arrow
 from feature_repo.group import USER, BatchParams, DType, Expectation, Feature, FeatureGroup, LakeTables
+from feature_repo.home import Home
 from feature_repo.lake import Lake
+from feature_repo.settings import Settings
+from orchestration.runtime import Runtime
 
 
 def event(number: int, time: datetime, **fields: Any) -> Event:
@@ -93,3 +96,11 @@ def rows_of(path: Path) -> dict[str, dict[str, Any]]:
     table: pa.Table = pq.read_table(path, partitioning=None)
     key = table.column_names[0]
     return {row[key]: row for row in table.to_pylist()}
+
+
+def three_days(settings: Settings, home: Home, first: date, now: datetime) -> Runtime:
+    """A runtime whose lake holds forty events of each of three days, none after `now`."""
+    found = Runtime(settings, home, lambda: now, lambda *_: frozenset())
+    for day in (first + timedelta(days=n) for n in range(3)):
+        write_events(found.lake, day, [e for e in day_events(day, 40) if e.event_time < now])
+    return found

@@ -22,7 +22,7 @@ from orchestration.defs.jobs import CHAIN, LAKE
 from orchestration.defs.keys import EVENTS, features_key, view_key
 from orchestration.defs.sensors import RANGE_END, RANGE_START
 from orchestration.runtime import Runtime
-from tests.offline import click_group, day_events, rows_of, write_events
+from tests.offline import click_group, day_events, rows_of, three_days
 
 DAY = date(2024, 5, 30)
 NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
@@ -31,11 +31,7 @@ Run = Callable[..., dg.ExecuteInProcessResult]
 
 @pytest.fixture
 def runtime(settings: Settings, home: Home) -> Runtime:
-    found = Runtime(settings, home, lambda: NOW, lambda *_: frozenset())
-    for n in range(3):
-        day = DAY + timedelta(days=n)
-        write_events(found.lake, day, [e for e in day_events(day, 40) if e.event_time < NOW])
-    return found
+    return three_days(settings, home, DAY, NOW)
 
 
 @pytest.fixture

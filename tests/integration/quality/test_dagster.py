@@ -28,7 +28,7 @@ from quality.gate import Gate
 from quality.online import check_online
 from quality.proposals import Accepted, _write
 from quality.suites import Rule
-from tests.offline import click_group, day_events, write_events
+from tests.offline import click_group, day_events, three_days, write_events
 
 DAY = date(2024, 5, 30)
 NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
@@ -37,11 +37,7 @@ Run = Callable[..., dg.ExecuteInProcessResult]
 
 @pytest.fixture
 def runtime(settings: Settings, home: Home) -> Runtime:
-    found = Runtime(settings, home, lambda: NOW, lambda *_: frozenset())
-    for n in range(3):
-        day = DAY + timedelta(days=n)
-        write_events(found.lake, day, [e for e in day_events(day, 40) if e.event_time < NOW])
-    return found
+    return three_days(settings, home, DAY, NOW)
 
 
 @pytest.fixture

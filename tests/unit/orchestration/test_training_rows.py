@@ -23,12 +23,10 @@ from feature_repo.settings import Settings
 from orchestration.training.logged import LOGGED_AS, logged_decisions, logged_rows, row_schema
 from orchestration.training.sessions import session_rows
 from orchestration.training.split import TEST, TRAIN, VALIDATION, Split
-from serving.answer import Tier
-from serving.decision import TOPIC, Decision, UsedRow, Versions, encode_decision
-from serving.flags import Flags
+from serving.decision import TOPIC, Decision, UsedRow, encode_decision
 from serving.hashing import hashed
-from serving.rules import Rules
 from streaming.log import open_log
+from tests.decisions import decision as blank
 from tests.history_data import START, event, shop_items
 
 SETTINGS = Settings()
@@ -132,30 +130,7 @@ def test_an_item_of_the_lake_lends_the_session_its_attributes() -> None:
 
 
 def decision(request: str, time: datetime, **features: UsedRow) -> Decision:
-    return Decision(
-        request_id=request,
-        time=time,
-        user=None,
-        session=None,
-        query=None,
-        candidates=[],
-        limit=None,
-        explain=False,
-        features=features,
-        flags=Flags(),
-        rules=Rules(),
-        versions=Versions(None, None, "f"),
-        arms={},
-        held_out=False,
-        seed=request,
-        completed=[],
-        tier=Tier.BASE,
-        degraded=[],
-        ages={},
-        timings_ms={},
-        items=[],
-        dropped=[],
-    )
+    return blank(request, time, features=features)
 
 
 def used(time: datetime, **known: Any) -> UsedRow:

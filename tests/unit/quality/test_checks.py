@@ -16,26 +16,20 @@ import pytest
 
 from feature_repo.contract import Contract, to_arrow
 from feature_repo.errors import LakeError
-from feature_repo.group import USER, DType, Expectation, Feature, FeatureGroup
+from feature_repo.group import DType, Expectation, Feature
 from feature_repo.groups import all_groups
 from feature_repo.settings import Settings
 from quality.checks import CheckReport, CheckResult, check, check_events, check_group
 from quality.suites import Rule, Suite, Where, event_suite, group_suite
+from tests.quality_data import taste
 
 NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
-GROUP = FeatureGroup(
-    name="taste",
-    entity=USER,
-    meaning="",
-    features=(
-        Feature("share", DType.FLOAT64, "", "", (Expectation("between", minimum=0, maximum=1),)),
-        Feature("mood", DType.STRING, "", "", (Expectation("in_set", values=("calm", "wild"), mostly=0.5),)),
-        Feature("keys", DType.STRINGS, ""),
-        Feature("weights", DType.FLOAT64S, "", "", (Expectation("between", minimum=0, severity="warn"),)),
-        Feature("born", DType.TIMESTAMP, "", "", (Expectation("not_null"),)),
-    ),
-    freshness=timedelta(hours=1),
-    ttl=timedelta(days=1),
+GROUP = taste(
+    Feature("share", DType.FLOAT64, "", "", (Expectation("between", minimum=0, maximum=1),)),
+    Feature("mood", DType.STRING, "", "", (Expectation("in_set", values=("calm", "wild"), mostly=0.5),)),
+    Feature("keys", DType.STRINGS, ""),
+    Feature("weights", DType.FLOAT64S, "", "", (Expectation("between", minimum=0, severity="warn"),)),
+    Feature("born", DType.TIMESTAMP, "", "", (Expectation("not_null"),)),
     expectations=(
         Expectation("row_count_between", minimum=2, maximum=4),
         Expectation("same_length", columns=("keys", "weights")),

@@ -11,28 +11,22 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_repo.errors import BuildError, LakeError
-from feature_repo.group import USER, DType, Feature, FeatureGroup
+from feature_repo.group import DType, Feature
 from feature_repo.settings import Settings
 from quality.drift import Thresholds, drift_report, measure_drift, report_of
 from quality.plots import write_plots
+from tests.quality_data import taste
 
 DAY = datetime(2024, 6, 1, tzinfo=UTC)
-GROUP = FeatureGroup(
-    name="taste",
-    entity=USER,
-    meaning="",
-    features=(
-        Feature("spend", DType.FLOAT64, "Money.", "EUR"),
-        Feature("visits", DType.INT64, ""),
-        Feature("mood", DType.STRING, ""),
-        Feature("nick", DType.STRING, ""),
-        Feature("keys", DType.STRINGS, "Likes."),
-        Feature("weights", DType.FLOAT64S, ""),
-        Feature("seen", DType.TIMESTAMP, ""),
-        Feature("vip", DType.BOOL, ""),
-    ),
-    freshness=timedelta(hours=1),
-    ttl=timedelta(days=1),
+GROUP = taste(
+    Feature("spend", DType.FLOAT64, "Money.", "EUR"),
+    Feature("visits", DType.INT64, ""),
+    Feature("mood", DType.STRING, ""),
+    Feature("nick", DType.STRING, ""),
+    Feature("keys", DType.STRINGS, "Likes."),
+    Feature("weights", DType.FLOAT64S, ""),
+    Feature("seen", DType.TIMESTAMP, ""),
+    Feature("vip", DType.BOOL, ""),
 )
 
 

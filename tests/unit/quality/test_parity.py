@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from feature_repo.errors import LakeError
-from feature_repo.group import USER, DType, Feature, FeatureGroup
+from feature_repo.group import DType
 from quality.checks import CheckReport, CheckResult
 from quality.figures import Figures, FiguresCollector, failing_features, load_figures, save_figures
 from quality.parity import (
@@ -23,21 +23,10 @@ from quality.parity import (
     relative_error,
     sampled_by_hash,
 )
+from tests.quality_data import plain, taste
 
 NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
-GROUP = FeatureGroup(
-    name="taste",
-    entity=USER,
-    meaning="",
-    features=(
-        Feature("rate", DType.FLOAT64, ""),
-        Feature("keys", DType.STRINGS, ""),
-        Feature("weights", DType.FLOAT64S, ""),
-        Feature("seen", DType.TIMESTAMP, ""),
-    ),
-    freshness=timedelta(hours=1),
-    ttl=timedelta(days=1),
-)
+GROUP = taste(*plain(rate=DType.FLOAT64, keys=DType.STRINGS, weights=DType.FLOAT64S, seen=DType.TIMESTAMP))
 
 
 def offline(n: int) -> dict[str, Any]:

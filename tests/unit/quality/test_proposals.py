@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,14 @@ from feature_repo.group import NON_NEGATIVE, NOT_NULL, USER, DType, Expectation,
 from quality.profile import BuildProfile, ColumnProfile, profile
 from quality.proposals import Proposals, accept, accepted, propose, save_proposals
 from quality.suites import Rule
+from tests.quality_data import taste
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
-GROUP = FeatureGroup(
-    name="taste",
-    entity=USER,
-    meaning="",
-    features=(
-        Feature("spend", DType.FLOAT64, "", "", (NON_NEGATIVE,)),
-        Feature("mood", DType.STRING, "", "", (NOT_NULL,)),
-        Feature("weights", DType.FLOAT64S, ""),
-        Feature("count", DType.INT64, ""),
-    ),
-    freshness=timedelta(hours=1),
-    ttl=timedelta(days=1),
+GROUP = taste(
+    Feature("spend", DType.FLOAT64, "", "", (NON_NEGATIVE,)),
+    Feature("mood", DType.STRING, "", "", (NOT_NULL,)),
+    Feature("weights", DType.FLOAT64S, ""),
+    Feature("count", DType.INT64, ""),
     expectations=(Expectation("row_count_between", minimum=1),),
 )
 

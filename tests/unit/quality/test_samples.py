@@ -10,25 +10,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_repo.errors import LakeError
-from feature_repo.group import USER, DType, Feature, FeatureGroup
+from feature_repo.group import DType
 from quality.samples import Sample, Sampler
+from tests.quality_data import plain, taste
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
-GROUP = FeatureGroup(
-    name="taste",
-    entity=USER,
-    meaning="",
-    features=(
-        Feature("x", DType.FLOAT64, ""),
-        Feature("n", DType.INT64, ""),
-        Feature("name", DType.STRING, ""),
-        Feature("vip", DType.BOOL, ""),
-        Feature("seen", DType.TIMESTAMP, ""),
-        Feature("keys", DType.STRINGS, ""),
-        Feature("weights", DType.FLOAT32S, ""),
-    ),
-    freshness=timedelta(hours=1),
-    ttl=timedelta(days=1),
+GROUP = taste(
+    *plain(
+        x=DType.FLOAT64,
+        n=DType.INT64,
+        name=DType.STRING,
+        vip=DType.BOOL,
+        seen=DType.TIMESTAMP,
+        keys=DType.STRINGS,
+        weights=DType.FLOAT32S,
+    )
 )
 
 

@@ -11,43 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.home import Home
-from serving.answer import Tier
-from serving.decision import Decision, Versions, encode_decision
+from serving.decision import Decision, encode_decision
 from serving.decision_marks import AFTER, BEFORE, Marks, marks_of
-from serving.flags import Flags
 from serving.lookup import DecisionFinder, TooFarBackError
 from serving.request_id import made_at, new_request_id
-from serving.rules import Rules
 from streaming.log import Batch, Position, PositionLostError
+from tests.decisions import decision as blank
 
 T0 = datetime(2024, 6, 1, 12, tzinfo=UTC)
 
 
 def decision(request_id: str, query: str = "") -> Decision:
-    return Decision(
-        request_id=request_id,
-        time=T0,
-        user=None,
-        session=None,
-        query=query,
-        candidates=[],
-        limit=None,
-        explain=False,
-        features={},
-        flags=Flags(),
-        rules=Rules(),
-        versions=Versions(None, None, "f"),
-        arms={},
-        held_out=False,
-        seed=request_id,
-        completed=[],
-        tier=Tier.BASE,
-        degraded=[],
-        ages={},
-        timings_ms={},
-        items=[],
-        dropped=[],
-    )
+    return blank(request_id, T0, query=query)
 
 
 class CountingLog:
