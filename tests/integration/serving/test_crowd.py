@@ -31,7 +31,7 @@ def test_everyone_is_answered_and_nothing_is_lost(
     shop: Any, serving: Callable[..., Any], body: Callable[..., dict[str, Any]]
 ) -> None:
     content = json.dumps(body(3, user_id="u", session_id="s")).encode()
-    head = b"POST /v1/rank HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(content)
+    head = b"POST /v1/rank HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: %d\r\n\r\n" % len(content)
     seen: Counter[tuple[int, str]] = Counter()
     with serving(shop.settings.model_copy(update={"max_concurrency": 4})) as client:
         port = client.base_url.port
