@@ -150,6 +150,21 @@ def test_an_unknown_decision_is_a_404(api: httpx.Client) -> None:
     assert (response.status_code, response.json()["error"]["code"]) == (404, "unknown_decision")
 
 
+def test_a_search_over_http_ends_within_its_bound(
+    shop: Any, serve_app: Callable[..., Any], body: Body, until: Callable[..., Any]
+) -> None:
+    app = create_app(shop.settings)
+    app.state.services.finder.most = 0
+    with serve_app(app) as client:
+        for n in range(32):
+            rank(client, body(request_id=f"r{n}"))
+        unknown = until(
+            lambda: [r] if "whole log" in (r := client.get("/v1/decisions/none-such")).text else None
+        )
+    assert unknown[0].status_code == 404
+    assert "among the newest records; `headrace replay` reads the whole log" in unknown[0].text
+
+
 def test_the_command(shop: Any, decision: Decision, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADRACE_HOME", str(shop.home.root))
     done = CliRunner().invoke(cli, ["replay", "r1"])
