@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, NoReturn
 
 from feature_repo.errors import HeadraceError
 from feature_repo.settings import Settings
@@ -58,7 +58,7 @@ def run_workers(settings: Settings, workers: int, to_end: bool, started: Callabl
     started(" ".join(f"http://{settings.host}:{port + n}/metrics" for n in range(workers)) if port else "")
     died = _join(processes)
     if stop.is_set() and set(died.values()) <= {STORE_AWAY, PEER_LOST, -signal.SIGTERM}:
-        return STORE_AWAY not in died.values()
+        return not {STORE_AWAY, PEER_LOST} & set(died.values())
     if died:
         first = {name: code for name, code in died.items() if code != PEER_LOST} or died
         names = ", ".join(f"{name} (exit code {code})" for name, code in first.items())
@@ -74,11 +74,20 @@ def _worker_main(settings: Settings, to_end: bool, process: int, addresses: list
         whole = run_worker(settings, to_end, lambda metrics: None, process, addresses)
     except PeerLostError as error:
         _log.info("stream-%d: %s", process, error)
-        sys.exit(PEER_LOST)
+        _exit(PEER_LOST)
     except HeadraceError as error:
         _log.error("stream-%d: %s", process, error)
-        sys.exit(FAILED)
-    sys.exit(0 if whole else STORE_AWAY)
+        _exit(FAILED)
+    if not whole:
+        _exit(STORE_AWAY)
+
+
+def _exit(code: int) -> NoReturn:
+    """End at once: threads of a flow that failed may still run, and abort an interpreter that shuts down."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _end_with_parent() -> None:
