@@ -75,7 +75,8 @@ def _eligible(gain: Floats, slots: int, rules: Diversity) -> Ints:
     if rules.per_category is not None:
         return np.arange(len(gain))
     least = np.sort(gain)[len(gain) - slots] - (1.0 - rules.relevance) - ROUNDING
-    return (gain >= least).nonzero()[0]
+    eligible: Ints = (gain >= least).nonzero()[0]
+    return eligible
 
 
 def _picked(gain: Floats, rows: Ints, slots: int, snapshot: ItemSnapshot, rules: Diversity) -> list[int]:
