@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bytewax.recovery import RecoveryConfig
 from bytewax.testing import run_main
+from msgspec.structs import replace
 
 from benchmarks.stream_write import events
 from feature_repo.groups.session_profile import touch_of
@@ -24,15 +25,17 @@ from streaming.service import prepare_recovery, quiet_collector
 from streaming.source import part_name
 
 KINDS, EVENTS_EACH = 200, 8
+AGE_US = 300_000_000
 
 
 def held_sessions() -> list[bytes]:
-    """Some sessions of eight events each, as a shard holds them."""
+    """Sessions of eight events each, as a shard holds them; older than the events of a log just filled."""
     settings = Settings()
     rules = FoldRules.of(settings)
     made = {n: Session(None, rules, {}) for n in range(KINDS)}
     for n, event in enumerate(events(KINDS * EVENTS_EACH, 1000)):
-        made[n % KINDS].fold(touch_of(event, settings.weights, None))
+        touch = touch_of(event, settings.weights, None)
+        made[n % KINDS].fold(replace(touch, time_us=touch.time_us - AGE_US))
     return [session.encode() for session in made.values()]
 
 

@@ -30,7 +30,8 @@ from feature_repo.lake import Builds, Lake
 from feature_repo.online import EncodedRow, decode_value, layout_of
 from feature_repo.online.stamps import time_of
 from feature_repo.settings import Settings
-from streaming.flow import FlowParts, build_flow, own_error, shard_tools
+from streaming.flow import build_flow, own_error, shard_tools
+from streaming.flow_shards import FlowParts
 from streaming.log import Batch, Keyed, Position
 from streaming.metrics import StreamMetrics
 from streaming.source import SourceRules

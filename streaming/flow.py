@@ -10,23 +10,18 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from functools import wraps
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import xxhash
 from bytewax import operators as op
 from bytewax.dataflow import Dataflow
-from bytewax.operators import StatefulBatchLogic
 
 from feature_repo.errors import HeadraceError
 from feature_repo.groups.session_profile import GROUP as SESSION_GROUP
 from feature_repo.groups.user_profile import GROUP as PROFILE_GROUP
-from feature_repo.groups.user_recent import GROUP as USER_GROUP
 from feature_repo.home import Home
 from feature_repo.lake import Lake
 from feature_repo.online import OnlineStore, open_store
@@ -36,140 +31,19 @@ from feature_repo.settings import Settings
 from streaming.canary import StoreWatch
 from streaming.chunk import Changes, Chunk
 from streaming.enrich import Knowledge
+from streaming.flow_shards import FlowParts, SessionLogic, UserLogic
 from streaming.fold import FoldRules
-from streaming.fold_shard import POSITION, SessionShard, ShardTools
-from streaming.fold_state import StateFolder
+from streaming.fold_shard import ShardTools
 from streaming.fold_user import Contribution
-from streaming.fold_users import UserNews, UserShard
-from streaming.log import EventLog, Position, open_log
-from streaming.metrics import StreamMetrics, shared_metrics
-from streaming.sink import JobSink, OnlineSink
+from streaming.fold_users import UserNews
+from streaming.log import EventLog, open_log
+from streaming.metrics import shared_metrics
+from streaming.sink import OnlineSink
 from streaming.source import EventLogSource, SourceRules, part_name
 from streaming.writer import BackgroundWriter, OnlineWriter, WriteJob
 
 _log = logging.getLogger(__name__)
-T = TypeVar("T")
 _FACTS = (b'{"record":"user"', b'{"record":"item"')
-
-
-def _kept(method: Callable[..., T]) -> Callable[..., T]:
-    """A method of the parts, or of a logic that has them, whose errors of ours are kept in `failures`."""
-
-    @wraps(method)
-    def keeping(self: Any, *args: Any) -> T:
-        try:
-            return method(self, *args)
-        except HeadraceError as error:
-            getattr(self, "_parts", self).failures.append(error)
-            raise
-
-    return keeping
-
-
-@dataclass(frozen=True)
-class FlowParts:
-    """What the flow is built from; handed in whole by tests and benchmarks.
-
-    Attributes:
-        state: folder of the shards' files.
-        sink: takes the jobs of one shard: a `BackgroundWriter`, or a backfill's collector.
-        failures: errors of ours that ended the flow; of several workers Bytewax forgets the cause.
-    """
-
-    log: EventLog
-    source: SourceRules
-    tools: ShardTools
-    state: Path
-    sink: JobSink
-    metrics: StreamMetrics
-    stop: threading.Event = field(default_factory=threading.Event)
-    monotonic: Callable[[], float] = time.monotonic
-    failures: list[HeadraceError] = field(default_factory=list)
-
-    def session_file(self, partition: int) -> StateFolder:
-        """The file of a partition's sessions."""
-        return StateFolder(self.state / f"sessions-{part_name(partition)}")
-
-    @_kept
-    def state_position(self, partition: int) -> Position | None:
-        """Up to where in the log the state of a partition has come; `""` where the state is gone."""
-        file = self.session_file(partition)
-        try:
-            return file.facts().get(POSITION, b"").decode()
-        finally:
-            file.close()
-
-
-class SessionLogic(StatefulBatchLogic[Chunk, Changes, int]):  # type: ignore[misc]
-    """A `SessionShard` in Bytewax's hands; its partition is told by its snapshot or its first chunk."""
-
-    @_kept
-    def __init__(self, parts: FlowParts, partition: int | None) -> None:
-        self._parts = parts
-        self._shard = None if partition is None else self._open(partition)
-
-    def _open(self, partition: int) -> SessionShard:
-        return SessionShard(partition, self._parts.tools, self._parts.session_file(partition))
-
-    @_kept
-    def on_batch(self, batch: list[Chunk]) -> tuple[Iterable[Changes], bool]:
-        """Fold chunks in the order they were read."""
-        if self._shard is None:
-            self._shard = self._open(batch[0].partition)
-        changes = [self._shard.process(chunk) for chunk in batch]
-        return changes, StatefulBatchLogic.RETAIN
-
-    @_kept
-    def on_eof(self) -> tuple[Iterable[Changes], bool]:
-        """At the end of the log, or of the flow: what waits for a tick."""
-        return [] if self._shard is None else [self._shard.finish()], StatefulBatchLogic.RETAIN
-
-    @_kept
-    def snapshot(self) -> int:
-        """Write the shard's file, then let Bytewax commit the epoch."""
-        assert self._shard is not None
-        self._shard.save()
-        return self._shard.partition
-
-
-class UserLogic(StatefulBatchLogic[UserNews, WriteJob, int]):  # type: ignore[misc]
-    """A `UserShard` in Bytewax's hands."""
-
-    @_kept
-    def __init__(self, parts: FlowParts, shard: int | None) -> None:
-        self._parts = parts
-        self._shard = None if shard is None else self._open(shard)
-
-    def _open(self, shard: int) -> UserShard:
-        file = StateFolder(self._parts.state / f"users-{part_name(shard)}")
-        return UserShard(shard, self._parts.tools.rules, file)
-
-    @_kept
-    def on_batch(self, batch: list[UserNews]) -> tuple[Iterable[WriteJob], bool]:
-        """Take contributions in; rows come with the ticks."""
-        if self._shard is None:
-            self._shard = self._open(batch[0].shard)
-        return [job for news in batch for job in self._process(self._shard, news)], StatefulBatchLogic.RETAIN
-
-    @_kept
-    def on_eof(self) -> tuple[Iterable[WriteJob], bool]:
-        """At the end of the log, or of the flow: write what waits for a tick."""
-        assert self._shard is not None
-        return self._process(self._shard, UserNews(self._shard.number, last=True)), StatefulBatchLogic.RETAIN
-
-    @staticmethod
-    def _process(shard: UserShard, news: UserNews) -> list[WriteJob]:
-        changes = shard.process(news)
-        if not (changes.rows or changes.deleted):
-            return []
-        return [WriteJob(shard.number, USER_GROUP, changes.rows, changes.deleted)]
-
-    @_kept
-    def snapshot(self) -> int:
-        """Write the shard's file, then let Bytewax commit the epoch."""
-        assert self._shard is not None
-        self._shard.save()
-        return self._shard.number
 
 
 def build_flow(parts: FlowParts) -> Dataflow:
