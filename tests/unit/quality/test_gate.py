@@ -8,6 +8,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from feature_repo.errors import BuildError, LakeError
@@ -209,3 +212,48 @@ def test_a_damaged_state_file_does_not_break_the_metrics(gate: Gate, tmp_path: P
     registry = CollectorRegistry()
     registry.register(GateCollector(gate))
     assert b"headrace_gate_blocked" in generate_latest(registry)
+
+
+JUDGED = st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.sampled_from([40, 50, 60, 100])), max_size=8)
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(JUDGED)
+def test_any_order_of_builds_reruns_and_backfills(
+    tmp_path_factory: pytest.TempPathFactory, judged: list[tuple[int, bool, int]]
+) -> None:
+    """By day: the newest pass is the good one, what was held back since is blocked, the older is settled."""
+    gate = Gate(tmp_path_factory.mktemp("gate"), lambda: DAY)
+    good: tuple[int, int] | None = None
+    blocked: dict[int, bool] = {}
+    for day, fine, rows in judged:
+        found = gate.judge("taste", DAY + timedelta(days=day), report(PASS if fine else FAIL, rows=rows), 0.5)
+        enough = good is None or good[0] > day or rows >= good[1] * 0.5
+        assert found.passed == (fine and enough)
+        if not (fine and enough):
+            blocked[day] = enough
+        elif good is not None and good[0] > day:
+            blocked.pop(day, None)
+        else:
+            good = (day, rows)
+            blocked = {other: why for other, why in blocked.items() if other > day}
+        state = gate.state("taste")
+        held = None if state.good is None else ((state.good.as_of - DAY).days, state.good.rows)
+        assert held == good
+        assert [(b.as_of - DAY).days for b in state.blocked] == sorted(blocked)
+        assert [b.lost_to is None for b in state.blocked] == [blocked[day] for day in sorted(blocked)]
+        assert state.open == (good is not None and not blocked)
+
+
+def test_the_status_tells_how_many_more_reasons_there_are(gate: Gate) -> None:
+    gate.judge("a", DAY, report(PASS))
+    gate.judge("b", DAY, report(FAIL))
+    gate.judge("c", DAY, report(FAIL, replace(FAIL, column="z"), replace(FAIL, column="y")))
+    gate.judge("d", DAY, report(PASS, WARN))
+    rows = {row.group: (row.state, row.last_good, row.detail) for row in gate.status()}
+    reason = "build as of 2024-06-01T00:00+00:00: a: 3 of 9 rows null (0.3333); wanted no nulls"
+    assert list(rows) == ["a", "b", "c", "d"]
+    assert rows["a"] == ("good", "2024-06-01T00:00+00:00", "")
+    assert rows["b"] == ("blocked", "never", reason)
+    assert rows["c"] == ("blocked", "never", f"{reason} (+2 more)")
+    assert rows["d"][:2] == ("warning", "2024-06-01T00:00+00:00")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from feature_repo.contract import Item, to_arrow
 from feature_repo.errors import LakeError
 from feature_repo.lake import present
-from streaming.folder import MAX_FILES, ParquetFolder
+from streaming.folder import KEEP_SUPERSEDED_S, MAX_FILES, ParquetFolder
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 
@@ -121,3 +122,42 @@ def test_a_damaged_part_is_named_in_a_merge(tmp_path: Path) -> None:
     hurt.write_bytes(hurt.read_bytes()[:50])
     with pytest.raises(LakeError, match=rf"{hurt}: damaged Parquet file"):
         ParquetFolder(tmp_path).add(table(99))
+
+
+def age(folder: Path, seconds: float) -> None:
+    for path in folder.iterdir():
+        then = path.stat().st_mtime - seconds
+        os.utime(path, (then, then))
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.lists(st.sampled_from([0.0, KEEP_SUPERSEDED_S / 2, 2 * KEEP_SUPERSEDED_S]), max_size=4 * MAX_FILES))
+def test_old_files_go_and_no_row_with_them(
+    tmp_path_factory: pytest.TempPathFactory, pauses: list[float]
+) -> None:
+    """However long it rests between additions, a reader of today's listing finds every row once."""
+    folder = tmp_path_factory.mktemp("day")
+    for n, pause in enumerate(pauses):
+        listed = present(folder) if folder.exists() else []
+        age(folder, pause)
+        ParquetFolder(folder).add(table(n))
+        assert sorted(rows(folder)) == list(range(n + 1))
+        if pause == 0.0:
+            assert all(path.exists() for path in listed), "a reader may still be at them"
+    if pauses and len(pauses) > 2 * MAX_FILES:
+        age(folder, 2 * KEEP_SUPERSEDED_S)
+        for n in range(len(pauses), len(pauses) + MAX_FILES + 1):
+            ParquetFolder(folder).add(table(n))
+        on_disk = len(list(folder.glob("*.parquet")))
+        assert on_disk <= len(present(folder)) + MAX_FILES + 1, "what was merged before is gone"
+
+
+def test_what_a_crash_left_goes_once_nobody_can_be_writing_it(tmp_path: Path) -> None:
+    fresh, old = tmp_path / ".part-00000090.parquet.tmp", tmp_path / ".part-00000091.parquet.tmp"
+    for n in range(MAX_FILES):
+        ParquetFolder(tmp_path).add(table(n))
+    for path in (fresh, old):
+        path.write_bytes(b"PAR1")
+    os.utime(old, (0, 0))
+    ParquetFolder(tmp_path).add(table(99))
+    assert (fresh.exists(), old.exists()) == (True, False)

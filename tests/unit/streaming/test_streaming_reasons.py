@@ -303,3 +303,39 @@ def test_nothing_of_a_backfill_is_left_where_a_day_is_damaged(settings: Settings
     with pytest.raises(LakeError, match="2024-05-30"):
         backfill_sessions(settings, DAY, DAY)
     assert list(home.features.rglob("*.parquet")) == []
+
+
+def test_the_newest_item_wins_though_the_clock_went_back(settings: Settings, home: Home) -> None:
+    log = open_log(settings, home)
+    hours = iter([5, 5, 5, 2, 2, 2, 9, 9, 9])
+    lake, state = Lake(home.lake), home.root / "sync" / "state.json"
+    writer = LakeWriter(lake, log, lambda: T0 + timedelta(hours=next(hours)), state)
+    for price in (1.0, 2.0, 3.0):
+        log.publish([("hat", encode(Item(item_id="hat", price=price)))])
+        assert writer.sync() == SyncCounts(items=1)
+    lookup = LakeLookup(lake)
+    assert lookup.newest("item", ["hat"])["hat"]["price"] == 3.0
+    stamps = [t for file in lake.files("item") for t in pq.read_table(file)["ingested_at"].to_pylist()]
+    assert len(set(stamps)) == 3, "no two are of one time: the newest could not be told"
+    lookup.close()
+    log.close()
+
+
+def test_what_a_sync_counts_adds_up_to_what_was_in_the_log(
+    writer: LakeWriter, settings: Settings, home: Home
+) -> None:
+    log = open_log(settings, home)
+    hat, anna = Item(item_id="hat", price=1.0), User(user_id="anna")
+    log.publish([("s", encode(r)) for r in (click(1), click(1), click(2), hat, hat, anna, anna)])
+    log.publish([("s", b"{")])
+    log.close()
+    days = frozenset({DAY})
+    first = writer.sync()
+    # Of an item said twice in one portion the later counts; the earlier is superseded, not a duplicate.
+    assert (first.events, first.items, first.users, first.quarantined, first.days) == (2, 1, 1, 1, days)
+    assert first.duplicates == 1
+    log = open_log(settings, home)
+    log.publish([("s", encode(r)) for r in (click(1), hat, anna, User(user_id="ben"))])
+    log.close()
+    assert writer.sync() == SyncCounts(users=1, duplicates=3)
+    assert writer.sync() == SyncCounts()
