@@ -106,13 +106,19 @@ def unreadable(files: Sequence[str], needs: Sequence[str] = ()) -> LakeError | N
 def read_kind(
     con: ibis.BaseBackend, lake: Lake, kind: Kind, start: date | None = None, end: date | None = None
 ) -> ir.Table:
-    """One kind of record as an Ibis table (empty, with the right columns, where the lake has none)."""
+    """One kind of record as an Ibis table (empty, with the right columns, where the lake has none).
+
+    Columns that files of an earlier version of the contract lack are null.
+    """
     import ibis  # noqa: PLC0415 - half a second, and the command line imports this module
 
     files = lake.files(kind, start, end)
     if not files:
         return ibis.memtable(arrow_schema(kind).empty_table())
-    return con.read_parquet(files, hive_partitioning=False, union_by_name=True)
+    table = con.read_parquet(files, hive_partitioning=False, union_by_name=True)
+    schema = ibis.Schema.from_pyarrow(arrow_schema(kind))
+    absent = {name: ibis.null(dtype) for name, dtype in schema.items() if name not in table.columns}
+    return table.mutate(**absent) if absent else table
 
 
 def days_before(as_of: datetime, history: timedelta) -> tuple[date, date]:

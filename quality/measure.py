@@ -58,8 +58,10 @@ def measure(suite: Suite, source: Source) -> Measurement:
     """
     types = _types_of(source)
     wanted = {field.name: type_text(field.type) for field in suite.schema}
+    absent = pa.schema([suite.schema.field(name) for name in suite.may_lack if types and name not in types])
+    types |= {name: {wanted[name]} for name in absent.names}
     faults = [_fault(rule, types, wanted) for rule in suite.rules]
-    with _relation(source, types) as con:
+    with _relation(source, types, absent) as con:
         counted = _count(con, suite, faults)
         rules = tuple(
             Measured(counted[0], fault=fault) if fault else _one(con, suite, rule, i, counted)
@@ -135,8 +137,8 @@ def _fault(rule: Rule, types: dict[str, set[str]], wanted: dict[str, str]) -> st
 
 
 @contextmanager
-def _relation(source: Source, types: dict[str, set[str]]) -> Iterator[Any]:
-    """A connection on which `source` is the view ``data``."""
+def _relation(source: Source, types: dict[str, set[str]], absent: pa.Schema) -> Iterator[Any]:
+    """A connection on which `source` is the view ``data``, with columns of nulls for those `absent`."""
     import duckdb  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory(prefix="headrace-check-") as spill:
@@ -146,14 +148,19 @@ def _relation(source: Source, types: dict[str, set[str]]) -> Iterator[Any]:
                 "SET TimeZone = 'UTC'; SET preserve_insertion_order = false; SET enable_progress_bar = false"
             )
             if isinstance(source, pa.Table):
-                con.register("data", source)
+                con.register("found", source)
             elif types:
                 # Files that disagree on a column are read as text; their rules carry a fault and are not run.
                 con.read_parquet(list(source), hive_partitioning=False, union_by_name=True).create_view(
-                    "data"
+                    "found"
                 )
             else:
-                con.execute("CREATE VIEW data AS SELECT NULL AS nothing WHERE false")
+                con.execute("CREATE VIEW found AS SELECT NULL AS nothing WHERE false")
+            query = "SELECT * FROM found"
+            if len(absent):
+                con.register("absent", absent.empty_table())
+                query += " UNION ALL BY NAME SELECT * FROM absent"
+            con.execute(f"CREATE VIEW data AS {query}")
             yield con
         except duckdb.Error as error:
             raise _torn(source, error) from error

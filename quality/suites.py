@@ -7,7 +7,7 @@ Great Expectations' expectations; neither knows where a rule came from.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal, TypeAlias
 
@@ -83,18 +83,20 @@ class Suite:
 
     Attributes:
         exact: whether columns beyond those of `schema` are a fault.
+        may_lack: columns whose absence is none: an earlier version of the contract did not have them.
     """
 
     name: str
     schema: pa.Schema
     rules: tuple[Rule, ...]
     exact: bool = True
+    may_lack: tuple[str, ...] = ()
 
     def with_overrides(self, overrides: Sequence[Rule]) -> Suite:
         """The suite with accepted bounds: each replaces the rule of its kind and columns, or is added."""
         merged = {rule.identity: rule for rule in self.rules}
         merged.update({rule.identity: rule for rule in overrides})
-        return Suite(self.name, self.schema, tuple(merged.values()), self.exact)
+        return replace(self, rules=tuple(merged.values()))
 
 
 def group_suite(group: FeatureGroup) -> Suite:
@@ -170,7 +172,8 @@ def event_suite(settings: Settings | None = None, day: date | None = None) -> Su
         Rule("not_null", ("ingested_at",)),
     ]
     name = "events" if day is None else f"events {day.isoformat()}"
-    return Suite(name, arrow_schema("event"), (), exact=False).with_overrides(rules)
+    may_lack = tuple(field.name for field in info.fields if not field.required)
+    return Suite(name, arrow_schema("event"), (), exact=False, may_lack=may_lack).with_overrides(rules)
 
 
 def _field_rules(name: str, info: msgspec.inspect.Type) -> list[Rule]:
