@@ -9,7 +9,7 @@ from feature_repo.contract import Event
 from feature_repo.groups.session_profile import Profile, SessionRules, step, touch_of, values
 from feature_repo.settings import Settings
 from orchestration.history import History
-from serving.signals import Row
+from serving.taste import Row
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
