@@ -14,6 +14,7 @@ from feature_repo.group import DType
 from quality.checks import CheckReport, CheckResult
 from quality.figures import Figures, FiguresCollector, failing_features, load_figures, save_figures
 from quality.parity import (
+    FeatureParity,
     GroupParity,
     Late,
     Recomputed,
@@ -162,3 +163,72 @@ def test_failing_features_stand_once_and_without_their_group() -> None:
     bad = CheckResult("n", "taste.rate", "block", False, "", "")
     report = CheckReport("parity", (bad, bad, CheckResult("n", "keys", "warn", False, "", "")))
     assert failing_features(report) == ("rate", "keys")
+
+
+@pytest.mark.parametrize(
+    ("online", "offline", "error"),
+    [
+        (2.0, 4.0, 0.5),
+        (-1.0, 4.0, 1.25),
+        (3, -4, 1.75),
+        (0.0, 0.0, 0.0),
+        (1e-9, 0.0, 1.0),  # undefined
+        (math.inf, 1.0, 1.0),
+        (math.nan, 1.0, 1.0),
+        (1, 1.0, 0.0),
+        ([1.0, 2.0], [1.0, 4.0], 0.5),
+        ([1.0], [1.0, 4.0], 1.0),
+        ([], [], 0.0),
+        ([1.0], 1.0, 1.0),
+        ("a", "a", 0.0),
+        ("a", "b", 1.0),
+        ("1", 1, 1.0),
+        (None, 0.0, 1.0),
+        (["a", "b"], ["a", "c"], 1.0),
+    ],
+)
+def test_how_far_apart_two_values_are(online: Any, offline: Any, error: float) -> None:
+    assert relative_error(online, offline) == pytest.approx(error)
+
+
+def test_budgets_are_met_up_to_their_edge() -> None:
+    def passed(differing: int, late: int, unknown: int) -> dict[str, bool]:
+        counts = FeatureParity(compared=100, mismatched=differing)
+        group = GroupParity(rows=100, late=late, unknown=unknown, features={"rate": counts})
+        report = parity_report({"taste": group}, 0.05, 0.2, 0.3)
+        return {f"{r.name}/{r.column}": r.passed for r in report.results}
+
+    names = (
+        "expect_online_equals_offline/taste.rate",
+        "expect_few_late_events/taste",
+        "expect_few_unknown_rows/taste",
+    )
+    at_the_edge, beyond = passed(5, 20, 30), passed(6, 21, 31)
+    assert [at_the_edge[n] for n in names] == [True, True, True]
+    assert [beyond[n] for n in names] == [False, False, False]
+    assert at_the_edge["expect_served_rows/"]
+
+
+def test_nothing_served_is_a_warning_and_no_division() -> None:
+    empty = GroupParity(features={"rate": FeatureParity()})
+    found = {r.name: r for r in parity_report({"taste": empty}, 0.0, 0.0, 0.0).results}
+    assert {name: r.passed for name, r in found.items()} == {
+        "expect_served_rows": False,
+        "expect_few_late_events": True,
+        "expect_few_unknown_rows": True,
+        "expect_online_equals_offline": True,
+    }
+    assert found["expect_served_rows"].severity == "warn"
+
+
+def test_groups_are_reported_by_name() -> None:
+    found = parity_report({n: GroupParity() for n in ("b", "a", "c")}, 0.1).results
+    assert [r.column for r in found if r.name == "expect_few_late_events"] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
+def test_a_sample_has_its_share_and_a_smaller_one_lies_within(share: float) -> None:
+    keys = [f"r{n}" for n in range(4000)]
+    taken = {key for key in keys if sampled_by_hash(key, share)}
+    assert len(taken) == pytest.approx(4000 * share, abs=130)  # 4 standard deviations
+    assert taken >= {key for key in keys if sampled_by_hash(key, share / 2)}
