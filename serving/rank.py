@@ -138,10 +138,15 @@ def _whole(context: RankContext) -> bool:
     order, scores = context.order, context.scores
     if len(order) + len(context.dropped) != count or len(scores) != count or not np.isfinite(scores).all():
         return False
-    left = set(range(count)).difference(order.tolist())
-    if len(left) != count - len(order):  # one stands there twice, or is no candidate
+    if len(order) and int(order.min()) < 0:
         return False
-    return not left or {d.item_id for d in context.dropped} == {context.item_ids[i] for i in left}
+    seen = np.bincount(order, minlength=count)
+    if len(seen) != count or int(seen.max(initial=0)) > 1:  # no candidate, or one that stands there twice
+        return False
+    if not context.dropped:
+        return True
+    left = (seen == 0).nonzero()[0].tolist()
+    return {d.item_id for d in context.dropped} == {context.item_ids[i] for i in left}
 
 
 def _items(context: RankContext) -> list[RankedItem]:
