@@ -21,7 +21,9 @@ import pytest
 
 
 def command(home: Path, *arguments: str) -> subprocess.Popen[str]:
-    env = {**os.environ, "HEADRACE_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+    # Budgets that a busy machine keeps, as in the other tests.
+    budgets = {"HEADRACE_BUDGET_MS": "10000", "HEADRACE_STORE_BUDGET_MS": "5000"}
+    env = {**os.environ, **budgets, "HEADRACE_HOME": str(home), "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "orchestration.cli", "serve", *arguments],
         stdout=subprocess.PIPE,
