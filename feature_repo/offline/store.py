@@ -136,12 +136,11 @@ class HeadraceOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
                 start_date,
                 end_date,
             )
-        columns = [*join_key_columns, *feature_name_columns, timestamp_field]
-        columns += [created_timestamp_column] if created_timestamp_column else []
+        columns = [*join_key_columns, *feature_name_columns, timestamp_field, created_timestamp_column]
         sql = newest_rows_sql(
             _parquet(config, data_source),
             keys=join_key_columns,
-            columns=columns,
+            columns=list(filter(None, columns)),
             event_time=timestamp_field,
             created=created_timestamp_column,
             start=_utc(start_date),
@@ -172,11 +171,10 @@ class HeadraceOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
                 start_date,
                 end_date,
             )
-        columns = [*join_key_columns, *feature_name_columns, timestamp_field]
-        columns += [created_timestamp_column] if created_timestamp_column else []
+        columns = [*join_key_columns, *feature_name_columns, timestamp_field, created_timestamp_column]
         source = _parquet(config, data_source)
         start, end = (None if bound is None else _utc(bound) for bound in (start_date, end_date))
-        sql = all_rows_sql(source, columns, timestamp_field, start, end)
+        sql = all_rows_sql(source, list(filter(None, columns)), timestamp_field, start, end)
         return DuckDBRetrievalJob(_connect(config), sql, config.repo_path)
 
 
