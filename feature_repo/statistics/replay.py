@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -13,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from feature_repo.catalogue import CATEGORY, PRICE, Catalogue
-from feature_repo.contract import Attribute, Event, User
+from feature_repo.contract import Event, User
 from feature_repo.group import BatchParams
 from feature_repo.groups.segment_profile import EVERYONE, TOP_ITEMS
 from feature_repo.groups.user_profile import COUNTED, WINDOWS_DAYS
+from feature_repo.statistics.audience import Audience
 from feature_repo.statistics.covisits import Covisits
 from feature_repo.statistics.pool import (
     Affinity,
@@ -35,19 +35,6 @@ from feature_repo.statistics.vocabulary import Vocabulary
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _DAY_US = 86_400_000_000
-_MAX_HALVINGS = 400.0
-"""Halvings after which sums are brought back to the present, well within the range of a float."""
-
-
-@dataclass(slots=True)
-class _User:
-    pool: Pool = field(default_factory=Pool)
-    declared: str | None = None
-    categories: dict[int, float] = field(default_factory=dict)
-    numerics: dict[str, list[float]] = field(default_factory=dict)
-    times: dict[str, list[int]] = field(default_factory=dict)
-    last: int | None = None
-    segment: str = EVERYONE
 
 
 class Statistics:
@@ -70,23 +57,13 @@ class Statistics:
         users: Mapping[str, User] = MappingProxyType({}),
     ) -> None:
         self._params = params
-        self._records = users
-        self._catalogue = catalogue
         self._vocabulary = Vocabulary(catalogue)
         self._prices = [facts.price for facts in catalogue.values()]
         self._reception = Reception([h / timedelta(seconds=1) for h in params.popularity_half_lives])
         self._covisits = Covisits(params.session_gap // _MICROSECOND, params.neighbours_top_k)
-        self._half_life_us = params.affinity_half_life / _MICROSECOND
-        self._origin = 0
-        self._everybody = np.zeros(len(self._vocabulary.keys))
-        self._segments: dict[str, Pool] = {EVERYONE: Pool()}
-        self._members: dict[str, int] = {}
-        self._users: dict[str, _User] = {}
+        self._audience = Audience(params, self._vocabulary, catalogue, self._prices, users)
         self._pending: deque[tuple[int, Event]] = deque()
         self._added = self._applied = -(2**62)
-        for user_id, user in users.items():
-            if self._consents(user_id, None):
-                self._enter(user_id, user)
 
     # Feeding
 
@@ -123,14 +100,14 @@ class Statistics:
             self._reception.show(slots, event.request_id, time)
         if item is not None:
             self._reception.engage(item, weight, time, event.position, event.request_id)
-        if not self._consents(event.user_id, event.consent):
+        if not self._audience.consents(event.user_id, event.consent):
             return
         self._covisits.see(event.session_id, time, event.item_id if item is not None else None)
-        user = None if event.user_id is None else self._user(event.user_id)
+        user = None if event.user_id is None else self._audience.user(event.user_id)
         if user is not None:
             user.times.setdefault(event.event_type, []).append(time)
             user.last = time
-        self._pool(user, slots, item, weight, time)
+        self._audience.engage(user, slots, item, weight, time)
 
     def _number(self, item_id: str) -> int:
         number = self._vocabulary.number(item_id)
@@ -138,100 +115,12 @@ class Statistics:
             self._prices.append(None)
         return number
 
-    def _consents(self, user_id: str | None, stated: bool | None) -> bool:
-        record = self._records.get(user_id) if user_id is not None else None
-        if record is not None and record.consent is False:
-            return False
-        if stated is None and record is not None:
-            stated = record.consent
-        return self._params.consent_default if stated is None else stated
-
-    def _user(self, user_id: str) -> _User:
-        return self._users.get(user_id) or self._enter(user_id, self._records.get(user_id))
-
-    def _enter(self, user_id: str, record: User | None) -> _User:
-        user = self._users[user_id] = _User()
-        if record is not None:
-            user.declared = text_of(record.attributes.get(self._params.segment_attribute))
-        user.segment = user.declared or EVERYONE
-        self._members[user.segment] = self._members.get(user.segment, 0) + 1
-        self._segments.setdefault(user.segment, Pool())
-        return user
-
-    def _pool(self, user: _User | None, slots: list[int], item: int | None, weight: float, time: int) -> None:
-        amount = self._scale(time)
-        pools: list[tuple[Pool, Pool | None]] = [(self._segments[EVERYONE], None)]
-        if user is not None:
-            pools.append((user.pool, None))
-            if user.segment != EVERYONE:
-                pools.append((self._segments[user.segment], user.pool))
-        for slot in slots:
-            for pool, giver in pools:
-                pool.show(slot, amount, giver)
-        if item is None:
-            return
-        amount *= weight
-        if user is not None:
-            self._taste(user, item, amount)
-        for pool, giver in pools:
-            pool.engage(item, amount, self._prices[item], giver)
-        self._everybody[self._vocabulary.attrs[item]] += amount
-        if user is not None:
-            self._resettle(user, time)
-
-    def _taste(self, user: _User, item: int, amount: float) -> None:
-        """Categories and, of an item engaged with for the first time, numeric attributes."""
-        first, end = self._vocabulary.categories
-        for attr in self._vocabulary.attrs[item]:
-            if first <= attr < end:
-                user.categories[attr] = user.categories.get(attr, 0.0) + amount
-        facts = self._catalogue.get(self._vocabulary.items[item])
-        if facts is not None and item not in user.pool.clicks:
-            for name, value in facts.numerics.items():
-                insort(user.numerics.setdefault(name, []), value)
-
-    def _resettle(self, user: _User, time: int) -> None:
-        """Move the user to the segment of the strongest category, unless one is declared."""
-        if user.declared is not None or not user.categories:
-            return
-        attrs = sorted(user.categories)
-        scores = np.array([user.categories[a] for a in attrs]) / self._scale(time)
-        strongest_key = self._vocabulary.keys[attrs[strongest(scores, 1)[0]]]
-        segment = f"likes:{strongest_key.removeprefix(f'{CATEGORY}:')}"
-        if segment == user.segment:
-            return
-        self._members[user.segment] -= 1
-        self._members[segment] = self._members.get(segment, 0) + 1
-        if user.segment != EVERYONE:
-            self._segments[user.segment].leave(user.pool, self._prices)
-        self._segments.setdefault(segment, Pool()).join(user.pool, self._prices)
-        user.segment = segment
-
-    def _scale(self, time: int) -> float:
-        """What an event at a time weighs in the pools' scale; 1 at the origin, doubling every half-life."""
-        if not self._origin:
-            self._origin = time
-        halvings = (time - self._origin) / self._half_life_us
-        if halvings <= _MAX_HALVINGS:
-            return float(2.0**halvings)
-        factor = 2.0**-halvings if halvings < 2 * _MAX_HALVINGS else 0.0
-        self._everybody *= factor
-        for pool in [*self._segments.values(), *(u.pool for u in self._users.values())]:
-            pool.rescale(factor)
-        for user in self._users.values():
-            user.categories = {attr: amount * factor for attr, amount in user.categories.items()}
-        self._origin = time
-        return 1.0
-
-    def _unit(self, now: int) -> float:
-        return float(2.0 ** (-max(now - self._origin, 0) / self._half_life_us))
-
     # Reading
 
     def user_profile(self, user_id: str, now: datetime) -> dict[str, Any] | None:
         """The features of `user_profile`, by name, as the online store would hand them out."""
         time = self._advance(now)
-        user = self._users.get(user_id)
+        user = self._audience.users.get(user_id)
         if user is None:
             return None
         row: dict[str, Any] = {"segment": user.segment, **self._preferences(user.pool, time)}
@@ -253,10 +142,10 @@ class Statistics:
     def segment_profile(self, segment: str, now: datetime) -> dict[str, Any] | None:
         """The features of `segment_profile`, by name; `None` of a segment without users."""
         time = self._advance(now)
-        count = len(self._users) if segment == EVERYONE else self._members.get(segment, 0)
+        count = len(self._audience.users) if segment == EVERYONE else self._audience.members.get(segment, 0)
         if not count and segment != EVERYONE:
             return None
-        pool = self._segments[segment]
+        pool = self._audience.segments[segment]
         return {
             "user_count": count,
             **self._preferences(pool, time),
@@ -267,7 +156,7 @@ class Statistics:
     def segment_of(self, user_id: str, now: datetime) -> str:
         """The user's segment; everyone's for a user never seen."""
         self._advance(now)
-        user = self._users.get(user_id)
+        user = self._audience.users.get(user_id)
         return EVERYONE if user is None else user.segment
 
     def items(self, item_ids: Sequence[str], now: datetime) -> ItemStats:
@@ -284,8 +173,8 @@ class Statistics:
 
     def _preferences(self, pool: Pool, time: int) -> dict[str, Any]:
         vocabulary = self._vocabulary
-        unit = self._unit(time)
-        found = affinity(pool, vocabulary, self._reception.ctr, unit, self._everybody)
+        unit = self._audience.unit(time)
+        found = affinity(pool, vocabulary, self._reception.ctr, unit, self._audience.everybody)
         best = kept(found, vocabulary, self._params.affinity_top_k)
         categories, shares = self._categories(found)
         return {
@@ -298,7 +187,7 @@ class Statistics:
         }
 
     def _top_items(self, pool: Pool, time: int) -> list[str]:
-        numbers, amounts = columns(pool.clicks, self._unit(time))
+        numbers, amounts = columns(pool.clicks, self._audience.unit(time))
         places = contenders(amounts, TOP_ITEMS)
         names = (self._vocabulary.items[number] for number in numbers[places].tolist())
         ranked = sorted(zip((-strength(amounts[places])).tolist(), names, strict=True))
@@ -312,12 +201,3 @@ class Statistics:
         names = (self._vocabulary.keys[a] for a in found.attrs[start:stop][order].tolist())
         shares = clicks[order] / clicks.sum() if len(order) else clicks[order]
         return [name.removeprefix(f"{CATEGORY}:") for name in names], shares.tolist()
-
-
-def text_of(value: Attribute | None) -> str | None:
-    """A declared attribute as the name of a segment: text, the first of a list, or a whole number."""
-    if isinstance(value, list):
-        value = value[0] if value else None
-    if isinstance(value, int | float):
-        value = str(int(value)) if value == int(value) else str(value)
-    return value or None

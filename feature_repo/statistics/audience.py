@@ -1,0 +1,174 @@
+"""Users with their preferences and segments, fed engagement by engagement."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import numpy as np
+
+from feature_repo.catalogue import CATEGORY, Catalogue
+from feature_repo.contract import Attribute, User
+from feature_repo.group import BatchParams
+from feature_repo.groups.segment_profile import EVERYONE
+from feature_repo.statistics.pool import Pool, strongest
+from feature_repo.statistics.vocabulary import Vocabulary
+
+_MAX_HALVINGS = 400.0
+"""Halvings after which sums are brought back to the present, well within the range of a float."""
+
+
+@dataclass(slots=True)
+class Member:
+    """A user as known so far. Times in microseconds of the epoch; `times` by event type, ascending."""
+
+    pool: Pool = field(default_factory=Pool)
+    declared: str | None = None
+    categories: dict[int, float] = field(default_factory=dict)
+    numerics: dict[str, list[float]] = field(default_factory=dict)
+    times: dict[str, list[int]] = field(default_factory=dict)
+    last: int | None = None
+    segment: str = EVERYONE
+
+
+class Audience:
+    """Everybody who may be profiled.
+
+    Args:
+        prices: of the items by number; grows as items are met.
+        records: the newest record of each declared user.
+
+    Attributes:
+        users: by id.
+        segments: pooled preferences by segment; everyone's among them.
+        members: users by segment.
+        everybody: engagement by attribute value, in the pools' scale.
+    """
+
+    def __init__(
+        self,
+        params: BatchParams,
+        vocabulary: Vocabulary,
+        catalogue: Catalogue,
+        prices: Sequence[float | None],
+        records: Mapping[str, User],
+    ) -> None:
+        self._params = params
+        self._half_life_us = params.affinity_half_life / timedelta(microseconds=1)
+        self._vocabulary = vocabulary
+        self._catalogue = catalogue
+        self._prices = prices
+        self._records = records
+        self._origin = 0
+        self.everybody = np.zeros(len(vocabulary.keys))
+        self.segments: dict[str, Pool] = {EVERYONE: Pool()}
+        self.members: dict[str, int] = {}
+        self.users: dict[str, Member] = {}
+        for user_id, user in records.items():
+            if self.consents(user_id, None):
+                self._enter(user_id, user)
+
+    def consents(self, user_id: str | None, stated: bool | None) -> bool:
+        """Whether a user may be profiled by an event that states this."""
+        record = self._records.get(user_id) if user_id is not None else None
+        if record is not None and record.consent is False:
+            return False
+        if stated is None and record is not None:
+            stated = record.consent
+        return self._params.consent_default if stated is None else stated
+
+    def user(self, user_id: str) -> Member:
+        """The user, who enters where never met."""
+        return self.users.get(user_id) or self._enter(user_id, self._records.get(user_id))
+
+    def _enter(self, user_id: str, record: User | None) -> Member:
+        user = self.users[user_id] = Member()
+        if record is not None:
+            user.declared = text_of(record.attributes.get(self._params.segment_attribute))
+        user.segment = user.declared or EVERYONE
+        self.members[user.segment] = self.members.get(user.segment, 0) + 1
+        self.segments.setdefault(user.segment, Pool())
+        return user
+
+    def engage(
+        self, user: Member | None, slots: list[int], item: int | None, weight: float, time: int
+    ) -> None:
+        """Items shown to, and one engaged with by, a user or somebody unknown."""
+        amount = self._scale(time)
+        pools: list[tuple[Pool, Pool | None]] = [(self.segments[EVERYONE], None)]
+        if user is not None:
+            pools.append((user.pool, None))
+            if user.segment != EVERYONE:
+                pools.append((self.segments[user.segment], user.pool))
+        for slot in slots:
+            for pool, giver in pools:
+                pool.show(slot, amount, giver)
+        if item is None:
+            return
+        amount *= weight
+        if user is not None:
+            self._taste(user, item, amount)
+        for pool, giver in pools:
+            pool.engage(item, amount, self._prices[item], giver)
+        self.everybody[self._vocabulary.attrs[item]] += amount
+        if user is not None:
+            self._resettle(user, time)
+
+    def _taste(self, user: Member, item: int, amount: float) -> None:
+        """Categories and, of an item engaged with for the first time, numeric attributes."""
+        first, end = self._vocabulary.categories
+        for attr in self._vocabulary.attrs[item]:
+            if first <= attr < end:
+                user.categories[attr] = user.categories.get(attr, 0.0) + amount
+        facts = self._catalogue.get(self._vocabulary.items[item])
+        if facts is not None and item not in user.pool.clicks:
+            for name, value in facts.numerics.items():
+                insort(user.numerics.setdefault(name, []), value)
+
+    def _resettle(self, user: Member, time: int) -> None:
+        """Move the user to the segment of the strongest category, unless one is declared."""
+        if user.declared is not None or not user.categories:
+            return
+        attrs = sorted(user.categories)
+        scores = np.array([user.categories[a] for a in attrs]) / self._scale(time)
+        strongest_key = self._vocabulary.keys[attrs[strongest(scores, 1)[0]]]
+        segment = f"likes:{strongest_key.removeprefix(f'{CATEGORY}:')}"
+        if segment == user.segment:
+            return
+        self.members[user.segment] -= 1
+        self.members[segment] = self.members.get(segment, 0) + 1
+        if user.segment != EVERYONE:
+            self.segments[user.segment].leave(user.pool, self._prices)
+        self.segments.setdefault(segment, Pool()).join(user.pool, self._prices)
+        user.segment = segment
+
+    def _scale(self, time: int) -> float:
+        """What an event at a time weighs in the pools' scale; 1 at the origin, doubling every half-life."""
+        if not self._origin:
+            self._origin = time
+        halvings = (time - self._origin) / self._half_life_us
+        if halvings <= _MAX_HALVINGS:
+            return float(2.0**halvings)
+        factor = 2.0**-halvings if halvings < 2 * _MAX_HALVINGS else 0.0
+        self.everybody *= factor
+        for pool in [*self.segments.values(), *(u.pool for u in self.users.values())]:
+            pool.rescale(factor)
+        for user in self.users.values():
+            user.categories = {attr: amount * factor for attr, amount in user.categories.items()}
+        self._origin = time
+        return 1.0
+
+    def unit(self, now: int) -> float:
+        """What a sum of the pools is worth at a time."""
+        return float(2.0 ** (-max(now - self._origin, 0) / self._half_life_us))
+
+
+def text_of(value: Attribute | None) -> str | None:
+    """A declared attribute as the name of a segment: text, the first of a list, or a whole number."""
+    if isinstance(value, list):
+        value = value[0] if value else None
+    if isinstance(value, int | float):
+        value = str(int(value)) if value == int(value) else str(value)
+    return value or None
