@@ -38,7 +38,7 @@ class ParquetFolder:
         files = present(self._folder)
         if len(files) > MAX_FILES:
             self._merge([p for p in files if numbered(p)[0]], number)
-            self._sweep(number)
+            self._sweep()
 
     def _write(self, table: pa.Table, name: str) -> None:
         aside = self._folder / f".{name}.tmp"
@@ -60,13 +60,15 @@ class ParquetFolder:
             table = table.sort_by("event_time")
         self._write(table, f"{UPTO}-{number:08d}.parquet")
 
-    def _sweep(self, last: int) -> None:
-        """Remove what earlier merges stand for, once no reader can still be at it."""
+    def _sweep(self) -> None:
+        """Remove what a merge stands for, once it has stood for so long that no reader can still be at it."""
         horizon = time.time() - KEEP_SUPERSEDED_S
-        for path in self._folder.glob("*-*.parquet"):
-            role, number = numbered(path)
-            superseded = (role == PART and number <= last) or (role == UPTO and number < last)
-            if superseded and path.stat().st_mtime < horizon:
+        files = [(path, *numbered(path)) for path in self._folder.glob("*-*.parquet")]
+        settled = max(
+            (n for path, role, n in files if role == UPTO and path.stat().st_mtime < horizon), default=-1
+        )
+        for path, role, number in files:
+            if (role == PART and number <= settled) or (role == UPTO and number < settled):
                 path.unlink()
         for path in self._folder.glob(".*.tmp"):
             if path.stat().st_mtime < horizon:

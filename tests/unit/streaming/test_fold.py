@@ -168,9 +168,7 @@ def test_state_stays_bounded_whatever_a_bot_sends() -> None:
         session.fold(touch(n * 0.01, f"e{n}", item_id=f"i{n}", query=f"q{n}"))
         raw = session.encode()
         sizes.append(len(raw))
-    assert (
-        max(sizes[5000:]) < 12 * (SEEN_IDS + 32) + 100 * (fold_module.RECENT_EVENTS + 32) + 8000
-    )
+    assert max(sizes[5000:]) < 12 * (SEEN_IDS + 32) + 100 * (fold_module.RECENT_EVENTS + 32) + 8000
 
 
 def test_the_last_time_is_read_without_decoding() -> None:
