@@ -9,13 +9,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from feature_repo.catalogue import catalogue_of
-from feature_repo.contract import Contract, Event, Item
+from feature_repo.contract import Contract, Event, Item, to_arrow
 from feature_repo.group import BatchParams
+from feature_repo.groups import batch_groups
 from feature_repo.settings import Settings
 from feature_repo.statistics import Statistics
+from quality.checks import check_events, check_group
 from streaming.sources import InputFile, open_source
 from tests.batch import build_all, rows_of
 from tests.conftest import NOW
@@ -158,3 +162,21 @@ def test_a_build_in_the_middle_sees_nothing_of_what_follows(shared_data: Callabl
     found = rows_of(one, "user_id")
     assert differences(rows_of(other, "user_id"), found) == []
     assert max(row["last_event_time"] for row in found.values()) < middle
+
+
+def test_nothing_of_real_groups_and_days_blocks(data: Data, tmp_path: Path) -> None:
+    for name, group in batch_groups().items():
+        table = data.built[name]
+        for column in ("event_timestamp", "created_timestamp"):
+            stamp = pa.scalar(data.params.as_of, group.arrow_schema.field(column).type)
+            table = table.append_column(column, pa.repeat(stamp, table.num_rows))
+        report = check_group(group, table.select(group.arrow_schema.names).cast(group.arrow_schema))
+        assert report.passed, (name, report.blocking_failures)
+    days = sorted({e.event_time.date() for e in data.events})
+    for day in (days[0], days[len(days) // 2], days[-1]):
+        path = tmp_path / f"{day}.parquet"
+        pq.write_table(to_arrow("event", [e for e in data.events if e.event_time.date() == day], NOW), path)
+        settings = Settings(event_weights=dict(data.params.weights))
+        report = check_events([str(path)], settings=settings, day=day)
+        assert report.rows > 0
+        assert report.passed, (day, report.blocking_failures)
