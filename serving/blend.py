@@ -189,7 +189,7 @@ def load_blend(models: Path) -> Blend | None:
         BuildError: ``CURRENT`` names a file that is missing or malformed; names the file.
     """
     try:
-        name = current_path(models).read_text().strip()
+        name = current_path(models).read_bytes().decode(errors="replace").strip()
     except FileNotFoundError:
         return None
     path = models / name

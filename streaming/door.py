@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ def count_unknown(kind: Kind, names: Sequence[str]) -> None:
     Hand it to `Contract` as ``on_unknown``.
     """
     for name in names:
-        key = (kind, name)
+        key = (kind, name.encode("utf-8", "replace").decode())
         if key not in _named and len(_named) >= _NAMES_COUNTED:
             key = (kind, "other")
         else:
@@ -88,10 +89,14 @@ class EventDoor:
         for index, raw in enumerate(raws):
             try:
                 record = self._contract.parse(raw, kind)
+                encoded = encode(record)
             except ContractError as error:
                 refused.append((index, error))
                 continue
-            keyed.append((key_of(record), encode(record)))
+            except UnicodeEncodeError as error:
+                refused.append((index, ContractError("not_utf8", "", f"not Unicode text: {error}")))
+                continue
+            keyed.append((key_of(record), encoded))
             kinds[record.kind] += 1
         if keyed:
             self._log.publish(keyed)
@@ -103,4 +108,9 @@ class EventDoor:
 
 
 def _bytes(raw: bytes | Mapping[str, Any]) -> bytes:
-    return raw if isinstance(raw, bytes) else msgspec.json.encode(dict(raw), enc_hook=str)
+    if isinstance(raw, bytes):
+        return raw
+    try:
+        return msgspec.json.encode(dict(raw), enc_hook=str)
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can hold only as an escape
+        return json.dumps(dict(raw), default=str).encode()

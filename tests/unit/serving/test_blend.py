@@ -213,3 +213,9 @@ def test_weights_survive_the_file_exactly(weights: list[float]) -> None:
         found = load_blend(Path(folder))
     assert found is not None
     assert list(found.weights) == weights
+
+
+def test_a_current_of_damaged_bytes_is_named(tmp_path: Path) -> None:
+    (tmp_path / "CURRENT").write_bytes(b"blend-\xff.json")
+    with pytest.raises(BuildError, match="no readable blend"):
+        load_blend(tmp_path)

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 
 from feature_repo.contract import Contract, decode
 from feature_repo.errors import LogError
@@ -119,3 +120,18 @@ def test_the_metric_does_not_grow_with_what_clients_invent(monkeypatch: pytest.M
     before = other._value.get()
     count_unknown("user", ["known", "second", "third", "fourth"])
     assert other._value.get() == before + 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"event_id": "a\ud800"}, {"query": "\ud800"}, {"unknown\ud800": 1}, {"properties": {"x": "\ud800"}}],
+)
+def test_text_that_is_no_unicode_is_refused_and_kept(
+    door: EventDoor, log: ListLog, quarantine: Quarantine, change: dict[str, Any]
+) -> None:
+    """Half a surrogate pair: JSON cannot bring it, a caller in Python can."""
+    result = door.accept([{**CLICK, **change}, CLICK], "python")
+    assert (result.accepted, [r.index for r in result.rejected]) == (1, [0])
+    assert len(log.records) == quarantine.count() == 1
+    assert b"\\ud800" in next(iter(quarantine.entries())).raw
+    generate_latest().decode()
