@@ -128,3 +128,18 @@ def test_the_image_copies_every_package() -> None:
     for package in ("feature_repo", "quality", "streaming", "serving", "orchestration"):
         assert f"COPY {package} {package}" in lines
     assert "USER headrace" in lines
+
+
+def test_the_pages_that_dagster_links_to_are_served_beside_it() -> None:
+    port = Settings().docs_port
+    compose = documents(DEPLOY / "compose.yaml")[0]["services"]
+    assert compose["pages"]["command"] == ["quality", "docs"]
+    assert compose["pages"]["ports"] == [f"127.0.0.1:{port}:{port}"]
+    (dagster,) = (
+        thing["spec"]["template"]["spec"]["containers"]
+        for thing in documents(DEPLOY / "kubernetes" / "headrace.yaml")
+        if thing["kind"] == "Deployment" and thing["metadata"]["name"] == "dagster"
+    )
+    (pages,) = (container for container in dagster if container["name"] == "pages")
+    assert pages["args"] == ["quality", "docs"]
+    assert [p["containerPort"] for p in pages["ports"]] == [port]
