@@ -217,7 +217,7 @@ def test_merged_files_are_removed_after_a_while(bench: Bench) -> None:
         bench.sync(event(n))
     merged = [p for p in folder.glob("*.parquet") if numbered(p)[0] == "part"]
     assert len(merged) == MAX_FILES + 1
-    for path in merged:
+    for path in folder.glob("*.parquet"):
         os.utime(path, (path.stat().st_mtime - KEEP_SUPERSEDED_S - 1,) * 2)
     (folder / ".part-00000099.parquet.tmp").touch()
     os.utime(folder / ".part-00000099.parquet.tmp", (0, 0))
