@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from feature_repo.contract import Event
     from feature_repo.settings import Settings
 
-EVENTS, SESSIONS, ROUNDS = 300_000, 100_000, 2
+EVENTS, SESSIONS, ROUNDS = 300_000, 100_000, 3
 ITEMS = 1000
 BASELINE_ROWS = 50_000
 PIPELINE = 1000

@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 IDLE_POLL_S = 0.003
 LONGEST_BACKOFF_S = 5.0
-CATCH_UP = 8
+CATCH_UP = 16
 """How many times larger than `batch_size` a chunk may grow while a partition is behind."""
 
 

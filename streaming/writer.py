@@ -32,8 +32,12 @@ FIRST_WAIT_S = 0.05
 LONGEST_WAIT_S = 2.0
 KNOWN_KEYS = 1_000_000
 """Keys a writer remembers having written; beyond them it forgets and asks the store again."""
-PENDING_ROWS = 16_000
-"""Rows that may wait for the store before the flow waits for it."""
+PENDING_ROWS = 64_000
+"""Rows that may wait for the store before the flow waits for it, some 50 MB.
+
+Bytewax brings the chunks of all partitions one after the other, then reads again: with fewer the fold rests
+while the store takes what it was handed at once, and the store rests while the fold goes on.
+"""
 
 
 @dataclass(frozen=True, slots=True)
