@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,13 @@ class Cost:
     spilled_mib: float
 
 
-def apart(call: Callable[..., None], *args: Any, spill: Path | None = None) -> Cost:
+def apart(
+    call: Callable[..., None], *args: Any, imports: Sequence[str] = (), spill: Path | None = None
+) -> Cost:
     """Run a function (found by name in its module) in a fresh process.
 
     Args:
+        imports: modules imported before the clock starts.
         spill: folder whose largest size during the call is reported.
 
     Raises:
@@ -36,7 +40,7 @@ def apart(call: Callable[..., None], *args: Any, spill: Path | None = None) -> C
     """
     context = multiprocessing.get_context("spawn")
     answers = context.SimpleQueue()
-    process = context.Process(target=_measured, args=(call, args, answers))
+    process = context.Process(target=_measured, args=(call, args, imports, answers))
     with _largest(spill) as largest:
         process.start()
         process.join()
@@ -47,7 +51,9 @@ def apart(call: Callable[..., None], *args: Any, spill: Path | None = None) -> C
     return Cost(seconds, peak, largest[0] / 2**20)
 
 
-def _measured(call: Callable[..., None], args: tuple[Any, ...], answers: Any) -> None:
+def _measured(call: Callable[..., None], args: tuple[Any, ...], imports: Sequence[str], answers: Any) -> None:
+    for name in imports:
+        import_module(name)
     seconds = timed(lambda: call(*args))()
     answers.put((seconds, peak_mib()))
 

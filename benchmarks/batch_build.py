@@ -35,6 +35,7 @@ TARGETS = {
     **{f"{name}_growth": Target(1.5, "ratio") for name in SIZES if name != "batch_build"},
     "batch_build_spill": Target(512 + OVERHEAD_MIB),
 }
+IMPORTS = ("orchestration.build", "ibis.backends.duckdb", "duckdb")
 LIMITS = {"batch_build_10m": 1800.0, "batch_build_30m": 5400.0}
 
 
@@ -111,15 +112,17 @@ def by_hand(shop: Shop, memory: str) -> None:
 
 def measure(name: str, shop: Shop, rounds: int, memory_by_hand: str = MEMORY) -> list[Row]:
     """Seconds and peak memory beside those of the hand-written SQL."""
-    ours: list[Cost] = [apart(by_expressions, shop, MEMORY, spill=shop.spill)]  # by_hand reads its users
+    ours: list[Cost] = [
+        apart(by_expressions, shop, MEMORY, imports=IMPORTS, spill=shop.spill)
+    ]  # by_hand reads its users
     hands: list[Cost] = []
 
     def build() -> float:
-        ours.append(apart(by_expressions, shop, MEMORY, spill=shop.spill))
+        ours.append(apart(by_expressions, shop, MEMORY, imports=IMPORTS, spill=shop.spill))
         return ours[-1].seconds
 
     def write() -> float:
-        hands.append(apart(by_hand, shop, memory_by_hand, spill=shop.home / "spill_by_hand"))
+        hands.append(apart(by_hand, shop, memory_by_hand, imports=IMPORTS, spill=shop.home / "spill_by_hand"))
         return hands[-1].seconds
 
     pair = alternate(build, write, rounds=rounds, warmup=0)
@@ -138,7 +141,7 @@ def run() -> Sequence[Row]:
     with tempfile.TemporaryDirectory() as name:
         shop = make_shop(Path(name), 1)
         rows = measure("batch_build", shop, 2)
-        little = apart(by_expressions, shop, LITTLE, spill=shop.spill)
+        little = apart(by_expressions, shop, LITTLE, imports=IMPORTS, spill=shop.spill)
     facts = {"memory_limit": LITTLE, "spilled_mib": round(little.spilled_mib), "seconds": little.seconds}
     return [
         *rows,
@@ -150,7 +153,7 @@ def run_long(name: str) -> Sequence[Row]:
     """A larger shop, beside a million of the same run."""
     with tempfile.TemporaryDirectory() as folder:
         one = make_shop(Path(folder), 1)
-        million = apart(by_expressions, one, MEMORY).seconds / one.events
+        million = apart(by_expressions, one, MEMORY, imports=IMPORTS).seconds / one.events
         shop = make_shop(Path(folder), SIZES[name])
         rows = measure(name, shop, 1, MUCH)
     growth = (rows[0].value / shop.events * 1e6, million * 1e6)
