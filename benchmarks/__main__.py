@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness import Benchmark, Row, discover, execute, select, write
-from benchmarks.report import figure, page, quote, read_results, read_rows
+from benchmarks.report import figure, page, quote, ratio, read_results, read_rows
 from feature_repo.errors import HeadraceError
 from feature_repo.home import Home
 from feature_repo.settings import load_settings
@@ -37,7 +37,7 @@ def table_of(rows: Sequence[tuple[Row, Benchmark]]) -> Table:
         target = benchmark.targets.get(row.name)
         verdict = "" if target is None else f"{target} {'met' if target.met(row) else 'NOT met'}"
         figures = (f"{figure(value)} {row.unit}" for value in (row.value, row.baseline_value))
-        table.add_row(row.name, *figures, f"{row.ratio:.3g}", verdict)
+        table.add_row(row.name, *figures, ratio(row), verdict)
     return table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def _lines(rows: Sequence[Mapping[str, Any]], benchmark: Benchmark) -> list[str]
         verdict = "" if target is None else f"{target} {'✓' if target.met(row) else '✗ missed'}"
         lines.append(
             f"| `{row.name}` | {figure(row.value)} {row.unit} | {row.baseline_name} "
-            f"| {figure(row.baseline_value)} {row.unit} | {row.ratio:.3g} | {row.samples} | {verdict} |"
+            f"| {figure(row.baseline_value)} {row.unit} | {ratio(row)} | {row.samples} | {verdict} |"
         )
     return lines
 
@@ -138,3 +139,8 @@ def _plain(value: Any) -> str:
 def figure(value: float) -> str:
     """Three significant digits below a thousand, whole with separators above."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def ratio(row: Row) -> str:
+    """Value over baseline; a dash where the baseline is zero."""
+    return "–" if isnan(row.ratio) else f"{row.ratio:.3g}"

@@ -38,6 +38,11 @@ def test_the_page_shows_each_row_with_baseline_ratio_and_verdict(tmp_path: Path)
     assert text.count("Measured on: ") == 1
 
 
+def test_there_is_no_ratio_to_nothing(tmp_path: Path) -> None:
+    write({"write": [Row("write", 3.0, "ms", "nothing", 0.0, 5)]}, tmp_path)
+    assert "| `write` | 3 ms | nothing | 0 ms | – | 5 |  |" in page(read_results(tmp_path), KNOWN)
+
+
 def test_results_of_benchmarks_that_are_gone_are_left_out(tmp_path: Path) -> None:
     write({"gone": [row("gone")], "write": [row("write")]}, tmp_path)
     text = page(read_results(tmp_path), KNOWN)
