@@ -106,10 +106,10 @@ def _join(processes: Sequence[BaseProcess]) -> Mapping[str, int]:
     running = list(processes)
     while running:
         wait([process.sentinel for process in running])
-        for process in running:
-            process.join(0)
-        died = {p.name: p.exitcode for p in running if p.exitcode}
-        running = [process for process in running if process.exitcode is None]
+        # Each is asked once: one that ends between two questions would be in neither answer.
+        codes = {process: process.exitcode for process in running}
+        died = {process.name: code for process, code in codes.items() if code}
+        running = [process for process, code in codes.items() if code is None]
         if died:
             for process in running:
                 process.kill()  # as safe as a crash; asked politely it would wait for its peer

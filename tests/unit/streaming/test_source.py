@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from feature_repo.errors import LogError
+from streaming import source as source_module
 from streaming.chunk import Chunk
 from streaming.log import Batch, Damage, Keyed, Position, PositionLostError
 from streaming.source import EventLogSource, LogPart, SourceRules, part_name
@@ -132,8 +133,9 @@ def test_a_full_batch_does_not_wait(log: FakeLog, time: Time, stop: threading.Ev
 
 
 def test_chunks_grow_while_more_waits_and_are_small_again_at_the_end(
-    log: FakeLog, time: Time, stop: threading.Event
+    log: FakeLog, time: Time, stop: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(source_module, "CATCH_UP", 8)
     part = opened(log, time, stop)
     time.now += 0.5
     texts = [f"{n:03d}" for n in range(3 + 6 + 12 + 24 + 24 + 24 + 2)]
