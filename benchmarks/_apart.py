@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,11 @@ class Cost:
     spilled_mib: float
 
 
-def apart(
-    call: Callable[..., None], *args: Any, imports: Sequence[str] = (), spill: Path | None = None
-) -> Cost:
+def apart(call: Callable[..., None], *args: Any, warm: Sequence[Any] = (), spill: Path | None = None) -> Cost:
     """Run a function (found by name in its module) in a fresh process.
 
     Args:
-        imports: modules imported before the clock starts.
+        warm: other arguments to call it with before the clock starts: imports and first compilations.
         spill: folder whose largest size during the call is reported.
 
     Raises:
@@ -40,7 +37,7 @@ def apart(
     """
     context = multiprocessing.get_context("spawn")
     answers = context.SimpleQueue()
-    process = context.Process(target=_measured, args=(call, args, imports, answers))
+    process = context.Process(target=_measured, args=(call, args, warm, answers))
     with _largest(spill) as largest:
         process.start()
         process.join()
@@ -51,9 +48,9 @@ def apart(
     return Cost(seconds, peak, largest[0] / 2**20)
 
 
-def _measured(call: Callable[..., None], args: tuple[Any, ...], imports: Sequence[str], answers: Any) -> None:
-    for name in imports:
-        import_module(name)
+def _measured(call: Callable[..., None], args: tuple[Any, ...], warm: Sequence[Any], answers: Any) -> None:
+    if warm:
+        call(*warm)
     seconds = timed(lambda: call(*args))()
     answers.put((seconds, peak_mib()))
 

@@ -25,6 +25,8 @@ from feature_repo.lake import Builds, Lake, duckdb_backend
 from feature_repo.settings import Settings
 
 MEMORY, LITTLE, MUCH, THREADS = "2GB", "512MB", "18GB", 2
+TINY = 0.01
+"""Millions of events that each process builds before the clock starts: imports and first compilations."""
 USERS_PER_MILLION, ITEMS, DAYS = 9_000, 5_000, 30
 SIZES = {"batch_build": 1, "batch_build_10m": 10, "batch_build_30m": 30}
 OVERHEAD_MIB = 1024
@@ -35,7 +37,6 @@ TARGETS = {
     **{f"{name}_growth": Target(1.5, "ratio") for name in SIZES if name != "batch_build"},
     "batch_build_spill": Target(512 + OVERHEAD_MIB),
 }
-IMPORTS = ("orchestration.build", "ibis.backends.duckdb", "duckdb")
 LIMITS = {"batch_build_10m": 1800.0, "batch_build_30m": 5400.0}
 
 
@@ -110,19 +111,18 @@ def by_hand(shop: Shop, memory: str) -> None:
             con.raw_sql(f"COPY ({sql[-1]}) TO '{out}/{name}.parquet' (FORMAT PARQUET, COMPRESSION ZSTD)")
 
 
-def measure(name: str, shop: Shop, rounds: int, memory_by_hand: str = MEMORY) -> list[Row]:
-    """Seconds and peak memory beside those of the hand-written SQL."""
-    ours: list[Cost] = [
-        apart(by_expressions, shop, MEMORY, imports=IMPORTS, spill=shop.spill)
-    ]  # by_hand reads its users
+def measure(name: str, shop: Shop, tiny: Shop, rounds: int, memory_by_hand: str = MEMORY) -> list[Row]:
+    """Seconds and peak memory beside those of the hand-written SQL; by then each has built a tiny shop."""
+    ours: list[Cost] = [_ours(shop, tiny, MEMORY)]  # by_hand reads its users
     hands: list[Cost] = []
 
     def build() -> float:
-        ours.append(apart(by_expressions, shop, MEMORY, imports=IMPORTS, spill=shop.spill))
+        ours.append(_ours(shop, tiny, MEMORY))
         return ours[-1].seconds
 
     def write() -> float:
-        hands.append(apart(by_hand, shop, memory_by_hand, imports=IMPORTS, spill=shop.home / "spill_by_hand"))
+        spill = shop.home / "spill_by_hand"
+        hands.append(apart(by_hand, shop, memory_by_hand, warm=(tiny, MEMORY), spill=spill))
         return hands[-1].seconds
 
     pair = alternate(build, write, rounds=rounds, warmup=0)
@@ -136,12 +136,16 @@ def measure(name: str, shop: Shop, rounds: int, memory_by_hand: str = MEMORY) ->
     ]
 
 
+def _ours(shop: Shop, tiny: Shop, memory: str) -> Cost:
+    return apart(by_expressions, shop, memory, warm=(tiny, MEMORY), spill=shop.spill)
+
+
 def run() -> Sequence[Row]:
     """A million events; then with little memory, which must spill."""
     with tempfile.TemporaryDirectory() as name:
-        shop = make_shop(Path(name), 1)
-        rows = measure("batch_build", shop, 2)
-        little = apart(by_expressions, shop, LITTLE, imports=IMPORTS, spill=shop.spill)
+        tiny, shop = make_shop(Path(name), TINY), make_shop(Path(name), 1)
+        rows = measure("batch_build", shop, tiny, 2)
+        little = _ours(shop, tiny, LITTLE)
     facts = {"memory_limit": LITTLE, "spilled_mib": round(little.spilled_mib), "seconds": little.seconds}
     return [
         *rows,
@@ -152,10 +156,10 @@ def run() -> Sequence[Row]:
 def run_long(name: str) -> Sequence[Row]:
     """A larger shop, beside a million of the same run."""
     with tempfile.TemporaryDirectory() as folder:
-        one = make_shop(Path(folder), 1)
-        million = apart(by_expressions, one, MEMORY, imports=IMPORTS).seconds / one.events
+        tiny, one = make_shop(Path(folder), TINY), make_shop(Path(folder), 1)
+        million = _ours(one, tiny, MEMORY).seconds / one.events
         shop = make_shop(Path(folder), SIZES[name])
-        rows = measure(name, shop, 1, MUCH)
+        rows = measure(name, shop, tiny, 1, MUCH)
     growth = (rows[0].value / shop.events * 1e6, million * 1e6)
     facts = {"events": shop.events}
     return [*rows, Row(f"{name}_growth", growth[0], "s/million", "one million events", growth[1], 1, facts)]
