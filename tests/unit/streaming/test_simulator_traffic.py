@@ -53,6 +53,7 @@ def naive_chance(user: int, item: int, intent: int, position: int) -> float:
 
 def test_the_chance_of_a_click_is_the_stated_model() -> None:
     made = day()
+    assert len(made.pages.session) > 100
     for page in range(0, len(made.pages.session), 7):
         user = int(made.visits.user[made.pages.session[page]])
         for slot, item in enumerate(made.shown.item[page]):
@@ -92,8 +93,10 @@ def test_views_carts_and_purchases_follow_a_click_and_purchases_a_cart() -> None
 def test_a_search_names_the_intent_just_before_its_page() -> None:
     pages = iter([p for p in range(len(day().pages.session)) if day().pages.search[p]])
     wanted = sorted(CATEGORIES[day().pages.intent[p]] for p in pages)
-    assert sorted(r["query"] for r in rows() if r["event_type"] == "search") == wanted
-    assert all(r["request_id"] is None and r["items"] == [] for r in rows() if r["event_type"] == "search")
+    searches = [r for r in rows() if r["event_type"] == "search"]
+    assert searches
+    assert sorted(r["query"] for r in searches) == wanted
+    assert all(r["request_id"] is None and r["items"] == [] for r in searches)
 
 
 def test_events_are_in_order_with_ids_of_their_own() -> None:
@@ -107,6 +110,7 @@ def test_events_are_in_order_with_ids_of_their_own() -> None:
 
 def test_the_table_is_the_arrays_row_by_row() -> None:
     events, users, items = day().events, shop().users, shop().items
+    assert len(rows()) == len(events.type) > 0
     for n, row in enumerate(rows()):
         assert row["event_type"] == TYPES[events.type[n]]
         assert row["session_id"] == f"s1-{events.session[n]}"
@@ -126,6 +130,7 @@ def test_only_those_who_deny_consent_say_so_and_only_when_known() -> None:
     denying = {u for u, ok in zip(shop().users.ids, shop().users.consent, strict=True) if not ok}
     assert denying
     said = [r for n in range(3) for r in rows(n) if r["consent"] is not None]
+    assert said
     assert all(r["consent"] is False and r["user_id"] in denying for r in said)
     assert all(r["consent"] is False for n in range(3) for r in rows(n) if r["user_id"] in denying)
 
@@ -162,6 +167,7 @@ def test_pages_of_a_session_come_one_after_another() -> None:
     for n, row in enumerate(rows()):
         if row["event_type"] == "impression":
             impressions[row["session_id"]].append((int(day().events.page[n]), row["event_time"]))
+    assert any(len(pages) > 1 for pages in impressions.values())
     for pages in impressions.values():
         ordered = sorted(pages)
         assert [time for _, time in ordered] == sorted(time for _, time in ordered)

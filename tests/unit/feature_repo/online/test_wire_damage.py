@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -20,6 +20,8 @@ message_pb = pytest.importorskip("google.protobuf.message")
 INTS = st.integers(-(2**63), 2**63 - 1)
 FLOATS = st.floats(allow_nan=False)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+TIMES = st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+TIMED = st.tuples(st.just(DType.TIMESTAMP), TIMES.map(lambda t: t.replace(microsecond=0)))
 VALUES = st.one_of(
     st.tuples(st.just(DType.STRING), TEXT),
     st.tuples(st.just(DType.INT64), INTS),
@@ -54,7 +56,7 @@ def decoded(raw: bytes) -> tuple[Any, str | None]:
         return None, str(error)
 
 
-@given(VALUES, st.data())
+@given(VALUES | TIMED, st.data())
 def test_cut_bytes_are_an_error(typed: tuple[DType, Any], data: st.DataObject) -> None:
     dtype, value = typed
     raw = encode_value(dtype, value)
@@ -75,7 +77,7 @@ def test_whole_bytes_are_what_protobuf_reads_in_them(typed: tuple[DType, Any]) -
     assert decode_value(raw) == by_protobuf(raw)
 
 
-@given(VALUES, st.data())
+@given(VALUES | TIMED, st.data())
 def test_a_flipped_bit_is_an_error_or_a_value_never_a_crash(
     typed: tuple[DType, Any], data: st.DataObject
 ) -> None:

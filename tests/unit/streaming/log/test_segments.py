@@ -423,8 +423,6 @@ def test_interval_forces_in_the_background(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_partition_is_a_function_of_the_key_alone() -> None:
-    assert [partition_of(k, 4) for k in ("a", "b", "s1", "é")] == [
-        partition_of(k, 4) for k in ("a", "b", "s1", "é")
-    ]
+    # Written out: a log on disk outlives the process, so another one must find the same.
+    assert [partition_of(k, 4) for k in ("a", "b", "s1", "é")] == [3, 3, 1, 0]
     assert {partition_of(f"s{n}", 4) for n in range(100)} == {0, 1, 2, 3}
-    assert partition_of("s1", 4) == 1
