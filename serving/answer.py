@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from msgspec import Meta, Struct
+import msgspec
+from msgspec import Meta, Raw, Struct
 
 
 class Tier(StrEnum):
@@ -51,3 +52,12 @@ class RankAnswer(Struct, omit_defaults=False):
     timings_ms: Annotated[dict[str, float], Meta(description="Milliseconds per stage, and `total`.")]
     dropped: Annotated[list[Dropped], Meta(description="Candidates taken out by business rules.")] = []
     arms: Annotated[dict[str, str], Meta(description="Experiment arms of this unit.")] = {}
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode_answer(answer: RankAnswer) -> tuple[bytes, Raw]:
+    """Bytes of an answer, and those of its items alone, which its record holds too."""
+    items = Raw(_encoder.encode(answer.items))
+    return _encoder.encode({**msgspec.structs.asdict(answer), "items": items}), items

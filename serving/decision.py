@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import msgspec
 import xxhash
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from serving.answer import Dropped, RankAnswer, RankedItem, Tier
 from serving.context import RankContext, Row
@@ -82,6 +83,22 @@ def ranking_bytes(items: list[RankedItem], tier: Tier, dropped: list[Dropped]) -
     return msgspec.json.encode({"tier": tier, "items": items, "dropped": dropped})
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A request and what it was answered, as far as its record needs it.
+
+    Attributes:
+        answer: its items may be gone already.
+        items: its items, encoded.
+        body: of the request.
+    """
+
+    context: RankContext
+    answer: RankAnswer
+    items: Raw
+    body: bytes
+
+
 def decision_of(context: RankContext, answer: RankAnswer, salt: str) -> Decision:
     """The record of an answer."""
     request, model = context.request, context.model
@@ -136,13 +153,32 @@ def _used(row: Row, salt: str) -> UsedRow:
     return UsedRow(known, row.event_time, row.cached)
 
 
+class _Candidates(Struct):
+    """The candidates as they stand in a request's body."""
+
+    candidates: Raw
+
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Decision)
+_body_decoder = msgspec.json.Decoder(_Candidates)
 
 
 def encode_decision(decision: Decision) -> bytes:
     """Bytes of a record in the log."""
     return _encoder.encode(decision)
+
+
+def record_of(made: Answered, salt: str) -> bytes:
+    """Bytes of the record of an answer, for the log.
+
+    Items and candidates are nearly all of it and were JSON already: copying them takes a tenth of the time of
+    encoding them, in which no ranking could run. Of the body only the candidates go in: it names the user.
+    """
+    decision = decision_of(made.context, made.answer, salt)
+    candidates = _body_decoder.decode(made.body).candidates
+    fields = {**msgspec.structs.asdict(decision), "candidates": candidates, "items": made.items}
+    return _encoder.encode(fields)
 
 
 def decode_decision(raw: bytes) -> Decision:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from feature_repo.errors import LogError
-from serving.answer import RankAnswer
 from serving.breaker import Breaker
 from serving.context import RankContext
-from serving.decision import Decision, decision_of, encode_decision, sampled
+from serving.decision import Answered, Decision, decode_decision, record_of, sampled
 from serving.decision_marks import Marks
 from streaming.log import EventLog
 
@@ -22,8 +22,10 @@ QUEUE = 4096
 BATCH = 256
 LINGER_S = 0.02
 """How long the thread waits for more to write at once: each waking takes the interpreter from a ranking."""
-REMEMBERED = 1000
-"""Decisions kept in memory, to be looked up before they are in the log."""
+PAUSE_S = 5e-5
+"""Rest between two records of a batch: a ranking that waits for the interpreter gets it then."""
+REMEMBERED_BYTES = 16 << 20
+"""Records kept in memory, to be looked up before they are in the log."""
 
 
 class Recorder:
@@ -51,6 +53,7 @@ class Recorder:
         breaker: Breaker | None = None,
         marks: Marks | None = None,
         queue_size: int = QUEUE,
+        remembered_bytes: int = REMEMBERED_BYTES,
     ) -> None:
         self._on_each = on_each
         self._breaker = breaker or Breaker("event_log")
@@ -59,8 +62,10 @@ class Recorder:
         self._salt = salt
         self._on_written = on_written
         self._on_dropped = on_dropped
-        self._queue: queue.Queue[tuple[RankContext, RankAnswer] | None] = queue.Queue(queue_size)
-        self._recent: OrderedDict[str, Decision] = OrderedDict()
+        self._queue: queue.Queue[Answered | None] = queue.Queue(queue_size)
+        self._recent: OrderedDict[str, bytes] = OrderedDict()
+        self._recent_bytes = 0
+        self._remembered_bytes = remembered_bytes
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="decisions", daemon=True)
@@ -81,19 +86,20 @@ class Recorder:
         if left := self._queue.qsize():
             self._on_dropped("shutdown", left)
 
-    def offer(self, context: RankContext, answer: RankAnswer) -> None:
+    def offer(self, made: Answered) -> None:
         """Take an answer, unless sampling leaves it out. Returns at once; a full queue drops and counts."""
-        if not sampled(answer.request_id, context.flags.decision_share):
+        if not sampled(made.context.request_id, made.context.flags.decision_share):
             return
         try:
-            self._queue.put_nowait((context, answer))
+            self._queue.put_nowait(made)
         except queue.Full:
             self._on_dropped("queue_full", 1)
 
     def recent(self, request_id: str) -> Decision | None:
         """A decision of this process that was written lately."""
         with self._lock:
-            return self._recent.get(request_id)
+            raw = self._recent.get(request_id)
+        return None if raw is None else decode_decision(raw)
 
     def _run(self) -> None:
         ended = False
@@ -109,42 +115,47 @@ class Recorder:
             ended = None in waiting
             self._write([made for made in waiting if made is not None])
 
-    def _write(self, made: list[tuple[RankContext, RankAnswer]]) -> None:
-        if not made:
-            return
-        try:
-            decisions = [decision_of(context, answer, self._salt) for context, answer in made]
-            self._remember(decisions)
-            self._publish(decisions)
-        except Exception:
-            log.exception("%d decisions dropped", len(made))
-            self._on_dropped("broken", len(made))
-        for context, _ in made:
+    def _write(self, batch: Sequence[Answered]) -> None:
+        records: list[tuple[str, bytes]] = []
+        for made in batch:
             try:
-                self._on_each(context)
+                records.append((made.context.request_id, record_of(made, self._salt)))
+            except Exception:
+                log.exception("a decision dropped, request %r", made.context.request_id)
+                self._on_dropped("broken", 1)
+            try:
+                self._on_each(made.context)
             except Exception:
                 log.exception("an answer could not be measured")
+            time.sleep(PAUSE_S)
+        if records:
+            self._remember(records)
+            self._publish(records)
 
-    def _publish(self, decisions: list[Decision]) -> None:
+    def _publish(self, records: Sequence[tuple[str, bytes]]) -> None:
         if not self._breaker.allow():
-            self._on_dropped("log_open", len(decisions))
+            self._on_dropped("log_open", len(records))
             return
         try:
             if self._marks is not None:
                 self._marks.note(self._log)
-            self._log.publish([(d.request_id, encode_decision(d)) for d in decisions])
+            self._log.publish(records)
         except LogError as error:
             self._breaker.record(False)
-            log.warning("%d decisions dropped: %s", len(decisions), error)
-            self._on_dropped("log_failed", len(decisions))
+            log.warning("%d decisions dropped: %s", len(records), error)
+            self._on_dropped("log_failed", len(records))
+        except Exception:
+            self._breaker.release()
+            log.exception("%d decisions dropped", len(records))
+            self._on_dropped("broken", len(records))
         else:
             self._breaker.record(True)
-            self._on_written(len(decisions))
+            self._on_written(len(records))
 
-    def _remember(self, decisions: list[Decision]) -> None:
+    def _remember(self, records: Sequence[tuple[str, bytes]]) -> None:
         with self._lock:
-            for decision in decisions:
-                self._recent[decision.request_id] = decision
-                self._recent.move_to_end(decision.request_id)
-            while len(self._recent) > REMEMBERED:
-                self._recent.popitem(last=False)
+            for request_id, raw in records:
+                self._recent_bytes += len(raw) - len(self._recent.pop(request_id, b""))
+                self._recent[request_id] = raw
+            while self._recent_bytes > self._remembered_bytes:
+                self._recent_bytes -= len(self._recent.popitem(last=False)[1])

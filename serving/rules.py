@@ -128,6 +128,8 @@ def items_of(rule: Exclude | Demote | Pin) -> frozenset[str]:
 
 def relevant(rules: Rules, item_ids: Collection[str]) -> Rules:
     """The rules as far as they concern some items: they do the same, and a record of them is small."""
+    if not rules.rules:
+        return rules
     here = frozenset(item_ids)
     kept: list[Rule] = []
     for rule in rules.rules:

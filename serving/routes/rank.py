@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeAlias
 
-import msgspec
-
-from serving.answer import RankAnswer
+from serving.answer import RankAnswer, encode_answer
 from serving.context import RankContext
+from serving.decision import Answered
 from serving.http import ClientGone, Receive, Send, read_body, respond, respond_error
 from serving.http import Scope as AsgiScope
 from serving.keys import Scope
@@ -41,7 +40,6 @@ class RankRoute:
         self._max_body = settings.max_body_bytes
         self._max_running = settings.max_concurrency
         self._running = 0
-        self._encoder = msgspec.json.Encoder()
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """One request, as ASGI."""
@@ -56,8 +54,10 @@ class RankRoute:
         except ClientGone:
             return
         answer = await self._rank(context)
-        await respond(send, 200, self._encoder.encode(answer))
-        self._note(context, answer)
+        encoded, items = encode_answer(answer)
+        answer.items.clear()  # they live on as bytes: a thousand objects less until the record is written
+        await respond(send, 200, encoded)
+        self._note(Answered(context, answer, items, body))
 
     async def answer(self, headers: Headers, body: bytes, arrived: float) -> RankAnswer:
         """The answer of a body as of `POST /v1/rank`, for routes of another shape.
@@ -67,15 +67,15 @@ class RankRoute:
         """
         context = self._open(headers, body, arrived)
         answer = await self._rank(context)
-        self._note(context, answer)
+        self._note(Answered(context, answer, encode_answer(answer)[1], body))
         return answer
 
-    def _note(self, context: RankContext, answer: RankAnswer) -> None:
-        self._metrics.ranked(answer)
-        self._exposures.see(context)
-        self._recorder.offer(context, answer)
+    def _note(self, made: Answered) -> None:
+        self._metrics.ranked(made.answer)
+        self._exposures.see(made.context)
+        self._recorder.offer(made)
         if log.isEnabledFor(logging.DEBUG):
-            _log(context, answer)
+            _log(made.context, made.answer)
 
     def _open(self, headers: Headers, body: bytes, arrived: float) -> RankContext:
         self._keys.check(headers, Scope.RANK)

@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 
 from feature_repo.errors import LogError
 from orchestration.cli import app as cli
+from serving.answer import encode_answer
 from serving.app import create_app
 from serving.assembly import scoring_stages
-from serving.decision import TOPIC, Decision, sampled
+from serving.decision import TOPIC, Answered, Decision, sampled
 from serving.decision_marks import marks_of
 from serving.hashing import hashed
 from serving.live import Model
@@ -229,9 +230,9 @@ def test_a_hanging_log_fills_the_queue_and_holds_nobody(shop: Any) -> None:
     log.hang = threading.Event()
     recorder = Recorder(log, "salt", lambda _: None, lambda *why: dropped.append(why), queue_size=3)  # type: ignore[arg-type]
     recorder.start()
-    context, answer = made_answer()
+    made = made_answer()
     for _ in range(10):
-        recorder.offer(context, answer)
+        recorder.offer(made)
     assert dropped
     assert set(dropped) == {("queue_full", 1)}
     log.hang.set()
@@ -239,7 +240,8 @@ def test_a_hanging_log_fills_the_queue_and_holds_nobody(shop: Any) -> None:
     assert sum(count for _, count in dropped) == 10
 
 
-def made_answer() -> tuple[Any, Any]:
+def made_answer() -> Answered:
     ranker = Ranker([], lambda: Model(None, None), lambda: datetime.now(UTC), timedelta(seconds=1))
     context = ranker.open(RankRequest(candidates=[Candidate("a")]), perf_counter())
-    return context, asyncio.run(ranker.rank(context))
+    answer = asyncio.run(ranker.rank(context))
+    return Answered(context, answer, encode_answer(answer)[1], b'{"candidates":[{"item_id":"a"}]}')

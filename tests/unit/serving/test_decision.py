@@ -14,9 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.errors import LogError
+from serving.answer import encode_answer
 from serving.breaker import Breaker, BreakerRules
 from serving.context import RankContext, Row
-from serving.decision import decision_of, decode_decision, encode_decision, sampled
+from serving.decision import (
+    Answered,
+    decision_of,
+    decode_decision,
+    encode_decision,
+    record_of,
+    sampled,
+)
 from serving.hashing import hashed
 from serving.live import Model
 from serving.rank import Ranker
@@ -34,6 +42,29 @@ def answered(request_id: str = "r", session: Row | None = None) -> tuple[RankCon
     context = ranker.open(request, perf_counter())
     context.session = session
     return context, asyncio.run(ranker.rank(context))
+
+
+def made(request_id: str = "r", *, indent: int = 0) -> Answered:
+    context, answer = answered(request_id)
+    body = msgspec.json.format(msgspec.json.encode(context.request), indent=indent)
+    return Answered(context, answer, encode_answer(answer)[1], body)
+
+
+@pytest.mark.parametrize("indent", [-1, 2])
+def test_a_record_put_together_of_bytes_says_the_same(indent: int) -> None:
+    one = made(indent=indent)
+    decision = decision_of(one.context, one.answer, "salt")
+    one.answer.items.clear()
+    again = decode_decision(record_of(one, "salt"))
+    assert len(again.items) == 2
+    assert again == msgspec.structs.replace(decision, items=again.items)
+    assert again.ranking == decode_decision(encode_decision(decision_of(*answered(), "salt"))).ranking
+
+
+def test_of_a_body_only_the_candidates_are_recorded() -> None:
+    one = made()
+    body = b'{"user_id": "person-1", "query": "secret", ' + one.body[1:]
+    assert record_of(Answered(one.context, one.answer, one.items, body), "salt") == record_of(one, "salt")
 
 
 def test_a_record_survives_the_log() -> None:
@@ -106,7 +137,7 @@ def test_what_waits_is_written_before_the_end() -> None:
     log = FakeLog()
     recorder, outcomes = recorder_of(log)
     for number in range(300):
-        recorder.offer(*answered(f"r{number}"))
+        recorder.offer(made(f"r{number}"))
     recorder.start()
     recorder.stop()
     assert [key for key, _ in log.records] == [f"r{n}" for n in range(300)]
@@ -117,13 +148,36 @@ def test_what_waits_is_written_before_the_end() -> None:
     assert recorder.recent("never") is None
 
 
+def test_only_so_many_bytes_of_records_are_remembered() -> None:
+    size = len(record_of(made("r0"), "salt"))
+    recorder, _ = recorder_of(FakeLog(), remembered_bytes=size * 3 + size // 2)
+    for number in [0, 1, 2, 1, 3]:
+        recorder.offer(made(f"r{number}"))
+    recorder.start()
+    recorder.stop()
+    assert [n for n in range(5) if recorder.recent(f"r{n}") is not None] == [1, 2, 3]
+
+
+def test_a_record_that_cannot_be_made_costs_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    log = FakeLog()
+    recorder, outcomes = recorder_of(log)
+    good = made("good")
+    recorder.offer(Answered(good.context, good.answer, good.items, b"no body"))
+    recorder.offer(made("other"))
+    recorder.start()
+    recorder.stop()
+    assert [key for key, _ in log.records] == ["other"]
+    assert outcomes == [("broken", 1), 1]
+    assert "'good'" in caplog.text
+
+
 def test_a_failing_log_opens_its_breaker() -> None:
     log = FakeLog(fails=True)
     recorder, outcomes = recorder_of(log, breaker=Breaker("event_log", BreakerRules(volume=1, open_s=60)))
     recorder.start()
     deadline = perf_counter() + 10
     for number in range(3):
-        recorder.offer(*answered(f"r{number}"))
+        recorder.offer(made(f"r{number}"))
         while len(outcomes) <= number and perf_counter() < deadline:
             pass
     recorder.stop()
@@ -138,7 +192,7 @@ def test_a_callback_that_fails_loses_no_record(caplog: pytest.LogCaptureFixture)
 
     log = FakeLog()
     recorder, outcomes = recorder_of(log, on_each=broken)
-    recorder.offer(*answered())
+    recorder.offer(made())
     recorder.start()
     recorder.stop()
     assert (len(log.records), outcomes) == (1, [1])
