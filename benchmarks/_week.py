@@ -19,8 +19,9 @@ from feature_repo.settings import Settings
 from streaming.chunk import Chunk
 from streaming.enrich import Knowledge
 from streaming.fold import FoldRules
-from streaming.fold_shard import SessionShard, ShardTools
+from streaming.fold_shard import SessionShard
 from streaming.fold_state import StateFolder
+from streaming.fold_tools import ShardTools
 
 DAYS, SESSIONS_PER_HOUR, EVENTS_EACH = 7, 400, 6
 START = datetime(2024, 6, 3, tzinfo=UTC)

@@ -33,7 +33,7 @@ from streaming.chunk import Changes, Chunk
 from streaming.enrich import Knowledge
 from streaming.flow_shards import FlowParts, SessionLogic, UserLogic
 from streaming.fold import FoldRules
-from streaming.fold_shard import ShardTools
+from streaming.fold_tools import ShardTools
 from streaming.fold_user import Contribution
 from streaming.fold_users import UserNews
 from streaming.log import EventLog, open_log

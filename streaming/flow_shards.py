@@ -15,8 +15,10 @@ from bytewax.operators import StatefulBatchLogic
 from feature_repo.errors import HeadraceError
 from feature_repo.groups.user_recent import GROUP as USER_GROUP
 from streaming.chunk import Changes, Chunk
-from streaming.fold_shard import POSITION, SessionShard, ShardTools
+from streaming.fold_intake import POSITION
+from streaming.fold_shard import SessionShard
 from streaming.fold_state import StateFolder
+from streaming.fold_tools import ShardTools
 from streaming.fold_users import UserNews, UserShard
 from streaming.log import EventLog, Position
 from streaming.metrics import StreamMetrics

@@ -19,8 +19,9 @@ from streaming.chunk import Changes, Chunk
 from streaming.enrich import Knowledge
 from streaming.fold import FoldRules
 from streaming.fold_outbox import SAVES
-from streaming.fold_shard import SessionShard, ShardTools
+from streaming.fold_shard import SessionShard
 from streaming.fold_state import StateFolder
+from streaming.fold_tools import ShardTools
 from streaming.fold_user import Contribution, apply
 
 T0 = datetime(2024, 6, 1, 12, tzinfo=UTC)

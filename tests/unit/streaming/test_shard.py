@@ -20,9 +20,10 @@ from streaming.chunk import Chunk
 from streaming.enrich import Knowledge
 from streaming.flow import spread
 from streaming.fold import FoldRules
-from streaming.fold_shard import SessionShard, ShardTools
+from streaming.fold_shard import SessionShard
 from streaming.fold_state import StateFolder
 from streaming.fold_sweep import AT_LEAST, TICKS, Sweep
+from streaming.fold_tools import ShardTools
 from streaming.log import Damage
 
 T0 = datetime(2024, 6, 1, 12, tzinfo=UTC)

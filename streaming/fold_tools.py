@@ -1,0 +1,39 @@
+"""What the shards of a process share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from feature_repo.errors import ContractError
+from streaming.enrich import Knowledge
+from streaming.fold import FoldRules
+
+
+class PutsAside(Protocol):
+    """What a shard needs of the quarantine."""
+
+    def put(self, raw: bytes, source: str, line: int | None, error: ContractError) -> object:
+        """Keep rejected bytes with the reason."""
+        ...
+
+
+@dataclass(frozen=True)
+class ShardTools:
+    """What every shard of a process shares.
+
+    Attributes:
+        store_lost: asked at each tick with the shard's name: whether the online store lost what was written.
+        every_event: a row for each event instead of one for each session of a chunk: history, not the newest.
+    """
+
+    rules: FoldRules
+    weights: Mapping[str, float]
+    consent_default: bool
+    knowledge: Knowledge
+    quarantine: PutsAside
+    clock: Callable[[], datetime]
+    store_lost: Callable[[str, bool], bool] = lambda name, known: False
+    every_event: bool = False
