@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import subprocess
 import sys
 import urllib.request
 from datetime import UTC, datetime, timedelta
@@ -215,3 +216,12 @@ def test_help_teaches_with_an_example(arguments: list[str]) -> None:
     done = CliRunner().invoke(app, arguments, env={"COLUMNS": "120"})
     assert done.exit_code == 0
     assert f"headrace {' '.join(arguments[:-1])}" in done.output
+
+
+def test_a_quiet_collector_lets_the_process_end_without_a_word_of_leaks() -> None:
+    code = "import duckdb\nfrom streaming.service import quiet_collector\n"
+    code += "held = duckdb.connect()\nquiet_collector()\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", "")
