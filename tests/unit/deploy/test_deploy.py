@@ -100,7 +100,8 @@ def test_kubernetes_objects_refer_to_each_other() -> None:
         assert thing["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
         assert template["spec"]["securityContext"]["runAsNonRoot"]
         for volume in template["spec"]["volumes"]:
-            assert volume["persistentVolumeClaim"]["claimName"] in by_kind["PersistentVolumeClaim"]
+            claim = volume.get("persistentVolumeClaim", {}).get("claimName")
+            assert claim in by_kind["PersistentVolumeClaim"] or volume == {"name": "cache", "emptyDir": {}}
         for container in template["spec"]["containers"]:
             configs = [e["configMapRef"]["name"] for e in container["envFrom"] if "configMapRef" in e]
             assert set(configs) <= by_kind["ConfigMap"]
@@ -121,6 +122,23 @@ def test_the_stream_of_kubernetes_has_a_disk_of_its_own_and_a_port_for_each_work
     first = Settings().stream_metrics_port
     assert [p["containerPort"] for p in container["ports"]] == list(range(first, first + workers))
     assert int(settings["HEADRACE_LOG_PARTITIONS"]) >= 4 * workers
+
+
+def test_serving_in_kubernetes_keeps_machine_code_per_pod_and_may_take_its_time_to_start() -> None:
+    """numba falls back to the user's cache where the package's folder is not its own."""
+    objects = documents(DEPLOY / "kubernetes" / "headrace.yaml")
+    (spec,) = (
+        o["spec"]["template"]["spec"]
+        for o in objects
+        if (o["kind"], o["metadata"]["name"]) == ("Deployment", "serving")
+    )
+    (container,) = spec["containers"]
+    mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    assert {v["name"]: v.get("emptyDir") for v in spec["volumes"]}[mounted["/home/headrace/.cache"]] == {}
+    assert "useradd --uid 10001 --create-home headrace" in (DEPLOY / "Dockerfile").read_text()
+    assert spec["securityContext"]["runAsUser"] == spec["securityContext"]["fsGroup"] == 10001
+    probe = container["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= 120
 
 
 def test_the_image_copies_every_package() -> None:
