@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from serving.order import MISSING, SORTED, sort_falling
 from serving.request import Candidate
 from serving.signals import base_scores, unit_scores
 
@@ -34,13 +35,14 @@ class BaseOrder:
 
 def base_order(candidates: Sequence[Candidate]) -> BaseOrder:
     """The order the caller's scores give; the order given where a score is missing."""
-    given = [c.score for c in candidates]
-    places = np.arange(len(given))
-    if None in given:
-        return BaseOrder(base_scores(given), places, places, given=True)
-    scores = np.array(given, np.float64)
+    scores = np.array([c.score for c in candidates], np.float64)  # a missing one becomes nan
+    places = np.arange(len(scores))
     # By the scores as given: normalizing may round a small difference away.
-    order = (-scores).argsort(kind="stable")
-    positions = np.empty(len(order), np.intp)
-    positions[order] = places
-    return BaseOrder(unit_scores(scores), order, positions)
+    done, order, positions, unit = sort_falling(scores)
+    if done == MISSING:
+        return BaseOrder(base_scores([None] * len(scores)), places, places, given=True)
+    if done != SORTED:
+        order = (-scores).argsort(kind="stable")
+        positions[order] = places
+        unit = unit_scores(scores)
+    return BaseOrder(unit, order, positions)

@@ -14,16 +14,16 @@ from math import ceil, comb
 from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
 import xxhash
 from msgspec import Meta, Struct
 
 from feature_repo.errors import SettingsError
 from serving.attributes import Floats, Ints
+from serving.draws import explored
 
 LEAST, MOST = 0.10, 0.20
 MOST_SLOTS = 100
-_RANKS = np.arange(MOST_SLOTS)
+_NONE = np.zeros(0, np.intp)
 
 
 class Exploration(Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,37 +67,21 @@ def explore(order: Ints, request_id: str, rules: Exploration, limit: int | None 
         order: candidate indices, best first; a permutation of ``0 … n − 1`` or a part of one.
         request_id: seeds the draw: the same id and order give the same answer.
         limit: length of the answer, if shorter than the order.
+
+    Raises:
+        IndexError: `order` holds a negative number.
     """
     n = len(order)
     m = _window(n, rules, limit)
-    propensities = np.ones(int(order.max()) + 1 if n else 0)
     if m == 0:
-        return Explored(order, propensities, np.zeros(0, np.intp))
-    draw = np.random.Generator(np.random.PCG64(_seed(request_id)))
-    expected = rules.share * m
-    k = int(expected) + int(draw.random() < expected - int(expected))
-    explores = np.zeros(m, bool)
-    explores[draw.random(m).argsort(kind="stable")[:k]] = True
-    slots, kept = explores.nonzero()[0], (~explores).nonzero()[0]
-    drawn = draw.random(n - m).argsort(kind="stable")[:k]
-    pool, left = order[m:], np.ones(n - m, bool)
-    chosen = pool[drawn]
-    left[drawn] = False
-    head = np.empty(m, np.intp)
-    head[slots], head[kept] = chosen, order[: m - k]
-    standing, behind = _chances(m, rules.share)
-    propensities[pool] = 1.0 - expected / (n - m)
-    propensities[order[:m]] = behind
-    propensities[order[: m - k]] = standing[_RANKS[: m - k], kept]
-    propensities[chosen] = expected / m / (n - m)
-    return Explored(np.concatenate([head, order[m - k : m], pool[left]]), propensities, slots)
-
-
-def _seed(request_id: str) -> int | npt.NDArray[np.uint32]:
-    """What determines the draw; in the halves numpy would cut it into, which takes it longer than we do."""
+        return Explored(order, np.ones(int(order.max()) + 1 if n else 0), _NONE)
     seed = xxhash.xxh3_64_intdigest(request_id.encode())
-    low, high = seed & 0xFFFFFFFF, seed >> 32
-    return np.array((low, high), np.uint32) if high else low
+    share = float(rules.share)
+    found = Explored(*explored(order, seed & 0xFFFFFFFF, seed >> 32, share, _chances(m, share)))
+    if not len(found.propensities):
+        msg = "order: holds a negative number, which is no candidate"
+        raise IndexError(msg)
+    return found
 
 
 def _window(n: int, rules: Exploration, limit: int | None) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from serving.attributes import Ints
-from serving.diversity import members_of, similarity
+from serving.similarity import breadth, items_of
 from serving.snapshot import ItemSnapshot
 
 FIRST = 10
@@ -36,20 +36,25 @@ def page_figures(numbers: Ints, snapshot: ItemSnapshot) -> PageFigures:
 
     Args:
         numbers: snapshot item numbers in answer order, -1 for unknown; the first `FIRST` count.
+
+    Raises:
+        IndexError: a number is of no item.
     """
     page = numbers[:FIRST]
     page = page[page >= 0]
     if not len(page):
         return PageFigures(np.nan, np.nan, np.nan, np.nan)
-    member = members_of(page, snapshot)
+    if page.max() >= len(snapshot):
+        msg = f"numbers: {page.max()} is no item of a snapshot of {len(snapshot)}"
+        raise IndexError(msg)
     everything = len(snapshot.category_names)
-    pairs = len(page) * (len(page) - 1)
-    apart = 1.0 - similarity(page, member, snapshot)
+    pairs = len(page) * (len(page) - 1) // 2
+    distinct, apart = breadth(page, items_of(snapshot))
     ages = snapshot.age_days[page]
     known = ages[~np.isnan(ages)]
     return PageFigures(
-        category_coverage=member.shape[1] / everything if everything else np.nan,
-        diversity=float(apart.sum() - np.trace(apart)) / pairs if pairs else np.nan,
+        category_coverage=distinct / everything if everything else np.nan,
+        diversity=apart / pairs if pairs else np.nan,
         mean_age_days=float(known.mean()) if len(known) else np.nan,
         popular_share=float((snapshot.popularity[page, 2] >= snapshot.popular_from).mean()),
     )

@@ -17,6 +17,7 @@ from serving.blend import grouped
 from serving.breaker import Breaker
 from serving.context import RankContext
 from serving.live import Model
+from serving.order import is_whole
 from serving.request import RankRequest
 from serving.request_id import new_request_id
 from serving.stage import Stage
@@ -134,18 +135,16 @@ async def _bounded(waiting: Awaitable[None], seconds: float) -> None:
 
 def _whole(context: RankContext) -> bool:
     """Whether `order` and `dropped` hold each candidate exactly once and every score is finite."""
-    count = len(context.base.order)
-    order, scores = context.order, context.scores
-    if len(order) + len(context.dropped) != count or len(scores) != count or not np.isfinite(scores).all():
-        return False
-    if len(order) and int(order.min()) < 0:
-        return False
-    seen = np.bincount(order, minlength=count)
-    if len(seen) != count or int(seen.max(initial=0)) > 1:  # no candidate, or one that stands there twice
+    count, order, scores = len(context.base.order), context.order, context.scores
+    if (
+        len(order) + len(context.dropped) != count
+        or len(scores) != count
+        or not is_whole(order, scores, count)
+    ):
         return False
     if not context.dropped:
         return True
-    left = (seen == 0).nonzero()[0].tolist()
+    left = np.delete(np.arange(count), order).tolist()
     return {d.item_id for d in context.dropped} == {context.item_ids[i] for i in left}
 
 

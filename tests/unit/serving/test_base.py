@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from serving.base import base_order
 from serving.request import Candidate
+from serving.signals import unit_scores
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -58,3 +59,23 @@ def test_scale_and_offset_of_the_scores_do_not_matter(
     first = base_order(of(*rounded)).scores
     second = base_order(of(*[s * scale + shift for s in rounded])).scores
     assert np.allclose(first, second, atol=1e-4)
+
+
+@given(
+    st.lists(FINITE, max_size=60)
+    | st.lists(st.floats(0, 10).map(lambda s: round(s, 1)), max_size=60)
+    | st.lists(st.sampled_from([0.0, -0.0, 1.0, 5e-324, 1e308, -1e308]), max_size=20)
+)
+def test_scores_and_order_are_those_of_the_plain_formula(scores: list[float]) -> None:
+    base, given_scores = base_order(of(*scores)), np.array(scores, np.float64)
+    assert base.scores.tobytes() == (unit_scores(given_scores) + 0.0).tobytes()
+    assert base.order.tolist() == (-given_scores).argsort(kind="stable").tolist()
+
+
+def test_scores_that_are_missing_or_not_a_number_leave_the_order_given() -> None:
+    for missing in (None, float("nan")):
+        base = base_order(of(1.0, missing, 3.0))
+        assert base.given
+        assert base.order.tolist() == [0, 1, 2]
+        assert base.scores.tolist() == [1.0, 0.5, 0.0]
+    assert not base_order(of(1.0, 1.0)).given

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ from serving.base import BaseOrder, base_order
 from serving.cap import capped
 from serving.flags import Cap
 from serving.request import Candidate
+from tests import page_oracle
 
 
 def base_of(scores: list[float | None]) -> BaseOrder:
@@ -102,6 +104,34 @@ def test_it_is_the_order_of_the_definition(
     cap = Cap(positions=positions, share=share)
     expected = wanted if positions is None and share is None else by_definition(wanted, base, cap)
     assert capped(np.array(wanted), base, cap).tolist() == expected
+
+
+@given(
+    st.lists(st.floats(-1e6, 1e6) | st.sampled_from([0.0, 1.0]), min_size=1, max_size=60),
+    st.randoms(use_true_random=False),
+    st.integers(0, 60) | st.none(),
+    st.floats(0, 1.5) | st.none(),
+)
+def test_it_gives_what_sorting_the_cut_places_gives(
+    scores: list[float], random: object, positions: int | None, share: float | None
+) -> None:
+    base = base_of(list(scores))
+    wanted = list(range(len(scores)))
+    random.shuffle(wanted)  # type: ignore[attr-defined]
+    cap = Cap(positions=positions, share=share)
+    found = capped(np.array(wanted), base, cap)
+    assert found.tolist() == page_oracle.capped(np.array(wanted), base, cap).tolist()
+
+
+def test_an_order_within_its_windows_is_the_array_that_was_given() -> None:
+    order = np.array([1, 0, 2, 3])
+    assert capped(order, base_of([None] * 4), Cap(positions=2)) is order
+
+
+@pytest.mark.parametrize("order", [[0, 1, 3], [0, -1, 2], [0, 1]])
+def test_what_is_no_permutation_is_refused(order: list[int]) -> None:
+    with pytest.raises(IndexError, match="not a permutation"):
+        capped(np.array(order), base_of([None] * 3), Cap(positions=1))
 
 
 def test_the_bound_is_no_tighter_than_half_its_window() -> None:

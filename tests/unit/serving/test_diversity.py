@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.diversity import Diversity, diversify, similarity
+from serving.diversity import Diversity, diversify
 from serving.snapshot import ItemSnapshot
+from tests import page_oracle
 from tests.ranking_data import item, snapshot
 
 CATEGORIES = ["category:a", "category:b", "category:c"]
@@ -27,6 +28,19 @@ SNAPSHOT = snapshot(
         for n in range(12)
     ]
 )
+
+_rng = np.random.default_rng(11)
+MANY = snapshot(
+    [
+        item(
+            f"m{n}",
+            [f"category:{c}" for c in _rng.choice(list("abcdefgh"), n % 4)],
+            vector=_unit.tolist() if n % 5 else [],
+        )
+        for n, _unit in enumerate(v / np.linalg.norm(v) for v in _rng.normal(size=(60, 6)))
+    ]
+)
+"""Some without categories, with one twice, without a vector."""
 
 
 def naive_similarity(held: ItemSnapshot, a: int, b: int) -> float:
@@ -115,23 +129,45 @@ def test_a_category_does_not_exceed_its_cap_while_others_can_be_had(order: list[
     assert sorted(found.tolist()) == list(range(10))
 
 
-def test_similarity_is_symmetric_bounded_and_one_with_itself() -> None:
-    rows = np.array([*range(12), -1])
-    found = similarity(rows, _members_of(rows), SNAPSHOT)
-    np.testing.assert_allclose(found, found.T)
-    assert found.min() >= 0.0
-    assert found.max() <= 1.0 + 1e-6
-    np.testing.assert_allclose(np.diag(found)[:12], 1.0, atol=1e-6)
-    assert found[12].tolist() == [0.0] * 13
+@given(
+    st.integers(0, 10**6),
+    st.integers(0, 40),
+    st.builds(
+        Diversity,
+        relevance=st.sampled_from([0.0, 0.31, 0.77, 0.95, 1.0]),
+        per_category=st.none() | st.integers(1, 4),
+        slots=st.integers(1, 12),
+        depth=st.integers(2, 40),
+    ),
+)
+def test_it_gives_what_the_plain_formula_gives(seed: int, count: int, rules: Diversity) -> None:
+    """Where no choice hangs on the last bits of a sum."""
+    rng = np.random.default_rng(seed)
+    order, numbers = rng.permutation(count), rng.permutation(len(MANY) + 1)[:count] - 1
+    scores = rng.normal(size=count).round(1)
+    wanted, narrowest = page_oracle.diversify(order, scores, numbers, MANY, rules)
+    if 0 < narrowest < 1e-6:
+        return
+    assert diversify(order, scores, numbers, MANY, rules).tolist() == wanted.tolist()
 
 
-def _members_of(rows: np.ndarray) -> np.ndarray:
-    member = np.zeros((len(rows), 3))
-    for place, row in enumerate(rows.tolist()):
-        if row >= 0:
-            span = slice(SNAPSHOT.category_offsets[row], SNAPSHOT.category_offsets[row + 1])
-            member[place, SNAPSHOT.categories[span]] = 1.0
-    return member
+def test_an_order_that_stays_is_the_array_that_was_given() -> None:
+    order, scores = np.array([2, 0, 1]), np.array([0.5, 0.1, 1.0])
+    assert diversify(order, scores, np.arange(3), SNAPSHOT, Diversity(relevance=0.99)) is order
+    given = np.array([0, 1, 2])
+    diversify(given, np.ones(3), np.array([0, 3, 1]), SNAPSHOT, Diversity(relevance=0.5))
+    assert given.tolist() == [0, 1, 2]  # whatever moves, moves in a copy
+
+
+@pytest.mark.parametrize(
+    ("order", "numbers"),
+    [([0, 1, 3], [0, 1, 2]), ([0, -1, 1], [0, 1, 2]), ([0, 1, 2], [0, 12, 1]), ([0, 1, 2], [0, -2, 1])],
+)
+def test_what_is_neither_a_candidate_nor_an_item_is_refused(order: list[int], numbers: list[int]) -> None:
+    with pytest.raises(IndexError, match="neither a candidate nor an item"):
+        diversify(np.array(order), np.ones(3), np.array(numbers), SNAPSHOT, Diversity(relevance=0.5))
+    with pytest.raises(IndexError):
+        diversify(np.arange(3), np.ones(3), np.zeros(0, np.intp), SNAPSHOT, Diversity(relevance=0.5))
 
 
 def test_few_candidates_and_strangers_are_left_alone() -> None:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.errors import SettingsError
-from serving.exploration import Exploration, _seed, explore
+from serving.exploration import Exploration, explore
+from tests import page_oracle
 
 SHARES = st.sampled_from([0.0, 0.1, 0.15, 0.2])
 
@@ -100,10 +101,22 @@ def test_the_draw_is_pinned_so_that_old_answers_can_be_replayed() -> None:
     assert found.order.tolist() == PINNED
 
 
-@pytest.mark.parametrize("digest", [0, 7, 2**32 - 1, 2**32, 2**32 + 5, 2**63, 2**64 - 1])
-def test_the_generator_is_that_of_the_whole_number(digest: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.exploration.xxhash.xxh3_64_intdigest", lambda _: digest)
-    assert np.random.PCG64(_seed("any")).state == np.random.PCG64(digest).state
+@given(st.integers(0, 60), st.none() | st.integers(1, 70), SHARES, st.integers(1, 100), st.text(max_size=8))
+def test_it_is_the_draw_of_numpys_generator(
+    count: int, limit: int | None, share: float, slots: int, request_id: str
+) -> None:
+    order = np.random.default_rng(count).permutation(2 * count)[:count].astype(np.intp)
+    rules = Exploration(share=share, slots=slots)
+    found = explore(order, request_id, rules, limit)
+    naive = page_oracle.explore(order, request_id, rules, limit)
+    for mine, theirs in zip((found.order, found.propensities, found.slots), naive, strict=True):
+        assert mine.dtype == theirs.dtype
+        assert mine.tobytes() == theirs.tobytes()
+
+
+def test_an_order_of_what_is_no_candidate_is_refused() -> None:
+    with pytest.raises(IndexError, match="negative number"):
+        explore(np.array([3, -1, 2, 0]), "r", Exploration(share=0.2, slots=2))
 
 
 def test_part_of_the_candidates_may_be_ordered() -> None:

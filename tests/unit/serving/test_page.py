@@ -71,6 +71,11 @@ def test_the_diversity_is_the_mean_over_pairs(numbers: list[int]) -> None:
     assert page_figures(np.array(numbers[::-1]), HELD).diversity == expected
 
 
+def test_what_is_no_item_is_refused() -> None:
+    with pytest.raises(IndexError, match="4 is no item of a snapshot of 4"):
+        page_figures(np.array([0, 4]), HELD)
+
+
 def test_an_empty_answer_has_no_figures_at_all() -> None:
     found = page_figures(np.array([], np.intp), HELD)
     assert all(

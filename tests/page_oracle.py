@@ -1,0 +1,119 @@
+"""The formulas of the page's stages in plain numpy: what the compiled loops must give."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from serving.base import BaseOrder
+from serving.diversity import Diversity
+from serving.exploration import Exploration, _chances, _window
+from serving.flags import Cap
+from serving.snapshot import ItemSnapshot
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
+
+
+def capped(order: Ints, base: BaseOrder, cap: Cap) -> Ints:
+    """`serving.cap.capped`: wanted places cut to half windows, sorted."""
+    n = len(order)
+    if n == 0 or (cap.positions is None and cap.share is None):
+        return order
+    place = np.arange(n, dtype=np.float64)
+    low, high = np.zeros(n), np.full(n, n - 1.0)
+    if cap.positions is not None:
+        low = np.maximum(low, place - cap.positions / 2)
+        high = np.minimum(high, place + cap.positions / 2)
+    if cap.share is not None:
+        falls = base.scores[base.order]
+        half = cap.share * (falls[0] - falls[-1]) / 2
+        low = np.maximum(low, np.searchsorted(-falls, -(falls + half), side="left"))
+        high = np.minimum(high, np.searchsorted(-falls, -(falls - half), side="right") - 1)
+    home = base.positions[order]
+    cut = np.minimum(np.maximum(place, low[home]), high[home])
+    return order[cut.argsort(kind="stable")]
+
+
+def similarity(rows: Ints, snapshot: ItemSnapshot) -> Floats:
+    """Similarity of every two items ``(d, d)``; row -1 is an unknown item."""
+    member = members_of(rows, snapshot)
+    sizes = np.sqrt(member.sum(axis=1))
+    by_category = member @ member.T / np.maximum(np.outer(sizes, sizes), 1.0)
+    vectors, lengths = snapshot.vectors[rows], snapshot.vector_lengths[rows]
+    vectors[rows < 0] = lengths[rows < 0] = 0.0
+    known = lengths > 0
+    cosines = vectors @ vectors.T / np.maximum(np.outer(lengths, lengths), np.float32(1e-9))
+    mean = (by_category + np.clip(cosines, 0.0, 1.0)) / 2.0
+    return np.where(np.outer(known, known), mean, by_category)
+
+
+def members_of(rows: Ints, snapshot: ItemSnapshot) -> Floats:
+    """Which item is in which category ``(d, categories)``."""
+    member = np.zeros((len(rows), len(snapshot.category_names)))
+    for place, row in enumerate(rows.tolist()):
+        if row >= 0:
+            span = slice(snapshot.category_offsets[row], snapshot.category_offsets[row + 1])
+            member[place, snapshot.categories[span]] = 1.0
+    return member
+
+
+def diversify(
+    order: Ints, scores: Floats, numbers: Ints, snapshot: ItemSnapshot, rules: Diversity
+) -> tuple[Ints, float]:
+    """`serving.diversity.diversify`, and how narrowly the closest of its choices was made."""
+    slots = min(rules.slots, len(order))
+    depth = max(min(rules.depth, len(order)), slots)
+    if not rules.active or slots < 2:
+        return order, np.inf
+    pool = order[:depth]
+    spread = float(np.ptp(scores[pool]))
+    unit = (scores[pool] - scores[pool].min()) / spread if spread > 0 else np.zeros(depth)
+    gain, rows = rules.relevance * unit, numbers[pool]
+    member, penalty = members_of(rows, snapshot), similarity(rows, snapshot) * (1.0 - rules.relevance)
+    nearest, picked, narrowest = np.zeros(depth), list[int](), np.inf
+    for _ in range(slots):
+        value = gain - nearest
+        if rules.per_category is not None:
+            full = (member @ (member[picked].sum(axis=0) >= rules.per_category)) > 0
+            if (value[~full] > -np.inf).any():
+                value[full] = -np.inf
+        best = int(value.argmax())
+        others = np.delete(value, best)
+        narrowest = min(narrowest, float(value[best] - others.max()))
+        picked.append(best)
+        gain[best] = -np.inf
+        nearest = np.maximum(nearest, penalty[best])
+    left = np.ones(depth, bool)
+    left[picked] = False
+    return np.concatenate([pool[picked], pool[left], order[depth:]]), narrowest
+
+
+def explore(
+    order: Ints, request_id: str, rules: Exploration, limit: int | None = None
+) -> tuple[Ints, Floats, Ints]:
+    """`serving.exploration.explore` by numpy's own generator: order, propensities, slots."""
+    n = len(order)
+    m = _window(n, rules, limit)
+    propensities = np.ones(int(order.max()) + 1 if n else 0)
+    if m == 0:
+        return order, propensities, np.zeros(0, np.intp)
+    draw = np.random.Generator(np.random.PCG64(xxhash.xxh3_64_intdigest(request_id.encode())))
+    expected = rules.share * m
+    k = int(expected) + int(draw.random() < expected - int(expected))
+    explores = np.zeros(m, bool)
+    explores[draw.random(m).argsort(kind="stable")[:k]] = True
+    slots, kept = explores.nonzero()[0], (~explores).nonzero()[0]
+    drawn = draw.random(n - m).argsort(kind="stable")[:k]
+    pool, left = order[m:], np.ones(n - m, bool)
+    chosen = pool[drawn]
+    left[drawn] = False
+    head = np.empty(m, np.intp)
+    head[slots], head[kept] = chosen, order[: m - k]
+    standing, behind = _chances(m, rules.share)
+    propensities[pool] = 1.0 - expected / (n - m)
+    propensities[order[:m]] = behind
+    propensities[order[: m - k]] = standing[np.arange(m - k), kept]
+    propensities[chosen] = expected / m / (n - m)
+    return np.concatenate([head, order[m - k : m], pool[left]]), propensities, slots

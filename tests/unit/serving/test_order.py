@@ -1,0 +1,84 @@
+"""Sorting, checking and rescoring against numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.order import HARD, MISSING, SORTED, falling, is_whole, rescored, sort_falling
+
+ANY = st.floats(allow_nan=True, allow_infinity=True, width=64)
+FEW = st.integers(-3, 3).map(float)
+
+
+@given(st.lists(ANY, max_size=50) | st.lists(FEW, max_size=200) | st.lists(st.floats(-1, 1), max_size=200))
+def test_falling_is_a_stable_sort(values: list[float]) -> None:
+    held = np.array(values, np.float64)
+    assert falling(held).tolist() == (-held).argsort(kind="stable").tolist()
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.random.default_rng(1).normal(size=500), SORTED),
+        (np.arange(500.0), SORTED),
+        (np.ones(500), SORTED),
+        (np.zeros(0), SORTED),
+        (np.append(np.random.default_rng(1).random(500), 1e12), HARD),  # all but one in one bucket
+        (np.array([1.0, np.inf]), HARD),
+        (np.array([1.0, -np.inf]), HARD),
+        (np.array([np.inf, np.nan]), MISSING),
+    ],
+    ids=["normal", "rising", "equal", "none", "one far off", "inf", "-inf", "nan"],
+)
+def test_what_cannot_be_sorted_quickly_says_so(values: np.ndarray, expected: int) -> None:
+    assert sort_falling(values)[0] == expected
+    assert falling(values).tolist() == (-values).argsort(kind="stable").tolist()
+
+
+def test_every_second_value_may_be_sorted() -> None:
+    held = np.arange(10.0)[::2]
+    assert falling(held).tolist() == [4, 3, 2, 1, 0]
+
+
+def plain(after: np.ndarray, scores: np.ndarray) -> tuple[list[float], list[float]]:
+    moved = scores.copy()
+    moved[after] = np.sort(scores[after])[::-1]
+    return moved.tolist(), (moved - scores).tolist()
+
+
+@given(st.lists(st.integers(0, 9).map(float), max_size=30), st.randoms(use_true_random=False), st.booleans())
+def test_scores_stay_with_their_places(values: list[float], random: object, fall: bool) -> None:
+    scores = np.array(values)
+    before = (-scores).argsort(kind="stable") if fall else np.arange(len(scores))
+    shuffled = before.tolist()
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    for after in (np.array(shuffled, np.intp), np.array(shuffled[: len(shuffled) // 2], np.intp)):
+        moved, added = rescored(before, after, scores)
+        assert (moved.tolist(), added.tolist()) == plain(after, scores)
+        assert scores.tolist() == values
+
+
+@pytest.mark.parametrize(("before", "after"), [([0, 1], [0, 2]), ([0, 2], [0, 1]), ([-3, 1], [0, 5])])
+def test_what_is_no_candidate_is_numpys_to_refuse(before: list[int], after: list[int]) -> None:
+    scores = np.array([2.0, 1.0])
+    if max(after) > 1:
+        with pytest.raises(IndexError):
+            rescored(np.array(before), np.array(after), scores)
+    else:
+        found = rescored(np.array(before), np.array(after), scores)
+        assert (found[0].tolist(), found[1].tolist()) == plain(np.array(after), scores)
+
+
+@given(st.lists(st.integers(-2, 6), max_size=6), st.integers(0, 5))
+def test_whole_is_a_part_of_the_candidates_each_once(order: list[int], count: int) -> None:
+    expected = len(set(order)) == len(order) and set(order) <= set(range(count))
+    assert is_whole(np.array(order, np.intp), np.zeros(count), count) is expected
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_are_not_whole(bad: float) -> None:
+    assert is_whole(np.array([1, 0]), np.array([0.5, 1.0]), 2)
+    assert not is_whole(np.array([1, 0]), np.array([0.5, bad]), 2)
