@@ -118,13 +118,13 @@ def write(home: Home, count: int, as_of: datetime) -> Build:
     import pyarrow as pa  # noqa: PLC0415
 
     from orchestration.build import write_aside  # noqa: PLC0415
-    from orchestration.making import ROWS_PER_BATCH  # noqa: PLC0415
+    from orchestration.making import ROWS_PER_PIECE  # noqa: PLC0415
 
     random = np.random.default_rng(0)
 
     def batches() -> Iterator[Any]:
-        for start in range(0, count, ROWS_PER_BATCH):
-            size = min(ROWS_PER_BATCH, count - start)
+        for start in range(0, count, ROWS_PER_PIECE):
+            size = min(ROWS_PER_PIECE, count - start)
             ids = range(start, start + size)
             columns: list[Any] = [pa.array([f"user-{n}" for n in ids])]
             columns += [pa.array(random.random(size)) for _ in range(4)]

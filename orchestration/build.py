@@ -4,11 +4,10 @@ import logging
 import os
 import uuid
 import warnings
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
@@ -23,9 +22,6 @@ from feature_repo.lake import Build, Builds
 from feature_repo.settings import Settings
 from orchestration.inputs import data_version
 from orchestration.making import MOST_PARTS, Making
-
-if TYPE_CHECKING:
-    pass
 
 _CREATED, _INPUTS = b"headrace.created", b"headrace.inputs"
 
@@ -111,9 +107,9 @@ def build_group(
         return read_build(path)
     created = clock()
     making = Making(group, settings, home, needed, as_of, created)
-    facts = {_CREATED: created.isoformat(), _INPUTS: inputs}
+    facts = {_CREATED.decode(): created.isoformat(), _INPUTS.decode(): inputs}
     try:
-        rows = _written(making, path, group.arrow_schema.with_metadata(facts))
+        rows = _written(making, path, facts)
     except BuildError:
         raise
     except Exception as error:  # DuckDB, Arrow, Ibis and the disk each have exceptions of their own
@@ -122,13 +118,13 @@ def build_group(
     return Build(path, as_of, created, rows)
 
 
-def _written(making: Making, path: Path, schema: pa.Schema) -> int:
+def _written(making: Making, path: Path, facts: Mapping[str, str]) -> int:
     """Write the rows, in twice as many parts each time that memory was too little; returns how many."""
     parts = making.first_parts()
     while True:
         try:
-            with closing(making.rows(parts)) as rows:
-                return write_aside(path, schema, rows)
+            with aside(path) as file:
+                return making.write(parts, file, facts)
         except duckdb.OutOfMemoryException:
             if not making.group.divisible or parts >= MOST_PARTS:
                 raise
@@ -152,25 +148,30 @@ def _needed(group: FeatureGroup, home: Home, as_of: datetime) -> dict[str, Path]
     return needed
 
 
-def write_aside(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
-    """Write a Parquet file under a name of its own and rename it into place; returns its rows.
+@contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """A name to write a file under that is renamed into place once it is whole and on the disk.
 
     Two writers of one path do not meet: each has its own file, and the later rename wins, whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-    rows = 0
+    file = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     try:
-        with aside.open("wb") as file:
-            with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-                for batch in batches:
-                    writer.write_batch(batch)
-                    rows += batch.num_rows
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
+        yield file
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
+        file.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
+
+
+def write_aside(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
+    """Write batches to a Parquet file, `aside`; returns its rows."""
+    rows = 0
+    with aside(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            rows += batch.num_rows
     return rows
 
 

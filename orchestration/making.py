@@ -4,28 +4,46 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_repo.errors import BuildError
-from feature_repo.group import CREATED_TIMESTAMP, EVENT_TIMESTAMP, BatchParams, FeatureGroup, Part
+from feature_repo.group import CREATED_TIMESTAMP, EVENT_TIMESTAMP, BatchParams, DType, FeatureGroup, Part
 from feature_repo.home import Home
 from feature_repo.lake import Lake, days_before, duckdb_backend, read_tables, unreadable
+from feature_repo.offline.point_in_time import instant, text
 from feature_repo.settings import Settings
 
 if TYPE_CHECKING:
     import ibis
+    import ibis.expr.schema as sch
     import ibis.expr.types as ir
 
-ROWS_PER_BATCH = 50_000
+    from feature_repo.group import LakeTables
+
+ROWS_PER_PIECE = 8192
+"""Rows of a row group: what a build holds of its result, and a materialization writes between two marks."""
 EVENTS_PER_PART, MOST_PARTS = 4_000_000, 1024
 """Of a divisible group. DuckDB's default memory holds the lists of so many events with room to spare."""
+
+
+_SQL = {
+    DType.STRING: "VARCHAR",
+    DType.INT64: "BIGINT",
+    DType.FLOAT64: "DOUBLE",
+    DType.BOOL: "BOOLEAN",
+    DType.TIMESTAMP: "TIMESTAMPTZ",
+    DType.STRINGS: "VARCHAR[]",
+    DType.INT64S: "BIGINT[]",
+    DType.FLOAT64S: "DOUBLE[]",
+    DType.FLOAT32S: "FLOAT[]",
+}
 
 
 @dataclass(frozen=True)
@@ -65,56 +83,90 @@ class Making:
             parts *= 2
         return parts
 
-    def rows(self, parts: int) -> Generator[pa.RecordBatch, None, None]:
-        """All rows, part by part, on a database of their own."""
-        assert self.group.batch is not None
+    def write(self, parts: int, path: Path, facts: Mapping[str, str]) -> int:
+        """Write all rows to a Parquet file, part by part, on a database of their own; returns how many.
+
+        DuckDB writes the file itself: handed out as Arrow the last step would run on one core.
+
+        Args:
+            facts: metadata of the file.
+        """
         spill = self.home.features / ".spill" / uuid.uuid4().hex
         params = BatchParams.of(self.settings, self.as_of)
         try:
             with duckdb_backend(self.settings.duckdb_memory, self.settings.duckdb_threads, spill) as con:
-                needed = self.needed.items()
-                groups = {n: con.read_parquet([str(p)], hive_partitioning=False) for n, p in needed}
-                tables = read_tables(con, Lake(self.home.lake), self.as_of, self._history)
-                tables = replace(tables, groups=groups, keep=_kept(con))
+                con.raw_sql("SET preserve_insertion_order = false")
+                tables = self._tables(con)
+                if parts == 1:
+                    return self._copy(con, self._query(con, tables, params), path, facts)
+                tables = replace(tables, keep=_kept(con))
                 for number in range(parts):
                     part = replace(tables, part=Part(number, parts))
-                    yield from self._batches(con, self.group.batch(part, params))
+                    self._copy(con, self._query(con, part, params), spill / f"{number}.part", {})
+                return self._copy(con, f"FROM read_parquet({text(f'{spill}/*.part')})", path, facts)
         finally:
             shutil.rmtree(spill, ignore_errors=True)
 
-    def _batches(self, con: ibis.BaseBackend, expression: ir.Table) -> Iterator[pa.RecordBatch]:
-        """Rows of the expression in the group's schema, the two timestamps added."""
-        group = self.group
-        stamps = {EVENT_TIMESTAMP: self.as_of, CREATED_TIMESTAMP: self.created}
-        wanted = [name for name in group.arrow_schema.names if name not in stamps]
-        _same_columns(group, expression.columns, wanted)
+    def _tables(self, con: ibis.BaseBackend) -> LakeTables:
+        groups = {n: con.read_parquet([str(p)], hive_partitioning=False) for n, p in self.needed.items()}
+        return replace(read_tables(con, Lake(self.home.lake), self.as_of, self._history), groups=groups)
+
+    def _query(self, con: ibis.BaseBackend, tables: LakeTables, params: BatchParams) -> str:
+        """SQL for the rows of a part in the group's schema, the two timestamps added."""
+        assert self.group.batch is not None
+        expression = self.group.batch(tables, params)
+        _same_columns(self.group, expression.schema())
         con._run_pre_execute_hooks(expression)
-        # Ibis' own `to_pyarrow_batches` calls a method that DuckDB 2 no longer has.
-        for batch in con.con.sql(con.compile(expression)).to_arrow_reader(ROWS_PER_BATCH):
-            _no_null_keys(group, self.as_of, batch)
-            columns: list[Any] = [
-                pa.repeat(pa.scalar(stamps[f.name], f.type), batch.num_rows)
-                if f.name in stamps
-                else batch.column(batch.schema.get_field_index(f.name)).cast(f.type)
-                for f in group.arrow_schema
-            ]
-            yield pa.RecordBatch.from_arrays(columns, schema=group.arrow_schema)
+        key = self.group.entity.join_key
+        columns = [f'CAST("{key}" AS VARCHAR) AS "{key}"']
+        # Cast here: what Ibis takes for a BIGINT, the sum of one, is a HUGEINT to DuckDB.
+        columns += [f'CAST("{f.name}" AS {_SQL[f.dtype]}) AS "{f.name}"' for f in self.group.features]
+        columns += [
+            f"{instant(self.as_of)} AS {EVENT_TIMESTAMP}",
+            f"{instant(self.created)} AS {CREATED_TIMESTAMP}",
+        ]
+        return f"SELECT {', '.join(columns)} FROM ({con.compile(expression)})"
+
+    def _copy(self, con: ibis.BaseBackend, query: str, path: Path, facts: Mapping[str, str]) -> int:
+        """Write the answer of a query to a file; returns its rows.
+
+        Raises:
+            BuildError: rows without a key.
+        """
+        written = ", ".join(f"{text(name)}: {text(value)}" for name, value in facts.items())
+        options = (
+            f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROWS_PER_PIECE}, KV_METADATA {{{written}}}, "
+            "USE_TMP_FILE false, RETURN_STATS"
+        )
+        copied = con.raw_sql(f"COPY ({query}) TO {text(str(path))} ({options})")
+        names = [column[0] for column in copied.description]
+        found = dict(zip(names, copied.fetchone(), strict=True))
+        _no_null_keys(self.group, self.as_of, found["column_statistics"])
+        return int(found["count"])
 
 
-def _no_null_keys(group: FeatureGroup, as_of: datetime, batch: pa.RecordBatch) -> None:
+def _no_null_keys(group: FeatureGroup, as_of: datetime, statistics: Mapping[str, Mapping[str, str]]) -> None:
     key = group.entity.join_key
-    nulls = batch.column(batch.schema.get_field_index(key)).null_count
-    if nulls:
+    if nulls := int(statistics[f'"{key}"']["null_count"]):
         rows = "1 row has" if nulls == 1 else f"{nulls} rows have"
         msg = f"{group.name} as of {as_of:%Y-%m-%dT%H:%M:%SZ}: {rows} no {key}; drop them in its expression"
         raise BuildError(msg)
 
 
-def _same_columns(group: FeatureGroup, found: tuple[str, ...], wanted: list[str]) -> None:
+def _same_columns(group: FeatureGroup, found: sch.Schema) -> None:
+    """The expression yields the declared columns, in types that fit the declared ones without loss."""
+    wanted = {f.name: f.dtype.arrow for f in group.features} | {group.entity.join_key: DType.STRING.arrow}
     missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     if missing or extra:
         parts = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"adds {', '.join(extra)}"] * bool(extra)
-        msg = f"{group.name}: its expression {' and '.join(parts)}; it must yield exactly {', '.join(wanted)}"
+        names = ", ".join(n for n in group.arrow_schema.names if n in wanted)
+        msg = f"{group.name}: its expression {' and '.join(parts)}; it must yield exactly {names}"
+        raise BuildError(msg)
+    import ibis  # noqa: PLC0415 - half a second
+
+    declared = ibis.Schema.from_pyarrow(pa.schema(wanted.items()))
+    if unfit := [f"{n} as {t}, not {declared[n]}" for n, t in found.items() if not t.castable(declared[n])]:
+        msg = f"{group.name}: its expression yields {', '.join(unfit)}; cast it there, or declare that type"
         raise BuildError(msg)
 
 

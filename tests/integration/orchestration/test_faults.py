@@ -13,16 +13,19 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import ibis
 import pytest
 
 from feature_repo.contract import Event, encode
+from feature_repo.group import BatchParams, LakeTables
 from feature_repo.home import Home
 from feature_repo.lake import Builds, Lake
 from feature_repo.settings import Settings
 from orchestration.build import as_of_day, build_group, end_of, read_build
 from orchestration.sync import sync_lake
 from streaming.ingest import ingest
-from tests.offline import click_group, day_events, rows_of, write_events
+from tests.offline import click_group, count_clicks, day_events, rows_of, write_events
+from tests.stream_process import until
 
 ROOT = Path(__file__).resolve().parents[3]
 DAY = date(2024, 5, 30)
@@ -103,27 +106,23 @@ def test_a_partition_without_events_keeps_what_history_says(
     assert {user: row["clicks"] for user, row in rows_of(found.path).items()} == clicks(events)
 
 
-SLOW = """
-    import sys
-    from datetime import timedelta
+def endless(tables: LakeTables, params: BatchParams) -> Any:
+    """Rows for longer than anybody waits."""
+    rows = count_clicks(tables, params).mutate(tens=ibis.range(30_000).unnest())
+    rows = rows.mutate(ones=ibis.range(30_000).unnest())
+    return rows.mutate(user_id=(rows.tens * 30_000 + rows.ones).cast("string")).drop("tens", "ones")
+
+
+ENDLESS = """
     from pathlib import Path
     import orchestration.build as b
-    from orchestration.making import Making
     from feature_repo.home import Home
     from feature_repo.settings import load_settings
-    from tests.integration.orchestration.test_faults import DAY, NOW
+    from tests.integration.orchestration.test_faults import DAY, NOW, endless
     from tests.offline import click_group
 
-    inner = Making._batches
-
-    def slow(*given):
-        yield from inner(*given)
-        print("half", flush=True)
-        sys.stdin.read()
-
-    Making._batches = slow
     settings = load_settings()
-    b.build_group(click_group(), settings, Home(Path(settings.home)), b.end_of(DAY), lambda: NOW)
+    b.build_group(click_group(batch=endless), settings, Home(Path(settings.home)), b.end_of(DAY), lambda: NOW)
 """
 
 
@@ -135,12 +134,13 @@ def test_a_build_killed_in_the_middle_leaves_the_one_before(settings: Settings, 
     more = day_events(DAY, 20, offset=5_000)
     write_events(lake, DAY, more, "part-1")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HEADRACE_HOME": str(home.root)}
-    script = textwrap.dedent(SLOW)
-    with subprocess.Popen(
-        [sys.executable, "-c", script], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"half\n"
+    script = textwrap.dedent(ENDLESS)
+    with subprocess.Popen([sys.executable, "-W", "ignore", "-c", script], env=environment) as child:
+        written = good.path.parent.glob
+        until(
+            lambda: child.poll() or any(p.stat().st_size > 1_000 for p in written(".*.tmp")), "a part of it"
+        )
+        assert child.poll() is None
         child.send_signal(signal.SIGKILL)
         child.wait(20)
     assert good.path.read_bytes() == before

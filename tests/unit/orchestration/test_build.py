@@ -9,21 +9,35 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from feature_repo.errors import BuildError
+from feature_repo.group import DType, Feature
 from feature_repo.groups import all_groups
 from feature_repo.home import Home
 from feature_repo.lake import Builds, Lake
 from feature_repo.settings import Settings
 from orchestration.build import as_of_day, build_group, build_of_day, end_of, read_build, write_aside
 from orchestration.inputs import code_version
+from orchestration.making import ROWS_PER_PIECE
 from tests.offline import click_group, count_clicks, day_events, rows_of, write_events
 
 DAY = date(2024, 5, 30)
 NOW = datetime(2024, 6, 1, 12, 30, 15, 250, tzinfo=UTC)
+EVERY_TYPE: list[tuple[DType, Callable[[], Any]]] = [
+    (DType.STRING, lambda: ibis.literal("it's")),
+    (DType.INT64, lambda: ibis.literal(3, "int8")),
+    (DType.FLOAT64, lambda: ibis.literal(3)),
+    (DType.BOOL, lambda: ibis.literal(True)),
+    (DType.TIMESTAMP, lambda: ibis.literal(NOW.replace(tzinfo=None), "timestamp")),
+    (DType.STRINGS, lambda: ibis.array(["a", None])),
+    (DType.INT64S, lambda: ibis.array([1, 2])),
+    (DType.FLOAT64S, lambda: ibis.array([1, 2])),
+    (DType.FLOAT32S, lambda: ibis.array([1.5]).cast("array<float32>")),
+]
 
 
 @pytest.fixture
@@ -88,8 +102,46 @@ def test_history_is_bounded_by_the_setting(home: Home, lake: Lake) -> None:
 
 def test_the_file_has_the_declared_schema(settings: Settings, home: Home, lake: Lake) -> None:
     found = build(settings, home, end_of(DAY))
-    assert pq.read_schema(found.path).equals(click_group().arrow_schema)
+    columns, declared = pq.read_schema(found.path), click_group().arrow_schema
+    assert list(zip(columns.names, columns.types, strict=True)) == list(
+        zip(declared.names, declared.types, strict=True)
+    )
     assert read_build(found.path) == found
+
+
+@pytest.mark.parametrize(("dtype", "value"), EVERY_TYPE, ids=lambda v: str(v) if isinstance(v, DType) else "")
+def test_every_declared_type_is_written_as_declared(
+    settings: Settings, home: Home, lake: Lake, dtype: DType, value: Any
+) -> None:
+    features = (*click_group().features, Feature("more", dtype, "Another."))
+    found = build(
+        settings,
+        home,
+        end_of(DAY),
+        replace(
+            click_group(batch=lambda t, p: count_clicks(t, p).mutate(more=value())),
+            features=features,
+            name="x",
+        ),
+    )
+    table = pq.read_table(found.path, partitioning=None)
+    assert table.schema.field("more").type == dtype.arrow
+    assert table.num_rows == found.rows > 0
+    assert table["more"].null_count == 0
+
+
+def test_a_build_is_written_in_pieces(settings: Settings, home: Home, lake: Lake) -> None:
+    """Row groups are what a materialization writes between two marks, and what is held in memory."""
+
+    def many(tables: Any, params: Any) -> Any:
+        rows = count_clicks(tables, params).mutate(number=ibis.range(4_000).unnest())
+        return rows.mutate(user_id=rows.user_id + rows.number.cast("string")).drop("number")
+
+    found = build(settings, home, end_of(DAY), click_group(batch=many))
+    file = pq.read_metadata(found.path)
+    assert file.num_rows == found.rows == 20_000
+    largest = max(file.row_group(n).num_rows for n in range(file.num_row_groups))
+    assert largest <= ROWS_PER_PIECE + 2_048  # it looks after each of its vectors
 
 
 def test_building_twice_gives_the_same_rows_and_one_file(settings: Settings, home: Home, lake: Lake) -> None:
@@ -185,6 +237,10 @@ def test_a_stream_group_cannot_be_built(settings: Settings, home: Home) -> None:
             "its expression lacks last_item; it must yield exactly user_id",
         ),
         (lambda t: t.mutate(more=1), "clicks: its expression adds more; it must yield exactly"),
+        (
+            lambda t: t.mutate(clicks=t.clicks / 2, last_item=t.clicks),
+            "its expression yields clicks as float64, not int64, last_item as int64, not string; cast it",
+        ),
     ],
 )
 def test_an_expression_with_other_columns_is_refused(
@@ -231,10 +287,10 @@ def test_a_failing_disk_is_explained(
 ) -> None:
     good = build(settings, home, end_of(DAY))
 
-    def full(self: Any, batch: Any) -> None:
+    def full(file: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pq.ParquetWriter, "write_batch", full)
+    monkeypatch.setattr("orchestration.build.os.fsync", full)
     write_events(lake, DAY, day_events(DAY, 3, offset=9_000), "part-1")
     with pytest.raises(BuildError, match="No space left on device; free space under HEADRACE_HOME"):
         build(settings, home, end_of(DAY))
