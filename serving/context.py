@@ -15,6 +15,7 @@ from serving.answer import Dropped, Tier
 from serving.base import BaseOrder, Floats, Ints
 from serving.flags import Flags
 from serving.live import Model
+from serving.order import rescored
 from serving.request import RankRequest
 from serving.snapshot import Gathered
 
@@ -133,9 +134,8 @@ class RankContext:
         Each place keeps its score and each item takes the score of its place, so that scores still fall from
         first to last and every part is in the same unit.
         """
-        moved = self.scores.copy()
-        moved[order] = np.sort(self.scores[order])[::-1]
-        self.adjustments = {**self.adjustments, part: moved - self.scores}
+        moved, added = rescored(self.order, order, self.scores)
+        self.adjustments = {**self.adjustments, part: added}
         self.scores, self.order = moved, order
 
     def ranking(self) -> tuple[Any, ...]:
