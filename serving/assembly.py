@@ -70,7 +70,7 @@ def open_services(settings: Settings) -> Services:
     metrics = Metrics.of_process(
         GateCollector(Gate(home.quality, settings.clock)), FiguresCollector(home.quality)
     )
-    store = open_store(settings, home)
+    store = open_store(settings, home, remembered=REMEMBERED)
     parts = Parts(
         snapshot=_snapshot(home, metrics),
         blend=_blend(home, metrics),

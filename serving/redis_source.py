@@ -17,6 +17,7 @@ import hiredis
 
 from feature_repo.errors import StoreError
 from feature_repo.group import FeatureGroup
+from feature_repo.online.kept_rows import KeptRows
 from feature_repo.online.layout import ViewLayout, layout_of, redis_key
 from feature_repo.online.redis_url import redis_options, tls_context
 from feature_repo.online.store import OnlineRow
@@ -43,32 +44,19 @@ class _Plan:
 
     def __init__(self, layout: ViewLayout, remembered: int) -> None:
         self._layout = layout
-        self._remembered = remembered
         fields = (*layout.fields, layout.time_field)
         self._head = b"*%d\r\n$5\r\nHMGET\r\n" % (2 + len(fields))
         self._tail = b"".join(map(_bulk, fields))
-        self._decoded: dict[str, tuple[list[bytes | None], OnlineRow]] = {}
+        self._kept = KeptRows(layout.decode, remembered)
 
     def pack(self, key: str) -> bytes:
         return self._head + _bulk(redis_key(self._layout.join_key, key)) + self._tail
 
     def row(self, key: str, raws: Any) -> OnlineRow | None:
-        """The row of a reply; the very same as last time where the reply is, byte for byte."""
-        held = self._decoded.get(key)
-        if held is not None and held[0] == raws:
-            return held[1]
         if not isinstance(raws, list):
             msg = f"online store: Redis answered {raws!r:.200} where a row was asked for"
             raise StoreError(msg)
-        decoded = self._layout.decode(raws)
-        if decoded is None:
-            return None
-        row = OnlineRow(key, decoded[0], decoded[1])
-        if len(self._decoded) >= self._remembered:
-            self._decoded.clear()
-        if self._remembered:
-            self._decoded[key] = (raws, row)
-        return row
+        return self._kept.row(key, raws)
 
 
 class _Link(asyncio.Protocol):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Protocol, TypeAlias
 
 from feature_repo.errors import StoreError
@@ -12,6 +13,7 @@ from feature_repo.group import FeatureGroup
 from feature_repo.online.store import OnlineRow, OnlineStore
 
 Key: TypeAlias = tuple[FeatureGroup, str]
+Answer: TypeAlias = asyncio.Future[list[OnlineRow | None]]
 THREADS = 4
 MAX_WAITING = 64
 
@@ -48,20 +50,41 @@ class ThreadSource:
         self._max_waiting = max_waiting
         self._waiting = 0
 
-    async def read(self, keys: Sequence[Key]) -> list[OnlineRow | None]:
-        """See `RowSource.read`."""
+    def read(self, keys: Sequence[Key]) -> Coroutine[Any, Any, list[OnlineRow | None]]:
+        """See `RowSource.read`: a thread begins at the call."""
         if self._waiting >= self._max_waiting:
             msg = f"online store: {self._waiting} reads are waiting already; the store is too slow"
             raise StoreError(msg)
-        self._waiting += 1
-        future = self._pool.submit(self._store.read, keys)
         loop = asyncio.get_running_loop()
-        # Counted down when the thread is done, not when the caller stops waiting.
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done))
-        return await asyncio.wrap_future(future)
+        answer: Answer = loop.create_future()
+        self._waiting += 1
+        return self._rows(self._pool.submit(self._read, keys, loop, answer), answer)
 
-    def _done(self) -> None:
-        self._waiting -= 1
+    async def _rows(self, under_way: Future[None], answer: Answer) -> list[OnlineRow | None]:
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if under_way.cancel():  # what never began holds no place
+                self._waiting -= 1
+            raise
+
+    def _read(self, keys: Sequence[Key], loop: asyncio.AbstractEventLoop, answer: Answer) -> None:
+        rows: list[OnlineRow | None] | BaseException
+        try:
+            rows = self._store.read(keys)
+        except BaseException as error:
+            rows = error
+        with suppress(RuntimeError):  # the loop ended meanwhile
+            loop.call_soon_threadsafe(self._done, answer, rows)
+
+    def _done(self, answer: Answer, rows: list[OnlineRow | None] | BaseException) -> None:
+        self._waiting -= 1  # when the thread is done, not when the caller stops waiting
+        if answer.done():
+            return
+        if isinstance(rows, BaseException):
+            answer.set_exception(rows)
+        else:
+            answer.set_result(rows)
 
     async def close(self) -> None:
         """Wait for no one: threads end when their read does."""

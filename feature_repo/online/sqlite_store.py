@@ -10,18 +10,15 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from feature_repo.errors import StoreError
 from feature_repo.group import FeatureGroup
 from feature_repo.online.layout import ViewLayout, entity_key, layout_of
+from feature_repo.online.sqlite_view import SqliteView, feast_seconds, parts, placeholders, row_time
 from feature_repo.online.stamps import micros_of, time_of
 from feature_repo.online.store import EncodedRow, OnlineRow, encode_rows
-from feature_repo.online.unwire import decode_value
 
-_KEYS_PER_QUERY = 500
 _OWN_TABLES = """
 CREATE TABLE IF NOT EXISTS headrace_marks (name TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS headrace_times
@@ -34,30 +31,19 @@ CREATE INDEX IF NOT EXISTS "{table}_ek" ON "{table}" (entity_key);
 """
 
 
-def feast_seconds(time: datetime) -> int:
-    """A time as Feast's SQLite adapter stores it: naive UTC, taken for local time, in whole seconds."""
-    return int(time.astimezone(UTC).replace(tzinfo=None).timestamp())
-
-
-def _row_time(seconds: int, micros: int | None) -> datetime:
-    """The event time of a row: to the microsecond if Headrace wrote it last, else what Feast kept."""
-    if micros is not None:
-        exact = time_of(micros)
-        if feast_seconds(exact) == seconds:
-            return exact
-    return datetime.fromtimestamp(seconds).replace(tzinfo=UTC)  # noqa: DTZ006 - Feast's own reading
-
-
 class SqliteStore:
     """`OnlineStore` on one SQLite file, in WAL mode, with a connection per thread.
 
     Args:
         path: the file; made at first use.
         timeout_s: how long a write waits for another process's write.
+        remembered: decoded rows of each group that are kept, for who reads the same ones over and over.
     """
 
-    def __init__(self, path: str, timeout_s: float = 5.0) -> None:
+    def __init__(self, path: str, timeout_s: float = 5.0, remembered: int = 0) -> None:
         self._path = path
+        self._remembered = remembered
+        self._views: dict[str, SqliteView] = {}
         self._timeout_s = timeout_s
         self._local = threading.local()
         self._lock = threading.Lock()
@@ -93,14 +79,14 @@ class SqliteStore:
         return len(taken)
 
     def read(self, requests: Sequence[tuple[FeatureGroup, str]]) -> list[OnlineRow | None]:
-        """See `OnlineStore.read`. One query per group."""
+        """See `OnlineStore.read`. One query per group, all in one transaction: each takes locks else."""
         wanted: dict[str, tuple[ViewLayout, dict[bytes, str]]] = {}
         for group, key in requests:
             layout = layout_of(group)
             keys = wanted.setdefault(layout.table, (layout, {}))[1]
             keys[entity_key(layout.join_key, key)] = key
         found: dict[tuple[str, str], OnlineRow] = {}
-        with self._connection() as connection:
+        with self._connection() as connection, _transaction(connection, "DEFERRED"):
             for layout, keys in wanted.values():
                 for row in self._rows(connection, layout, keys):
                     found[layout.table, row.key] = row
@@ -143,43 +129,34 @@ class SqliteStore:
         self, connection: sqlite3.Connection, layout: ViewLayout, keys: Sequence[bytes]
     ) -> dict[bytes, int]:
         times: dict[bytes, int] = {}
-        for part in _parts(keys):
+        for part in parts(keys):
             query = (
                 f'SELECT f.entity_key, max(f.event_ts), t.micros FROM "{layout.table}" f '
                 "LEFT JOIN headrace_times t ON t.view = ? AND t.entity_key = f.entity_key "
-                f"WHERE f.entity_key IN ({_marks(part)}) GROUP BY f.entity_key"
+                f"WHERE f.entity_key IN ({placeholders(part)}) GROUP BY f.entity_key"
             )
             for key, seconds, micros in connection.execute(query, (layout.table, *part)):
-                times[key] = micros_of(_row_time(seconds, micros))
+                times[key] = micros_of(row_time(seconds, micros))
         return times
 
     def _rows(
         self, connection: sqlite3.Connection, layout: ViewLayout, keys: Mapping[bytes, str]
-    ) -> Iterator[OnlineRow]:
-        lines: dict[bytes, dict[str, bytes]] = {}
-        times: dict[bytes, datetime] = {}
-        for part in _parts(list(keys)):
-            query = (
-                f'SELECT f.entity_key, f.feature_name, f.value, f.event_ts, t.micros FROM "{layout.table}" f '
-                "LEFT JOIN headrace_times t ON t.view = ? AND t.entity_key = f.entity_key "
-                f"WHERE f.entity_key IN ({_marks(part)})"
-            )
-            for key, name, value, seconds, micros in self._select(connection, query, (layout.table, *part)):
-                lines.setdefault(key, {})[name] = value
-                if key not in times:
-                    times[key] = _row_time(seconds, micros)
-        for key, values in lines.items():
-            decoded = {name: decode_value(values.get(name)) for name in layout.names}
-            yield OnlineRow(keys[key], decoded, times[key])
-
-    @staticmethod
-    def _select(connection: sqlite3.Connection, query: str, arguments: tuple[Any, ...]) -> list[Any]:
+    ) -> list[OnlineRow]:
+        """Rows of a view; none where nothing was ever written to it."""
+        missing: dict[str, int] = self._local.missing
+        # The schema's version is that of all tables: as long as it stands, a missing one is missing.
+        if layout.table in missing and missing[layout.table] == _schema_version(connection):
+            return []
+        view = self._views.get(layout.table)
+        if view is None:
+            view = self._views[layout.table] = SqliteView(layout, self._remembered)
         try:
-            return connection.execute(query, arguments).fetchall()
+            return list(view.rows(connection, keys))
         except sqlite3.OperationalError as error:
-            if "no such table" in str(error):  # nothing was ever written to this view
-                return []
-            raise
+            if "no such table" not in str(error):
+                raise
+            missing[layout.table] = _schema_version(connection)
+            return []
 
     def _make_table(self, connection: sqlite3.Connection, layout: ViewLayout) -> None:
         made: set[str] = self._local.made
@@ -194,7 +171,7 @@ class SqliteStore:
             connection = getattr(self._local, "connection", None)
             if connection is None:
                 connection = self._local.connection = self._open()
-                self._local.made = set()
+                self._local.made, self._local.missing = set(), {}
             yield connection
         except (sqlite3.Error, OSError) as error:
             msg = (
@@ -221,8 +198,8 @@ class SqliteStore:
 
 
 @contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
+def _transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
+    connection.execute(f"BEGIN {kind}")
     try:
         yield
     except BaseException:
@@ -231,10 +208,5 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
-def _parts(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    for start in range(0, len(keys), _KEYS_PER_QUERY):
-        yield keys[start : start + _KEYS_PER_QUERY]
-
-
-def _marks(part: Sequence[bytes]) -> str:
-    return ",".join("?" * len(part))
+def _schema_version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA schema_version").fetchone()[0])

@@ -128,8 +128,11 @@ def online_path(home: Home) -> str:
     return str(home.feast / "online.db")
 
 
-def open_store(settings: Settings, home: Home) -> OnlineStore:
+def open_store(settings: Settings, home: Home, remembered: int = 0) -> OnlineStore:
     """The online store of the settings. Connects at first use.
+
+    Args:
+        remembered: decoded rows of each group that are kept where reads go through the store (SQLite).
 
     Raises:
         SettingsError: the Redis URL cannot be read.
@@ -140,4 +143,4 @@ def open_store(settings: Settings, home: Home) -> OnlineStore:
         return RedisStore.of(settings)
     from feature_repo.online.sqlite_store import SqliteStore  # noqa: PLC0415
 
-    return SqliteStore(online_path(home))
+    return SqliteStore(online_path(home), remembered=remembered)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -227,3 +228,47 @@ def test_a_folder_that_cannot_be_made_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "feast").write_text("a file")
     with pytest.raises(StoreError, match="is HEADRACE_HOME writable"):
         SqliteStore(str(tmp_path / "feast" / "online.db")).write(SESSION, [row("a", 1)])
+
+
+def test_a_table_made_by_another_process_is_seen(tmp_path: Path) -> None:
+    path = str(tmp_path / "online.db")
+    reader, writer = SqliteStore(path), SqliteStore(path)
+    writer.write(USER, [OnlineRow("u", {"segment": "s"}, T0)])
+    wanted = [(SESSION, "a"), (USER, "u")]
+    for _ in range(3):
+        assert [found is not None for found in reader.read(wanted)] == [False, True]
+    writer.write(SESSION, [row("a", 1)])
+    assert [found is not None for found in reader.read(wanted)] == [True, True]
+    reader.close()
+    writer.close()
+
+
+def test_a_remembered_row_is_the_same_until_it_is_written(tmp_path: Path) -> None:
+    store = SqliteStore(str(tmp_path / "online.db"), remembered=10)
+    store.write(SESSION, [row("a", 1), row("b", 1)])
+    first, other = store.read([(SESSION, "a"), (SESSION, "b")])
+    store.write(SESSION, [row("b", 2, T0)])
+    again, changed = store.read([(SESSION, "a"), (SESSION, "b")])
+    assert again is first
+    assert other is not None
+    assert changed is not None
+    assert (other.values["event_count"], changed.values["event_count"]) == (1, 2)
+    store.delete(SESSION, ["a"])
+    assert store.read([(SESSION, "a")]) == [None]
+    store.close()
+
+
+def test_a_read_holds_no_writer_up(tmp_path: Path) -> None:
+    path = str(tmp_path / "online.db")
+    reader, writer = SqliteStore(path, timeout_s=0.0), SqliteStore(path, timeout_s=0.0)
+    writer.write(SESSION, [row("a", 1)])
+    reader.read([(SESSION, "a")])
+    assert writer.write(SESSION, [row("a", 2)]) == 1
+    connection = sqlite3.connect(path)
+    connection.execute('CREATE TABLE "headrace_user_profile" (entity_key BLOB)')
+    connection.close()
+    with pytest.raises(StoreError, match="no such column"):
+        reader.read([(USER, "u")])
+    assert writer.write(SESSION, [row("a", 3)]) == 1, "a read that failed lets go too"
+    reader.close()
+    writer.close()

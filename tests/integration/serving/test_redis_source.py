@@ -217,7 +217,7 @@ def test_the_memory_of_rows_is_bounded(redis_url: str, remembered: int) -> None:
             rows = await source.read([(USER, f"u{n}") for n in range(10)])
             assert [row and row.values["segment"] for row in rows] == [str(n) for n in range(10)]
         await source.close()
-        return len(source._plan(USER)._decoded)
+        return len(source._plan(USER)._kept._rows)
 
     assert asyncio.run(main()) <= remembered
     store.close()
