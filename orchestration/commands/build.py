@@ -43,7 +43,8 @@ def build(
     days = None if start is None else days_between(start.date(), (end or start).date())
     with Console(stderr=True).status("building …"):
         result = run_chain(settings, days)
-    table = Table(title=f"{result.days[0]} … {result.days[-1]}, {result.seconds:.1f} s")
+    built = " … ".join(dict.fromkeys(str(day) for day in (result.days[0], result.days[-1])))
+    table = Table(title=f"{built}, {result.seconds:.1f} s", title_justify="left")
     table.add_column("group")
     table.add_column("rows online", justify="right")
     for name, rows in result.rows.items():

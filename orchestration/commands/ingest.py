@@ -93,7 +93,9 @@ def _print(counts: IngestCounts, said: str) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table("", "read", "accepted", "duplicate", "quarantined")
+    table = Table("")
+    for heading in ("read", "accepted", "duplicate", "quarantined"):
+        table.add_column(heading, justify="right")
     for kind, of_kind in counts.kinds.items():
         read = of_kind.accepted + of_kind.duplicate
         if read:

@@ -70,7 +70,9 @@ def replay(
         _show(decision, again.answer, top)
         raise typer.Exit(0 if again.same else 1)
     changed = replays.with_changes(model, home, blend, flags)
-    _show(decision, replays.replay(decision, stages, changed).answer, top)
+    _show(
+        decision, replays.replay(decision, stages, changed).answer, top, f"with {', '.join(changes or [])}: "
+    )
 
 
 def _what_if(changes: list[str]) -> tuple[str | None, dict[str, Any]]:
@@ -98,12 +100,15 @@ def _what_if(changes: list[str]) -> tuple[str | None, dict[str, Any]]:
     return blend, flags
 
 
-def _show(decision: Decision, answer: RankAnswer, top: int) -> None:
+def _show(decision: Decision, answer: RankAnswer, top: int, what_if: str = "") -> None:
     from rich.console import Console  # noqa: PLC0415
+    from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     before = {item.item_id: item.position for item in decision.items}
-    table = Table("position", "item", "score", "answered at", "base", title=f"tier {answer.tier}")
+    table = Table(
+        "position", "item", "score", "answered at", "base", title=escape(f"{what_if}tier {answer.tier}")
+    )
     for item in answer.items[:top]:
         was = before.get(item.item_id)
         moved = (

@@ -30,8 +30,9 @@ def status() -> None:
     found = sections(settings, Home(settings.home))
     for section in found:
         table = Table(title=section.title, title_justify="left")
-        for column in section.columns:
-            table.add_column(column, justify="right")
+        for number, column in enumerate(section.columns):
+            figures = all(row[number][:1].isdigit() for row in section.rows)
+            table.add_column(column, justify="right" if figures else "left")
         for row in section.rows:
             table.add_row(*row)
         console.print(table if section.columns else section.title)

@@ -173,6 +173,7 @@ def test_the_command(shop: Any, decision: Decision, monkeypatch: pytest.MonkeyPa
     assert "byte for byte" in done.output
     what_if = CliRunner().invoke(cli, ["replay", "r1", "--with", "flag=cap.positions:0"])
     assert what_if.exit_code == 0
+    assert "with flag=cap.positions:0: tier" in " ".join(what_if.output.split())
     assert "i4" in what_if.output
     unknown = CliRunner().invoke(cli, ["replay", "r9"])
     assert isinstance(unknown.exception, ReplayError)
