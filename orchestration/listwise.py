@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from serving.attributes import Bools, Floats, Ints
-from serving.blend import CLIP
+from serving.contributions import CLIP
 
 RIDGE = 30.0
 MIN_SCALE = 1e-9
@@ -31,7 +31,7 @@ def scales_of(values: npt.NDArray[np.float32], offsets: Ints, centred: Bools) ->
 def standardized(
     values: npt.NDArray[np.float32], offsets: Ints, centred: Bools, scales: Floats
 ) -> npt.NDArray[np.float64]:
-    """`serving.blend.standardize` of all lists at once; a constant signal (scale 0) is 0."""
+    """What `serving.contributions` weighs, of all lists at once; a constant signal (scale 0) is 0."""
     deviations, _ = _deviations(values, offsets, centred)
     deviations /= np.where(scales > 0, scales, np.inf)
     return np.clip(deviations, -CLIP, CLIP, out=deviations)

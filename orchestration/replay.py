@@ -23,7 +23,7 @@ from orchestration.history import History, Progress, silent
 from orchestration.replay_items import ItemView, ReplayItems
 from orchestration.replay_tasks import Task
 from serving.attributes import Bools, Floats, Ints
-from serving.signals import Known, SignalMatrix, base_scores, last_items, signals
+from serving.signals import Known, SignalMatrix, base_scores, signals, touched_items
 from serving.taste import Row
 
 REPORT_EVERY = 250
@@ -143,10 +143,10 @@ class Replay:
         session = self._sessions.row(task.session_id, task.time)
         user = self._user(task.user_id, built)
         segment = self._segment(EVERYONE if user is None else user["segment"], built)
-        view = self._items.view(task.item_ids, last_items(session), built)
+        view = self._items.view(task.item_ids, touched_items(session), built)
         now_ms = (task.time - _EPOCH) // timedelta(milliseconds=1)
         known = Known(user, segment, session)
-        lists.add(task, signals(task.item_ids, base_scores(task.scores), view.rows, known, now_ms), view)
+        lists.add(task, signals(base_scores(task.scores), view.rows, known, now_ms), view)
 
     def _user(self, user_id: str | None, built: datetime) -> Row | None:
         if user_id is None:

@@ -12,7 +12,7 @@ from feature_repo.catalogue import ItemFacts
 from feature_repo.statistics import ItemStats, Statistics
 from orchestration.history import History
 from serving.attributes import Floats, as_lists, attributes_of
-from serving.items import ItemRows, alone
+from serving.items import LAST_ITEMS, ItemRows, alone
 from serving.snapshot import MAX_NUMERICS
 
 _NOTHING = ItemFacts(item_id="")
@@ -43,20 +43,19 @@ class ReplayItems:
         ).reshape(len(facts), len(self._numeric_names))
         self._statistics = statistics
 
-    def view(self, item_ids: Sequence[str], last_items: Sequence[str], now: datetime) -> ItemView:
-        """Candidates as of `now`; `last_items` are the session's newest."""
+    def view(self, item_ids: Sequence[str], touched: Sequence[str], now: datetime) -> ItemView:
+        """Candidates as of `now`; `touched` is what the session touched, newest first."""
         stats = self._statistics.items(item_ids, now)
         rows = np.array([self._index[item_id] for item_id in item_ids], np.intp)
-        cells, values = self._attributes.gather(rows)
-        together, sessions = self._together(item_ids, last_items, now)
+        together, sessions = self._together(item_ids, touched[:LAST_ITEMS], now)
         gathered = ItemRows(
             rows=rows,
+            places=np.arange(len(rows)),
             attributes=self._attributes,
-            cells=cells,
-            values=values,
             alone=alone(stats.ctr, stats.clicks, stats.popularity, self._numerics[rows]),
             share=self._share(stats),
             numeric_names=self._numeric_names,
+            touched=np.array([self._index.get(item_id, -1) for item_id in touched], np.intp),
             together=together,
             sessions=sessions,
         )

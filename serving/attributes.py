@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,16 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 
 MAX_TYPES = 32
 """Attribute types with signals of their own; those with the fewest occurrences beyond that are left out."""
+
+
+class Occurrences(NamedTuple):
+    """What compiled loops read of `Attributes`: the same arrays, and the number of types."""
+
+    types: int
+    type_of: Ints
+    share: Floats
+    offsets: Ints
+    values: Ints
 
 
 class Spans:
@@ -62,42 +72,21 @@ class Attributes:
     offsets: Ints
     values: Ints
 
-    @property
-    def size(self) -> int:
-        """Number of distinct values."""
-        return len(self.type_of)
-
     @cached_property
     def spans(self) -> Spans:
         """Where the values of each item stand in `values`."""
         return Spans(self.offsets)
 
-    def gather(self, rows: Ints) -> tuple[Ints, Ints]:
-        """Values of some items, flat.
-
-        Args:
-            rows: item numbers; -1 for an unknown item, which has no values.
-
-        Returns:
-            for each occurrence the cell ``place in rows · types + type`` and the value number.
-        """
-        places, lengths = self.spans.of(rows)
-        values = self.values[places]
-        cells = (np.arange(len(rows)) * len(self.types)).repeat(lengths)
-        cells += self.type_of[values]
-        return cells, values
+    @cached_property
+    def occurrences(self) -> Occurrences:
+        """The arrays alone."""
+        return Occurrences(len(self.types), self.type_of, self.share, self.offsets, self.values)
 
     def numbers(self, keys: Sequence[str]) -> tuple[Ints, Ints]:
         """Numbers of the keys that some item has, and their places in `keys`."""
         numbers = np.fromiter(map(self.ids.get, keys, repeat(-1)), np.intp, len(keys))
         found = (numbers >= 0).nonzero()[0]
         return numbers[found], found
-
-    def spread(self, numbers: Ints, weights: Floats) -> Floats:
-        """Weights by value number as an array over all values ``(size,)``."""
-        over_all = np.zeros(self.size)
-        over_all[numbers] = weights
-        return over_all
 
 
 def attributes_of(attr_keys: pa.ListArray) -> Attributes:

@@ -14,15 +14,15 @@ import msgspec
 import numpy as np
 
 from feature_repo.errors import BuildError
-from serving.attributes import Bools, Floats, Ints
+from serving.attributes import Bools, Floats
+from serving.contributions import contributed
 from serving.signals import BASE, GROUPS, SignalMatrix, group_of
 
-CLIP = 6.0
-"""Standardized signals are cut at this many scales."""
 CURRENT = "CURRENT"
 TIE_BREAK = 1e-6
 
 Kind: TypeAlias = Literal["base", "popularity", "fitted"]
+Factors: TypeAlias = tuple[tuple[str, float], ...]
 
 
 class Gate(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,44 +71,19 @@ class Blend(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         """Whether the fitted blend serves."""
         return self.gate.passed
 
-    def contributions(self, matrix: SignalMatrix) -> Floats:
-        """What each signal adds to each candidate's score ``(n, k)``; a row sums to the score.
+    def contributions(self, matrix: SignalMatrix, factors: Factors = ()) -> tuple[Floats, Floats]:
+        """What each signal adds to each candidate's score ``(n, k)``, and the scores, their sums ``(n,)``.
 
         Signals the blend was not fitted with add nothing.
+
+        Args:
+            factors: groups of signals that count more or less, and how much.
         """
-        used, scales, weights, centred = _aligned(self, matrix.names)
-        if not len(used) or not len(matrix.values):
-            return np.zeros(matrix.values.shape)
-        # Column-major for means of columns, row-major for the sum of a row: the layout decides the last bits.
-        out = np.zeros(matrix.values.shape)
-        if len(used) == len(matrix.names):
-            return np.multiply(
-                standardize(np.asfortranarray(matrix.values), scales, centred), weights, out=out
-            )
-        out[:, used] = standardize(matrix.values[:, used], scales, centred) * weights
-        return out
+        return contributed(matrix.values, *_aligned(self, matrix.names, factors))
 
     def scores(self, matrix: SignalMatrix) -> Floats:
         """Scores of the candidates ``(n,)``."""
-        total: Floats = self.contributions(matrix).sum(axis=1)
-        return total
-
-
-def standardize(values: Floats, scales: Floats, centred: Bools) -> Floats:
-    """Signals of one list on a common scale: list mean taken off where `centred`, divided, cut; nan is 0."""
-    absent = np.isnan(values)
-    missing = bool(absent.any())
-    filled = np.where(absent, 0.0, values) if missing else values
-    counts = len(values) - np.add.reduce(absent, axis=0, dtype=np.intp) if missing else len(values)
-    means = np.add.reduce(filled, axis=0) / np.maximum(counts, 1)
-    means[~centred] = 0.0
-    scaled: Floats = filled - means
-    scaled /= scales
-    np.maximum(scaled, -CLIP, out=scaled)
-    np.minimum(scaled, CLIP, out=scaled)
-    if missing:
-        scaled *= ~absent
-    return scaled
+        return self.contributions(matrix)[1]
 
 
 def centred_signals(names: tuple[str, ...]) -> Bools:
@@ -129,14 +104,14 @@ def _membership(names: tuple[str, ...]) -> Floats:
 
 
 @lru_cache(maxsize=64)
-def _aligned(blend: Blend, names: tuple[str, ...]) -> tuple[Ints, Floats, Floats, Bools]:
-    """Which of the signals have a weight, and the scales, weights and centring of those."""
-    own = {name: i for i, name in enumerate(blend.names)}
+def _aligned(blend: Blend, names: tuple[str, ...], factors: Factors) -> tuple[Floats, Floats, Bools]:
+    """Scales, weights and centring of signals; those the blend does not have weigh nothing."""
+    own, by_group = {name: i for i, name in enumerate(blend.names)}, dict(factors)
     at = [own.get(name) for name in names]
-    scales = np.array([1.0 if i is None else blend.scales[i] for i in at])
-    weights = np.array([0.0 if i is None else blend.weights[i] for i in at])
-    used = np.flatnonzero(weights)
-    return used, scales[used], weights[used], centred_signals(names)[used]
+    scales = np.array([1.0 if i is None else blend.scales[i] for i in at], np.float64)
+    weights = np.array([0.0 if i is None else blend.weights[i] for i in at], np.float64)
+    weights *= np.array([by_group.get(group_of(name), 1.0) for name in names], np.float64)
+    return scales, weights, centred_signals(names)
 
 
 def simple_blend(

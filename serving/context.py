@@ -17,7 +17,6 @@ from serving.flags import Flags
 from serving.live import Model
 from serving.order import rescored
 from serving.request import RankRequest
-from serving.snapshot import Gathered
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ class RankContext:
         flags: those of the model, with what the experiment arms of this unit replace.
         held_out: whether the base order is answered although everything is computed.
         item_ids, first_ids: of the candidates, as given and in base order.
-        gathered: what is known of the candidates whoever asks, in base order, where that is at hand already.
+        gathered: item numbers of the candidates, in base order, where they are at hand already.
         recent: what the user did in the last day; read where a rule asks for what was bought.
         numbers: snapshot item number of each candidate, -1 where unknown; empty before the blend.
         settled: set by a stage that decided for the base order; personal stages are then skipped.
@@ -89,7 +88,7 @@ class RankContext:
     flags: Flags = field(init=False)
     item_ids: list[str] = field(init=False)
     first_ids: list[str] = field(init=False)
-    gathered: Gathered | None = None
+    gathered: Ints | None = None
     numbers: Ints = field(default_factory=lambda: np.zeros(0, np.intp))
     user: Row | None = None
     segment: Row | None = None

@@ -18,26 +18,27 @@ ALONE = 5
 
 @dataclass(frozen=True, slots=True)
 class ItemRows:
-    """``n`` candidates as arrays, in the order asked for.
+    """``n`` candidates as arrays, in the order asked for, beside what the session touched.
 
     Attributes:
         rows: item number of each candidate; -1 where the item is unknown.
-        attributes: the values of all items.
-        cells, values: attribute occurrences of the candidates (`Attributes.gather`).
-        alone: signals of each item alone (`alone`) ``(n, ALONE + m)``; nan where unknown.
-        share: share of all engagement (long half-life), smoothed by one unit an item ``(n,)``; above 0.
+        places: where each stands in `alone` and `share`.
+        attributes: the values of all items, by item number.
+        alone: signals of items alone (`alone`) ``(…, ALONE + m)``; nan where unknown.
+        share: shares of all engagement (long half-life), smoothed by one unit an item ``(…,)``; above 0.
         numeric_names: the ``m`` numeric attributes.
+        touched: item numbers of what the session touched, newest first, -1 for unknown ``(t,)``.
         together: sessions that touched both the candidate and each of the last items ``(n, s)``.
         sessions: sessions that touched each of the last items ``(s,)``.
     """
 
     rows: Ints
+    places: Ints
     attributes: Attributes
-    cells: Ints
-    values: Ints
     alone: Floats
     share: Floats
     numeric_names: tuple[str, ...]
+    touched: Ints
     together: Floats
     sessions: Floats
 

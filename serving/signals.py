@@ -1,8 +1,8 @@
 """Signals: one pure function from what is known to a matrix, the same while serving and while evaluating.
 
 A value that cannot be known is nan, and the blend takes nan as neutral. Formulas are those of
-docs/ranking.md. What depends on the item alone (`items.alone`) or on a profile alone (`taste_of`) comes
-ready: at a hundred candidates calls cost more than arithmetic, so each family here is few of them.
+docs/ranking.md. What depends on the item alone (`items.alone`) or on a row alone (`serving/taste.py`) comes
+ready; the rest is one compiled loop (`serving/matrix.py`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from functools import lru_cache
 import numpy as np
 
 from serving.attributes import Floats
-from serving.items import ALONE, LAST_ITEMS, ItemRows
-from serving.taste import Row, Taste, Tastes, taste_of
+from serving.items import ItemRows
+from serving.matrix import Candidates, Trail, fill
+from serving.taste import Row, Tastes
 
 BASE, ITEM, LONG_TERM, SEGMENT, SESSION = "base", "item", "long_term", "segment", "session"
 GROUPS = (BASE, ITEM, LONG_TERM, SEGMENT, SESSION)
@@ -36,11 +37,7 @@ GROUP_OF = {
 }
 """Group of each family; a signal's family is its name up to the first colon."""
 
-TOUCH_HALF_LIFE_S = 600.0
-COVISIT_HALF_LIFE_S = 7200.0
-COVISIT_PRIOR = 3.0
-RAMP = 1.0
-"""Clicks of a session at which its affinities have half their weight."""
+RECKONED = Tastes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +62,9 @@ def group_of(name: str) -> str:
     return GROUP_OF[name.partition(":")[0]]
 
 
-def last_items(session: Row | None) -> tuple[str, ...]:
-    """The session's newest items, whose neighbours count."""
-    return tuple((session or {}).get("item_ids") or ())[:LAST_ITEMS]
+def touched_items(session: Row | None) -> tuple[str, ...]:
+    """What the session touched, newest first."""
+    return tuple((session or {}).get("item_ids") or ())
 
 
 def base_scores(scores: Sequence[float | None]) -> Floats:
@@ -111,48 +108,36 @@ def signal_names(types: tuple[str, ...], numeric_names: tuple[str, ...]) -> tupl
 
 
 def signals(
-    item_ids: Sequence[str],
-    base: Floats,
-    rows: ItemRows,
-    known: Known,
-    now_ms: int,
-    *,
-    tastes: Tastes = taste_of,
+    base: Floats, rows: ItemRows, known: Known, now_ms: int, *, tastes: Tastes = RECKONED
 ) -> SignalMatrix:
     """All signals of a request.
 
     Args:
-        item_ids: the candidates, in base order.
-        base: their `base_scores`.
-        rows: the candidates' features, gathered with `last_items` of the session.
+        base: `base_scores` of the candidates, in base order.
+        rows: the candidates' features, gathered with `touched_items` of the session.
         known: profile rows.
         now_ms: the present (epoch ms).
-        tastes: `taste_of`, or what remembers it.
+        tastes: what rows say of attribute values, reckoned or remembered.
+
+    Raises:
+        ValueError: not one base score for each candidate, or not one time for each item touched.
     """
-    attributes, types, m = rows.attributes, len(rows.attributes.types), len(rows.numeric_names)
-    names = signal_names(attributes.types, rows.numeric_names)
-    out = np.empty((len(item_ids), len(names)), order="F")
-    out[:, 0], out[:, 1] = base, _positions(len(item_ids))
-    at = 2 + ALONE + m
-    out[:, 2:at] = rows.alone
-    user, segment = (
-        None if row is None else tastes(row, attributes, rows.numeric_names)
-        for row in (known.user, known.segment)
+    attributes, names = rows.attributes, rows.numeric_names
+    if len(base) != len(rows.rows):  # nothing is checked in machine code
+        msg = f"{len(base)} base scores for {len(rows.rows)} candidates; each needs its own"
+        raise ValueError(msg)
+    times_ms = _times(known.session, len(rows.touched))
+    values = fill(
+        Candidates(rows.rows, rows.places, rows.alone, rows.share, base, _positions(len(base))),
+        attributes.occurrences,
+        (
+            tastes.of_profile(known.user, attributes, names),
+            tastes.of_profile(known.segment, attributes, names),
+        ),
+        tastes.of_session(known.session, attributes, names),
+        Trail(rows.touched, times_ms, rows.together, rows.sessions, float(now_ms)),
     )
-    for width, values in (
-        (types, _log_odds(rows, user)),
-        (m, _distance(rows, user)),
-        (types, _log_odds(rows, segment)),
-        (types, _session_affinity(rows, known.session)),
-    ):
-        out[:, at : at + width] = values
-        at += width
-    out[:, at] = _covisit(rows, known.session, now_ms)
-    _touched(out[:, at + 1 :], item_ids, known.session, now_ms)
-    unknown = rows.rows < 0
-    if unknown.any():
-        out[unknown, 2:] = np.nan
-    return SignalMatrix(names, out)
+    return SignalMatrix(signal_names(attributes.types, names), values)
 
 
 @lru_cache(maxsize=256)
@@ -161,70 +146,10 @@ def _positions(n: int) -> Floats:
     return falling
 
 
-def _per_type(rows: ItemRows, weights: Floats) -> Floats:
-    """Sum of the weights of each candidate's values, by attribute type ``(n, types)``."""
-    shape = len(rows.rows), len(rows.attributes.types)
-    sums: Floats = np.bincount(rows.cells, weights, shape[0] * shape[1]).astype(np.float64, copy=False)
-    return sums.reshape(shape)
-
-
-def _log_odds(rows: ItemRows, taste: Taste | None) -> Floats | float:
-    """Σ `Taste.odds` by attribute type."""
-    if taste is None or taste.odds is None:
-        return np.nan
-    return _per_type(rows, rows.attributes.spread(taste.values, taste.odds)[rows.values])
-
-
-def _distance(rows: ItemRows, taste: Taste | None) -> Floats | float:
-    """Distance to the median of what the user engaged with, per numeric attribute, on the log scale."""
-    if taste is None or taste.medians is None:
-        return np.nan
-    return np.abs(rows.alone[:, ALONE:] - taste.medians)
-
-
-def _ramp(session: Row) -> float:
-    """Weight of a session by the items it touched: none at zero, half at `RAMP`."""
-    touched = len(session.get("item_ids") or ())
-    return touched / (touched + RAMP)
-
-
-def _session_affinity(rows: ItemRows, session: Row | None) -> Floats | float:
-    """Σ log((weight + 1) / (total · share + 1)) by attribute type, growing with the session."""
-    attributes = rows.attributes
-    if session is None or not (keys := session.get("attr_keys")):
-        return np.nan
-    numbers, found = attributes.numbers(keys)
-    weights = attributes.spread(numbers, np.asarray(session["attr_weights"], np.float64)[found])
-    numbers.sort()
-    totals = np.bincount(attributes.type_of[numbers], weights[numbers], len(attributes.types))
-    # Only the values that candidates have are looked at, however many there are.
-    expected = totals[attributes.type_of[rows.values]] * attributes.share[rows.values]
-    odds = np.log((weights[rows.values] + 1.0) / (expected + 1.0))
-    return _per_type(rows, odds) * _ramp(session)
-
-
-def _covisit(rows: ItemRows, session: Row | None, now_ms: int) -> Floats | float:
-    """Mean of log((c + 3p) / ((n + 3) p)) over the last items, newest most, growing with the session.
-
-    How much more often than its share `p` of all engagement the candidate goes with what was touched.
-    """
-    count = rows.together.shape[1]
-    if session is None or not count or (times := session.get("item_times_ms")) is None:
-        return np.nan
-    ages_s = (now_ms - np.asarray(times[:count], np.float64)) / 1000.0
-    decay = np.exp2(-np.maximum(ages_s, 0.0) / COVISIT_HALF_LIFE_S)
-    share = rows.share[:, None]
-    lift = np.log((rows.together + COVISIT_PRIOR * share) / ((rows.sessions + COVISIT_PRIOR) * share))
-    mean: Floats = (lift @ decay) / max(float(decay.sum()), 1e-9) * _ramp(session)
-    return mean
-
-
-def _touched(out: Floats, item_ids: Sequence[str], session: Row | None, now_ms: int) -> None:
-    """Whether the session touched the candidate already, and how recently (1 now, halved every 10 min)."""
-    out.fill(0.0)
-    if session is None or not (touched := session.get("item_ids")):
-        return
-    times = dict(zip(touched, session["item_times_ms"], strict=True))
-    for i in [i for i, item_id in enumerate(item_ids) if item_id in times]:
-        age_s = max(now_ms - times[item_ids[i]], 0) / 1000.0
-        out[i] = 1.0, 0.5 ** (age_s / TOUCH_HALF_LIFE_S)
+def _times(session: Row | None, count: int) -> Floats:
+    """When each item was touched; machine code reads as many as there are items, so there must be."""
+    times = np.array((session or {}).get("item_times_ms") or (), np.float64)
+    if len(times) != count:
+        msg = f"a session has {len(times)} item_times_ms for {count} item_ids; each needs its own"
+        raise ValueError(msg)
+    return times

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from itertools import repeat
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ from feature_repo.errors import LakeError
 from feature_repo.lake import Build, Builds
 from serving.attributes import Attributes, Floats, Ints, Spans, attributes_of
 from serving.columns import bounds_of, floats_of, list_of
-from serving.items import ItemRows, alone
+from serving.items import LAST_ITEMS, ItemRows, alone
 from serving.neighbours import Neighbours, neighbours_of
 
 MAX_NUMERICS = 32
@@ -42,16 +41,6 @@ _PROFILE = [
     "vector",
 ]
 _NEIGHBOURS = ["item_id", "neighbour_ids", "neighbour_counts", "session_count"]
-
-
-class Gathered(NamedTuple):
-    """Parts of `ItemRows` that the candidates alone determine."""
-
-    rows: Ints
-    cells: Ints
-    values: Ints
-    alone: Floats
-    share: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,32 +95,28 @@ class ItemSnapshot:
         """Item numbers, -1 where unknown."""
         return np.fromiter(map(self.index.get, item_ids, repeat(-1)), np.intp, len(item_ids))
 
-    def gather(self, item_ids: Sequence[str]) -> Gathered:
-        """What is asked of candidates before anything is known of who asks."""
-        rows = self.numbers(item_ids)
-        return Gathered(rows, *self.attributes.gather(rows), self.alone[rows], self.share[rows])
-
     def rows(
-        self, item_ids: Sequence[str], last_items: Sequence[str] = (), gathered: Gathered | None = None
+        self, item_ids: Sequence[str], touched: Sequence[str] = (), numbers: Ints | None = None
     ) -> ItemRows:
         """Candidates for their signals.
 
         Args:
-            last_items: the session's newest, whose neighbours count.
-            gathered: `gather` of the same items, where that is at hand.
+            touched: what the session touched, newest first.
+            numbers: `numbers` of the candidates, where they are at hand.
         """
-        held = gathered or self.gather(item_ids)
-        last = self.numbers(last_items)
+        rows = self.numbers(item_ids) if numbers is None else numbers
+        seen = self.numbers(touched)
+        last = seen[:LAST_ITEMS]
         return ItemRows(
-            rows=held.rows,
+            rows=rows,
+            places=rows,
             attributes=self.attributes,
-            cells=held.cells,
-            values=held.values,
-            alone=held.alone,
-            share=held.share,
+            alone=self.alone,
+            share=self.share,
             numeric_names=self.numeric_names,
-            together=self.neighbours.together(held.rows, last),
-            sessions=np.where(last < 0, 0.0, self.neighbours.sessions[last]),
+            touched=seen,
+            together=self.neighbours.together(rows, last),
+            sessions=self.neighbours.sessions[last],
         )
 
 

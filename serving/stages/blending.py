@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from serving.answer import Tier
-from serving.base import Floats, Ints
+from serving.base import Ints
 from serving.context import Contributions, RankContext, Row
-from serving.signals import Known, SignalMatrix, group_of, last_items, signals
+from serving.order import falling
+from serving.signals import Known, SignalMatrix, signals, touched_items
 from serving.taste import KeptTastes, Tastes
 
 if TYPE_CHECKING:
@@ -45,13 +45,10 @@ class BlendStage:
             tier = Tier.BASE
         first = context.base.order
         rows, matrix = request_signals(context, snapshot, self._tastes)
-        parts = blend.contributions(matrix)
-        if context.flags.weights:
-            parts *= _factors(matrix.names, tuple(sorted(context.flags.weights.items())))
-        sums = parts.sum(axis=1)
+        parts, sums = blend.contributions(matrix, tuple(sorted(context.flags.weights.items())))
         scores = np.empty(len(first))
         scores[first] = sums
-        order = first[np.argsort(-sums, kind="stable")]
+        order = first[falling(sums)]
         context.ages[ITEMS] = max((context.now - snapshot.as_of).total_seconds(), 0.0)
         context.numbers = np.empty(len(first), np.intp)
         context.numbers[first] = rows
@@ -64,7 +61,7 @@ def gather(context: RankContext) -> None:
     """Look the candidates up: it needs nothing of the store, so it is done while that answers."""
     snapshot = context.model.snapshot
     if snapshot is not None:
-        context.gathered = snapshot.gather(context.first_ids)
+        context.gathered = snapshot.numbers(context.first_ids)
 
 
 def request_signals(
@@ -72,22 +69,14 @@ def request_signals(
 ) -> tuple[Ints, SignalMatrix]:
     """Item numbers and signals of a request, both in base order."""
     item_ids, session = context.first_ids, _values(context.session)
-    rows = snapshot.rows(item_ids, last_items(session), context.gathered)
+    rows = snapshot.rows(item_ids, touched_items(session), context.gathered)
     return rows.rows, signals(
-        item_ids,
         context.base.scores[context.base.order],
         rows,
         Known(_values(context.user), _values(context.segment), session),
         int(context.now.timestamp() * 1000),
         tastes=tastes,
     )
-
-
-@lru_cache(maxsize=64)
-def _factors(names: tuple[str, ...], weights: tuple[tuple[str, float], ...]) -> Floats:
-    """The flags' factor on each signal."""
-    by_group = dict(weights)
-    return np.array([by_group.get(group_of(name), 1.0) for name in names])
 
 
 def tier_of(context: RankContext) -> Tier:

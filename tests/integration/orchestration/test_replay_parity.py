@@ -12,7 +12,7 @@ from feature_repo.settings import Settings
 from orchestration.replay import Replay
 from orchestration.replay_sessions import ReplaySessions
 from orchestration.replay_tasks import PopularCandidates, find_tasks
-from serving.signals import Known, base_scores, last_items, signals
+from serving.signals import Known, base_scores, signals, touched_items
 from serving.snapshot import snapshot_of
 from tests.batch import build_all, rows_of
 from tests.history_data import shop_items, tasteful
@@ -35,9 +35,9 @@ def test_replayed_signals_equal_served_ones(number: int, settings: Settings) -> 
     sessions = ReplaySessions(past, settings)
     sessions.add([e for e in past.events if e.event_time < task.time])
     session = sessions.row(task.session_id, task.time)
-    rows = snapshot.rows(task.item_ids, last_items(session))
+    rows = snapshot.rows(task.item_ids, touched_items(session))
     now_ms = (task.time - EPOCH) // timedelta(milliseconds=1)
-    served = signals(task.item_ids, base_scores(task.scores), rows, Known(user, segment, session), now_ms)
+    served = signals(base_scores(task.scores), rows, Known(user, segment, session), now_ms)
 
     assert served.names == lists.names
     assert number < 30 or (user is not None and session is not None and session["item_ids"])

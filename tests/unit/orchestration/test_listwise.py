@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from orchestration.listwise import fit_softmax, scales_of, standardized
-from serving.blend import standardize
+from tests.blend_oracle import standardize
 
 
 def offsets_of(lengths: list[int]) -> np.ndarray:

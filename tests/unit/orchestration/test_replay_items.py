@@ -17,7 +17,7 @@ from feature_repo.settings import Settings
 from feature_repo.statistics import Statistics
 from orchestration.history import History
 from orchestration.replay_items import ReplayItems
-from serving.items import ALONE
+from serving.items import ALONE, LAST_ITEMS
 from serving.snapshot import MAX_NUMERICS
 from tests.history_data import START, event, history, shop_items, shown
 
@@ -104,14 +104,23 @@ def test_attributes_and_numbers_are_those_of_the_catalogue() -> None:
     past = history([event(1, 0, item_id="stranger")], shop_items(3))
     rows = items_of(past).view(["i2", "stranger", "i0"], (), START + timedelta(seconds=5)).rows
     names = {number: key for key, number in rows.attributes.ids.items()}
-    width = len(rows.attributes.types)
-    of = [
-        [names[v] for c, v in zip(rows.cells, rows.values, strict=True) if c // width == n] for n in range(3)
-    ]
+    bounds, values = rows.attributes.offsets, rows.attributes.values
+    of = [[names[v] for v in values[bounds[row] : bounds[row + 1]].tolist()] for row in rows.rows.tolist()]
     assert of == [["category:horror", "colour:green"], [], ["category:drama", "colour:red"]]
     assert rows.numeric_names == ("price",)
     np.testing.assert_allclose(rows.alone[:, ALONE], np.log1p([7.0, np.nan, 5.0]))
     assert (rows.share > 0).all()
+
+
+def test_what_was_touched_is_numbered_and_the_newest_go_with_candidates() -> None:
+    past = history([event(1, 0, item_id="stranger")], shop_items(9))
+    touched = [*(f"i{n}" for n in range(6)), "never met", "stranger"]
+    view = items_of(past)
+    rows = view.view(["i2", "stranger"], touched, START + timedelta(seconds=5)).rows
+    named = view.view([t for t in touched if t != "never met"], (), START + timedelta(seconds=5)).rows
+    assert rows.touched.tolist() == [*named.rows.tolist()[:6], -1, int(named.rows[6])]
+    assert rows.together.shape == (2, LAST_ITEMS)
+    assert rows.places.tolist() == [0, 1]
 
 
 def test_shares_of_all_items_sum_to_one() -> None:

@@ -15,18 +15,17 @@ items = st.lists(st.lists(keys, unique=True, max_size=6), max_size=12)
 
 
 @given(items, st.data())
-def test_gathered_values_are_those_of_the_items_asked_for(rows: list[list[str]], data: st.DataObject) -> None:
+def test_occurrences_are_the_values_of_the_items_asked_for(
+    rows: list[list[str]], data: st.DataObject
+) -> None:
     attributes = attributes_of(as_lists(rows))
     asked = data.draw(st.lists(st.integers(-1, len(rows) - 1), max_size=10))
-    cells, values = attributes.gather(np.array(asked, np.intp))
+    places, lengths = attributes.spans.of(np.array(asked, np.intp))
     names = {number: key for key, number in attributes.ids.items()}
-    width = len(attributes.types)
-    found = [
-        (int(cell) // width, attributes.types[cell % width], names[v])
-        for cell, v in zip(cells, values, strict=True)
-    ]
-    wanted = [(i, key.partition(":")[0], key) for i, row in enumerate(asked) if row >= 0 for key in rows[row]]
-    assert found == wanted
+    found = [names[v] for v in attributes.occurrences.values[places].tolist()]
+    assert found == [key for row in asked if row >= 0 for key in rows[row]]
+    assert lengths.tolist() == [len(rows[row]) if row >= 0 else 0 for row in asked]
+    assert attributes.occurrences.types == len(attributes.types)
 
 
 @given(items)
@@ -42,11 +41,10 @@ def test_shares_are_those_of_each_type(rows: list[list[str]]) -> None:
         assert attributes.types[attributes.type_of[number]] == kind
 
 
-def test_weights_land_on_their_value_and_strange_keys_nowhere() -> None:
+def test_keys_are_numbered_and_strange_ones_left_out() -> None:
     attributes = attributes_of(as_lists([["genre:a", "genre:b"]]))
     numbers, places = attributes.numbers(["odd", "genre:b", "genre:never"])
     assert (numbers.tolist(), places.tolist()) == ([attributes.ids["genre:b"]], [1])
-    assert attributes.spread(numbers, np.array([2.0])).tolist() == [0.0, 2.0]
 
 
 def test_only_the_types_with_most_occurrences_are_kept() -> None:
@@ -61,5 +59,6 @@ def test_only_the_types_with_most_occurrences_are_kept() -> None:
 def test_no_items_and_no_values() -> None:
     assert attributes_of(as_lists([])).types == ()
     empty = attributes_of(as_lists([[], []]))
-    cells, values = empty.gather(np.array([0, 1, -1]))
-    assert len(cells) == len(values) == 0
+    places, lengths = empty.spans.of(np.array([0, 1, -1]))
+    assert len(places) == 0
+    assert lengths.tolist() == [0, 0, 0]

@@ -16,17 +16,18 @@ from hypothesis.extra import numpy as hnp
 
 from feature_repo.errors import BuildError
 from serving.blend import (
-    CLIP,
     Blend,
     Gate,
+    centred_signals,
     current_path,
     grouped,
     load_blend,
     save_blend,
     simple_blend,
-    standardize,
 )
-from serving.signals import GROUPS, SignalMatrix
+from serving.contributions import CLIP, contributed
+from serving.signals import GROUPS, SignalMatrix, group_of
+from tests.blend_oracle import standardize
 
 NAMES = ("base", "log_ctr", "log_odds:genre", "covisit")
 GATE = Gate(passed=True, reason="above")
@@ -49,10 +50,11 @@ matrices = hnp.arrays(
 def test_contributions_sum_to_the_score_and_are_finite(values: np.ndarray) -> None:
     values[:, 0] = np.nan_to_num(values[:, 0])
     matrix = SignalMatrix(NAMES, values)
-    found = blend().contributions(matrix)
+    found, sums = blend().contributions(matrix)
     assert found.shape == values.shape
     assert np.isfinite(found).all()
-    np.testing.assert_allclose(found.sum(axis=1), blend().scores(matrix), atol=1e-12)
+    np.testing.assert_allclose(found.sum(axis=1), sums, atol=1e-12)
+    assert blend().scores(matrix).tolist() == sums.tolist()
     by_group = grouped(NAMES, found)
     assert set(by_group) == set(GROUPS)
     np.testing.assert_allclose(sum(by_group.values()), found.sum(axis=1), atol=1e-9)
@@ -61,7 +63,7 @@ def test_contributions_sum_to_the_score_and_are_finite(values: np.ndarray) -> No
 
 @given(matrices)
 def test_what_is_unknown_adds_nothing(values: np.ndarray) -> None:
-    found = blend().contributions(SignalMatrix(NAMES, values))
+    found, _ = blend().contributions(SignalMatrix(NAMES, values))
     assert (found[np.isnan(values)] == 0).all()
 
 
@@ -69,39 +71,44 @@ def test_what_is_unknown_adds_nothing(values: np.ndarray) -> None:
 def test_a_signal_equal_for_all_changes_nothing(values: np.ndarray, shift: float) -> None:
     moved = values.copy()
     moved[:, 1:] += shift
-    before, after = (blend().contributions(SignalMatrix(NAMES, v)) for v in (values, moved))
+    before, after = (blend().contributions(SignalMatrix(NAMES, v))[0] for v in (values, moved))
     np.testing.assert_allclose(before, after, atol=1e-9)
 
 
-def test_standardize_by_hand() -> None:
-    values = np.array([[1.0, 2.0], [3.0, np.nan], [5.0, 100.0]])
-    found = standardize(values, np.array([2.0, 1.0]), np.array([True, False]))
-    np.testing.assert_allclose(found, [[-1.0, 2.0], [0.0, 0.0], [1.0, CLIP]])
+def test_contributions_by_hand() -> None:
+    values = np.array([[2.0, 1.0], [np.nan, 3.0], [100.0, 5.0]])
+    scales, weights, centred = np.array([1.0, 2.0]), np.array([1.0, 3.0]), np.array([False, True])
+    found, sums = contributed(values, scales, weights, centred)
+    assert found.tolist() == [[2.0, -3.0], [0.0, 0.0], [CLIP, 3.0]]
+    assert sums.tolist() == [-1.0, 0.0, CLIP + 3.0]
 
 
-@given(matrices, st.tuples(*[st.sampled_from([0.0, 1.3, -0.2])] * 4))
-def test_contributions_are_the_plain_formula_to_the_last_bit(
-    values: np.ndarray, weights: tuple[float, ...]
+@given(
+    hnp.arrays(
+        np.float64,
+        st.tuples(st.sampled_from([0, 1, 2, 7, 100, 2000]), st.just(4)),
+        elements=st.one_of(st.floats(-50, 50), st.just(float("nan"))),
+        fill=st.one_of(st.floats(-50, 50), st.just(float("nan"))),
+    ),
+    st.tuples(*[st.sampled_from([0.0, 1.3, -0.2])] * 4),
+    st.dictionaries(st.sampled_from(GROUPS), st.floats(0, 2)),
+)
+def test_contributions_are_the_plain_formula(
+    values: np.ndarray, weights: tuple[float, ...], factors: dict[str, float]
 ) -> None:
-    """What the first version of the blend computed: records of that time are replayed byte for byte."""
-    used = np.flatnonzero(np.array(weights))
-    wanted = np.zeros(values.shape)
-    if len(used) and len(values):
-        some, scales = values[:, used], np.array(blend().scales)[used]
-        known = ~np.isnan(some)
-        filled = np.where(known, some, 0.0)
-        means = filled.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-        scaled = (filled - np.where(used > 0, means, 0.0)) / scales
-        wanted[:, used] = np.clip(scaled, -CLIP, CLIP) * known * np.array(weights)[used]
-    for order in ("C", "F"):
-        matrix = SignalMatrix(NAMES, np.array(values, order=order))  # type: ignore[call-overload]
-        found = blend(weights).contributions(matrix)
-        assert found.tobytes() == wanted.tobytes()
+    by_group = np.array([factors.get(group_of(name), 1.0) for name in NAMES])
+    scaled = standardize(values, np.array(blend().scales), centred_signals(NAMES))
+    wanted = scaled * np.array(weights) * by_group
+    found, sums = blend(weights).contributions(SignalMatrix(NAMES, values), tuple(factors.items()))
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(sums, wanted.sum(axis=1), rtol=1e-12, atol=1e-12)
+    assert not np.signbit(found[found == 0]).any()
+    assert sums.tolist() == [sum(row) for row in found.tolist()]  # from left to right, to the last bit
 
 
 def test_columns_go_by_name_and_strange_ones_add_nothing() -> None:
     values = np.array([[0.0, 9.0, 1.0], [1.0, 5.0, 3.0]])
-    found = blend().contributions(SignalMatrix(("base", "touched", "log_ctr"), values))
+    found, _ = blend().contributions(SignalMatrix(("base", "touched", "log_ctr"), values))
     assert (found[:, 1] == 0).all()
     assert found[:, 0].tolist() == [0.0, 2.0]
     assert found[:, 2].tolist() == [-0.5, 0.5]

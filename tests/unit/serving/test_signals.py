@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.signals import GROUPS, Known, SignalMatrix, base_scores, group_of, last_items, signals
+from serving.signals import GROUPS, Known, SignalMatrix, base_scores, group_of, signals, touched_items
 from tests.ranking_data import NOW_MS, item, neighbours_table, profile, session, snapshot
 
 ROWS = [
@@ -26,8 +26,8 @@ NOTHING = Known()
 def compute(
     item_ids: list[str], known: Known = NOTHING, scores: list[float | None] | None = None
 ) -> SignalMatrix:
-    rows = SNAPSHOT.rows(item_ids, last_items(known.session))
-    return signals(item_ids, base_scores(scores or [None] * len(item_ids)), rows, known, NOW_MS)
+    rows = SNAPSHOT.rows(item_ids, touched_items(known.session))
+    return signals(base_scores(scores or [None] * len(item_ids)), rows, known, NOW_MS)
 
 
 def column(matrix: SignalMatrix, name: str) -> list[float]:

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.signals import Known, base_scores, last_items, signals
+from serving.signals import Known, base_scores, signals, touched_items
 from tests.ranking_data import NOW_MS, item, neighbours_table, snapshot
 from tests.signals_oracle import Shop
 
@@ -88,9 +88,8 @@ def test_every_signal_equals_its_definition(
     shop = Shop(rows, together, counts)
     held = snapshot(rows, neighbours_table(together, counts))
     found = signals(
-        candidates,
         base_scores([None] * len(candidates)),
-        held.rows(candidates, last_items(known.session)),
+        held.rows(candidates, touched_items(known.session)),
         known,
         NOW_MS,
     )

@@ -44,9 +44,25 @@ def test_rows_come_in_the_order_asked_and_unknown_items_are_marked() -> None:
     held = snapshot([item("a", ctr=0.3), item("b", ctr=0.1)])
     rows = held.rows(["b", "nobody", "a", "b"])
     assert rows.rows.tolist() == [1, -1, 0, 1]
-    np.testing.assert_allclose(np.exp(rows.alone[:, 0]), [0.1, np.nan, 0.3, 0.1])
-    assert np.isnan(rows.alone[1]).all()
+    found = rows.alone[rows.places]
+    np.testing.assert_allclose(np.exp(found[:, 0]), [0.1, np.nan, 0.3, 0.1])
+    assert np.isnan(found[1]).all()
     assert rows.together.shape == (4, 0)
+
+
+def test_numbers_at_hand_are_not_looked_up_again() -> None:
+    held = snapshot([item("a"), item("b")])
+    numbers = held.numbers(["b", "nobody"])
+    assert held.rows(["b", "nobody"], ["a"], numbers).rows is numbers
+    assert numbers.tolist() == [1, -1]
+
+
+def test_all_that_was_touched_is_numbered_and_the_newest_go_with_candidates() -> None:
+    touched = [f"i{n}" for n in range(7)] + ["gone"]
+    held = snapshot([item(i) for i in IDS], neighbours_table({"i6": {"i0": 1.0}, "i1": {"i0": 2.0}}, {}))
+    rows = held.rows(["i0"], touched)
+    assert rows.touched.tolist() == [*range(7), -1]
+    assert rows.together.tolist() == [[0.0, 2.0, 0.0, 0.0, 0.0]]
 
 
 def test_numerics_stand_in_columns_with_gaps_as_nan() -> None:
