@@ -15,6 +15,7 @@ import numpy as np
 from serving.base import BaseOrder, Floats, Ints
 from serving.compiled import compiled
 from serving.flags import Cap
+from serving.order import indices
 
 _NO_SHARE = -1.0
 _NOT_ALL = "order: not a permutation of the candidates"
@@ -41,7 +42,7 @@ def capped(order: Ints, base: BaseOrder, cap: Cap) -> Ints:
         raise IndexError(_NOT_ALL)
     reach = 2 * n if cap.positions is None else cap.positions
     share = _NO_SHARE if cap.share is None else float(cap.share)
-    moved = _cut_and_sorted(order, _Base(base.order, base.positions, base.scores), reach, share, out)
+    moved = _cut_and_sorted(indices(order), _Base(base.order, base.positions, base.scores), reach, share, out)
     if moved < 0:
         raise IndexError(_NOT_ALL)
     return out if moved else order

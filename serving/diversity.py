@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
 from msgspec import Meta, Struct
 
 from serving.attributes import Floats, Ints
+from serving.order import floats, indices
 from serving.similarity import Wanted, diversified, items_of
 from serving.snapshot import ItemSnapshot
 
@@ -61,9 +63,9 @@ def diversify(order: Ints, scores: Floats, numbers: Ints, snapshot: ItemSnapshot
     depth = max(min(rules.depth, len(order)), slots)
     if not rules.active or slots < 2:  # noqa: PLR2004 - one item is as diverse as can be
         return order
-    out = order.copy()
+    out = np.array(order, np.int64)
     wanted = Wanted(slots, depth, float(rules.relevance), rules.per_category or 0)
-    done = diversified(out, scores, numbers, wanted, items_of(snapshot))
+    done = diversified(out, floats(scores), indices(numbers), wanted, items_of(snapshot))
     if done < 0:
         msg = "order, numbers: hold what is neither a candidate nor an item"
         raise IndexError(msg)

@@ -139,15 +139,16 @@ def explored(
     for slot in _smallest(state, m, k):
         explores[slot] = True
     drawn = _smallest(state, n - m, k)
-    out, slots = np.empty(n, np.int64), np.empty(k, np.int64)
-    chances = np.ones(order.max() + 1 if order.min() >= 0 else 0)
-    if len(chances) == 0 or len(drawn) < k:
+    out, slots, chances = np.empty(n, np.int64), np.empty(k, np.int64), np.empty(_room(order))
+    if len(chances) == 0:
         return out, chances, slots
+    _stand(order, explores, drawn, out, slots)
+    for candidate in range(len(chances)):
+        chances[candidate] = 1.0  # of what has no part in it
     for place in range(m, n):
         chances[order[place]] = 1.0 - expected / (n - m)
     for rank in range(m - k, m):
         chances[order[rank]] = behind[rank]
-    _fill(order, explores, drawn, out, slots)
     rank = 0
     for slot in range(m):
         if explores[slot]:
@@ -159,7 +160,18 @@ def explored(
 
 
 @compiled
-def _fill(order: Ints, explores: Bools, drawn: Ints, out: Ints, slots: Ints) -> None:
+def _room(order: Ints) -> int:
+    """One more than the largest number; 0 where one is negative."""
+    most = 0
+    for candidate in order:
+        if candidate < 0:
+            return 0
+        most = max(most, candidate + 1)
+    return most
+
+
+@compiled
+def _stand(order: Ints, explores: Bools, drawn: Ints, out: Ints, slots: Ints) -> None:
     """Who stands where: fills `out` and `slots`."""
     m, k = len(explores), len(drawn)
     rank = taken = 0
@@ -170,11 +182,11 @@ def _fill(order: Ints, explores: Bools, drawn: Ints, out: Ints, slots: Ints) -> 
         else:
             out[slot] = order[rank]
             rank += 1
-    left = np.ones(len(order), np.bool_)
+    gone = np.zeros(len(order), np.bool_)
     for place in drawn:
-        left[m + place] = False
+        gone[m + place] = True
     at = m
     for place in range(m - k, len(order)):
-        if left[place]:
+        if not gone[place]:
             out[at] = order[place]
             at += 1

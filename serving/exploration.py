@@ -20,6 +20,7 @@ from msgspec import Meta, Struct
 from feature_repo.errors import SettingsError
 from serving.attributes import Floats, Ints
 from serving.draws import explored
+from serving.order import indices
 
 LEAST, MOST = 0.10, 0.20
 MOST_SLOTS = 100
@@ -77,7 +78,7 @@ def explore(order: Ints, request_id: str, rules: Exploration, limit: int | None 
         return Explored(order, np.ones(int(order.max()) + 1 if n else 0), _NONE)
     seed = xxhash.xxh3_64_intdigest(request_id.encode())
     share = float(rules.share)
-    found = Explored(*explored(order, seed & 0xFFFFFFFF, seed >> 32, share, _chances(m, share)))
+    found = Explored(*explored(indices(order), seed & 0xFFFFFFFF, seed >> 32, share, _chances(m, share)))
     if not len(found.propensities):
         msg = "order: holds a negative number, which is no candidate"
         raise IndexError(msg)

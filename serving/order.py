@@ -6,6 +6,8 @@ should be they say so, and the plain formula, which knows how to fail, takes ove
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from serving.attributes import Bools, Floats, Ints
@@ -16,12 +18,22 @@ _PATIENCE = 16
 """Steps of the finishing sort per candidate before `falling` leaves it to numpy."""
 
 
+def indices(order: Ints) -> Ints:
+    """The same, as the one kind of array that loops are compiled for; no copy where it is that already."""
+    return np.ascontiguousarray(order, np.int64)
+
+
+def floats(values: Floats) -> Floats:
+    """The same, as the one kind of array that loops are compiled for; no copy where it is that already."""
+    return np.ascontiguousarray(values, np.float64)
+
+
 def falling(values: Floats) -> Ints:
     """Places of the largest value first; equal values stay as they stand.
 
     ``argsort(-values, kind="stable")``, in a third of its time where values are spread.
     """
-    done, order, _, _ = sort_falling(np.ascontiguousarray(values))
+    done, order, _, _ = sort_falling(floats(values))
     return order if done == SORTED else (-values).argsort(kind="stable")
 
 
@@ -41,9 +53,9 @@ def sort_falling(values: Floats) -> tuple[int, Ints, Ints, Floats]:
     order, positions, unit = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n)
     low, high, finite = np.inf, -np.inf, True
     for i in range(n):
-        if np.isnan(values[i]):
+        if math.isnan(values[i]):
             return 1, order, positions, unit
-        finite = finite and np.isfinite(values[i])
+        finite = finite and math.isfinite(values[i])
         low, high = min(low, values[i]), max(high, values[i])
     spread = high / 2 - low / 2  # that of finite values may overflow, that of their halves does not
     if finite and spread > 0.0:
@@ -102,7 +114,9 @@ def rescored(before: Ints, after: Ints, scores: Floats) -> tuple[Floats, Floats]
         scores: by candidate.
     """
     moved, added = np.empty(len(scores)), np.empty(len(scores))
-    if not (len(before) == len(after) and _exchange(before, after, scores, moved, added)):
+    if len(before) != len(after) or not _exchange(
+        indices(before), indices(after), floats(scores), moved, added
+    ):
         moved = scores.copy()
         moved[after] = np.sort(scores[after])[::-1]
         added = moved - scores
@@ -129,7 +143,7 @@ def _exchange(before: Ints, after: Ints, scores: Floats, moved: Floats, added: F
 
 def is_whole(order: Ints, scores: Floats, count: int) -> bool:
     """Whether an order holds no candidate twice and none but ``0 … count − 1``, and all scores are finite."""
-    return _is_whole(order, scores, np.zeros(count, np.bool_))
+    return _is_whole(indices(order), floats(scores), np.zeros(count, np.bool_))
 
 
 @compiled
@@ -140,5 +154,5 @@ def _is_whole(order: Ints, scores: Floats, seen: Bools) -> bool:
         seen[candidate] = True
     finite = True
     for score in scores:
-        finite = finite and np.isfinite(score)
+        finite = finite and math.isfinite(score)
     return finite

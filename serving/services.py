@@ -36,6 +36,7 @@ from serving.snapshot import ItemSnapshot
 from serving.source import RowSource
 from serving.stage import Stage
 from serving.stream_health import StreamHealth
+from serving.warming import warm_stages
 from streaming.log import EventLog
 
 log = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ class Services:
             watcher.start()
         self.recorder.start()
         await asyncio.to_thread(warm_statistics)
+        await asyncio.to_thread(warm_stages, self.scoring, self.parts.flags.value)
         await self.warm()
         self.ready = True
         log.info("serving is ready: %s", self.state())

@@ -132,12 +132,12 @@ def diversified(order: Ints, scores: Floats, numbers: Ints, wanted: Wanted, item
         gain[place] = wanted.relevance * ((gain[place] - low) / spread) if spread > 0.0 else 0.0
     seen, picked = np.zeros(depth, np.int64), np.empty(slots, np.int64)
     _pick(wanted.most, _Race(1.0 - wanted.relevance, rows, gain, gain.copy(), seen, picked), items)
-    free, at, moved = np.ones(depth, np.bool_), slots, 0
+    taken, at, moved = np.zeros(depth, np.bool_), slots, 0
     for slot in range(slots):
-        order[slot], free[picked[slot]] = pool[picked[slot]], False
+        order[slot], taken[picked[slot]] = pool[picked[slot]], True
         moved |= picked[slot] != slot
     for place in range(depth):
-        if free[place]:
+        if not taken[place]:
             order[at] = pool[place]
             at += 1
     return moved
@@ -151,19 +151,19 @@ def _pick(most: int, race: _Race, items: Items) -> None:
     looked at, need not be compared with what was taken since.
     """
     count = len(race.rows)
-    full, free = np.zeros(count, np.bool_), np.ones(count, np.bool_)
+    full, taken = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
     for slot in range(len(race.picked)):
         others_left = False
         for i in range(count):
-            others_left = others_left or (free[i] and not full[i])
+            others_left = others_left or not (taken[i] or full[i])
         best, worth = -1, -np.inf
         for i in range(count):
-            if not free[i] or (others_left and full[i]) or (best >= 0 and not race.worth[i] > worth):
+            if taken[i] or (others_left and full[i]) or (best >= 0 and not race.worth[i] > worth):
                 continue
             _compare(i, slot, worth, race, items)
             if best < 0 or race.worth[i] > worth:
                 best, worth = i, race.worth[i]
-        race.picked[slot], free[best] = best, False
+        race.picked[slot], taken[best] = best, True
         if most > 0 and race.rows[best] >= 0:
             _mark(slot, most, full, race, items)
 
