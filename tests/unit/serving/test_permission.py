@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,96 +13,69 @@ from hypothesis import strategies as st
 
 from feature_repo.errors import StoreError
 from feature_repo.groups import all_groups
-from feature_repo.online.store import OnlineRow
 from serving.answer import Tier
 from serving.context import RankContext, Row
 from serving.live import Model
 from serving.permission import SESSION_ID, USER_ID, Permissions, permitted_by
 from serving.rank import Ranker
 from serving.reader import FeatureReader
-from serving.reading import Reading, ReadLimits
+from serving.reading import Reading
 from serving.request import Candidate, RankRequest
-from serving.source import Key
 from serving.stages.consent import ConsentStage
 from serving.stages.features import FeaturesStage
+from tests.feature_source import LIMITS, NOW, FakeSource
 
-NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
-LIMITS = ReadLimits(
-    store=timedelta(seconds=30),
-    session_ttl=timedelta(hours=24),
-    session_copy=timedelta(seconds=60),
-    profile_copy=timedelta(hours=1),
-    segment_reuse=timedelta(0),
-)
-
-
-class Store:
-    """Rows in a dictionary; may be down."""
-
-    def __init__(self) -> None:
-        self.rows: dict[tuple[str, str], OnlineRow] = {}
-        self.trips = 0
-        self.down = False
-        self.put("user_profile", "u", segment="likes:shoes")
-        self.put("segment_profile", "all", user_count=50)
-        self.put("session_profile", "s", event_count=2)
-
-    def put(self, group: str, key: str, **values: Any) -> None:
-        self.rows[group, key] = OnlineRow(key, values, NOW - timedelta(minutes=1))
-
-    async def read(self, keys: Sequence[Key]) -> list[OnlineRow | None]:
-        self.trips += 1
-        if self.down:
-            message = "gone"
-            raise StoreError(message)
-        return [self.rows.get((group.name, key)) for group, key in keys]
-
-    async def close(self) -> None: ...
+PATIENT = replace(LIMITS, store=timedelta(seconds=30))
+GONE = StoreError("gone")
 
 
 @pytest.fixture
-def store() -> Store:
-    return Store()
+def store() -> FakeSource:
+    fake = FakeSource()
+    fake.put("user_profile", "u", segment="likes:shoes")
+    fake.put("segment_profile", "all", user_count=50)
+    fake.put("session_profile", "s", event_count=2)
+    return fake
 
 
 def read(reader: FeatureReader, user: str | None = "u", session: str | None = "s") -> Reading:
     return asyncio.run(reader.read(user, session, NOW, 30.0))
 
 
-def reader_of(store: Store, permissions: Permissions | None = None) -> FeatureReader:
-    return FeatureReader(store, all_groups(), LIMITS, permissions=permissions)
+def reader_of(store: FakeSource, permissions: Permissions | None = None) -> FeatureReader:
+    return FeatureReader(store, all_groups(), PATIENT, permissions=permissions)
 
 
 def rows_of(reading: Reading) -> list[str]:
     return [n for n in ("user", "segment", "session") if getattr(reading, n) is not None]
 
 
-def test_a_stale_row_of_a_user_who_denied_is_not_used(store: Store) -> None:
+def test_a_stale_row_of_a_user_who_denied_is_not_used(store: FakeSource) -> None:
     store.put("user_consent", "u", permitted=False)
     reading = read(reader_of(store))
     assert (rows_of(reading), reading.permitted, reading.ages) == ([], False, {})
-    assert store.trips == 1, "in the round trip of the features"
+    assert len(store.trips) == 1, "in the round trip of the features"
 
 
 @pytest.mark.parametrize("stated", [True, None])
-def test_who_permits_or_states_nothing_has_rows(store: Store, stated: bool | None) -> None:
+def test_who_permits_or_states_nothing_has_rows(store: FakeSource, stated: bool | None) -> None:
     store.put("user_consent", "u", permitted=stated)
     reading = read(reader_of(store))
     assert (rows_of(reading), reading.permitted) == (["user", "segment", "session"], stated)
 
 
-def test_copies_of_a_user_who_denied_do_not_serve_when_the_store_does_not(store: Store) -> None:
+def test_copies_of_a_user_who_denied_do_not_serve_when_the_store_does_not(store: FakeSource) -> None:
     reader = reader_of(store)
     assert rows_of(read(reader)) == ["user", "segment", "session"]
     store.put("user_consent", "u", permitted=False)
     read(reader)
-    store.down = True
+    store.failure = GONE
     reading = read(reader)
     assert (rows_of(reading), reading.permitted, reading.codes) == ([], False, ["store_failing"])
     assert "session" not in rows_of(read(reader, user=None)), "the copy of the session went too"
 
 
-def test_a_session_named_alone_is_its_users(store: Store) -> None:
+def test_a_session_named_alone_is_its_users(store: FakeSource) -> None:
     store.put("session_profile", "s", user_id="u")
     reader = reader_of(store)
     assert rows_of(read(reader, user=None)) == ["segment", "session"]
@@ -111,28 +84,28 @@ def test_a_session_named_alone_is_its_users(store: Store) -> None:
     assert (rows_of(reading), reading.permitted) == ([], False)
 
 
-def test_a_session_of_somebody_else_is_left_out(store: Store) -> None:
+def test_a_session_of_somebody_else_is_left_out(store: FakeSource) -> None:
     store.put("session_profile", "s", user_id="v")
     reading = read(reader_of(store))
     assert (rows_of(reading), reading.codes) == (["user", "segment"], ["session_of_another"])
 
 
-def test_a_denial_at_this_door_holds_before_the_store_knows_of_it(store: Store) -> None:
+def test_a_denial_at_this_door_holds_before_the_store_knows_of_it(store: FakeSource) -> None:
     permissions = Permissions(10)
     reader = reader_of(store, permissions)
     read(reader)
     permissions.hear({"record": "user", "user_id": "u", "consent": False})
-    for store.down in (False, True):
+    for store.failure in (None, GONE):
         reading = read(reader)
         assert (rows_of(reading), reading.permitted) == ([], False)
-    store.down = False
+    store.failure = None
     store.put("session_profile", "s", user_id="u")
     assert rows_of(read(reader, user=None)) == [], "nor by a session of the user's"
     permissions.hear({"record": "user", "user_id": "u", "consent": True})
     assert rows_of(read(reader)) == ["user", "segment", "session"]
 
 
-def test_a_denial_in_a_session_leaves_the_session_out(store: Store) -> None:
+def test_a_denial_in_a_session_leaves_the_session_out(store: FakeSource) -> None:
     permissions = Permissions(10)
     reader = reader_of(store, permissions)
     permissions.hear({"record": "event", "session_id": "s", "user_id": "u", "consent": False})
@@ -189,7 +162,7 @@ def test_a_damaged_statement_is_no_permission(value: Any, permitted: bool | None
 @pytest.mark.parametrize("asked", [True, False, None])
 @pytest.mark.parametrize("stated", [True, False, None])
 @pytest.mark.parametrize("default", [True, False])
-def test_who_decides(store: Store, asked: bool | None, stated: bool | None, default: bool) -> None:
+def test_who_decides(store: FakeSource, asked: bool | None, stated: bool | None, default: bool) -> None:
     """A denial, wherever it is stated; else whoever states something; else the default of the settings."""
     if stated is not None:
         store.put("user_consent", "u", permitted=stated)
