@@ -145,6 +145,11 @@ class Settings(BaseSettings):
     drift_cardinality: float = Field(
         0.5, gt=0, description="Relative change of a feature's distinct values that counts as drift."
     )
+    drift_rate: float = Field(
+        0.25,
+        gt=0,
+        description="Relative change of a rate of behaviour (carts a click, …) that counts as drift.",
+    )
     drift_alpha: float = Field(
         1e-6, gt=0, lt=1, description="Chance, where nothing changed, above which a distance is not drift."
     )

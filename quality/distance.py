@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ TOP = 20
 """Categories told apart, by frequency in the reference; the rest is one category."""
 
 Floats = NDArray[np.float64]
+Labels: TypeAlias = Sequence[Any] | Mapping[Any, float]
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,9 @@ def numeric_distance(
 
 
 def category_distance(
-    reference: Sequence[Any], current: Sequence[Any], alpha: float, rows: tuple[int, int] | None = None
+    reference: Labels, current: Labels, alpha: float, rows: tuple[int, int] | None = None
 ) -> Distance:
-    """Distance of labels: the reference's most frequent ones and the rest."""
+    """Distance of labels (or of counts by label): the reference's most frequent ones and the rest."""
     counted = rows or (len(reference), len(current))
     table = np.array(tallies(reference, current)[1:], dtype=np.float64)
     table = table[:, table.sum(axis=0) > 0]  # chi-square expects something in each column
@@ -77,11 +78,11 @@ def category_distance(
     return Distance(psi, chance, shift, p_value)
 
 
-def tallies(reference: Sequence[Any], current: Sequence[Any]) -> tuple[list[str], list[int], list[int]]:
+def tallies(reference: Labels, current: Labels) -> tuple[list[str], list[float], list[float]]:
     """Labels (the reference's top and ``other``) with their counts in both samples."""
     before, after = Counter(reference), Counter(current)
-    top = [label for label, _ in sorted(before.items(), key=lambda pair: (-pair[1], str(pair[0])))[:TOP]]
-    rest = [sum(c.values()) - sum(c[label] for label in top) for c in (before, after)]
+    top = dict(sorted(before.items(), key=lambda pair: (-pair[1], str(pair[0])))[:TOP])
+    rest = [sum(n for label, n in c.items() if label not in top) for c in (before, after)]
     return (
         [*(str(label) for label in top), "other"],
         [*(before[label] for label in top), rest[0]],

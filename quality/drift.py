@@ -39,6 +39,7 @@ class Thresholds:
         shift: Kolmogorov–Smirnov's D, or total variation of labels (0 … 1).
         null_share: absolute change of the share of nulls.
         cardinality: relative change of the number of distinct values.
+        rate: relative change of a rate of behaviour.
         alpha: chance of a distance this large where nothing changed.
     """
 
@@ -46,6 +47,7 @@ class Thresholds:
     shift: float = 0.1
     null_share: float = 0.1
     cardinality: float = 0.5
+    rate: float = 0.25
     alpha: float = 1e-6
 
     @classmethod
@@ -56,6 +58,7 @@ class Thresholds:
             settings.drift_shift,
             settings.drift_null_share,
             settings.drift_cardinality,
+            settings.drift_rate,
             settings.drift_alpha,
         )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BEFORE, AFTER = "#9aa5b1", "#1f6fb2"
+PASSED, FAILED = "#222222", "#b3261e"
 _BINS = 40
 _LABELS = 12
 _LABEL_TEXT = 24
@@ -33,36 +35,50 @@ def write_plots(measured: Sequence[FeatureDrift], report: CheckReport, folder: P
         the page. Features that drifted stand first.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    failed: dict[str, list[str]] = {}
-    for result in report.failures:
-        failed.setdefault(result.column, []).append(f"{result.observed}; wanted {result.wanted}")
+    failed = failures_of(report)
     shown = [d for d in measured if len(d.reference.values) and len(d.current.values)]
     for drift in shown:
-        _write_plot(drift, bool(failed.get(drift.feature.name)), folder / f"{drift.feature.name}.png")
+        _write_plot(drift, drift.feature.name in failed, folder / f"{drift.feature.name}.png")
     page = folder / "index.html"
-    page.write_text(_page(report, shown, failed), encoding="utf-8")
+    plotted = {drift.feature.name: drift.feature.meaning for drift in shown}
+    page.write_text(page_of(report, plotted, failed), encoding="utf-8")
     return page
 
 
-def _write_plot(drift: FeatureDrift, drifted: bool, path: Path) -> None:
+def failures_of(report: CheckReport) -> dict[str, list[str]]:
+    """What failed, in words, by feature."""
+    failed: dict[str, list[str]] = {}
+    for result in report.failures:
+        failed.setdefault(result.column, []).append(f"{result.observed}; wanted {result.wanted}")
+    return failed
+
+
+@contextmanager
+def figure_at(path: Path) -> Iterator[Axes]:
+    """Axes to draw on, with a legend; saved to `path` afterwards."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - half a second, and no display
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     figure = Figure(figsize=(6, 3), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    if isinstance(drift.reference.values, np.ndarray) and isinstance(drift.current.values, np.ndarray):
-        _histogram(axes, drift.reference.values, drift.current.values)
-        axes.set_xlabel(drift.feature.unit or "value")
-    else:
-        _bars(axes, list(drift.reference.values), list(drift.current.values))
-    title = drift.feature.name
-    if drift.distance is not None:
-        title += f"   PSI {drift.distance.psi:.3f}, shift {drift.distance.shift:.3f}"
-    axes.set_title(title, color="#b3261e" if drifted else "#222222", fontsize=10)
+    yield axes
     axes.legend(fontsize=8, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=100)
+
+
+def _write_plot(drift: FeatureDrift, drifted: bool, path: Path) -> None:
+    with figure_at(path) as axes:
+        if isinstance(drift.reference.values, np.ndarray) and isinstance(drift.current.values, np.ndarray):
+            _histogram(axes, drift.reference.values, drift.current.values)
+            axes.set_xlabel(drift.feature.unit or "value")
+        else:
+            _bars(axes, list(drift.reference.values), list(drift.current.values))
+        title = drift.feature.name
+        if drift.distance is not None:
+            title += f"   PSI {drift.distance.psi:.3f}, shift {drift.distance.shift:.3f}"
+        axes.set_title(title, color=FAILED if drifted else PASSED, fontsize=10)
 
 
 def _histogram(axes: Axes, before: Any, after: Any) -> None:
@@ -98,8 +114,12 @@ def _label(text: str) -> str:
     return short.replace("$", r"\$")
 
 
-def _page(report: CheckReport, shown: Sequence[FeatureDrift], failed: Mapping[str, Sequence[str]]) -> str:
-    plotted = {drift.feature.name: drift.feature.meaning for drift in shown}
+def page_of(report: CheckReport, plotted: Mapping[str, str], failed: Mapping[str, Sequence[str]]) -> str:
+    """The page of all plots.
+
+    Args:
+        plotted: name → meaning of what has a picture beside the page.
+    """
     names = sorted({*plotted, *failed}, key=lambda name: (name not in failed, name))
     figures = "".join(_figure(name, plotted.get(name), failed.get(name, ())) for name in names)
     title = html.escape(report.target)

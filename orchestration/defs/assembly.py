@@ -40,6 +40,7 @@ def _definitions(runtime: Runtime, batch: Sequence[FeatureGroup]) -> dg.Definiti
         ],
         asset_checks=[
             lake.events_check(),
+            quality.behaviour_check(),
             *(groups.group_check(group) for group in batch),
             *(quality.drift_check(group) for group in batch),
             *(quality.read_back_check(group) for group in batch),

@@ -1,4 +1,4 @@
-"""Drift of each batch group as an asset check, and the daily parity of what was served."""
+"""Drift of behaviour and of each batch group as asset checks, and the daily parity of what was served."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -9,11 +9,11 @@ from feature_repo.errors import BuildError
 from feature_repo.group import FeatureGroup
 from feature_repo.online import open_store
 from orchestration.build import build_of_day
-from orchestration.defs.keys import PARITY, RUNTIME, days_of, features_key, view_key
+from orchestration.defs.keys import EVENTS, PARITY, RUNTIME, days_of, features_key, view_key
 from orchestration.defs.results import result_of
 from orchestration.runtime import Runtime
 
-DRIFT, BUDGET, READ_BACK = "drift", "budget", "read_back"
+DRIFT, BEHAVIOUR, BUDGET, READ_BACK = "drift", "behaviour", "budget", "read_back"
 PARITY_JOB = "parity_daily"
 
 
@@ -42,6 +42,37 @@ def drift_check(group: FeatureGroup) -> dg.AssetChecksDefinition:
         return result_of(report, runtime.page_url)
 
     return drift
+
+
+def behaviour_check() -> dg.AssetChecksDefinition:
+    """Whether visitors do what they did in the weeks before; warns, never blocks.
+
+    Days that last are not judged, their evening is missing; of a range of days, the last is.
+    """
+
+    @dg.asset_check(
+        asset=EVENTS,
+        name=BEHAVIOUR,
+        description="Visits, conversion and tastes of the last 1, 3 and 7 days against the 4 weeks before.",
+        required_resource_keys={RUNTIME},
+    )
+    def behaviour(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        from orchestration.behaviour import check_behaviour  # noqa: PLC0415 - scipy takes a second to import
+
+        runtime: Runtime = context.resources.runtime
+        over = runtime.now().date() - timedelta(days=1)
+        day = min(days_of(context)[-1], over)
+        newest = day == min(over, runtime.newest_day() or over)
+        report = check_behaviour(runtime.settings, runtime.home, day, plots=newest)
+        if report is None:
+            return dg.AssetCheckResult(
+                passed=True, description=f"no events of {day}, the last day that is over"
+            )
+        if not report.results:
+            return dg.AssetCheckResult(passed=True, description="fewer than 7 days before it to compare with")
+        return result_of(report, runtime.page_url)
+
+    return behaviour
 
 
 def read_back_check(group: FeatureGroup) -> dg.AssetChecksDefinition:
