@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from google.protobuf import (  # type: ignore[import-untyped]
@@ -44,7 +45,14 @@ def signed(number: int) -> int:
 
 def _body(raw: bytes, at: int) -> tuple[int, int]:
     """Start and end of a length-delimited field whose length stands at `at`."""
-    length, at = read_varint(raw, at)
+    length = raw[at]
+    if length < _MORE:
+        at += 1
+    elif raw[at + 1] < _MORE:  # most lengths have one byte or two, and a call costs more than the reading
+        length = length & 0x7F | raw[at + 1] << 7
+        at += 2
+    else:
+        length, at = read_varint(raw, at)
     end = at + length
     if end > len(raw):
         msg = f"{end - len(raw)} bytes are missing"
@@ -52,12 +60,9 @@ def _body(raw: bytes, at: int) -> tuple[int, int]:
     return at, end
 
 
-def _packed_body(raw: bytes, at: int) -> bytes:
+def _packed_body(raw: bytes, at: int) -> tuple[int, int]:
     start, end = _body(raw, at)
-    if start == end:
-        return b""
-    start, end = _body(raw, start + 1)
-    return raw[start:end]
+    return (start, end) if start == end else _body(raw, start + 1)
 
 
 def _list_type(name: str, kind: int) -> Any:
@@ -75,6 +80,16 @@ _Strings = _list_type("HeadraceStrings", descriptor_pb2.FieldDescriptorProto.TYP
 _Ints = _list_type("HeadraceInts", descriptor_pb2.FieldDescriptorProto.TYPE_INT64)
 
 
+@lru_cache(maxsize=1024)
+def _many(kind: str, size: int) -> struct.Struct:
+    """So many bytes of little-endian numbers of a kind."""
+    each = struct.calcsize(kind)
+    if size % each:
+        msg = f"{size} bytes are no whole numbers of {each}"
+        raise IndexError(msg)
+    return struct.Struct(f"<{size // each}{kind}")
+
+
 def _to_strings(raw: bytes, at: int) -> list[str]:
     at, end = _body(raw, at)
     return list(_Strings.FromString(raw[at:end]).val)
@@ -86,13 +101,13 @@ def _to_ints(raw: bytes, at: int) -> list[int]:
 
 
 def _to_doubles(raw: bytes, at: int) -> list[float]:
-    body = _packed_body(raw, at)
-    return list(struct.unpack(f"<{len(body) // 8}d", body))
+    start, end = _packed_body(raw, at)
+    return list(_many("d", end - start).unpack_from(raw, start))
 
 
 def _to_floats(raw: bytes, at: int) -> list[float]:
-    body = _packed_body(raw, at)
-    return list(struct.unpack(f"<{len(body) // 4}f", body))
+    start, end = _packed_body(raw, at)
+    return list(_many("f", end - start).unpack_from(raw, start))
 
 
 def _to_string(raw: bytes, at: int) -> str:
@@ -101,8 +116,11 @@ def _to_string(raw: bytes, at: int) -> str:
 
 
 def _to_int(raw: bytes, at: int) -> int:
-    if raw[at] < _MORE:
-        return raw[at]
+    low = raw[at]
+    if low < _MORE:
+        return low
+    if raw[at + 1] < _MORE:
+        return low & 0x7F | raw[at + 1] << 7
     return signed(read_varint(raw, at)[0])
 
 
