@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from bytewax.recovery import RecoveryConfig
 from bytewax.testing import run_main
 from msgspec.structs import replace
+from pydantic import SecretStr
 
 from feature_repo.catalogue import Catalogue
 from feature_repo.contract import Event, Record, encode
@@ -24,6 +26,12 @@ from streaming.log import key_of, open_log, partition_of
 from streaming.service import prepare_recovery
 
 T0 = datetime(2024, 6, 1, 12, tzinfo=UTC)
+EVENT_LOGS = [
+    "segments",
+    pytest.param("redis", marks=pytest.mark.redis),
+    pytest.param("kafka", marks=[pytest.mark.kafka, pytest.mark.xdist_group("kafka")]),
+]
+"""Parameters of a fixture that makes settings for each."""
 
 
 def event(number: int | str, at_s: float, session: str = "s1", **fields: Any) -> Event:
@@ -46,6 +54,18 @@ def traffic(count: int, sessions: int = 30, seed: int = 5) -> list[Event]:
         event(n, n * 0.05 + rng.uniform(0, 60), f"s{rng.randrange(sessions)}", item_id=f"i{rng.randrange(9)}")
         for n in range(count)
     ]
+
+
+def on_redis(home: Home, url: str) -> Settings:
+    """A store on a Redis that will fail: two partitions, short waits, frequent snapshots."""
+    return Settings(
+        home=home.root,
+        log_partitions=2,
+        online_store="redis",
+        redis_url=SecretStr(url),
+        store_timeout_s=0.5,
+        snapshot_s=0.5,
+    )
 
 
 def publish(settings: Settings, records: Iterable[Record]) -> None:

@@ -22,6 +22,7 @@ from tests.stream_support import (
     as_stored,
     event,
     expected,
+    on_redis,
     publish,
     session_values,
     stream_to_end,
@@ -111,14 +112,7 @@ def test_consent_is_withdrawn_in_every_worker(home: Home) -> None:
 
 @pytest.fixture
 def redis_settings(home: Home, own_redis: RedisServer) -> Settings:
-    return Settings(
-        home=home.root,
-        log_partitions=2,
-        online_store="redis",
-        redis_url=own_redis.url,  # type: ignore[arg-type]
-        store_timeout_s=0.5,
-        snapshot_s=0.5,
-    )
+    return on_redis(home, own_redis.url)
 
 
 @pytest.mark.redis

@@ -19,7 +19,8 @@ from feature_repo.online.consent import CONSENT, consent_rows
 from feature_repo.settings import Settings
 from quality.quarantine import Quarantine
 from streaming.fold_state import StateFolder
-from streaming.heartbeat import Heartbeat, read_heartbeats
+from streaming.heartbeat import Heartbeat
+from tests.stream_process import heartbeats
 from tests.stream_support import (
     T0,
     event,
@@ -68,14 +69,6 @@ def totals(heartbeats: list[Heartbeat]) -> dict[str, int]:
         name: sum(getattr(h.counts, name) for h in heartbeats)
         for name in ("read", "folded", "duplicate", "late", "quarantined")
     }
-
-
-def heartbeats(settings: Settings) -> list[Heartbeat]:
-    store = open_store(settings, Home(settings.home))
-    try:
-        return read_heartbeats(store)
-    finally:
-        store.close()
 
 
 def test_every_session_equals_the_oracle(settings: Settings) -> None:

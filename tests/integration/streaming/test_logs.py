@@ -15,17 +15,12 @@ from feature_repo.errors import LogError
 from feature_repo.home import Home
 from feature_repo.settings import Settings
 from streaming.log import EventLog, open_log, partition_of
+from tests.stream_support import EVENT_LOGS
 
 Open = Callable[[], EventLog]
 
 
-@pytest.fixture(
-    params=[
-        "segments",
-        pytest.param("redis", marks=pytest.mark.redis),
-        pytest.param("kafka", marks=[pytest.mark.kafka, pytest.mark.xdist_group("kafka")]),
-    ]
-)
+@pytest.fixture(params=EVENT_LOGS)
 def log_settings(request: pytest.FixtureRequest, settings: Settings) -> Settings:
     changed: dict[str, object] = {"event_log": request.param, "log_partitions": 3}
     if request.param == "redis":

@@ -19,7 +19,7 @@ from feature_repo.home import Home
 from feature_repo.settings import Settings
 from tests.conftest import RedisServer, free_port
 from tests.stream_process import heartbeats, kill, run, start, streaming, until
-from tests.stream_support import expected, publish, session_values, stream_to_end, traffic
+from tests.stream_support import expected, on_redis, publish, session_values, stream_to_end, traffic
 
 SHARD = re.compile(r"/state/((?:sessions|users)-\d+)")
 NOISE = ("Traceback", "panicked", "stack backtrace", "Exception", "connecting to worker", "FATAL")
@@ -132,14 +132,7 @@ def test_a_second_workers_metrics_port_that_is_taken_is_named(home: Home, said: 
 def test_stopping_while_redis_is_away_ends_cleanly_and_goes_on_later(
     home: Home, own_redis: RedisServer, said: Path, workers: str
 ) -> None:
-    settings = Settings(
-        home=home.root,
-        log_partitions=2,
-        online_store="redis",
-        redis_url=own_redis.url,  # type: ignore[arg-type]
-        store_timeout_s=0.5,
-        snapshot_s=0.5,
-    )
+    settings = on_redis(home, own_redis.url)
     events = traffic(500)
     keys = sorted({e.session_id for e in events})
     with streaming(settings, "--workers", workers, said=said) as process:

@@ -32,18 +32,10 @@ from feature_repo.contract import (
 from feature_repo.errors import ContractError
 from feature_repo.settings import Settings
 from tests.events_strategy import World, worlds
+from tests.records import CLICK
 
 NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
 SCHEMA = Path(__file__).resolve().parents[3] / "docs" / "event.schema.json"
-
-CLICK: dict[str, Any] = {
-    "record": "event",
-    "event_id": "e1",
-    "event_type": "click",
-    "event_time": "2024-06-01T11:00:00Z",
-    "session_id": "s1",
-    "item_id": "i1",
-}
 
 
 @pytest.fixture

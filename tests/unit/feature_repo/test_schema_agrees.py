@@ -15,20 +15,12 @@ from feature_repo.contract import Contract, encode, json_schema
 from feature_repo.errors import ContractError
 from feature_repo.settings import Settings
 from tests.events_strategy import World, worlds
+from tests.records import CLICK
 
 NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
 VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 SHAPE = {"missing_field", "wrong_type", "bad_value", "not_an_object"}
 """Reasons a schema can tell; others need the clock, the settings or a second field."""
-
-CLICK: dict[str, Any] = {
-    "record": "event",
-    "event_id": "e1",
-    "event_type": "click",
-    "event_time": "2024-06-01T11:00:00Z",
-    "session_id": "s1",
-    "item_id": "i1",
-}
 
 
 def refused(fields: Any) -> ContractError | None:

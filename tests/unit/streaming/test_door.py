@@ -16,15 +16,7 @@ from feature_repo.settings import Settings
 from quality.quarantine import Quarantine
 from streaming.door import ACCEPTED, UNKNOWN_FIELDS, EventDoor, Rejection, count_unknown
 from streaming.log import Keyed
-
-CLICK: dict[str, Any] = {
-    "record": "event",
-    "event_id": "e1",
-    "event_type": "click",
-    "event_time": "2024-06-01T11:00:00Z",
-    "session_id": "s1",
-    "item_id": "i1",
-}
+from tests.records import CLICK
 
 
 class ListLog:
