@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -74,15 +73,6 @@ class Proxy:
         self._thread.join(10)
 
 
-@contextmanager
-def proxied(port: int) -> Iterator[Proxy]:
-    proxy = Proxy(port)
-    try:
-        yield proxy
-    finally:
-        proxy.close()
-
-
 @pytest.fixture
 def settings(home: Home, own_redis: Any) -> Settings:
     """Real budgets: faults are about time."""
@@ -112,120 +102,151 @@ def recovered(api: httpx.Client, body: dict[str, Any]) -> bool:
     return rank(api, body)["tier"] == "session+long_term" and breaker(api) == "closed"
 
 
-def test_stopped_then_back_empty_then_filled(
-    shop: Any, own_redis: Any, serving: Callable[..., Any], body: Body, until: Callable[..., Any]
+@pytest.fixture
+def request_body(body: Body) -> dict[str, Any]:
+    """Of a user and a session that are known."""
+    return body(user_id="u", session_id="s")
+
+
+@pytest.fixture
+def settled(request_body: dict[str, Any], until: Callable[..., Any]) -> Callable[[httpx.Client], None]:
+    """Waits until a server ranks from session and profile again."""
+    return lambda client: until(lambda: recovered(client, request_body))
+
+
+@pytest.fixture
+def client(
+    shop: Any, serving: Callable[..., Any], settled: Callable[[httpx.Client], None]
+) -> Iterator[httpx.Client]:
+    """A server whose Redis is well, to begin with."""
+    with serving(shop.settings) as served:
+        settled(served)
+        yield served
+
+
+@pytest.fixture
+def proxy(own_redis: Any) -> Iterator[Proxy]:
+    made = Proxy(own_redis.port)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def distant(
+    shop: Any, proxy: Proxy, serving: Callable[..., Any], settled: Callable[[httpx.Client], None]
+) -> Iterator[httpx.Client]:
+    """The same behind the proxy."""
+    url = SecretStr(f"redis://127.0.0.1:{proxy.port}/0")
+    with serving(shop.settings.model_copy(update={"redis_url": url})) as served:
+        settled(served)
+        yield served
+
+
+def test_stopped_then_back_empty_then_filled(  # noqa: PLR0917 - fixtures
+    shop: Any,
+    own_redis: Any,
+    client: httpx.Client,
+    request_body: dict[str, Any],
+    body: Body,
+    until: Callable[..., Any],
 ) -> None:
-    request = body(user_id="u", session_id="s")
-    with serving(shop.settings) as client:
-        until(lambda: recovered(client, request))
-        own_redis.stop()
-        answers = [rank(client, request) for _ in range(150)]
-        assert {a["degraded"][0] for a in answers} <= {"store_failing", "store_open", "store_late"}
-        assert all("session_cached" in a["degraded"] for a in answers), "copies serve"
-        assert answers[-1]["tier"] == "session+long_term"
-        stranger = rank(client, body(user_id="someone", session_id="else"))
-        assert stranger["tier"] == "segment", "the prior was warmed"
-        assert breaker(client) == "open"
-        assert 'headrace_breaker_open{dependency="store"} 1.0' in client.get("/metrics").text
-        own_redis.start()
-        until(lambda: breaker(client) == "closed" or (rank(client, request) and False))
-        emptied = rank(client, request)
-        assert emptied["tier"] == "segment", "nothing is left in the store; only the segment is reused"
-        shop.user()
-        shop.session()
-        shop.segment("likes:hats", "hats")
-        until(lambda: rank(client, request)["tier"] == "session+long_term")
+    own_redis.stop()
+    answers = [rank(client, request_body) for _ in range(150)]
+    assert {a["degraded"][0] for a in answers} <= {"store_failing", "store_open", "store_late"}
+    assert all("session_cached" in a["degraded"] for a in answers), "copies serve"
+    assert answers[-1]["tier"] == "session+long_term"
+    stranger = rank(client, body(user_id="someone", session_id="else"))
+    assert stranger["tier"] == "segment", "the prior was warmed"
+    assert breaker(client) == "open"
+    assert 'headrace_breaker_open{dependency="store"} 1.0' in client.get("/metrics").text
+    own_redis.start()
+    until(lambda: breaker(client) == "closed" or (rank(client, request_body) and False))
+    emptied = rank(client, request_body)
+    assert emptied["tier"] == "segment", "nothing is left in the store; only the segment is reused"
+    shop.user()
+    shop.session()
+    shop.segment("likes:hats", "hats")
+    until(lambda: rank(client, request_body)["tier"] == "session+long_term")
 
 
 def test_paused_no_answer_waits_longer_than_the_budget(
-    shop: Any, own_redis: Any, serving: Callable[..., Any], body: Body, until: Callable[..., Any]
+    own_redis: Any,
+    client: httpx.Client,
+    request_body: dict[str, Any],
+    settled: Callable[[httpx.Client], None],
 ) -> None:
-    request = body(user_id="u", session_id="s")
-    with serving(shop.settings) as client:
-        until(lambda: recovered(client, request))
-        own_redis.signal(signal.SIGSTOP)
-        try:
-            answers = [rank(client, request) for _ in range(120)]
-            assert answers[0]["degraded"][0] == "store_late"
-            assert answers[0]["timings_ms"]["features"] >= 9
-            assert answers[-1]["degraded"][0] == "store_open"
-        finally:
-            own_redis.signal(signal.SIGCONT)
-        until(lambda: recovered(client, request))
+    own_redis.signal(signal.SIGSTOP)
+    try:
+        answers = [rank(client, request_body) for _ in range(120)]
+        assert answers[0]["degraded"][0] == "store_late"
+        assert answers[0]["timings_ms"]["features"] >= 9
+        assert answers[-1]["degraded"][0] == "store_open"
+    finally:
+        own_redis.signal(signal.SIGCONT)
+    settled(client)
 
 
 @pytest.mark.parametrize(("delay_ms", "expected"), [(5, "served"), (15, "late"), (50, "late")])
 def test_slow(  # noqa: PLR0917 - fixtures and the case
-    shop: Any,
-    own_redis: Any,
-    serving: Callable[..., Any],
-    body: Body,
-    until: Callable[..., Any],
+    proxy: Proxy,
+    distant: httpx.Client,
+    request_body: dict[str, Any],
+    settled: Callable[[httpx.Client], None],
     delay_ms: int,
     expected: str,
 ) -> None:
-    request = body(user_id="u", session_id="s")
-    with proxied(own_redis.port) as proxy:
-        url = SecretStr(f"redis://127.0.0.1:{proxy.port}/0")
-        with serving(shop.settings.model_copy(update={"redis_url": url})) as client:
-            until(lambda: recovered(client, request))
-            proxy.delay_s = delay_ms / 1000
-            answers = [rank(client, request) for _ in range(60)]
-            codes = {code for a in answers for code in a["degraded"]}
-            if expected == "late":
-                assert codes >= {"store_late", "store_open", "session_cached"}
-            else:
-                assert sum(a["degraded"] == [] for a in answers) > 0
-            proxy.delay_s = 0.0
-            until(lambda: recovered(client, request))
+    proxy.delay_s = delay_ms / 1000
+    answers = [rank(distant, request_body) for _ in range(60)]
+    codes = {code for a in answers for code in a["degraded"]}
+    if expected == "late":
+        assert codes >= {"store_late", "store_open", "session_cached"}
+    else:
+        assert sum(a["degraded"] == [] for a in answers) > 0
+    proxy.delay_s = 0.0
+    settled(distant)
 
 
 def test_garbage(
-    shop: Any, own_redis: Any, serving: Callable[..., Any], body: Body, until: Callable[..., Any]
+    proxy: Proxy,
+    distant: httpx.Client,
+    request_body: dict[str, Any],
+    settled: Callable[[httpx.Client], None],
 ) -> None:
-    request = body(user_id="u", session_id="s")
-    with proxied(own_redis.port) as proxy:
-        url = SecretStr(f"redis://127.0.0.1:{proxy.port}/0")
-        with serving(shop.settings.model_copy(update={"redis_url": url})) as client:
-            until(lambda: recovered(client, request))
-            proxy.garble = True
-            for _ in range(40):
-                assert rank(client, request)["degraded"]
-            proxy.garble = False
-            until(lambda: recovered(client, request))
+    proxy.garble = True
+    for _ in range(40):
+        assert rank(distant, request_body)["degraded"]
+    proxy.garble = False
+    settled(distant)
 
 
 def test_refusing_connections(
-    shop: Any, own_redis: Any, serving: Callable[..., Any], body: Body, until: Callable[..., Any]
+    own_redis: Any,
+    client: httpx.Client,
+    request_body: dict[str, Any],
+    settled: Callable[[httpx.Client], None],
 ) -> None:
-    request = body(user_id="u", session_id="s")
-    with serving(shop.settings) as client:
-        until(lambda: recovered(client, request))
-        admin = redis.Redis.from_url(own_redis.url)
-        admin.config_set("requirepass", "changed")
-        admin.close()
-        killer = redis.Redis.from_url(f"redis://:changed@127.0.0.1:{own_redis.port}/0")
-        killer.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-        for _ in range(40):
-            assert rank(client, request)["degraded"][0] in {"store_failing", "store_open", "store_late"}
-        killer.config_set("requirepass", "")
-        killer.close()
-        until(lambda: recovered(client, request))
+    admin = redis.Redis.from_url(own_redis.url)
+    admin.config_set("requirepass", "changed")
+    admin.close()
+    killer = redis.Redis.from_url(f"redis://:changed@127.0.0.1:{own_redis.port}/0")
+    killer.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    for _ in range(40):
+        assert rank(client, request_body)["degraded"][0] in {"store_failing", "store_open", "store_late"}
+    killer.config_set("requirepass", "")
+    killer.close()
+    settled(client)
 
 
 def test_out_of_memory_still_reads(
-    shop: Any, own_redis: Any, serving: Callable[..., Any], body: Body, until: Callable[..., Any]
+    own_redis: Any, client: httpx.Client, request_body: dict[str, Any], until: Callable[..., Any]
 ) -> None:
-    request = body(user_id="u", session_id="s")
-    with serving(shop.settings) as client:
-        until(lambda: recovered(client, request))
-        admin = redis.Redis.from_url(own_redis.url)
-        admin.config_set("maxmemory", "1mb")
-        admin.config_set("maxmemory-policy", "noeviction")
-        with pytest.raises(redis.exceptions.ResponseError, match="maxmemory"):
-            admin.set("filler", "x" * 2_000_000)
-        admin.close()
-        until(lambda: rank(client, request)["degraded"] == [])
+    admin = redis.Redis.from_url(own_redis.url)
+    admin.config_set("maxmemory", "1mb")
+    admin.config_set("maxmemory-policy", "noeviction")
+    with pytest.raises(redis.exceptions.ResponseError, match="maxmemory"):
+        admin.set("filler", "x" * 2_000_000)
+    admin.close()
+    until(lambda: rank(client, request_body)["degraded"] == [])
 
 
 def test_a_server_that_accepts_and_says_nothing(shop: Any, serving: Callable[..., Any], body: Body) -> None:
