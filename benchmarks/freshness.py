@@ -16,10 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING
 
-from benchmarks.harness import Row, Target, percentile
+from benchmarks.harness import Row, Target, latency_rows
 
 if TYPE_CHECKING:
     from benchmarks._rig import Stage
@@ -159,18 +158,7 @@ def measure(name: str, online_store: str, seconds: float = SECONDS) -> list[Row]
             load.join()
     baseline = "one raw Redis round trip" if online_store == "redis" else "one read of the SQLite file"
     extra = {"offered_per_s": round(offered), "max_ms": max(probes), "seconds": seconds}
-    return [
-        Row(name, median(probes), "ms", baseline, median(trips), len(probes), extra),
-        Row(
-            f"{name}_p99",
-            percentile(probes, 0.99),
-            "ms",
-            baseline,
-            percentile(trips, 0.99),
-            len(probes),
-            extra,
-        ),
-    ]
+    return latency_rows(name, probes, baseline, trips, extra)
 
 
 def run() -> list[Row]:

@@ -133,6 +133,17 @@ def percentile(samples: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, max(0, math.ceil(share * len(ordered)) - 1))]
 
 
+def latency_rows(
+    name: str, ms: Sequence[float], baseline: str, of: Sequence[float], extra: Mapping[str, Any] | None = None
+) -> list[Row]:
+    """Rows ``<name>`` (the median) and ``<name>_p99``, each beside the same of the baseline; times in ms."""
+    typical = Row(
+        name, statistics.median(ms), "ms", baseline, statistics.median(of), len(ms), dict(extra or {})
+    )
+    tails = (percentile(found, 0.99) for found in (ms, of))
+    return [typical, Row(f"{name}_p99", next(tails), "ms", f"{baseline}, p99", next(tails), len(ms))]
+
+
 def machine() -> dict[str, Any]:
     """What the figures were measured on: processor, cores, memory, system, Python. No host name."""
     info = Path("/proc/cpuinfo")

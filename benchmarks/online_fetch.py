@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from benchmarks.harness import Row, Target, percentile
+from benchmarks.harness import Row, Target, latency_rows
 
 if TYPE_CHECKING:
     from benchmarks._rig import Stage
@@ -37,11 +36,7 @@ def run() -> list[Row]:
 def _rows(name: str, samples: Sequence[tuple[float, float]]) -> list[Row]:
     reads, raws = zip(*samples, strict=True)
     baseline = "raw pipelined HGETALL of the same keys (redis-py, hiredis)"
-    tails = percentile(reads, 0.99), percentile(raws, 0.99)
-    return [
-        Row(name, median(reads), "ms", baseline, median(raws), len(reads)),
-        Row(f"{name}_p99", tails[0], "ms", f"{baseline}, p99", tails[1], len(reads)),
-    ]
+    return latency_rows(name, reads, baseline, raws)
 
 
 async def _measure(scene: Stage, remembered: int) -> list[tuple[float, float]]:

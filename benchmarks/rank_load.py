@@ -16,10 +16,9 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from statistics import median
 from typing import TYPE_CHECKING
 
-from benchmarks.harness import Row, Target, percentile
+from benchmarks.harness import Row, Target, latency_rows, percentile
 
 if TYPE_CHECKING:
     from benchmarks._rig import Stage
@@ -119,17 +118,7 @@ def under_write() -> list[Row]:
             folded = (_folded(scene) - before) / (time.perf_counter() - started)
     baseline = "the same without events"
     extra = {"offered_per_s": EVENTS_PER_S, "folded_per_s": round(folded), "max_ms": max(busy)}
-    return [
-        Row("rank_under_write", median(busy), "ms", baseline, median(quiet), len(busy), extra),
-        Row(
-            "rank_under_write_p99",
-            percentile(busy, 0.99),
-            "ms",
-            f"{baseline}, p99",
-            percentile(quiet, 0.99),
-            len(busy),
-        ),
-    ]
+    return latency_rows("rank_under_write", busy, baseline, quiet, extra)
 
 
 def faulty() -> list[Row]:
@@ -151,25 +140,11 @@ def faulty() -> list[Row]:
     opened = paused[50:]
     baseline = "the same with Redis well"
     extra = {"answers": len(paused), "not_200": 0, "max_ms": max(paused)}
+    tail = percentile(healthy, 0.99)
     return [
-        Row("rank_faulty", median(paused), "ms", baseline, median(healthy), len(paused), extra),
-        Row(
-            "rank_faulty_p99",
-            percentile(paused, 0.99),
-            "ms",
-            f"{baseline}, p99",
-            percentile(healthy, 0.99),
-            len(paused),
-        ),
-        Row("rank_faulty_first", max(paused[:50]), "ms", f"{baseline}, p99", percentile(healthy, 0.99), 50),
-        Row(
-            "rank_faulty_open_p99",
-            percentile(opened, 0.99),
-            "ms",
-            f"{baseline}, p99",
-            percentile(healthy, 0.99),
-            len(opened),
-        ),
+        *latency_rows("rank_faulty", paused, baseline, healthy, extra),
+        Row("rank_faulty_first", max(paused[:50]), "ms", f"{baseline}, p99", tail, 50),
+        Row("rank_faulty_open_p99", percentile(opened, 0.99), "ms", f"{baseline}, p99", tail, len(opened)),
     ]
 
 

@@ -17,6 +17,7 @@ from benchmarks.harness import (
     alternate,
     discover,
     execute,
+    latency_rows,
     machine,
     owner_of,
     percentile,
@@ -62,6 +63,15 @@ def test_timed_measures_the_call() -> None:
 @pytest.mark.parametrize(("share", "wanted"), [(0.0, 1), (0.5, 50), (0.99, 99), (1.0, 100)])
 def test_percentile_is_nearest_rank(share: float, wanted: int) -> None:
     assert percentile(list(range(100, 0, -1)), share) == wanted
+
+
+def test_latencies_are_a_row_of_medians_and_one_of_tails() -> None:
+    typical, tail = latency_rows("rank", list(range(1, 101)), "echo", [2.0, 1.0, 3.0], {"clients": 8})
+    assert (typical.name, typical.value, typical.baseline_value) == ("rank", 50.5, 2.0)
+    assert (tail.name, tail.value, tail.baseline_value) == ("rank_p99", 99, 3.0)
+    assert (typical.unit, tail.unit, typical.samples, tail.samples) == ("ms", "ms", 100, 100)
+    assert (typical.baseline_name, tail.baseline_name) == ("echo", "echo, p99")
+    assert (typical.extra, tail.extra) == ({"clients": 8}, {})
 
 
 def test_ratio_is_value_over_baseline() -> None:
