@@ -171,7 +171,8 @@ def running(app: FastAPI) -> Iterator[httpx.Client]:
     port = listening.getsockname()[1]
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-            wait_for(lambda: server.started and client.get("/readyz").status_code == 200)
+            # The first start on a machine compiles the loops over candidates.
+            wait_for(lambda: server.started and client.get("/readyz").status_code == 200, 60.0)
             yield client
     finally:
         server.should_exit = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 from collections.abc import Callable
@@ -24,6 +25,13 @@ def test_health_and_readiness(api: httpx.Client) -> None:
     ready = api.get("/readyz").json()
     assert ready["ready"] is True
     assert ready["personalization"]["blend"] == "1"
+
+
+def test_what_a_warm_process_holds_is_no_garbage_to_look_for(serving: Callable[..., Any], shop: Any) -> None:
+    gc.unfreeze()
+    with serving(shop.settings):
+        assert gc.get_freeze_count() > 10_000
+    assert gc.get_freeze_count() == 0
 
 
 def test_metrics_count_rankings_without_ids(api: httpx.Client, body: Callable[..., Any]) -> None:

@@ -77,6 +77,21 @@ def test_whole_bytes_are_what_protobuf_reads_in_them(typed: tuple[DType, Any]) -
     assert decode_value(raw) == by_protobuf(raw)
 
 
+@pytest.mark.parametrize("count", [0, 14, 15, 16, 17, 31, 32, 2046, 2047, 2048, 4095, 4096])
+@pytest.mark.parametrize("dtype", [DType.FLOAT64S, DType.FLOAT32S, DType.INT64S, DType.STRINGS])
+def test_lengths_of_one_two_and_three_bytes(dtype: DType, count: int) -> None:
+    value: list[Any] = [f"{n:06}" if dtype is DType.STRINGS else n for n in range(count)]
+    raw = encode_value(dtype, value)
+    assert decode_value(raw) == value == by_protobuf(raw)
+    for cut in {1, 4, 8} if count else set():
+        assert decoded(raw[:-cut])[1] is not None
+
+
+def test_numbers_that_are_no_whole_ones_are_damage() -> None:
+    whole = encode_value(DType.FLOAT64S, [1.0])
+    assert decoded(whole[:1] + b"\x09\x0a\x07" + whole[4:11])[1] is not None
+
+
 @given(VALUES | TIMED, st.data())
 def test_a_flipped_bit_is_an_error_or_a_value_never_a_crash(
     typed: tuple[DType, Any], data: st.DataObject
