@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.signals import GROUPS, Known, SignalMatrix, base_scores, group_of, signals, touched_items
+from serving.taste import KeptTastes
 from tests.ranking_data import NOW_MS, item, neighbours_table, profile, session, snapshot
 
 ROWS = [
@@ -150,3 +151,24 @@ def test_signals_of_an_item_do_not_depend_on_its_place(
 )
 def test_rows_without_values_count_as_absent(broken: dict[str, Any]) -> None:
     assert np.isnan(column(compute(["a"], Known(user=broken)), "log_odds:color")).all()
+
+
+def test_what_machine_code_would_read_past_its_end_is_refused() -> None:
+    known = Known(session={**session({"a": 1, "b": 2}), "item_times_ms": [NOW_MS]})
+    with pytest.raises(ValueError, match="a session has 1 item_times_ms for 2 item_ids; each needs its own"):
+        compute(["a"], known)
+    with pytest.raises(ValueError, match="1 base scores for 2 candidates; each needs its own"):
+        signals(np.ones(1), SNAPSHOT.rows(["a", "b"]), NOTHING, NOW_MS)
+
+
+def test_kept_tastes_change_nothing() -> None:
+    known = Known(
+        user=profile({"category:shoes": (4.0, 1.0)}, medians={"price": 9.0}),
+        segment=profile({"color:red": (1.0, 2.0)}),
+        session=session({"a": 5, "b": 9}, {"category:hats": 2.0}),
+    )
+    kept, item_ids = KeptTastes(), ["a", "mystery", "c"]
+    rows = SNAPSHOT.rows(item_ids, touched_items(known.session))
+    wanted = compute(item_ids, known).values.tobytes()
+    for _ in range(2):
+        assert signals(base_scores([None] * 3), rows, known, NOW_MS, tastes=kept).values.tobytes() == wanted
