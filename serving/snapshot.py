@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from itertools import repeat
 
 import numpy as np
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 
 from feature_repo.errors import LakeError
 from feature_repo.lake import Build, Builds
-from serving.attributes import Attributes, Floats, Ints, Spans, attributes_of
+from serving.attributes import Attributes, Floats, Ints, attributes_of
 from serving.columns import bounds_of, floats_of, list_of
 from serving.items import LAST_ITEMS, ItemRows, alone
 from serving.neighbours import Neighbours, neighbours_of
@@ -53,6 +52,8 @@ class ItemSnapshot:
         alone: `items.alone` of each, and a row of nan behind the last: that of item -1, which is unknown.
         categories, category_offsets: category numbers of item after item.
         vectors: unit vectors float32 ``(n, d)``; zeros where there is none.
+        vector_lengths: of each item's vector, 1 but for rounding; 0 where there is none.
+        popular_from: long-term popularity of items that count as popular: the tenth with most; above zero.
     """
 
     version: str
@@ -69,27 +70,12 @@ class ItemSnapshot:
     category_offsets: Ints
     categories: Ints
     vectors: npt.NDArray[np.float32]
+    vector_lengths: npt.NDArray[np.float32]
+    popular_from: float
     age_days: Floats
 
     def __len__(self) -> int:
         return len(self.item_ids)
-
-    @cached_property
-    def category_spans(self) -> Spans:
-        """Where the categories of each item stand in `categories`."""
-        return Spans(self.category_offsets)
-
-    @cached_property
-    def vector_lengths(self) -> npt.NDArray[np.float32]:
-        """Length of each item's vector, 1 but for rounding; 0 where there is none."""
-        lengths: npt.NDArray[np.float32] = np.sqrt(np.square(self.vectors).sum(axis=1))
-        return lengths
-
-    @cached_property
-    def popular_from(self) -> float:
-        """Long-term popularity from which an item counts as popular: the tenth with most; above zero."""
-        ranked = np.quantile(self.popularity[:, 2], 1.0 - POPULAR_SHARE) if len(self) else 0.0
-        return max(float(ranked), float(np.nextafter(0.0, 1.0)))
 
     def numbers(self, item_ids: Sequence[str]) -> Ints:
         """Item numbers, -1 where unknown."""
@@ -149,6 +135,7 @@ def snapshot_of(items: pa.Table, neighbours: pa.Table | None, version: str, as_o
     known = alone(floats_of(items["ctr"], np.nan), floats_of(items["clicks"], np.nan), popularity, numerics)
     categories = list_of(items["categories"])
     coded = categories.flatten().dictionary_encode()
+    vectors = _vectors(list_of(items["vector"]))
     return ItemSnapshot(
         version=version,
         as_of=as_of,
@@ -163,9 +150,16 @@ def snapshot_of(items: pa.Table, neighbours: pa.Table | None, version: str, as_o
         category_names=tuple(coded.dictionary.to_pylist()),
         category_offsets=bounds_of(categories),
         categories=coded.indices.to_numpy(zero_copy_only=False).astype(np.intp),
-        vectors=_vectors(list_of(items["vector"])),
+        vectors=vectors,
+        vector_lengths=np.sqrt(np.square(vectors).sum(axis=1)),
+        popular_from=_popular_from(popularity[:, 2]),
         age_days=floats_of(items["age_days"], np.nan),
     )
+
+
+def _popular_from(popularity: Floats) -> float:
+    ranked = np.quantile(popularity, 1.0 - POPULAR_SHARE) if len(popularity) else 0.0
+    return max(float(ranked), float(np.nextafter(0.0, 1.0)))
 
 
 def _numerics(keys: pa.ListArray, values: pa.ListArray) -> tuple[tuple[str, ...], Floats]:

@@ -87,10 +87,20 @@ RULES = Rules(
 )
 
 
+WHO = Row(profile({"category:1": (3.0, 1.0)}, medians={"price": 3.0}), AS_OF)
+VISIT = Row(session({"i1": 5}, {"category:1": 2.0}), AS_OF)
+EVERYTHING = WHO, WHO, VISIT
+
+
 def answer(
-    held: ItemSnapshot | None, candidates: list[Candidate], flags: Flags, rules: Rules, **fields: Any
+    held: ItemSnapshot | None,
+    candidates: list[Candidate],
+    flags: Flags,
+    rules: Rules,
+    known: tuple[Row | None, Row | None, Row | None] = EVERYTHING,
+    **fields: Any,
 ) -> RankAnswer:
-    """Rank with everything known of who asks."""
+    """Rank with that much known of who asks: user, segment, session."""
     names = ("base",) if held is None else signal_names(held.attributes.types, held.numeric_names)
     ones = tuple(1.0 + n for n in range(len(names)))
     blend = Blend(
@@ -99,8 +109,7 @@ def answer(
     model = Model(held, blend, flags, rules)
     ranker = Ranker(STAGES, lambda: model, lambda: AS_OF, timedelta(seconds=60))
     context = ranker.open(RankRequest(candidates=candidates, **fields), perf_counter())
-    context.user = context.segment = Row(profile({"category:1": (3.0, 1.0)}, medians={"price": 3.0}), AS_OF)
-    context.session = Row(session({"i1": 5}, {"category:1": 2.0}), AS_OF)
+    context.user, context.segment, context.session = known
     found = asyncio.run(ranker.rank(context))
     if held is not None and len(context.numbers):
         page_figures(context.numbers[context.order], held)
@@ -135,6 +144,22 @@ def test_no_request_meets_a_loop_that_is_not_compiled(
                     found = answer(SNAPSHOTS[held], candidates, flags, rules, **fields)
                     codes = [code for code in found.degraded if code != "items_missing"]
                     assert codes == []
+    assert signatures() == warm
+
+
+@pytest.mark.parametrize("held", SNAPSHOTS)
+def test_whoever_asks_meets_no_loop_that_is_not_compiled(warm: dict[str, list[Any]], held: str) -> None:
+    bare = Row(profile({}), AS_OF)
+    empty = Row(session({}), AS_OF)
+    strange = Row(session({f"x{n}": n for n in range(20)}, {"odd:one": 1.0}), AS_OF)
+    candidates = [Candidate(f"i{n}", float(n)) for n in range(25)] + [Candidate("stranger", 0.5)]
+    for user in (None, WHO, bare):
+        for segment in (None, WHO, bare):
+            for visit in (None, VISIT, empty, strange):
+                for flags in (Flags(holdout=0.0), changed(Flags(), {"weights": {"session": 2.0}})):
+                    known = user, segment, visit
+                    found = answer(SNAPSHOTS[held], candidates, flags, Rules(), known, explain=True)
+                    assert [code for code in found.degraded if code != "items_missing"] == []
     assert signatures() == warm
 
 
