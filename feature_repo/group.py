@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import pyarrow as pa
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 EVENT_TIMESTAMP = "event_timestamp"
 CREATED_TIMESTAMP = "created_timestamp"
+PART = "_part"
+"""Column of a table that is split by part: the number of a row's."""
 _UTC = pa.timestamp("us", tz="UTC")
 
 # Constants of the statistics, see docs/architecture.md; batch expressions and the replay share them.
@@ -166,11 +168,27 @@ class Part:
         return self.of == 1
 
     def rows(self, table: ir.Table, key: str) -> ir.Table:
-        """The rows of the part; those without a key belong to none but the whole."""
-        return table if self.whole else table.filter((table[key].hash() & (self.of - 1)) == self.number)
+        """The rows of the part; those without a key belong to none but the whole.
+
+        A table that says in a column `PART` which part a row belongs to is believed.
+        """
+        if self.whole:
+            return table
+        if PART in table.columns:
+            return table.filter(table[PART] == self.number).drop(PART)
+        return table.filter((table[key].hash() & (self.of - 1)) == self.number)
 
 
-def _same(name: str, table: ir.Table) -> ir.Table:
+class Keep(Protocol):
+    """Given a name and a table that all parts share, the table, computed once where the engine can.
+
+    With `key` it may come split by part: then it has a column `PART`, and `Part.rows` reads no other part.
+    """
+
+    def __call__(self, name: str, table: ir.Table, key: str | None = None) -> ir.Table: ...
+
+
+def _same(name: str, table: ir.Table, key: str | None = None) -> ir.Table:
     return table
 
 
@@ -183,7 +201,7 @@ class LakeTables:
 
     Attributes:
         part: the keys to compute, in groups that are `divisible`.
-        keep: given a name and a table that all parts share, the table, computed once where the engine can.
+        keep: what to do with a table that all parts share; by default nothing.
     """
 
     events: ir.Table
@@ -191,7 +209,7 @@ class LakeTables:
     users: ir.Table
     groups: Mapping[str, ir.Table] = field(default_factory=dict)
     part: Part = Part()
-    keep: Callable[[str, ir.Table], ir.Table] = _same
+    keep: Keep = _same
 
 
 BatchExpression = Callable[[LakeTables, BatchParams], "ir.Table"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_repo.errors import BuildError
-from feature_repo.group import CREATED_TIMESTAMP, EVENT_TIMESTAMP, BatchParams, DType, FeatureGroup, Part
+from feature_repo.group import (
+    CREATED_TIMESTAMP,
+    EVENT_TIMESTAMP,
+    PART,
+    BatchParams,
+    DType,
+    FeatureGroup,
+    Part,
+)
 from feature_repo.home import Home
 from feature_repo.lake import Lake, days_before, duckdb_backend, read_tables, unreadable
 from feature_repo.offline.point_in_time import instant, text
@@ -99,7 +107,7 @@ class Making:
                 tables = self._tables(con)
                 if parts == 1:
                     return self._copy(con, self._query(con, tables, params), path, facts)
-                tables = replace(tables, keep=_kept(con))
+                tables = replace(tables, keep=_Kept(con, parts, spill))
                 for number in range(parts):
                     part = replace(tables, part=Part(number, parts))
                     self._copy(con, self._query(con, part, params), spill / f"{number}.part", {})
@@ -170,13 +178,34 @@ def _same_columns(group: FeatureGroup, found: sch.Schema) -> None:
         raise BuildError(msg)
 
 
-def _kept(con: ibis.BaseBackend) -> Callable[[str, ir.Table], ir.Table]:
-    """What all parts share, as tables computed once; they spill like everything else."""
-    found: dict[str, ir.Table] = {}
+@dataclass(frozen=True)
+class _Kept:
+    """What all parts share, computed once: small tables in the database, those with a key split on the disk.
 
-    def keep(name: str, table: ir.Table) -> ir.Table:
-        if name not in found:
-            found[name] = con.create_table(name, table, temp=True)
-        return found[name]
+    A part then reads its own rows and no other's; in one table each part would read all of it.
+    """
 
-    return keep
+    con: ibis.BaseBackend
+    parts: int
+    folder: Path
+    found: dict[str, ir.Table] = field(default_factory=dict)
+
+    def __call__(self, name: str, table: ir.Table, key: str | None = None) -> ir.Table:
+        if name not in self.found:
+            self.found[name] = self._split(name, table, key) if key else self._table(name, table)
+        return self.found[name]
+
+    def _table(self, name: str, table: ir.Table) -> ir.Table:
+        return self.con.create_table(name, table, temp=True)
+
+    def _split(self, name: str, table: ir.Table, key: str) -> ir.Table:
+        split = table.mutate(**{PART: table[key].hash() & (self.parts - 1)})
+        self.con._run_pre_execute_hooks(split)
+        self.con.raw_sql(
+            f"COPY ({self.con.compile(split)}) TO {text(str(self.folder / name))} "
+            f"(FORMAT parquet, COMPRESSION lz4_raw, PARTITION_BY ({PART}))"
+        )
+        files = sorted(map(str, (self.folder / name).glob("*/*.parquet")))
+        if not files:  # not a row
+            return self._table(name, split)
+        return self.con.read_parquet(files, hive_partitioning=True)

@@ -99,6 +99,17 @@ def preferences(rows: ir.Table, key: str, top_k: int) -> ir.Table:
     )
 
 
+def beside(rows: ir.Table, key: str, *parts: ir.Table) -> ir.Table:
+    """Rows with the columns of the parts, each of which has a row for some of the keys.
+
+    One chain of joins: Ibis takes its time for every step between two.
+    """
+    for number, part in enumerate(parts):
+        other = part.rename({f"_{key}_{number}": key})
+        rows = rows.left_join(other, rows[key] == other[f"_{key}_{number}"])
+    return rows
+
+
 def or_empty(column: ir.ArrayColumn, dtype: str) -> ir.ArrayColumn:
     """The list, or an empty one."""
     return ibis.coalesce(column, ibis.literal([], type=dtype))

@@ -42,6 +42,11 @@ def weight(event_type: ir.StringColumn, params: BatchParams) -> ir.FloatingColum
     return event_type.cases(*engaging, else_=0.0)
 
 
+def weighed(events: ir.Table, params: BatchParams) -> ir.Table:
+    """Events with `weight`: 0 where nothing is engaged with, and without an item."""
+    return events.mutate(weight=events.item_id.notnull().ifelse(weight(events.event_type, params), 0.0))
+
+
 def marked(tables: LakeTables, params: BatchParams) -> ir.Table:
     """Events with `weight` (0 without an item) and `permitted`: whether users and sessions may count them.
 
@@ -63,15 +68,17 @@ def marked(tables: LakeTables, params: BatchParams) -> ir.Table:
 
 
 def engagements(events: ir.Table) -> ir.Table:
-    """Of `marked` events those that engage with an item."""
+    """Of `weighed` events those that engage with an item."""
     return events.filter(events.weight > 0)
 
 
 def slots(impressions: ir.Table) -> ir.Table:
     """One row per slot shown: `item_id` and `position` (from 0) instead of `items`."""
-    placed = impressions["items"].zip(ibis.range(impressions["items"].length()))
+    placed = impressions["items"].map(
+        lambda slot, place: ibis.struct({"item_id": slot["item_id"], "position": place})
+    )
     rows = impressions.mutate(slot=placed.unnest()).drop("items", "item_id", "position")
-    return rows.mutate(item_id=rows["slot"]["f1"]["item_id"], position=rows["slot"]["f2"]).drop("slot")
+    return rows.mutate(item_id=rows["slot"]["item_id"], position=rows["slot"]["position"]).drop("slot")
 
 
 def touches(events: ir.Table, by: str, params: BatchParams) -> ir.Table:
@@ -102,10 +109,14 @@ def touches(events: ir.Table, by: str, params: BatchParams) -> ir.Table:
         shown=shown._fade,
         slots=ibis.literal(1, "int64"),
     )
-    both = ibis.union(engaged, shown)
-    return both.group_by(by, "permitted", "item_id").agg(
-        clicks=both.clicks.sum(),
-        engagements=both.engagements.sum(),
-        shown=both.shown.sum(),
-        slots=both.slots.sum(),
-    )
+    return _summed(ibis.union(engaged, shown), by, "permitted", "item_id")
+
+
+def received(touched: ir.Table) -> ir.Table:
+    """`touches` summed per permission and item: what everybody did, without telling one from another."""
+    return _summed(touched, "permitted", "item_id")
+
+
+def _summed(touched: ir.Table, *by: str) -> ir.Table:
+    sums = {name: touched[name].sum() for name in ("clicks", "engagements", "shown", "slots")}
+    return touched.group_by(*by).agg(**sums)

@@ -64,13 +64,14 @@ def vectors(keys: ir.Table, dimensions: int) -> ir.Table:
         sign=(digits[2] < 8).ifelse(1.0, -1.0),  # noqa: PLR2004 - half of the hex digits
     )
     signed = keys.join(vocabulary, "attr_key")
-    sums = {f"d{d}": signed.sign.sum(where=signed.dimension == d).fill_null(0.0) for d in range(dimensions)}
-    summed = signed.group_by("item_id").agg(**sums)
-    entries = [summed[name] for name in sums]
-    summed = summed.select(
-        "item_id",
-        entries=ibis.array(entries),
-        length=ibis.greatest(sum((e * e for e in entries[1:]), entries[0] * entries[0]).sqrt(), 1e-9),
+    value = ibis.struct({"dimension": signed.dimension, "sign": signed.sign})
+    summed = signed.group_by("item_id").agg(values=value.collect())
+    of = summed["values"]
+    entries = ibis.range(dimensions).map(
+        lambda d: of.filter(lambda v: v["dimension"] == d).map(lambda v: v["sign"]).sums().fill_null(0.0)
     )
+    summed = summed.select("item_id", entries=entries)
+    squares = summed.entries.map(lambda entry: entry * entry).sums()
+    summed = summed.mutate(length=ibis.greatest(squares.sqrt(), 1e-9))
     unit = summed.entries.map(lambda entry: entry / summed.length)
     return summed.select("item_id", vector=unit.cast("array<float32>"))

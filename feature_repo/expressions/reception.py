@@ -34,7 +34,7 @@ def _at(position: ir.IntegerColumn) -> ir.IntegerColumn:
 
 
 def shown_at(events: ir.Table) -> ir.Table:
-    """`item_id`, `position`, `slots`, `first_seen` over `marked` events."""
+    """`item_id`, `position`, `slots`, `first_seen`."""
     impressions = events.filter(events.event_type == IMPRESSION)
     shown = slots(impressions.select("item_id", "position", "items", "event_time"))
     return shown.group_by("item_id", position=_at(shown.position)).agg(
@@ -43,7 +43,7 @@ def shown_at(events: ir.Table) -> ir.Table:
 
 
 def clicked_at(events: ir.Table) -> ir.Table:
-    """`position`, `clicks`: engagements by their own position, else by the slots of their request."""
+    """`position`, `clicks` of `weighed` events: by their own position, else by the slots of their request."""
     engaged = engagements(events)
     own = engaged.filter(engaged.position.notnull())
     own = own.select(position=_at(own.position))

@@ -29,10 +29,11 @@ def expression(tables: LakeTables, params: BatchParams) -> ir.Table:
     import ibis  # noqa: PLC0415 - half a second, and everything imports the declarations
 
     from feature_repo.expressions import events, items, reception  # noqa: PLC0415
+    from feature_repo.expressions.affinity import beside  # noqa: PLC0415
 
-    marked = events.marked(tables, params)
-    shown = reception.shown_at(marked)
-    engaged = _engaged(marked, params)
+    weighed = events.weighed(tables.events, params)
+    shown = reception.shown_at(tables.events)
+    engaged = _engaged(weighed, params)
     impressions = shown.group_by("item_id").agg(
         slots=shown["slots"].sum(), first_shown=shown.first_seen.min()
     )
@@ -44,21 +45,20 @@ def expression(tables: LakeTables, params: BatchParams) -> ir.Table:
     ).drop("item_id_right")
     rates = reception.click_through(received)
     mean = reception.mean_click_through(rates)
-    expected = reception.expected_clicks(shown, reception.clicked_at(marked))
+    expected = reception.expected_clicks(shown, reception.clicked_at(weighed))
     keys = items.attribute_keys(tables.items)
     rows = tables.items.select("item_id", "title", "categories", "price", "created_at")
     rows = rows.outer_join(received.drop("slots", "engagements"), "item_id")
     rows = rows.mutate(item_id=ibis.coalesce(rows.item_id, rows.item_id_right)).drop("item_id_right")
-    parts = (rates, expected, _key_lists(keys), _numeric_lists(items.numerics(tables.items)))
-    for part in (*parts, items.vectors(keys, VECTOR_DIMENSIONS)):
-        rows = rows.left_join(part.rename(_item="item_id"), rows.item_id == part.item_id).drop("_item")
-    return _features(rows.cross_join(mean), params)
+    of_catalogue = (_key_lists(keys), _numeric_lists(items.numerics(tables.items)))
+    parts = (rates, expected, *of_catalogue, items.vectors(keys, VECTOR_DIMENSIONS))
+    return _features(beside(rows, "item_id", *parts).cross_join(mean), params)
 
 
-def _engaged(marked: ir.Table, params: BatchParams) -> ir.Table:
+def _engaged(weighed: ir.Table, params: BatchParams) -> ir.Table:
     from feature_repo.expressions import events  # noqa: PLC0415
 
-    engaged = events.engagements(marked)
+    engaged = events.engagements(weighed)
     popularity = {
         f"popularity_{name}": (engaged.weight * events.decay(engaged.event_time, params.as_of, span)).sum()
         for name, span in zip(("short", "mid", "long"), params.popularity_half_lives, strict=True)

@@ -52,10 +52,7 @@ def expression(tables: LakeTables, params: BatchParams) -> ir.Table:
     by_attr = affinity.with_expectation(by_attr, total, share, "segment")
     preferences = affinity.preferences(by_attr, "segment", params.affinity_top_k)
     favourites = _favourites(touched.filter(touched.engagements > 0), tables.items)
-    rows = counts
-    for part in (total.drop("all_slots"), preferences, favourites):
-        rows = rows.left_join(part.rename(_segment="segment"), rows.segment == part.segment).drop("_segment")
-    return _features(rows)
+    return _features(affinity.beside(counts, "segment", total, preferences, favourites))
 
 
 def _by_segment(touched: ir.Table) -> ir.Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -32,17 +31,15 @@ def expression(tables: LakeTables, params: BatchParams) -> ir.Table:
     from feature_repo.expressions import affinity, events, items, reception, users  # noqa: PLC0415
 
     part = tables.part
-    marked = events.marked(replace(tables, events=part.rows(tables.events, "user_id")), params)
-    touched = received = events.touches(marked, "user_id", params)
-    if not part.whole:  # what everybody did with an item, without telling one from another
-        anybody = events.marked(tables, params).mutate(user_id=ibis.null("string"))
-        received = tables.keep("received", events.touches(anybody, "user_id", params))
+    marked = events.marked(tables, params)
+    touched = tables.keep("touched", events.touches(marked, "user_id", params), "user_id")
+    received = tables.keep("received", events.received(touched))
     ctr = reception.click_through(received).select("item_id", "ctr")
     keys = items.attribute_keys(tables.items)
     permitted = received.filter(received.permitted)
-    everybody = permitted.group_by("item_id").agg(clicks=permitted.clicks.sum()).join(keys, "item_id")
+    everybody = permitted.select("item_id", "clicks").join(keys, "item_id")
     share = affinity.shares(everybody)
-    own = touched.filter(touched.user_id.notnull()).join(ctr, "item_id")
+    own = part.rows(touched.filter(touched.user_id.notnull()), "user_id").join(ctr, "item_id")
     own = own.mutate(expected=own.shown * own.ctr)
     total = affinity.totals(own, "user_id")
     by_attr = affinity.by_attribute(own, keys, "user_id")
@@ -50,14 +47,14 @@ def expression(tables: LakeTables, params: BatchParams) -> ir.Table:
     preferences = affinity.preferences(by_attr, "user_id", params.affinity_top_k)
     engaged = own.filter(own.engagements > 0).select("user_id", "item_id")
     tastes = users.numeric_tastes(engaged, items.numerics(tables.items))
-    active = users.activity(marked, params, COUNTED, WINDOWS_DAYS)
+    active = part.rows(
+        tables.keep("active", users.activity(marked, params, COUNTED, WINDOWS_DAYS)), "user_id"
+    )
     declared = users.declared(part.rows(tables.users, "user_id"), params)
     rows = active.outer_join(declared, "user_id")
     rows = rows.filter(rows.last_event_time.notnull() | rows.listed)
     rows = rows.mutate(user_id=ibis.coalesce(rows.user_id, rows.user_id_right)).drop("user_id_right")
-    for part in (total.drop("all_slots"), preferences, tastes):
-        rows = rows.left_join(part.rename(_user="user_id"), rows.user_id == part.user_id).drop("_user")
-    return _features(rows, params)
+    return _features(affinity.beside(rows, "user_id", total, preferences, tastes), params)
 
 
 def _features(rows: ir.Table, params: BatchParams) -> ir.Table:

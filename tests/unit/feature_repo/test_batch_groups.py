@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from feature_repo.contract import Event, Item, ShownItem, User, arrow_schema
-from feature_repo.group import BatchParams, LakeTables, Part
+from feature_repo.group import PART, BatchParams, LakeTables, Part
 from feature_repo.groups import batch_groups
 from feature_repo.settings import Settings
 from tests.batch import build_all, duckdb, rows_of
@@ -60,22 +60,36 @@ def test_parts_hold_every_key_once_and_keep_what_they_share() -> None:
     assert Part().rows(users, "user_id") is users
 
 
-def test_only_what_all_users_did_is_kept_between_parts() -> None:
-    kept: dict[str, ibis.Table] = {}
+def test_a_table_that_is_split_already_is_believed() -> None:
+    split = ibis.memtable({"user_id": ["u1", "u2", "u3"], PART: [1, 0, 1]})
+    found = duckdb().to_pyarrow(Part(1, 2).rows(split, "user_id"))
+    assert sorted(found["user_id"].to_pylist()) == ["u1", "u3"]
+    assert found.column_names == ["user_id"]
+    assert Part().rows(split, "user_id") is split
 
-    def keep(name: str, table: ibis.Table) -> ibis.Table:
-        return kept.setdefault(name, table)
+
+def test_what_the_parts_share_is_computed_once() -> None:
+    kept: dict[str, tuple[ibis.Table, str | None]] = {}
+
+    def keep(name: str, table: ibis.Table, key: str | None = None) -> ibis.Table:
+        return kept.setdefault(name, (table, key))[0]
 
     tables = LakeTables(
         *(ibis.memtable(arrow_schema(kind).empty_table()) for kind in ("event", "item", "user")), keep=keep
     )
     group = batch_groups()["user_profile"]
     assert group.batch is not None
-    group.batch(tables, PARAMS)
-    assert kept == {}
     for number in range(2):
-        group.batch(replace(tables, part=Part(number, 2)), PARAMS)
-    assert list(kept) == ["received"]
+        expression = group.batch(replace(tables, part=Part(number, 2)), PARAMS)
+    assert {name: key for name, (_, key) in kept.items()} == {
+        "touched": "user_id",
+        "received": None,
+        "active": None,
+    }
+    read = {table.op() for table, _ in kept.values()}
+    events = tables.events.op()
+    assert events in expression.op().find(type(events))
+    assert events not in expression.op().find(type(events), filter=lambda node: node not in read)
 
 
 def test_the_four_groups_are_batch_groups_and_users_come_before_segments() -> None:

@@ -10,19 +10,23 @@ from typing import Any
 import duckdb
 import pytest
 
+from feature_repo.contract import Item, User
 from feature_repo.errors import BuildError, LakeError
 from feature_repo.group import BatchParams, FeatureGroup, LakeTables
+from feature_repo.groups import all_groups
 from feature_repo.home import Home
 from feature_repo.lake import Lake
 from feature_repo.settings import Settings
 from orchestration import making
 from orchestration.build import build_group, end_of
 from orchestration.making import Making
-from tests.offline import click_group, count_clicks, day_events, rows_of, write_events
+from tests.offline import click_group, count_clicks, day_events, event, rows_of, write_events, write_records
+from tests.statistics_oracle import differences
 
 DAY = date(2024, 5, 30)
 NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
 EVENTS = 40
+SEARCH: dict[str, Any] = {"event_type": "search", "item_id": None}
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +83,26 @@ def test_a_group_that_is_not_divisible_is_not_divided(settings: Settings, home: 
     with pytest.raises(BuildError, match="raise HEADRACE_DUCKDB_MEMORY"):
         build_group(replace(group, divisible=False), settings, home, end_of(DAY), lambda: NOW)
     assert asked == [1]
+
+
+@pytest.mark.parametrize("shown", [True, False], ids=["", "nothing to split"])
+def test_profiles_in_parts_are_the_profiles(
+    settings: Settings, home: Home, lake: Lake, monkeypatch: pytest.MonkeyPatch, shown: bool
+) -> None:
+    if not shown:
+        searches = [event(n, datetime(2024, 5, 30, 9, n, tzinfo=UTC), **SEARCH) for n in range(9)]
+        write_events(lake, DAY, searches)
+    write_records(lake, [Item(item_id=f"i{n}", categories=(f"c{n % 2}",), price=float(n)) for n in range(7)])
+    write_records(lake, users=[User(user_id="u1", consent=False), User(user_id="u-quiet")])
+    found = []
+    for name, per_part in (("whole", EVENTS), ("in_parts", EVENTS // 8)):
+        monkeypatch.setattr(making, "EVENTS_PER_PART", per_part)
+        group = replace(all_groups()["user_profile"], name=name)
+        found.append(build_group(group, settings, home, end_of(DAY), lambda: NOW))
+    whole, in_parts = (rows_of(build.path) for build in found)
+    assert found[0].rows == found[1].rows == len(whole) == 5
+    assert differences(whole, in_parts, "user_profile", 1e-12) == []
+    assert not list((home.features / ".spill").iterdir())
 
 
 @pytest.mark.parametrize(("per_part", "parts"), [(EVENTS, 1), (EVENTS - 1, 2), (EVENTS // 3, 4), (1, 8)])
