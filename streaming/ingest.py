@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import date
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from feature_repo.lake import Lake
 from feature_repo.settings import Settings
 from quality.quarantine import Quarantine
 from streaming.door import count_unknown
+from streaming.ingest_counts import IngestCounts, KindCounts
 from streaming.lake import LakeWriter
 from streaming.log import EventLog, key_of, open_log
 from streaming.lookup import LakeLookup, id_of, rows_of
@@ -27,60 +28,6 @@ CHUNK_RECORDS = 100_000
 
 Progress: TypeAlias = Callable[[Path, int, int], None]
 """Told the file, the bytes of it read so far and its size."""
-
-
-@dataclass(frozen=True)
-class KindCounts:
-    """Records of one kind."""
-
-    accepted: int = 0
-    duplicate: int = 0
-
-    def __add__(self, other: KindCounts) -> KindCounts:
-        return KindCounts(self.accepted + other.accepted, self.duplicate + other.duplicate)
-
-
-@dataclass(frozen=True)
-class IngestCounts:
-    """What became of every row: ``read = accepted + duplicate + quarantined``.
-
-    Attributes:
-        read: rows read, and stretches of files that are no rows.
-        quarantined: rejected, whether or not the quarantine held them already.
-        kinds: accepted and duplicate by kind.
-        days: event days that got events.
-        unknown: fields the contract does not know, by name, kept as text.
-        problems: files that were cut short or could not be read at all, as sentences.
-    """
-
-    read: int = 0
-    quarantined: int = 0
-    kinds: dict[Kind, KindCounts] = field(
-        default_factory=lambda: {"event": KindCounts(), "item": KindCounts(), "user": KindCounts()}
-    )
-    days: frozenset[date] = frozenset()
-    unknown: Mapping[str, int] = field(default_factory=dict)
-    problems: tuple[str, ...] = ()
-
-    @property
-    def accepted(self) -> int:
-        """Rows that are new."""
-        return sum(c.accepted for c in self.kinds.values())
-
-    @property
-    def duplicate(self) -> int:
-        """Rows the lake had, or that repeat another of the same files."""
-        return sum(c.duplicate for c in self.kinds.values())
-
-    def __add__(self, other: IngestCounts) -> IngestCounts:
-        return IngestCounts(
-            self.read + other.read,
-            self.quarantined + other.quarantined,
-            {kind: counts + other.kinds[kind] for kind, counts in self.kinds.items()},
-            self.days | other.days,
-            Counter(self.unknown) + Counter(other.unknown),
-            self.problems + other.problems,
-        )
 
 
 class IngestError(SourceError):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from operator import attrgetter
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from feature_repo.errors import ContractError, LakeError
 from feature_repo.lake import Lake
 from quality.quarantine import Quarantine
 from streaming.folder import ParquetFolder
+from streaming.lake_state import SyncState
 from streaming.log import Batch, Damage, EventLog, Position, PositionLostError
 from streaming.lookup import LakeLookup, id_of, rows_of
 
@@ -58,12 +58,6 @@ class SyncCounts:
             self.quarantined + other.quarantined,
             self.days | other.days,
         )
-
-
-@dataclass(frozen=True)
-class _State:
-    positions: dict[int, Position]
-    ingested_at: datetime
 
 
 class LakeWriter:
@@ -106,12 +100,12 @@ class LakeWriter:
         with self._alone():
             lookup = LakeLookup(self._lake)
             try:
-                state = self._load()
+                state = SyncState.load(self._state)
                 for records, damaged, positions in self._pending(state.positions):
-                    counts += self._flush(records, lookup, self._stamp(state))
+                    state = SyncState(positions, state.later(self._clock()))
+                    counts += self._flush(records, lookup, state.ingested_at)
                     counts += SyncCounts(quarantined=self._report(damaged))
-                    state = _State(positions, self._stamp(state))
-                    self._save(state)
+                    state.save(self._state)
             finally:
                 lookup.close()
         return counts
@@ -223,9 +217,6 @@ class LakeWriter:
                 self._quarantine.put(stretch.raw, stretch.source, stretch.offset, error)
         return len(damaged)
 
-    def _stamp(self, state: _State) -> datetime:
-        return max(self._clock(), state.ingested_at + timedelta(microseconds=1))
-
     @contextmanager
     def _alone(self) -> Iterator[None]:
         try:
@@ -239,23 +230,3 @@ class LakeWriter:
                 f"lake {self._lake.root}: cannot write ({why}); free space, or point HEADRACE_HOME elsewhere"
             )
             raise LakeError(msg) from error
-
-    def _load(self) -> _State:
-        try:
-            fields = json.loads(self._state.read_text())
-            return _State(
-                {int(n): position for n, position in fields["positions"].items()},
-                datetime.fromisoformat(fields["ingested_at"]),
-            )
-        except FileNotFoundError:
-            return _State({}, datetime.min.replace(tzinfo=UTC))
-        except (ValueError, KeyError) as error:
-            msg = f"{self._state}: damaged ({error}); delete it: the log is then read again from its start"
-            raise LakeError(msg) from error
-
-    def _save(self, state: _State) -> None:
-        aside = self._state.with_name(f".{self._state.name}.tmp")
-        aside.write_text(
-            json.dumps({"positions": state.positions, "ingested_at": state.ingested_at.isoformat()})
-        )
-        aside.replace(self._state)

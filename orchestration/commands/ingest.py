@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 if TYPE_CHECKING:
-    from streaming.ingest import IngestCounts
+    from streaming.ingest_counts import IngestCounts
 
 SHOWN = 10
 KINDS = {"events": "event", "items": "item", "users": "user"}

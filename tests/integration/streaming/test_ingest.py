@@ -17,7 +17,8 @@ from feature_repo.home import Home
 from feature_repo.lake import Lake
 from feature_repo.settings import Settings, load_settings
 from quality.quarantine import Quarantine
-from streaming.ingest import IngestCounts, IngestError, KindCounts, ingest
+from streaming.ingest import IngestError, ingest
+from streaming.ingest_counts import IngestCounts, KindCounts
 from streaming.log import open_log
 
 Shared = Callable[[str], Path]

@@ -22,6 +22,7 @@ from feature_repo.lake import Lake, duckdb_backend, numbered, read_tables
 from quality.quarantine import Quarantine
 from streaming.folder import KEEP_SUPERSEDED_S, MAX_FILES, ParquetFolder
 from streaming.lake import LakeWriter, SyncCounts
+from streaming.lake_state import SyncState
 from streaming.log import EventLog, key_of
 from streaming.log.segments import SegmentLog
 
@@ -115,7 +116,7 @@ def test_a_crash_before_the_state_is_written_repeats_nothing(
         raise KeyboardInterrupt
 
     bench.publish(*(event(n, day=n % 3) for n in range(30)), Item(item_id="i", title="a"))
-    monkeypatch.setattr(LakeWriter, "_save", die)
+    monkeypatch.setattr(SyncState, "save", die)
     with pytest.raises(KeyboardInterrupt):
         bench.writer.sync()
     monkeypatch.undo()

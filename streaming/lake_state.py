@@ -1,0 +1,55 @@
+"""How far the lake has come in the log: a small file, replaced as a whole."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from feature_repo.errors import LakeError
+from streaming.log import Position
+
+
+@dataclass(frozen=True)
+class SyncState:
+    """What a sync has reached.
+
+    Attributes:
+        positions: by partition of the log.
+        ingested_at: of the newest rows.
+    """
+
+    positions: dict[int, Position]
+    ingested_at: datetime
+
+    @classmethod
+    def load(cls, path: Path) -> SyncState:
+        """What the file says; the very beginning where there is none.
+
+        Raises:
+            LakeError: the file is damaged.
+        """
+        try:
+            fields = json.loads(path.read_text())
+            return cls(
+                {int(n): position for n, position in fields["positions"].items()},
+                datetime.fromisoformat(fields["ingested_at"]),
+            )
+        except FileNotFoundError:
+            return cls({}, datetime.min.replace(tzinfo=UTC))
+        except (ValueError, KeyError) as error:
+            msg = f"{path}: damaged ({error}); delete it: the log is then read again from its start"
+            raise LakeError(msg) from error
+
+    def save(self, path: Path) -> None:
+        """Write the file aside, then put it in its place."""
+        aside = path.with_name(f".{path.name}.tmp")
+        aside.write_text(
+            json.dumps({"positions": self.positions, "ingested_at": self.ingested_at.isoformat()})
+        )
+        aside.replace(path)
+
+    def later(self, now: datetime) -> datetime:
+        """Now, or the next microsecond after `ingested_at` where the clock stands still or went back."""
+        return max(now, self.ingested_at + timedelta(microseconds=1))
