@@ -17,6 +17,9 @@ LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 COMMAND = re.compile(r"(?:^|[`$ /])headrace ([a-z][a-z-]+)", re.MULTILINE)
 TARGET = re.compile(r"(?:^\s+|`)make ([a-z]+)\b", re.MULTILINE)
 SETTING = re.compile(r"HEADRACE_[A-Z][A-Z_]*[A-Z](?![A-Z_*])")
+PLACE = re.compile(
+    r"`((?:feature_repo|quality|streaming|serving|orchestration|benchmarks|tests|deploy)/[\w./*-]+)`"
+)
 OF_BENCHMARKS = {n for path in (ROOT / "benchmarks").glob("*.py") for n in SETTING.findall(path.read_text())}
 
 
@@ -38,6 +41,12 @@ def test_links_lead_somewhere(page: Path) -> None:
     for link in LINK.findall(page.read_text()):
         if not link.startswith(("http://", "https://", "mailto:")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_files_of_the_project_exist(page: Path) -> None:
+    named = set(PLACE.findall(page.read_text()))
+    assert [place for place in sorted(named) if not any(ROOT.glob(place.rstrip("/")))] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
