@@ -55,7 +55,6 @@ class FeatureReader:
         self._breaker = breaker or Breaker("store")
         self._user, self._segment, self._session = groups[USER], groups[SEGMENT], groups[SESSION]
         self._recent = groups[RECENT]
-        self._limits = limits
         self._permissions = permissions or Permissions(copies)
         self._stream_stale = stream_stale
         profile_copy = limits.profile_copy.total_seconds()
@@ -68,6 +67,10 @@ class FeatureReader:
         }
         self._ttl = {g.name: g.ttl for g in (self._user, self._segment, self._session, self._recent)}
         self._ttl[SESSION] = min(self._session.ttl, limits.session_ttl)
+        # A session is as fresh as the stream is; a visitor who pauses does not make it stale.
+        self._freshness = {g.name: g.freshness for g in (self._user, self._segment)}
+        self._store_s = limits.store.total_seconds()
+        self._segment_reuse_s = limits.segment_reuse.total_seconds()
 
     async def read(
         self,
@@ -93,7 +96,7 @@ class FeatureReader:
         if self._permissions.denied(USER_ID, user_id):
             reading.permitted = False
             return reading
-        deadline = monotonic() + min(remaining_s, self._limits.store.total_seconds())
+        deadline = monotonic() + min(remaining_s, self._store_s)
         segment = self._likely_segment(user_id)
         keys: list[Key] = []
         if user_id is not None:
@@ -174,7 +177,7 @@ class FeatureReader:
 
     def _reusable(self, segment: str) -> bool:
         age = self._copies[SEGMENT].age(segment)
-        return age is not None and age <= self._limits.segment_reuse.total_seconds()
+        return age is not None and age <= self._segment_reuse_s
 
     async def _fetch(
         self,
@@ -233,14 +236,13 @@ class FeatureReader:
         """The row if it may be used; its age and what is wrong with it go into the reading."""
         if row is None:
             return None
-        age = (now - row.event_time).total_seconds()
-        what = name.removesuffix("_profile")
-        if self._within(name, row, now) is None:
+        age, what = now - row.event_time, name.removesuffix("_profile")
+        if age > self._ttl[name]:
             reading.codes.append(f"{what}_expired")
             return None
-        reading.ages[name] = max(age, 0.0)
-        # A session is as fresh as the stream is; a visitor who pauses does not make it stale.
-        if name != SESSION and age > self._freshness(name):
+        reading.ages[name] = max(age.total_seconds(), 0.0)
+        freshness = self._freshness.get(name)
+        if freshness is not None and age > freshness:
             reading.codes.append(f"{what}_stale")
         if row.cached:
             reading.codes.append(f"{what}_cached")
@@ -249,7 +251,3 @@ class FeatureReader:
     def _within(self, name: str, row: Row | None, now: datetime) -> Row | None:
         """The row, unless it is over its time-to-live."""
         return row if row is not None and now - row.event_time <= self._ttl[name] else None
-
-    def _freshness(self, name: str) -> float:
-        group = self._user if name == USER else self._segment
-        return group.freshness.total_seconds()

@@ -18,8 +18,9 @@ import hiredis
 from feature_repo.errors import StoreError
 from feature_repo.group import FeatureGroup
 from feature_repo.online.kept_rows import KeptRows
-from feature_repo.online.layout import ViewLayout, layout_of, redis_key
+from feature_repo.online.layout import ViewLayout, layout_of
 from feature_repo.online.redis_url import redis_options, tls_context
+from feature_repo.online.resp import KEY_TAIL, KeyHeads, bulk
 from feature_repo.online.store import OnlineRow
 from serving.source import Key
 
@@ -30,27 +31,23 @@ REMEMBERED = 10_000
 """Decoded rows of each group that are kept; a full memory begins anew."""
 
 
-def _bulk(raw: bytes) -> bytes:
-    return b"$%d\r\n%b\r\n" % (len(raw), raw)
-
-
 def command(*parts: bytes) -> bytes:
     """A command in Redis's protocol."""
-    return b"*%d\r\n" % len(parts) + b"".join(map(_bulk, parts))
+    return b"*%d\r\n" % len(parts) + b"".join(map(bulk, parts))
 
 
 class _Plan:
     """HMGET of one group: everything but the key is packed once, and a row is decoded once."""
 
     def __init__(self, layout: ViewLayout, remembered: int) -> None:
-        self._layout = layout
         fields = (*layout.fields, layout.time_field)
-        self._head = b"*%d\r\n$5\r\nHMGET\r\n" % (2 + len(fields))
-        self._tail = b"".join(map(_bulk, fields))
+        self._heads = KeyHeads(b"*%d\r\n$5\r\nHMGET\r\n" % (2 + len(fields)), layout.join_key)
+        self._tail = KEY_TAIL + b"".join(map(bulk, fields))
         self._kept = KeptRows(layout.decode, remembered)
 
     def pack(self, key: str) -> bytes:
-        return self._head + _bulk(redis_key(self._layout.join_key, key)) + self._tail
+        raw = key.encode()
+        return self._heads[len(raw)] + raw + self._tail
 
     def row(self, key: str, raws: Any) -> OnlineRow | None:
         if not isinstance(raws, list):

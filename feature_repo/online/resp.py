@@ -15,7 +15,8 @@ from feature_repo.online.store import EncodedRow
 
 LENGTHS = tuple(b"%d\r\n" % n for n in range(1 << 13))
 """The length line of a bulk string, without its ``$``."""
-_KEY_TAIL = PROJECT.encode() + b"\r\n"
+KEY_TAIL = PROJECT.encode() + b"\r\n"
+"""What stands behind the text of a command's key."""
 
 
 def bulk(raw: bytes) -> bytes:
@@ -28,7 +29,7 @@ def pair_head(field: bytes) -> bytes:
     return bulk(field) + b"$"
 
 
-class _Heads(dict[int, bytes]):
+class KeyHeads(dict[int, bytes]):
     """What stands before the text of a command's key, by the length of that text."""
 
     def __init__(self, command: bytes, join_key: str) -> None:
@@ -50,9 +51,9 @@ class RowCommands:
         self._stamp = pair_head(layout.time_field)
         self._fields = tuple(b"\r\n" + pair_head(field) for field in layout.fields)
         arguments = 2 + 2 * (1 + len(layout.fields))
-        self._hset = _Heads(b"*%d\r\n$4\r\nHSET\r\n" % arguments, layout.join_key)
-        self._hget = _Heads(b"*3\r\n$4\r\nHGET\r\n", layout.join_key)
-        self._hget_tail = _KEY_TAIL + bulk(layout.time_field)
+        self._hset = KeyHeads(b"*%d\r\n$4\r\nHSET\r\n" % arguments, layout.join_key)
+        self._hget = KeyHeads(b"*3\r\n$4\r\nHGET\r\n", layout.join_key)
+        self._hget_tail = KEY_TAIL + bulk(layout.time_field)
 
     def hget_times(self, rows: Sequence[EncodedRow]) -> bytes:
         """HGET of the stored event time of each row."""
@@ -66,7 +67,7 @@ class RowCommands:
         parts: list[bytes] = []
         for row in rows:
             key = row.key.encode()
-            parts += (head[len(key)], key, _KEY_TAIL, row.pairs or self.pairs(row.micros, row.raws))
+            parts += (head[len(key)], key, KEY_TAIL, row.pairs or self.pairs(row.micros, row.raws))
         return b"".join(parts)
 
     def pairs(self, micros: int, raws: Sequence[bytes]) -> bytes:
