@@ -21,7 +21,8 @@ from feature_repo.settings import ENV_PREFIX, Settings
 
 logger = logging.getLogger(__name__)
 
-GRACE_S = 10.0
+GRACE_S = 20.0
+"""Dagster alone takes half of it on a busy machine."""
 POLL_S = 0.05
 TAIL_LINES = 12
 
