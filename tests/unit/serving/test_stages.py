@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from feature_repo.groups.session_profile import LAST_ITEMS, Profile, SessionRules, Touch, step, values
@@ -29,9 +29,12 @@ NOW = datetime(2024, 6, 1, tzinfo=UTC)
         ({"item_ids": ["a", "b"], "item_weights": [5.0, 9.0], "purchase_count": 1}, {"b"}),
         ({"item_ids": ["a", "b"], "item_weights": [5.0, 9.0], "purchase_count": 2}, {"a", "b"}),
         ({"item_ids": ["a", "c"], "item_weights": [5.0, 9.0], "purchase_count": 1}, {"a"}),
+        ({"purchased_items": ["a", "b", "c"], "purchase_count_90d": 9}, {"a", "b"}),
+        ({"purchased_items": []}, set()),
+        ({"purchased_items": None}, set()),
     ],
 )
-def test_what_a_session_or_a_day_bought(values: dict[str, Any] | None, bought: set[str]) -> None:
+def test_what_a_session_a_day_or_a_profile_bought(values: dict[str, Any] | None, bought: set[str]) -> None:
     assert bought_in(None if values is None else Row(values, NOW), 5.0, {"c"}) == bought
 
 
@@ -44,12 +47,12 @@ RULES = SessionRules(gap_us=10**12, half_life_us=1e9)
     ),
     st.integers(0, 40),
 )
+@example([*[("view", 1)] * 4, ("purchase", 0), ("view", 1)], 0)
 def test_what_was_bought_is_told_where_nothing_else_weighs_as_much(
     events: list[tuple[str, int]], cut: int
 ) -> None:
     """Against the events themselves, of one session and of two joined."""
-    seen: dict[tuple[str, int], int] = {}
-    kept = [e for e in events if e[0] == "purchase" or seen.setdefault(e, len(seen)) == len(seen) - 1]
+    kept = [e for place, e in enumerate(events) if e[0] == "purchase" or e not in events[:place]]
     bought = {f"i{n}" for kind, n in kept if kind == "purchase"}
     runs: list[Profile | None] = [None, None]
     for at, (kind, n) in enumerate(kept):
