@@ -93,6 +93,7 @@ class Intake:
     def _sort(self, records: list[bytes], now_us: int, changes: Changes) -> dict[str, list[Entry]]:
         sorted_: dict[str, list[Entry]] = {}
         tools, tally = self._tools, self._tally
+        stated, default = tools.knowledge.consents.get, None if tools.consent_default else False
         tally.read += len(records)
         for raw in records:
             try:
@@ -103,7 +104,13 @@ class Intake:
             if not isinstance(record, LogEvent):
                 self._hear(record, raw, changes)
                 continue
-            touch = touch_of(record, tools.weights, self._consent_of(record))
+            of_user = None if record.user_id is None else stated(record.user_id)
+            consent = record.consent
+            if of_user is False:  # what the user denied stays denied, whatever an event says
+                consent = False
+            elif consent is None:
+                consent = default if of_user is None else of_user
+            touch = touch_of(record, tools.weights, consent)
             if self.newest_us is None or touch.time_us > self.newest_us:
                 self.newest_us = touch.time_us
                 self.advance(min(touch.time_us, now_us))
@@ -112,17 +119,6 @@ class Intake:
                 continue
             sorted_.setdefault(record.session_id, []).append((self.horizon_us, touch, raw))
         return sorted_
-
-    def _consent_of(self, event: LogEvent) -> bool | None:
-        """What the user denied stays denied; else the event says, else the user said, else the default."""
-        of_user = None if event.user_id is None else self._tools.knowledge.consents.get(event.user_id)
-        if of_user is False:
-            return False
-        if event.consent is not None:
-            return event.consent
-        if of_user is not None:
-            return of_user
-        return None if self._tools.consent_default else False
 
     def _hear(self, record: Item | User, raw: bytes, changes: Changes) -> None:
         self._learn(record, raw)
