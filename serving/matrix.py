@@ -128,6 +128,22 @@ def _fill(
 
 
 @compiled
+def read_ahead(rows: Ints, alone: Floats, share: Floats, of_items: Plain) -> float:
+    """Read what `fill` is going to read of each item, so that it stands in the processor's caches by then.
+
+    Returns:
+        a number of no meaning, without which nothing would be read.
+    """
+    items, total = Occurrences(*of_items), 0.0
+    for i in range(len(rows)):
+        if rows[i] >= 0:
+            total += alone[rows[i], 0] + alone[rows[i], alone.shape[1] - 1] + share[rows[i]]
+            for k in range(items.offsets[rows[i]], items.offsets[rows[i] + 1]):
+                total += items.type_of[items.values[k]] + items.share[items.values[k]]
+    return total
+
+
+@compiled
 def _alone(out: Floats, distances: int, candidates: Candidates, medians: Floats) -> None:
     """Base, position, what depends on the item alone, and |x − median| of each numeric attribute."""
     width, m = candidates.alone.shape[1], len(medians)

@@ -17,6 +17,7 @@ from feature_repo.lake import Build, Builds
 from serving.attributes import Attributes, Floats, Ints, attributes_of
 from serving.columns import bounds_of, floats_of, list_of
 from serving.items import LAST_ITEMS, ItemRows, alone
+from serving.matrix import read_ahead
 from serving.neighbours import Neighbours, neighbours_of
 
 MAX_NUMERICS = 32
@@ -80,6 +81,12 @@ class ItemSnapshot:
     def numbers(self, item_ids: Sequence[str]) -> Ints:
         """Item numbers, -1 where unknown."""
         return np.fromiter(map(self.index.get, item_ids, repeat(-1)), np.intp, len(item_ids))
+
+    def gather(self, item_ids: Sequence[str]) -> Ints:
+        """`numbers` of candidates, whose rows are then quick to read: done while the store is awaited."""
+        rows = self.numbers(item_ids)
+        read_ahead(rows, self.alone, self.share, tuple(self.attributes.occurrences))
+        return rows
 
     def rows(
         self, item_ids: Sequence[str], touched: Sequence[str] = (), numbers: Ints | None = None

@@ -27,6 +27,7 @@ from serving.request import Candidate, RankRequest
 from serving.signals import signal_names
 from serving.snapshot import ItemSnapshot, snapshot_of
 from serving.stage import Stage
+from serving.stages.blending import gather
 
 _NOW = datetime(2024, 1, 1, tzinfo=UTC)
 _COUNT = 40
@@ -97,6 +98,7 @@ def _rank(
         context.user = context.segment = Row(profile, _NOW)
     if session is not None:
         context.session = Row(session, _NOW)
+    gather(context)
     for stage in stages:
         stage.run(context)
     is_whole(context.order, context.scores, len(candidates))

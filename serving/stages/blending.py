@@ -61,7 +61,7 @@ def gather(context: RankContext) -> None:
     """Look the candidates up: it needs nothing of the store, so it is done while that answers."""
     snapshot = context.model.snapshot
     if snapshot is not None:
-        context.gathered = snapshot.numbers(context.first_ids)
+        context.gathered = snapshot.gather(context.first_ids)
 
 
 def request_signals(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.attributes import Occurrences
-from serving.matrix import Candidates, Leaning, Taste, Trail, fill, together
+from serving.matrix import Candidates, Leaning, Taste, Trail, fill, read_ahead, together
 from tests import matrix_oracle
 
 NOW_MS = 1_700_000_000_000.0
@@ -106,6 +106,19 @@ def test_what_goes_together_is_what_the_rows_of_neighbours_say(shop: Shop, count
     arrays = shop.offsets, shop.neighbours, shop.counts
     found = together(rows, newest, *arrays)
     np.testing.assert_array_equal(found, matrix_oracle.together(rows, newest, *arrays))
+
+
+@settings(max_examples=20, deadline=None)
+@given(shops, counts)
+def test_what_is_read_ahead_is_what_will_be_read_of_known_items(shop: Shop, count: int) -> None:
+    rows, items = shop.candidates(count).rows, shop.occurrences
+    known = rows[rows >= 0]
+    values = [v for r in known.tolist() for v in items.values[items.offsets[r] : items.offsets[r + 1]]]
+    wanted = (shop.alone[known][:, [0, -1]].sum() + shop.share[known].sum()) + (
+        items.type_of[values].sum() + items.share[values].sum() if values else 0.0
+    )
+    found = read_ahead(rows, shop.alone, shop.share, tuple(items))
+    np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9, equal_nan=True)
 
 
 def test_numbers_that_fall_into_one_slot_are_told_apart() -> None:

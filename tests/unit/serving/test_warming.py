@@ -26,6 +26,7 @@ from serving.request import Candidate, RankRequest
 from serving.rules import AtMost, Demote, Exclude, Pin, Rules
 from serving.signals import signal_names
 from serving.snapshot import ItemSnapshot
+from serving.stages.blending import gather
 from serving.warming import warm_stages
 from tests.ranking_data import AS_OF, item, neighbours_table, profile, session, snapshot
 
@@ -110,6 +111,7 @@ def answer(
     ranker = Ranker(STAGES, lambda: model, lambda: AS_OF, timedelta(seconds=60))
     context = ranker.open(RankRequest(candidates=candidates, **fields), perf_counter())
     context.user, context.segment, context.session = known
+    gather(context)
     found = asyncio.run(ranker.rank(context))
     if held is not None and len(context.numbers):
         page_figures(context.numbers[context.order], held)
