@@ -22,15 +22,17 @@ def statements(files: Sequence[str], items: str, users: str, params: BatchParams
         + " ".join(f"WHEN '{kind}' THEN {w}" for kind, w in params.weights.items() if w > 0)
         + " ELSE 0.0 END"
     )
+    weighed = f"({weight}) * (item_id IS NOT NULL)::INT AS w"
+    lake = f"read_parquet({list(files)!r})"
+    plain = f"SELECT *, {weighed} FROM {lake} WHERE event_time < {as_of}"
     events = (
-        f"SELECT e.*, ({weight}) * (item_id IS NOT NULL)::INT AS w, "
-        "u.consent IS DISTINCT FROM false AND coalesce(e.consent, u.consent, true) AS ok "
-        f"FROM read_parquet({list(files)!r}) e LEFT JOIN (SELECT user_id AS uid, consent FROM '{users}') u "
+        f"SELECT e.*, {weighed}, u.consent IS DISTINCT FROM false AND coalesce(e.consent, u.consent, true) AS ok "
+        f"FROM {lake} e LEFT JOIN (SELECT user_id AS uid, consent FROM '{users}') u "
         f"ON e.user_id = uid WHERE event_time < {as_of}"
     )
     return {
         "item_neighbours": _neighbours(events, params),
-        "item_profile": _items(events, items, as_of, params),
+        "item_profile": _items(plain, items, as_of, params),
         "user_profile": _users(events, items, as_of, fade, params),
         "segment_profile": _segments(events, items, fade, params),
     }
