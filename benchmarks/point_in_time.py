@@ -8,11 +8,9 @@ Peak memory is that of a process of its own, Python, Feast and pandas included.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import resource
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 
+from benchmarks._apart import apart
 from benchmarks.harness import Row, Target, alternate, timed
 
 ENTITIES, ROWS, VIEWS, FEATURES = 500_000, 1_000_000, 3, 5
@@ -137,25 +136,6 @@ def _once_10m(folder: str) -> None:
     assert rows == 10 * ENTITIES, rows
 
 
-def _measured(call: Callable[[str], None], folder: str, answers: Any) -> None:
-    seconds = timed(lambda: call(folder))()
-    answers.put((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
-
-
-def alone(call: Callable[[str], None], folder: Path) -> tuple[float, float]:
-    """Seconds and peak memory (MiB) of a call in a fresh process."""
-    context = multiprocessing.get_context("spawn")
-    answers = context.Queue()
-    process = context.Process(target=_measured, args=(call, str(folder), answers))
-    process.start()
-    process.join()
-    if process.exitcode:
-        msg = f"{call.__name__} ended with {process.exitcode}"
-        raise RuntimeError(msg)
-    seconds, peak = answers.get()
-    return float(seconds), float(peak)
-
-
 def _entities(folder: Path) -> pd.DataFrame:
     return pd.read_parquet(folder / "entities.parquet")
 
@@ -169,11 +149,11 @@ def run() -> Sequence[Row]:
         pair = alternate(
             timed(lambda: by_store(store, entities)), timed(lambda: by_hand(folder, entities)), rounds=5
         )
-        _, peak = alone(_once, folder)
+        cost = apart(_once, name)
     size = {"entity_rows": ENTITIES, "feature_rows": ROWS, "views": VIEWS, "features": len(REFS)}
     return [
         Row("point_in_time", pair.value, "s", "hand-written ASOF JOIN", pair.baseline, pair.samples, size),
-        Row("point_in_time_memory", peak, "MiB", "bound", 1024, 1, {"memory_limit": MEMORY, **size}),
+        Row("point_in_time_memory", cost.peak_mib, "MiB", "bound", 1024, 1, {"memory_limit": MEMORY, **size}),
     ]
 
 
@@ -200,9 +180,19 @@ def run_10m() -> Sequence[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_data(folder, 10 * ENTITIES, 10 * ROWS)
-        seconds, peak = alone(_once_10m, folder)
+        cost = apart(_once_10m, name)
     size = {"entity_rows": 10 * ENTITIES, "feature_rows": 10 * ROWS, "memory_limit": MEMORY_10M}
-    return [Row("point_in_time_10m_memory", peak, "MiB", "bound", 4096, 1, {"seconds": seconds, **size})]
+    return [
+        Row(
+            "point_in_time_10m_memory",
+            cost.peak_mib,
+            "MiB",
+            "bound",
+            4096,
+            1,
+            {"seconds": cost.seconds, **size},
+        )
+    ]
 
 
 RUNS = {

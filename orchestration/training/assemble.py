@@ -9,16 +9,18 @@ from feature_repo.offline.point_in_time import FeatureTable, point_in_time_sql, 
 LOGGED, JOINED, FOLDED, NONE = "logged", "point_in_time", "fold", "none"
 
 
-def builds_table(group: FeatureGroup, files: Sequence[str], key: str) -> FeatureTable:
+def builds_table(group: FeatureGroup, files: Sequence[str], table: str, key: str) -> FeatureTable:
     """A group's builds as the join sees them; every column under the group's name.
 
     Args:
-        key: the column of the examples that names the entity.
+        table, key: the examples, and their column that names the entity; rows of others are not joined.
     """
     listed = ", ".join(text(name) for name in files)
+    whole = f"read_parquet([{listed}], hive_partitioning = false, union_by_name = true)"
+    named = f"SELECT {quoted(key)} FROM {quoted(table)}"
     columns = [(name, column(group, name)) for name in group.feature_names]
     return FeatureTable(
-        source=f"read_parquet([{listed}], hive_partitioning = false, union_by_name = true)",
+        source=f"(SELECT * FROM {whole} WHERE {quoted(group.entity.join_key)} IN ({named}))",
         keys=((group.entity.join_key, key),),
         features=(*columns, (EVENT_TIMESTAMP, column(group, "event_time"))),
         event_time=EVENT_TIMESTAMP,
@@ -51,7 +53,7 @@ def joined_sql(
     """
     base = f"SELECT * FROM {table}"
     if files:
-        base = point_in_time_sql(table, columns, "decision_time", [builds_table(group, files, key)])
+        base = point_in_time_sql(table, columns, "decision_time", [builds_table(group, files, table, key)])
     return _first(base, columns, group, logged, fallback=JOINED if files else None)
 
 

@@ -3,7 +3,7 @@
 import logging
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,12 @@ from orchestration.training import assemble
 from orchestration.training.card import Card, describe
 from orchestration.training.examples import EXAMPLE_COLUMNS, examples_sql, shown_sql
 from orchestration.training.logged import LOGGED_AS, logged_rows, row_schema
+from orchestration.training.parts import Parts
 from orchestration.training.reading import ROWS, events_by_session, items_named, parquet, users_who_stated
 from orchestration.training.sessions import session_rows
 from orchestration.training.spec import GROUPS, TrainingSpec
 from orchestration.training.split import Split
+from orchestration.training.spool import Spool
 from serving.decision import Decision
 
 logger = logging.getLogger(__name__)
@@ -87,8 +89,10 @@ class TrainingSet:
             for name in ("data.parquet", "card.json", "card.md"):
                 (self._scratch / name).replace(self._target / name)
         except (duckdb.Error, OSError, pa.ArrowInvalid) as error:
-            text_ = str(error).strip().splitlines()[0]
-            msg = f"training set {self._spec.first} … {self._spec.last}: {text_}; the set before stays"
+            said = str(error).strip().splitlines()[0]
+            if isinstance(error, duckdb.OutOfMemoryException):
+                said += "; raise HEADRACE_DUCKDB_MEMORY"
+            msg = f"training set {self._spec.first} … {self._spec.last}: {said}; the set before stays"
             raise BuildError(msg) from error
         finally:
             shutil.rmtree(self._scratch, ignore_errors=True)
@@ -108,68 +112,35 @@ class TrainingSet:
         con.execute(f"CREATE VIEW of_days AS SELECT * FROM events WHERE {days}")
         con.execute(f"CREATE TABLE shown AS {shown_sql(f'(SELECT * FROM of_days WHERE {self._over})')}")
         con.execute(f"CREATE TABLE examples AS {examples_sql('shown', 'events', self._spec.attribution)}")
-        self._write_logged(con)
-        self._write_folded(con)
-        table, columns = self._joined(con)
         split = self._split(con)
-        query = (
-            f"SELECT {', '.join(EXAMPLE_COLUMNS)}, {split.sql('decision_time')} AS split, "
-            f"* EXCLUDE ({', '.join(EXAMPLE_COLUMNS)}, segment) FROM {table}"
+        logged, folded = self._spool_logged(con), self._spool_folded(con)
+        rows = Parts(con, self._builds, self._groups, logged, folded).rows(split.sql("decision_time"))
+        first = next(rows)
+        target = self._scratch / "data.parquet"
+        write_aside(target, first.schema, (batch for batch in rows if batch.num_rows))
+        embargoed = (
+            f"SELECT {', '.join(EXAMPLE_COLUMNS)}, {split.sql('decision_time')} AS split FROM examples"
         )
-        con.execute(f"CREATE VIEW labelled AS {query}")
-        ordered = (
-            "SELECT * FROM labelled WHERE split IS NOT NULL ORDER BY decision_time, request_id, position"
-        )
-        target = text(str(self._scratch / "data.parquet"))
-        con.execute(f"COPY ({ordered}) TO {target} (FORMAT parquet, COMPRESSION zstd)")
-        return self._card(con, split, len(columns), files)
-
-    def _joined(self, con: duckdb.DuckDBPyConnection) -> tuple[str, list[str]]:
-        """Tables are made one group after the other, so that each may spill and none is computed twice."""
-        table, columns = "examples", list(EXAMPLE_COLUMNS)
-        for number, (name, group) in enumerate(self._groups.items()):
-            logged = f"logged_{name}" if name in LOGGED_AS else None
-            if name == "segment_profile":
-                con.execute(
-                    f"CREATE VIEW segmented AS {assemble.segment_sql(table, self._groups['user_profile'])}"
-                )
-                table, columns = "segmented", [*columns, "segment"]
-            if group.batch is None:
-                query = assemble.folded_sql(table, columns, group, "folded", logged)
-            else:
-                builds = [str(path) for path in self._builds.history(name, group.version)]
-                key = group.entity.join_key
-                query = assemble.joined_sql(table, columns, group, builds, logged, key=key)
-            con.execute(f"CREATE TABLE joined_{number} AS {query}")
-            table = f"joined_{number}"
-            columns = [row[0] for row in con.execute(f"DESCRIBE {table}").fetchall()]
-        return table, columns
-
-    def _write_logged(self, con: duckdb.DuckDBPyConnection) -> None:
-        groups = {name: self._groups[name] for name in LOGGED_AS}
-        for name, group in groups.items():
-            empty = row_schema(group).empty_table()
-            con.register("empty", empty)
-            con.execute(f"CREATE TABLE logged_{name} AS SELECT * FROM empty")
-            con.unregister("empty")
-        for group, batch in logged_rows(self._decisions, groups):
-            con.register("batch", pa.Table.from_batches([batch]))
-            con.execute(f"INSERT INTO logged_{group.name} SELECT * FROM batch")
-            con.unregister("batch")
-        for name in groups:  # a decision written twice counts once
-            once = f"SELECT DISTINCT ON (request_id) * FROM logged_{name} ORDER BY ALL"
-            con.execute(f"CREATE OR REPLACE TABLE logged_{name} AS {once}")
-
-    def _write_folded(self, con: duckdb.DuckDBPyConnection) -> None:
-        group = self._groups["session_profile"]
-        path = self._scratch / "folded.parquet"
-        write_aside(path, row_schema(group), self._folded(con, group))
-        # One row per request, as of its decision: a repeat of the list has seen the list.
         con.execute(
-            f"CREATE TABLE folded AS SELECT DISTINCT ON (request_id) f.* FROM {parquet([str(path)])} f "
-            "JOIN (SELECT DISTINCT request_id, decision_time FROM shown) d USING (request_id) "
-            f"WHERE f.{EVENT_TIMESTAMP} < d.decision_time ORDER BY request_id, f.{EVENT_TIMESTAMP} DESC"
+            f"CREATE VIEW labelled AS SELECT * FROM {parquet([str(target)])} "
+            f"UNION ALL BY NAME SELECT * FROM ({embargoed}) WHERE split IS NULL"
         )
+        digests = [spool.digest() for spool in logged.values()]
+        return self._card(con, split, len(first.schema), files, digests)
+
+    def _spool_logged(self, con: duckdb.DuckDBPyConnection) -> dict[str, Spool]:
+        groups = {name: self._groups[name] for name in LOGGED_AS}
+        spools = {n: Spool(con, f"logged_{n}", self._scratch, row_schema(g)) for n, g in groups.items()}
+        for group, batch in logged_rows(self._decisions, groups):
+            spools[group.name].add(batch)
+        return spools
+
+    def _spool_folded(self, con: duckdb.DuckDBPyConnection) -> Spool:
+        group = self._groups["session_profile"]
+        spool = Spool(con, "folded", self._scratch, row_schema(group))
+        for batch in self._folded(con, group):
+            spool.add(batch)
+        return spool
 
     def _folded(self, con: duckdb.DuckDBPyConnection, group: FeatureGroup) -> Iterator[pa.RecordBatch]:
         schema = row_schema(group)
@@ -212,7 +183,14 @@ class TrainingSet:
             raise BuildError(msg)
         return files
 
-    def _card(self, con: duckdb.DuckDBPyConnection, split: Split, columns: int, files: list[str]) -> Card:
+    def _card(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        split: Split,
+        columns: int,
+        files: list[str],
+        logged: Sequence[str],
+    ) -> Card:
         builds = [p for n, g in self._groups.items() for p in self._builds.history(n, g.version)]
         pending = f"event_type = 'impression' AND NOT ({self._over})"
         [(unfinished,)] = con.execute(f"SELECT count(*) FROM of_days WHERE {pending}").fetchall()
@@ -222,7 +200,7 @@ class TrainingSet:
             created=self._clock(),
             spec=self._spec,
             inputs=fingerprint(
-                [*files, *builds, *records], repr(self._spec), str(unfinished), *self._rules(con)
+                [*files, *builds, *records], repr(self._spec), str(unfinished), *self._rules(), *logged
             ),
             validation_from=split.validation_from,
             test_from=split.test_from,
@@ -231,11 +209,8 @@ class TrainingSet:
             **facts,
         )
 
-    def _rules(self, con: duckdb.DuckDBPyConnection) -> list[str]:
-        """What else the rows depend on: the settings of the fold, and the decisions that were logged."""
+    def _rules(self) -> list[str]:
+        """What else the rows depend on: the settings of the fold."""
         settings = self._settings
         said = [repr(sorted(settings.weights.items())), repr(SessionRules.of(settings))]
-        said += [repr(settings.session_ttl_s), repr(settings.consent_default)]
-        for name in LOGGED_AS:
-            said += [repr(con.execute(f"SELECT count(*), bit_xor(hash(l)) FROM logged_{name} l").fetchall())]
-        return said
+        return [*said, repr(settings.session_ttl_s), repr(settings.consent_default)]

@@ -10,15 +10,20 @@ from feature_repo.offline.point_in_time import text
 ROWS = 5_000
 
 
-def parquet(files: Sequence[str]) -> str:
-    """Files as a table."""
+def parquet(files: Sequence[str], *, filename: bool = False) -> str:
+    """Files as a table; with the column ``filename`` if asked."""
     listed = ", ".join(text(name) for name in files)
-    return f"read_parquet([{listed}], hive_partitioning = false, union_by_name = true)"
+    more = ", filename = true" if filename else ""
+    return f"read_parquet([{listed}], hive_partitioning = false, union_by_name = true{more})"
 
 
 def events_by_session(con: duckdb.DuckDBPyConnection) -> Iterator[Event]:
-    """The view ``events`` by session and time."""
-    query = "SELECT * FROM events ORDER BY session_id, event_time, event_id"
+    """The view ``events`` by session and time, sessions in the order in which they began."""
+    began = "SELECT session_id, min(event_time) AS began FROM events GROUP BY session_id"
+    query = (
+        f"SELECT e.* FROM events e JOIN ({began}) b USING (session_id) "
+        "ORDER BY b.began, session_id, event_time, event_id"
+    )
     yield from _records(con, query, "event")  # type: ignore[misc]
 
 

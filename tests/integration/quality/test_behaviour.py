@@ -20,6 +20,7 @@ from orchestration.defs.assembly import build_definitions
 from orchestration.defs.jobs import LAKE
 from orchestration.defs.quality import BEHAVIOUR
 from orchestration.runtime import Runtime
+from quality.day_rates import day_rates
 from quality.figures import load_figures
 from streaming.simulator import Drift, ShopConfig, simulate_lake
 from tests.offline import click_group, day_events, write_events
@@ -62,11 +63,10 @@ def test_a_day_is_measured_once_until_its_files_change(
 ) -> None:
     before = rates_of(of_shop, shop, LAST)
     measured: list[date] = []
-    real = behaviour.day_rates
 
     def counting(day: date, *given: object, **more: object) -> object:
         measured.append(day)
-        return real(day, *given, **more)  # type: ignore[arg-type]
+        return day_rates(day, *given, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(behaviour, "day_rates", counting)
     assert rates_of(of_shop, shop, LAST) == before
