@@ -44,7 +44,7 @@ class _Matching(_Rule, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Exclude(_Matching, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="exclude"):
     """Never shown."""
 
-    bought: Annotated[bool, Meta(description="Also what the session or, in a day, its user bought.")] = False
+    bought: Annotated[bool, Meta(description="Also what the session and its user bought.")] = False
 
 
 class Demote(_Matching, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="demote"):

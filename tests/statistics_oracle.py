@@ -232,6 +232,10 @@ class Oracle:
             for kind in ("impression", "view", "click", "like", "add_to_cart", "purchase")
             for days in (1, 7, 30, 90)
         }
+        bought: dict[str, datetime] = {}
+        for event in events:
+            if event.event_type == "purchase" and event.item_id is not None:
+                bought[event.item_id] = max(event.event_time, bought.get(event.item_id, event.event_time))
         return {
             "segment": self.segment(user_id, row["categories"]),
             **row,
@@ -241,6 +245,7 @@ class Oracle:
             "price_median": median(prices) if prices else None,
             "price_high": high,
             **counts,
+            "purchased_items": sorted(bought, key=lambda i: (-bought[i].timestamp(), i))[:50],
             "recency_days": (self.p.as_of - last) / DAY if last else None,
             "last_event_time": last,
         }

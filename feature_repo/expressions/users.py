@@ -9,10 +9,11 @@ import ibis
 import ibis.expr.types as ir
 
 from feature_repo.catalogue import PRICE
-from feature_repo.expressions.events import instant
+from feature_repo.expressions.events import age_us, instant
 from feature_repo.group import BatchParams
 
 DAY_US = 86_400_000_000
+PURCHASE = "purchase"
 
 
 def activity(events: ir.Table, params: BatchParams, kinds: Sequence[str], days: Sequence[int]) -> ir.Table:
@@ -26,6 +27,18 @@ def activity(events: ir.Table, params: BatchParams, kinds: Sequence[str], days: 
         for span in days
     }
     return own.group_by("user_id").agg(last_event_time=own.event_time.max(), **counts)
+
+
+def purchases(events: ir.Table, params: BatchParams, most: int) -> ir.Table:
+    """`user_id`, `purchased_items`: the last `most` items bought, each once, newest first; of `marked`."""
+    bought = events.filter(
+        (events.event_type == PURCHASE) & events.user_id.notnull() & events.item_id.notnull()
+    )
+    items = bought.group_by("user_id", "item_id").agg(last=bought.event_time.max())
+    item = ibis.struct({"age": age_us(items["last"], params.as_of), "item_id": items.item_id})
+    lists = items.group_by("user_id").agg(bought=item.collect())
+    newest = lists.bought.sort()[:most]
+    return lists.select("user_id", purchased_items=newest.map(lambda i: i["item_id"]))
 
 
 def declared(users: ir.Table, params: BatchParams) -> ir.Table:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 WINDOWS_DAYS = (1, 7, 30, 90)
 COUNTED = ("impression", "view", "click", "like", "add_to_cart", "purchase")
+PURCHASED = 50
+"""Items bought that are kept."""
 
 
 def expression(tables: LakeTables, params: BatchParams) -> ir.Table:
@@ -50,11 +52,12 @@ def expression(tables: LakeTables, params: BatchParams) -> ir.Table:
     active = part.rows(
         tables.keep("active", users.activity(marked, params, COUNTED, WINDOWS_DAYS)), "user_id"
     )
+    bought = part.rows(tables.keep("bought", users.purchases(marked, params, PURCHASED)), "user_id")
     declared = users.declared(part.rows(tables.users, "user_id"), params)
     rows = active.outer_join(declared, "user_id")
     rows = rows.filter(rows.last_event_time.notnull() | rows.listed)
     rows = rows.mutate(user_id=ibis.coalesce(rows.user_id, rows.user_id_right)).drop("user_id_right")
-    return _features(affinity.beside(rows, "user_id", total, preferences, tastes), params)
+    return _features(affinity.beside(rows, "user_id", total, preferences, tastes, bought), params)
 
 
 def _features(rows: ir.Table, params: BatchParams) -> ir.Table:
@@ -82,6 +85,7 @@ def _features(rows: ir.Table, params: BatchParams) -> ir.Table:
         price_median=rows.price_median,
         price_high=rows.price_high,
         **{name: rows[name].fill_null(0) for name in counts},
+        purchased_items=or_empty(rows.purchased_items, STRINGS),
         recency_days=age_us(rows.last_event_time, params.as_of) / DAY_US,
         last_event_time=rows.last_event_time,
     )
@@ -124,6 +128,7 @@ GROUP = FeatureGroup(
             for kind in COUNTED
             for days in WINDOWS_DAYS
         ),
+        Feature("purchased_items", DType.STRINGS, f"Last {PURCHASED} distinct items bought, newest first."),
         Feature("recency_days", DType.FLOAT64, "Time since the last event.", "days", (NON_NEGATIVE,)),
         Feature("last_event_time", DType.TIMESTAMP, "When the user was last seen."),
     ),

@@ -22,13 +22,17 @@ _MAX_HALVINGS = 400.0
 
 @dataclass(slots=True)
 class Member:
-    """A user as known so far. Times in microseconds of the epoch; `times` by event type, ascending."""
+    """A user as known so far.
+
+    Times in microseconds of the epoch: `times` by event type, ascending; `bought` by item, of the last time.
+    """
 
     pool: Pool = field(default_factory=Pool)
     declared: str | None = None
     categories: dict[int, float] = field(default_factory=dict)
     numerics: dict[str, list[float]] = field(default_factory=dict)
     times: dict[str, list[int]] = field(default_factory=dict)
+    bought: dict[str, int] = field(default_factory=dict)
     last: int | None = None
     segment: str = EVERYONE
 

@@ -15,7 +15,7 @@ from feature_repo.catalogue import CATEGORY, PRICE, Catalogue
 from feature_repo.contract import Event, User
 from feature_repo.group import BatchParams
 from feature_repo.groups.segment_profile import EVERYONE, TOP_ITEMS
-from feature_repo.groups.user_profile import COUNTED, WINDOWS_DAYS
+from feature_repo.groups.user_profile import COUNTED, PURCHASED, WINDOWS_DAYS
 from feature_repo.statistics.audience import Audience
 from feature_repo.statistics.covisits import Covisits
 from feature_repo.statistics.pool import (
@@ -107,6 +107,8 @@ class Statistics:
         if user is not None:
             user.times.setdefault(event.event_type, []).append(time)
             user.last = time
+            if event.event_type == "purchase" and event.item_id is not None:
+                user.bought[event.item_id] = time
         self._audience.engage(user, slots, item, weight, time)
 
     def _number(self, item_id: str) -> int:
@@ -135,6 +137,8 @@ class Statistics:
             times = user.times.get(kind, [])
             for days in WINDOWS_DAYS:
                 row[f"{kind}_count_{days}d"] = len(times) - bisect_left(times, time - days * _DAY_US)
+        newest = sorted(user.bought, key=lambda item_id: (-user.bought[item_id], item_id))
+        row["purchased_items"] = newest[:PURCHASED]
         row["recency_days"] = None if user.last is None else (time - user.last) / _DAY_US
         row["last_event_time"] = None if user.last is None else _EPOCH + user.last * _MICROSECOND
         return row

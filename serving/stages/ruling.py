@@ -43,7 +43,7 @@ class RulesStage:
 
 
 def bought_of(context: RankContext, purchase_weight: float) -> frozenset[str]:
-    """What the session, and its user within a day, bought, if a rule asks for it.
+    """What the session and its user bought, if a rule asks for it.
 
     Of a damaged row nothing is known, which must not void the other rules.
     """
@@ -51,7 +51,7 @@ def bought_of(context: RankContext, purchase_weight: float) -> frozenset[str]:
         return frozenset()
     bought: set[str] = set()
     cart = () if context.session is None else context.session.values.get("cart_item_ids")
-    for row in (context.session, context.recent):
+    for row in (context.session, context.recent, context.user):
         try:
             bought |= bought_in(row, purchase_weight, frozenset(cart or ()))
         except (TypeError, ValueError, KeyError) as error:
@@ -61,15 +61,17 @@ def bought_of(context: RankContext, purchase_weight: float) -> frozenset[str]:
 
 
 def bought_in(row: Row | None, purchase_weight: float, cart: Collection[str] = frozenset()) -> frozenset[str]:
-    """What was bought according to a row of `session_profile` or `user_recent`.
+    """What was bought according to a row of `user_profile`, `session_profile` or `user_recent`.
 
-    They keep engagement by item, not events: of the items engaged with at least as much as a purchase weighs,
-    those engaged with most, as many as there were purchases.
+    The first lists it. The others keep engagement by item, not events: of the items engaged with at least as
+    much as a purchase weighs, those engaged with most, as many as there were purchases.
 
     Args:
         cart: what lies in the cart: not bought since it was put there.
     """
     values = {} if row is None else row.values
+    if "purchased_items" in values:
+        return frozenset(values["purchased_items"] or ()).difference(cart)
     count = values.get("purchase_count") or 0
     weights = np.asarray(values.get("item_weights") or (), np.float64)
     if not len(weights) or count < 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -91,7 +91,13 @@ class Shop:
         )
         save_blend(self.home.models, blend)
 
-    def user(self, user_id: str = "u", likes: str = "hats", age: timedelta = timedelta(minutes=1)) -> None:
+    def user(
+        self,
+        user_id: str = "u",
+        likes: str = "hats",
+        age: timedelta = timedelta(minutes=1),
+        bought: Sequence[str] = (),
+    ) -> None:
         """A user who clicked one category more than anyone would."""
         values = {
             "segment": f"likes:{likes}",
@@ -99,6 +105,7 @@ class Shop:
             "attr_clicks": [9.0],
             "attr_expected": [1.0],
             "click_rate": 1.0,
+            **({"purchased_items": list(bought)} if bought else {}),
         }
         self._write("user_profile", user_id, values, age)
 

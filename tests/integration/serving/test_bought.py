@@ -61,6 +61,18 @@ def test_purchases_on_another_device_count_for_a_day(
         assert dropped(client, body(user_id="u", consent=False)) == {}, "nothing is looked up then"
 
 
+def test_purchases_of_long_ago_are_those_of_the_profile(
+    ruled: Any, serving: Callable[[Settings], Any], body: Body, settings: Settings
+) -> None:
+    publish(settings, [bought("i1", "phone")])
+    stream_to_end(settings)
+    ruled.user("u", bought=["i4", "i5"])
+    with serving(settings) as client:
+        found = dropped(client, body(user_id="u", session_id="new"))
+        assert found == dict.fromkeys(("i1", "i4", "i5"), "already bought")
+        assert dropped(client, body(user_id="v", session_id="new")) == {}
+
+
 def test_a_replay_knows_what_was_bought(
     ruled: Any, serving: Callable[[Settings], Any], body: Body, settings: Settings, until: Callable[..., Any]
 ) -> None:

@@ -85,6 +85,7 @@ def test_what_the_parts_share_is_computed_once() -> None:
         "touched": "user_id",
         "received": None,
         "active": None,
+        "bought": None,
     }
     read = {table.op() for table, _ in kept.values()}
     events = tables.events.op()
