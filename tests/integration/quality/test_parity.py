@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import dagster as dg
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +19,10 @@ from feature_repo.groups.session_profile import SessionRules, time_of, touch_of,
 from feature_repo.home import Home
 from feature_repo.lake import Builds, Lake
 from feature_repo.settings import Settings
+from orchestration.defs.assembly import build_definitions
+from orchestration.defs.quality import BUDGET, PARITY_JOB
 from orchestration.parity import run_parity, served_rows
+from orchestration.runtime import Runtime
 from quality.figures import load_figures
 from serving.answer import Tier
 from serving.decision import TOPIC, Decision, UsedRow, Versions, encode_decision
@@ -27,6 +31,7 @@ from serving.hashing import hashed
 from serving.rules import Rules
 from streaming.fold import FoldRules, Session, profile_of
 from streaming.log import open_log
+from tests.offline import click_group
 
 DAY = date(2024, 6, 1)
 MORNING = datetime(2024, 6, 1, 9, tzinfo=UTC)
@@ -188,6 +193,32 @@ def test_a_planted_skew_of_one_percent_in_one_feature_is_caught(
     figures = {f.group: f for f in load_figures(home.quality, "parity")}[group]
     assert figures.failing == (feature,)
     assert figures.values[feature]["relative_error"] == pytest.approx(0.01, rel=1e-6)
+
+
+def test_the_assets_check_passes_what_is_right_and_fails_a_skew_of_one_percent(
+    home: Home, settings: Settings, served: list[dict[str, UsedRow]]
+) -> None:
+    publish(settings, home, served)
+    found = asset_check(home, settings)
+    assert found.passed
+    for features in served:
+        rate = features["user"].values["click_rate"] * 1.01
+        values = {**features["user"].values, "click_rate": rate}
+        features["user"] = msgspec.structs.replace(features["user"], values=values)
+    publish(settings, home, served)
+    found = asset_check(home, settings)
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert "user_profile.click_rate" in (found.description or "")
+
+
+def asset_check(home: Home, settings: Settings) -> dg.AssetCheckEvaluation:
+    """The check `budget` of a run of the daily job."""
+    now = datetime(DAY.year, DAY.month, DAY.day, tzinfo=UTC) + timedelta(days=1, hours=1)
+    runtime = Runtime(settings, home, lambda: now, lambda *_: frozenset())
+    job = build_definitions(runtime, (click_group(),)).resolve_job_def(PARITY_JOB)
+    result = job.execute_in_process(partition_key=DAY.isoformat())
+    [found] = [e for e in result.get_asset_check_evaluations() if e.check_name == BUDGET]
+    return found
 
 
 def test_events_that_came_after_serving_are_late_not_wrong(
