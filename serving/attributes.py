@@ -22,7 +22,10 @@ MAX_TYPES = 32
 
 
 class Occurrences(NamedTuple):
-    """What compiled loops read of `Attributes`: the same arrays, and the number of types."""
+    """What compiled loops read of `Attributes`: the same arrays, and the number of types.
+
+    Whoever changes the fields edits `serving/matrix.py` too: its machine code is made anew only then.
+    """
 
     types: int
     type_of: Ints
