@@ -82,7 +82,12 @@ def slots(impressions: ir.Table) -> ir.Table:
 
 
 def touches(events: ir.Table, by: str, params: BatchParams) -> ir.Table:
-    """What was engaged with and shown, summed per `by` (user or segment), permission and item.
+    """What was engaged with and shown, summed per `by` (user or segment), permission and item."""
+    return touched(each_touch(events, by, params), by)
+
+
+def each_touch(events: ir.Table, by: str, params: BatchParams) -> ir.Table:
+    """One row for each engagement and each slot, with `by`, `permitted` and `item_id`.
 
     Columns `clicks` (decayed weight), `engagements` (count), `shown` (decayed slots), `slots` (count).
     """
@@ -109,14 +114,10 @@ def touches(events: ir.Table, by: str, params: BatchParams) -> ir.Table:
         shown=shown._fade,
         slots=ibis.literal(1, "int64"),
     )
-    return _summed(ibis.union(engaged, shown), by, "permitted", "item_id")
+    return ibis.union(engaged, shown)
 
 
-def received(touched: ir.Table) -> ir.Table:
-    """`touches` summed per permission and item: what everybody did, without telling one from another."""
-    return _summed(touched, "permitted", "item_id")
-
-
-def _summed(touched: ir.Table, *by: str) -> ir.Table:
-    sums = {name: touched[name].sum() for name in ("clicks", "engagements", "shown", "slots")}
-    return touched.group_by(*by).agg(**sums)
+def touched(each: ir.Table, *by: str) -> ir.Table:
+    """`each_touch`, or sums of it, summed per `by`, permission and item."""
+    sums = {name: each[name].sum() for name in ("clicks", "engagements", "shown", "slots")}
+    return each.group_by(*by, "permitted", "item_id").agg(**sums)

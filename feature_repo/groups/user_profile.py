@@ -34,14 +34,16 @@ def expression(tables: LakeTables, params: BatchParams) -> ir.Table:
 
     part = tables.part
     marked = events.marked(tables, params)
-    touched = tables.keep("touched", events.touches(marked, "user_id", params), "user_id")
-    received = tables.keep("received", events.received(touched))
+    each = tables.keep("each_touch", events.each_touch(marked, "user_id", params), "user_id")
+    touched = events.touched(part.rows(each, "user_id"), "user_id")
+    # What everybody did with an item, without telling one from another.
+    received = tables.keep("received", events.touched(touched if part.whole else each))
     ctr = reception.click_through(received).select("item_id", "ctr")
     keys = items.attribute_keys(tables.items)
     permitted = received.filter(received.permitted)
     everybody = permitted.select("item_id", "clicks").join(keys, "item_id")
     share = affinity.shares(everybody)
-    own = part.rows(touched.filter(touched.user_id.notnull()), "user_id").join(ctr, "item_id")
+    own = touched.filter(touched.user_id.notnull()).join(ctr, "item_id")
     own = own.mutate(expected=own.shown * own.ctr)
     total = affinity.totals(own, "user_id")
     by_attr = affinity.by_attribute(own, keys, "user_id")

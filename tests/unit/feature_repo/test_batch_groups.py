@@ -82,7 +82,7 @@ def test_what_the_parts_share_is_computed_once() -> None:
     for number in range(2):
         expression = group.batch(replace(tables, part=Part(number, 2)), PARAMS)
     assert {name: key for name, (_, key) in kept.items()} == {
-        "touched": "user_id",
+        "each_touch": "user_id",
         "received": None,
         "active": None,
         "bought": None,
