@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from serving.answer import Dropped, Tier
-from serving.base import BaseOrder, Floats, Ints
+from serving.base import BaseOrder, Floats, Ints, base_order
 from serving.flags import Flags
 from serving.live import Model
 from serving.order import rescored
@@ -47,13 +47,16 @@ class Contributions:
     values: Floats
 
 
-_RANKING = ("tier", "order", "scores", "contributions", "adjustments", "propensities", "dropped")
+_RANKING = ("tier", "_order", "_scores", "contributions", "adjustments", "propensities", "dropped")
 _ranking = attrgetter(*_RANKING)
 
 
 @dataclass(slots=True)
 class RankContext:
     """State of one request. Stages read what earlier ones left and write their own part.
+
+    The base order is made when it is first asked for: not before the online store was asked, which answers
+    meanwhile.
 
     Attributes:
         request_id: given or generated.
@@ -62,13 +65,11 @@ class RankContext:
         deadline: `perf_counter` time at which personalization ends.
         flags: those of the model, with what the experiment arms of this unit replace.
         held_out: whether the base order is answered although everything is computed.
-        item_ids, first_ids: of the candidates, as given and in base order.
+        item_ids: of the candidates, as given.
         gathered: item numbers of the candidates, in base order, where they are at hand already.
         recent: what the user did in the last day; read where a rule asks for what was bought.
         numbers: snapshot item number of each candidate, -1 where unknown; empty before the blend.
         settled: set by a stage that decided for the base order; personal stages are then skipped.
-        order: candidate indices in answer order, best first; `base.order` until a stage changes it.
-        scores: float64[n] by candidate; `contributions` and the `adjustments` of later stages sum to it.
         propensities: float64[n] by candidate, where slots explore.
         drawn: candidates that exploration drew for their slots.
         placed: name of the rule that moved a candidate, by candidate.
@@ -77,7 +78,6 @@ class RankContext:
 
     request: RankRequest
     request_id: str
-    base: BaseOrder
     model: Model
     now: datetime
     arrived: float
@@ -87,15 +87,15 @@ class RankContext:
     held_out: bool = False
     flags: Flags = field(init=False)
     item_ids: list[str] = field(init=False)
-    first_ids: list[str] = field(init=False)
+    _base: BaseOrder | None = None
+    _order: Ints | None = None
+    _scores: Floats | None = None
     gathered: Ints | None = None
     numbers: Ints = field(default_factory=lambda: np.zeros(0, np.intp))
     user: Row | None = None
     segment: Row | None = None
     session: Row | None = None
     recent: Row | None = None
-    order: Ints = field(init=False)
-    scores: Floats = field(init=False)
     contributions: Contributions | None = None
     adjustments: dict[str, Floats] = field(default_factory=dict)
     propensities: Floats | None = None
@@ -109,11 +109,33 @@ class RankContext:
     arms: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.order = self.base.order
-        self.scores = self.base.scores
         self.flags = self.model.flags
-        ids = self.item_ids = [candidate.item_id for candidate in self.request.candidates]
-        self.first_ids = ids if self.base.given else [ids[index] for index in self.base.order.tolist()]
+        self.item_ids = [candidate.item_id for candidate in self.request.candidates]
+
+    @property
+    def base(self) -> BaseOrder:
+        """What the caller's ranking says of the candidates."""
+        if self._base is None:
+            self._base = base_order(self.request.candidates)
+        return self._base
+
+    @property
+    def order(self) -> Ints:
+        """Candidate indices in answer order, best first; `base.order` until a stage changes it."""
+        return self.base.order if self._order is None else self._order
+
+    @order.setter
+    def order(self, order: Ints) -> None:
+        self._order = order
+
+    @property
+    def scores(self) -> Floats:
+        """float64[n] by candidate; `contributions` and the `adjustments` of later stages sum to it."""
+        return self.base.scores if self._scores is None else self._scores
+
+    @scores.setter
+    def scores(self, scores: Floats) -> None:
+        self._scores = scores
 
     def degrade(self, code: str) -> None:
         """Note a code once."""
@@ -148,7 +170,7 @@ class RankContext:
 
     def reset(self) -> None:
         """Back to the base order, whatever was done before."""
-        self.restore((Tier.BASE, self.base.order, self.base.scores, None, {}, None, []))
+        self.restore((Tier.BASE, None, None, None, {}, None, []))
 
     def remaining_s(self) -> float:
         """Seconds left of the budget; negative once it is spent."""

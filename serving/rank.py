@@ -12,7 +12,7 @@ from time import perf_counter
 import numpy as np
 
 from serving.answer import RankAnswer, RankedItem
-from serving.base import Floats, base_order
+from serving.base import Floats
 from serving.blend import grouped
 from serving.breaker import Breaker
 from serving.context import RankContext
@@ -55,7 +55,6 @@ class Ranker:
         return RankContext(
             request=request,
             request_id=request.request_id or new_request_id(),
-            base=base_order(request.candidates),
             model=self._model(),
             now=self._clock(),
             arrived=arrived,

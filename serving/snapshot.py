@@ -82,33 +82,30 @@ class ItemSnapshot:
         """Item numbers, -1 where unknown."""
         return np.fromiter(map(self.index.get, item_ids, repeat(-1)), np.intp, len(item_ids))
 
-    def gather(self, item_ids: Sequence[str]) -> Ints:
-        """`numbers` of candidates, whose rows are then quick to read: done while the store is awaited."""
-        rows = self.numbers(item_ids)
+    def gather(self, item_ids: Sequence[str], order: Ints) -> Ints:
+        """`numbers` of candidates in an order, their rows read ahead: done while the store is awaited."""
+        rows = self.numbers(item_ids)[order]
         read_ahead(rows, self.alone, self.share, tuple(self.attributes.occurrences))
         return rows
 
-    def rows(
-        self, item_ids: Sequence[str], touched: Sequence[str] = (), numbers: Ints | None = None
-    ) -> ItemRows:
+    def rows(self, numbers: Ints, touched: Sequence[str] = ()) -> ItemRows:
         """Candidates for their signals.
 
         Args:
+            numbers: `numbers` of the candidates.
             touched: what the session touched, newest first.
-            numbers: `numbers` of the candidates, where they are at hand.
         """
-        rows = self.numbers(item_ids) if numbers is None else numbers
         seen = self.numbers(touched)
         last = seen[:LAST_ITEMS]
         return ItemRows(
-            rows=rows,
-            places=rows,
+            rows=numbers,
+            places=numbers,
             attributes=self.attributes,
             alone=self.alone,
             share=self.share,
             numeric_names=self.numeric_names,
             touched=seen,
-            together=self.neighbours.together(rows, last),
+            together=self.neighbours.together(numbers, last),
             sessions=self.neighbours.sessions[last],
         )
 

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 
 from feature_repo.groups import all_groups
-from serving.base import base_order
 from serving.blend import Blend, Gate
 from serving.context import RankContext, Row
 from serving.diversity import Diversity
@@ -88,7 +87,6 @@ def _rank(
     context = RankContext(
         request=RankRequest(candidates=candidates, explain=True),
         request_id="warm-up",
-        base=base_order(candidates),
         model=model,
         now=_NOW,
         arrived=0.0,

@@ -61,17 +61,20 @@ def gather(context: RankContext) -> None:
     """Look the candidates up: it needs nothing of the store, so it is done while that answers."""
     snapshot = context.model.snapshot
     if snapshot is not None:
-        context.gathered = snapshot.gather(context.first_ids)
+        context.gathered = snapshot.gather(context.item_ids, context.base.order)
 
 
 def request_signals(
     context: RankContext, snapshot: ItemSnapshot, tastes: Tastes
 ) -> tuple[Ints, SignalMatrix]:
     """Item numbers and signals of a request, both in base order."""
-    item_ids, session = context.first_ids, _values(context.session)
-    rows = snapshot.rows(item_ids, touched_items(session), context.gathered)
+    order, session = context.base.order, _values(context.session)
+    numbers = context.gathered
+    if numbers is None:
+        numbers = snapshot.numbers(context.item_ids)[order]
+    rows = snapshot.rows(numbers, touched_items(session))
     return rows.rows, signals(
-        context.base.scores[context.base.order],
+        context.base.scores[order],
         rows,
         Known(_values(context.user), _values(context.segment), session),
         int(context.now.timestamp() * 1000),

@@ -35,7 +35,7 @@ def test_replayed_signals_equal_served_ones(number: int, settings: Settings) -> 
     sessions = ReplaySessions(past, settings)
     sessions.add([e for e in past.events if e.event_time < task.time])
     session = sessions.row(task.session_id, task.time)
-    rows = snapshot.rows(task.item_ids, touched_items(session))
+    rows = snapshot.rows(snapshot.numbers(task.item_ids), touched_items(session))
     now_ms = (task.time - EPOCH) // timedelta(milliseconds=1)
     served = signals(base_scores(task.scores), rows, Known(user, segment, session), now_ms)
 

@@ -27,7 +27,7 @@ NOTHING = Known()
 def compute(
     item_ids: list[str], known: Known = NOTHING, scores: list[float | None] | None = None
 ) -> SignalMatrix:
-    rows = SNAPSHOT.rows(item_ids, touched_items(known.session))
+    rows = SNAPSHOT.rows(SNAPSHOT.numbers(item_ids), touched_items(known.session))
     return signals(base_scores(scores or [None] * len(item_ids)), rows, known, NOW_MS)
 
 
@@ -158,7 +158,7 @@ def test_what_machine_code_would_read_past_its_end_is_refused() -> None:
     with pytest.raises(ValueError, match="a session has 1 item_times_ms for 2 item_ids; each needs its own"):
         compute(["a"], known)
     with pytest.raises(ValueError, match="1 base scores for 2 candidates; each needs its own"):
-        signals(np.ones(1), SNAPSHOT.rows(["a", "b"]), NOTHING, NOW_MS)
+        signals(np.ones(1), SNAPSHOT.rows(SNAPSHOT.numbers(["a", "b"])), NOTHING, NOW_MS)
 
 
 def test_kept_tastes_change_nothing() -> None:
@@ -168,7 +168,7 @@ def test_kept_tastes_change_nothing() -> None:
         session=session({"a": 5, "b": 9}, {"category:hats": 2.0}),
     )
     kept, item_ids = KeptTastes(), ["a", "mystery", "c"]
-    rows = SNAPSHOT.rows(item_ids, touched_items(known.session))
+    rows = SNAPSHOT.rows(SNAPSHOT.numbers(item_ids), touched_items(known.session))
     wanted = compute(item_ids, known).values.tobytes()
     for _ in range(2):
         assert signals(base_scores([None] * 3), rows, known, NOW_MS, tastes=kept).values.tobytes() == wanted

@@ -89,7 +89,7 @@ def test_every_signal_equals_its_definition(
     held = snapshot(rows, neighbours_table(together, counts))
     found = signals(
         base_scores([None] * len(candidates)),
-        held.rows(candidates, touched_items(known.session)),
+        held.rows(held.numbers(candidates), touched_items(known.session)),
         known,
         NOW_MS,
     )

@@ -32,7 +32,7 @@ def test_covisits_are_those_of_the_neighbour_rows(
 ) -> None:
     sessions = {item_id: n + 1 for n, item_id in enumerate(IDS)}
     held = snapshot([item(i) for i in IDS], neighbours_table(pairs, sessions))
-    rows = held.rows(candidates, last)
+    rows = held.rows(held.numbers(candidates), last)
     wanted = [
         [pairs.get(t, {}).get(c, 0.0) if c in IDS and t in IDS else 0.0 for t in last] for c in candidates
     ]
@@ -42,7 +42,7 @@ def test_covisits_are_those_of_the_neighbour_rows(
 
 def test_rows_come_in_the_order_asked_and_unknown_items_are_marked() -> None:
     held = snapshot([item("a", ctr=0.3), item("b", ctr=0.1)])
-    rows = held.rows(["b", "nobody", "a", "b"])
+    rows = held.rows(held.numbers(["b", "nobody", "a", "b"]))
     assert rows.rows.tolist() == [1, -1, 0, 1]
     found = rows.alone[rows.places]
     np.testing.assert_allclose(np.exp(found[:, 0]), [0.1, np.nan, 0.3, 0.1])
@@ -50,17 +50,17 @@ def test_rows_come_in_the_order_asked_and_unknown_items_are_marked() -> None:
     assert rows.together.shape == (4, 0)
 
 
-def test_numbers_at_hand_are_not_looked_up_again() -> None:
+def test_what_is_gathered_are_the_numbers_in_the_order_asked() -> None:
     held = snapshot([item("a"), item("b")])
-    numbers = held.numbers(["b", "nobody"])
-    assert held.rows(["b", "nobody"], ["a"], numbers).rows is numbers
-    assert numbers.tolist() == [1, -1]
+    item_ids, order = ["b", "nobody", "a"], np.array([2, 0, 1])
+    assert held.gather(item_ids, order).tolist() == [0, 1, -1]
+    assert held.gather([], np.zeros(0, np.intp)).tolist() == []
 
 
 def test_all_that_was_touched_is_numbered_and_the_newest_go_with_candidates() -> None:
     touched = [f"i{n}" for n in range(7)] + ["gone"]
     held = snapshot([item(i) for i in IDS], neighbours_table({"i6": {"i0": 1.0}, "i1": {"i0": 2.0}}, {}))
-    rows = held.rows(["i0"], touched)
+    rows = held.rows(held.numbers(["i0"]), touched)
     assert rows.touched.tolist() == [*range(7), -1]
     assert rows.together.tolist() == [[0.0, 2.0, 0.0, 0.0, 0.0]]
 
@@ -128,7 +128,7 @@ def test_the_current_builds_are_loaded_and_named(tmp_path: Path) -> None:
     second = load_snapshot(builds)
     assert second is not None
     assert second.version == "items@20240602T000000Z+neighbours@20240602T000000Z"
-    assert second.rows(["b"], ["a"]).together.tolist() == [[2.0]]
+    assert second.rows(second.numbers(["b"]), ["a"]).together.tolist() == [[2.0]]
     assert len(first) == 1
 
 
