@@ -76,13 +76,20 @@ def explore(order: Ints, request_id: str, rules: Exploration, limit: int | None 
     m = _window(n, rules, limit)
     if m == 0:
         return Explored(order, np.ones(int(order.max()) + 1 if n else 0), _NONE)
-    seed = xxhash.xxh3_64_intdigest(request_id.encode())
     share = float(rules.share)
-    found = Explored(*explored(indices(order), seed & 0xFFFFFFFF, seed >> 32, share, _chances(m, share)))
+    found = Explored(*explored(indices(order), _drawn(request_id, 1 + n), share, _chances(m, share)))
     if not len(found.propensities):
         msg = "order: holds a negative number, which is no candidate"
         raise IndexError(msg)
     return found
+
+
+def _drawn(request_id: str, count: int) -> Floats:
+    """Numbers in ``[0, 1)`` that the request id determines."""
+    seed = xxhash.xxh3_64_intdigest(request_id.encode())
+    # In the halves that numpy would cut it into, which takes it longer than we do.
+    halves = np.array((seed & 0xFFFFFFFF, seed >> 32), np.uint32) if seed >> 32 else seed
+    return np.random.Generator(np.random.PCG64(halves)).random(count)
 
 
 def _window(n: int, rules: Exploration, limit: int | None) -> int:
