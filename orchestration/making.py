@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from feature_repo.errors import BuildError
 from feature_repo.group import (
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
 
 ROWS_PER_PIECE = 8192
 """Rows of a row group: what a build holds of its result, and a materialization writes between two marks."""
-EVENTS_PER_PART, MOST_PARTS = 4_000_000, 1024
-"""Of a divisible group. DuckDB's default memory holds the lists of so many events with room to spare."""
+EVENTS_PER_GB, MOST_PARTS = 2_000_000, 1024
+"""Of a divisible group: a gigabyte of DuckDB's memory holds the lists of so many with room to spare."""
+DEFAULT_BYTES = 2_000_000_000
+_SIZE = TypeAdapter(ByteSize)
 
 
 _SQL = {
@@ -86,8 +89,9 @@ class Making:
         if bad := unreadable(files):
             raise bad
         events = sum(pq.read_metadata(name).num_rows for name in files)
+        together = EVENTS_PER_GB * _size(self.settings.duckdb_memory) / 1e9
         parts = 1
-        while parts < MOST_PARTS and parts * EVENTS_PER_PART < events:
+        while parts < MOST_PARTS and parts * together < events:
             parts *= 2
         return parts
 
@@ -159,6 +163,14 @@ def _no_null_keys(group: FeatureGroup, as_of: datetime, statistics: Mapping[str,
         rows = "1 row has" if nulls == 1 else f"{nulls} rows have"
         msg = f"{group.name} as of {as_of:%Y-%m-%dT%H:%M:%SZ}: {rows} no {key}; drop them in its expression"
         raise BuildError(msg)
+
+
+def _size(memory: str) -> int:
+    """Bytes of a memory limit; of one that only DuckDB can tell (a share of the machine's) the default's."""
+    try:
+        return DEFAULT_BYTES if "%" in memory else _SIZE.validate_python(memory)
+    except ValidationError:
+        return DEFAULT_BYTES
 
 
 def _same_columns(group: FeatureGroup, found: sch.Schema) -> None:

@@ -96,7 +96,7 @@ def test_profiles_in_parts_are_the_profiles(
     write_records(lake, users=[User(user_id="u1", consent=False), User(user_id="u-quiet")])
     found = []
     for name, per_part in (("whole", EVENTS), ("in_parts", EVENTS // 8)):
-        monkeypatch.setattr(making, "EVENTS_PER_PART", per_part)
+        monkeypatch.setattr(making, "EVENTS_PER_GB", per_part / 2)
         group = replace(all_groups()["user_profile"], name=name)
         found.append(build_group(group, settings, home, end_of(DAY), lambda: NOW))
     whole, in_parts = (rows_of(build.path) for build in found)
@@ -109,12 +109,24 @@ def test_profiles_in_parts_are_the_profiles(
 def test_many_events_are_divided_at_once(
     settings: Settings, home: Home, monkeypatch: pytest.MonkeyPatch, per_part: int, parts: int
 ) -> None:
-    monkeypatch.setattr(making, "EVENTS_PER_PART", per_part)
+    monkeypatch.setattr(making, "EVENTS_PER_GB", per_part / 2)  # two gigabytes are the default
     monkeypatch.setattr(making, "MOST_PARTS", 8)
     group, _ = divisible(fits=1)
     made = Making(group, settings, home, {}, end_of(DAY), NOW)
     assert made.first_parts() == parts
     assert replace(made, group=click_group()).first_parts() == 1
+
+
+@pytest.mark.parametrize(
+    ("memory", "parts"), [("4GB", 1), ("2GB", 2), ("1.0 GB", 4), ("500MB", 8), ("80%", 2), ("2GiB", 1)]
+)
+def test_the_more_memory_the_fewer_parts(
+    settings: Settings, home: Home, monkeypatch: pytest.MonkeyPatch, memory: str, parts: int
+) -> None:
+    monkeypatch.setattr(making, "EVENTS_PER_GB", EVENTS / 2.1)
+    group, _ = divisible(fits=1)
+    given = settings.model_copy(update={"duckdb_memory": memory})
+    assert Making(group, given, home, {}, end_of(DAY), NOW).first_parts() == parts
 
 
 def test_a_damaged_file_of_events_is_named(settings: Settings, home: Home, lake: Lake) -> None:
