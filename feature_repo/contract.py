@@ -237,14 +237,13 @@ def _as_written(raw: bytes | str, kind: Kind | None) -> Record | None:
 
 def _kind(fields: dict[str, Any], kind: Kind | None) -> Kind:
     named = fields.get("record", kind)
-    if named not in RECORD_TYPES:
+    if not isinstance(named, str) or named not in RECORD_TYPES:
         msg = f'record: {named!r}; each object says what it is with "record": "event", "item" or "user"'
         raise ContractError("missing_field" if named is None else "bad_value", "record", msg)
     if kind is not None and named != kind:
         msg = f"record: {named!r} in a file of {kind}s"
         raise ContractError("bad_value", "record", msg)
-    found: Kind = named
-    return found
+    return named
 
 
 def _keep_unknown(fields: dict[str, Any], kind: Kind) -> list[str]:

@@ -100,6 +100,8 @@ BAD: list[tuple[str, Any, str, str, str]] = [
     ("a number", b"1", "not_an_object", "", "a JSON number where an object belongs"),
     ("no record", {"event_id": "e"}, "missing_field", "record", '"record": "event", "item" or "user"'),
     ("another record", {**CLICK, "record": "order"}, "bad_value", "record", "'order'"),
+    ("an object as record", {**CLICK, "record": {"a": 1}}, "bad_value", "record", "{'a': 1}"),
+    ("a list as record", {**CLICK, "record": [["event"]]}, "bad_value", "record", "each object says"),
     ("no id", {k: v for k, v in CLICK.items() if k != "event_id"}, "missing_field", "event_id", "absent"),
     (
         "a misspelt id",
