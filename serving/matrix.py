@@ -1,6 +1,6 @@
 """The matrix of signals, filled by compiled loops: arrays in, an array out, nothing decided here.
 
-Formulas are those of docs/ranking.md; tests hold them to `tests/signals_oracle.py`. Indices are not checked
+Formulas are those of docs/ranking.md; tests hold them to `tests/matrix_oracle.py`. Indices are not checked
 in machine code: item numbers are -1 (unknown) or within the tables handed in, value numbers within
 `Occurrences`. Whatever these functions call stands in this file: machine code that is kept is made anew only
 when its own file changes.
