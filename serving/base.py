@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from serving.order import MISSING, SORTED, sort_falling
 from serving.request import Candidate
@@ -14,10 +15,10 @@ from serving.signals import base_scores, unit_scores
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
+_score = attrgetter("score")
 
 
-@dataclass(frozen=True, slots=True)
-class BaseOrder:
+class BaseOrder(Struct, frozen=True, eq=False):
     """What the caller's ranking says of the candidates, indexed as given.
 
     Attributes:
@@ -35,7 +36,7 @@ class BaseOrder:
 
 def base_order(candidates: Sequence[Candidate]) -> BaseOrder:
     """The order the caller's scores give; the order given where a score is missing."""
-    scores = np.array([c.score for c in candidates], np.float64)  # a missing one becomes nan
+    scores = _given(candidates)
     places = np.arange(len(scores))
     # By the scores as given: normalizing may round a small difference away.
     done, order, positions, unit = sort_falling(scores)
@@ -46,3 +47,11 @@ def base_order(candidates: Sequence[Candidate]) -> BaseOrder:
         positions[order] = places
         unit = unit_scores(scores)
     return BaseOrder(unit, order, positions)
+
+
+def _given(candidates: Sequence[Candidate]) -> Floats:
+    """The scores as given; nan where one is missing."""
+    try:
+        return np.fromiter(map(_score, candidates), np.float64, len(candidates))
+    except TypeError:  # None is no number
+        return np.array([candidate.score for candidate in candidates], np.float64)

@@ -79,11 +79,11 @@ class Blend(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         Args:
             factors: groups of signals that count more or less, and how much.
         """
-        return contributed(matrix.values, *_aligned(self, matrix.names, factors))
+        return contributed(matrix.values, *_aligned(self, matrix.names, factors), True)
 
-    def scores(self, matrix: SignalMatrix) -> Floats:
-        """Scores of the candidates ``(n,)``."""
-        return self.contributions(matrix)[1]
+    def scores(self, matrix: SignalMatrix, factors: Factors = ()) -> Floats:
+        """Scores of the candidates ``(n,)``, without their parts."""
+        return contributed(matrix.values, *_aligned(self, matrix.names, factors), False)[1]
 
 
 def centred_signals(names: tuple[str, ...]) -> Bools:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from serving.base import BaseOrder, Floats, Ints
-from serving.compiled import compiled
+from serving.compiled import Plain, compiled
 from serving.flags import Cap
 from serving.order import indices
 
@@ -22,7 +22,7 @@ _NOT_ALL = "order: not a permutation of the candidates"
 
 
 def capped(order: Ints, base: BaseOrder, cap: Cap) -> Ints:
-    """The order, with every item inside its window; the very same array where nothing moved too far.
+    """The order, with every item inside its window; the very same array where nothing moves.
 
     Args:
         order: candidate indices, best first; a permutation.
@@ -42,7 +42,7 @@ def capped(order: Ints, base: BaseOrder, cap: Cap) -> Ints:
         raise IndexError(_NOT_ALL)
     reach = 2 * n if cap.positions is None else cap.positions
     share = _NO_SHARE if cap.share is None else float(cap.share)
-    moved = _cut_and_sorted(indices(order), _Base(base.order, base.positions, base.scores), reach, share, out)
+    moved = _cut_and_sorted(indices(order), (base.order, base.positions, base.scores), reach, share, out)
     if moved < 0:
         raise IndexError(_NOT_ALL)
     return out if moved else order
@@ -57,13 +57,13 @@ class _Base(NamedTuple):
 
 
 @compiled
-def _cut_and_sorted(order: Ints, base: _Base, reach: int, share: float, out: Ints) -> int:
+def _cut_and_sorted(order: Ints, of_base: Plain, reach: int, share: float, out: Ints) -> int:
     """Fill `out`. Places count double, for halves of them are met.
 
     Returns:
-        how many candidates were cut, -1 where `order` holds what is no candidate.
+        how many candidates were moved, -1 where `order` holds what is no candidate.
     """
-    n = len(order)
+    n, base = len(order), _Base(*of_base)
     low, high = np.empty(n, np.int64), np.empty(n, np.int64)
     for place in range(n):
         low[place], high[place] = max(0, 2 * place - reach), min(2 * (n - 1), 2 * place + reach)
@@ -75,12 +75,12 @@ def _cut_and_sorted(order: Ints, base: _Base, reach: int, share: float, out: Int
             return -1
         home = base.positions[order[place]]
         cut[place] = min(max(2 * place, low[home]), high[home])
-        moved += cut[place] != 2 * place
         ends[cut[place] + 1] += 1
     for half in range(1, 2 * n):
         ends[half] += ends[half - 1]
     for place in range(n):
         out[ends[cut[place]]] = order[place]
+        moved += ends[cut[place]] != place
         ends[cut[place]] += 1
     return moved
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from serving.answer import Dropped, Tier
 from serving.base import BaseOrder, Floats, Ints, base_order
@@ -19,8 +19,7 @@ from serving.order import rescored
 from serving.request import RankRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One row of a feature group as serving uses it.
 
     Attributes:
@@ -34,8 +33,7 @@ class Row:
     cached: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Contributions:
+class Contributions(Struct, frozen=True, eq=False):
     """What each signal added to each candidate's score.
 
     Attributes:
@@ -49,10 +47,10 @@ class Contributions:
 
 _RANKING = ("tier", "_order", "_scores", "contributions", "adjustments", "propensities", "dropped")
 _ranking = attrgetter(*_RANKING)
+_NONE = np.zeros(0, np.intp)
 
 
-@dataclass(slots=True)
-class RankContext:
+class RankContext(Struct, eq=False):
     """State of one request. Stages read what earlier ones left and write their own part.
 
     The base order is made when it is first asked for: not before the online store was asked, which answers
@@ -63,11 +61,12 @@ class RankContext:
         now: the moment of the request, event-time clock.
         model: item features and blend, captured once, so that no answer mixes versions.
         deadline: `perf_counter` time at which personalization ends.
+        item_ids: of the candidates, as given.
         flags: those of the model, with what the experiment arms of this unit replace.
         held_out: whether the base order is answered although everything is computed.
-        item_ids: of the candidates, as given.
         gathered: item numbers of the candidates, in base order, where they are at hand already.
         recent: what the user did in the last day; read where a rule asks for what was bought.
+        contributions: where the answer is to be explained.
         numbers: snapshot item number of each candidate, -1 where unknown; empty before the blend.
         settled: set by a stage that decided for the base order; personal stages are then skipped.
         propensities: float64[n] by candidate, where slots explore.
@@ -82,35 +81,31 @@ class RankContext:
     now: datetime
     arrived: float
     deadline: float
+    item_ids: list[str]
+    flags: Flags
     tier: Tier = Tier.BASE
     settled: bool = False
     held_out: bool = False
-    flags: Flags = field(init=False)
-    item_ids: list[str] = field(init=False)
     _base: BaseOrder | None = None
     _order: Ints | None = None
     _scores: Floats | None = None
     gathered: Ints | None = None
-    numbers: Ints = field(default_factory=lambda: np.zeros(0, np.intp))
+    numbers: Ints = _NONE
     user: Row | None = None
     segment: Row | None = None
     session: Row | None = None
     recent: Row | None = None
     contributions: Contributions | None = None
-    adjustments: dict[str, Floats] = field(default_factory=dict)
+    adjustments: dict[str, Floats] = {}
     propensities: Floats | None = None
-    drawn: Ints = field(default_factory=lambda: np.zeros(0, np.intp))
-    placed: Mapping[int, str] = field(default_factory=dict)
-    completed: list[str] = field(default_factory=list)
-    degraded: list[str] = field(default_factory=list)
-    ages: dict[str, float] = field(default_factory=dict)
-    timings_ms: dict[str, float] = field(default_factory=dict)
-    dropped: list[Dropped] = field(default_factory=list)
-    arms: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.flags = self.model.flags
-        self.item_ids = [candidate.item_id for candidate in self.request.candidates]
+    drawn: Ints = _NONE
+    placed: Mapping[int, str] = {}
+    completed: list[str] = []
+    degraded: list[str] = []
+    ages: dict[str, float] = {}
+    timings_ms: dict[str, float] = {}
+    dropped: list[Dropped] = []
+    arms: dict[str, str] = {}
 
     @property
     def base(self) -> BaseOrder:
@@ -171,6 +166,15 @@ class RankContext:
     def reset(self) -> None:
         """Back to the base order, whatever was done before."""
         self.restore((Tier.BASE, None, None, None, {}, None, []))
+
+    def let_go(self) -> None:
+        """Let go of the candidates once they are answered: the record has them from the request's body.
+
+        What is freed now serves the next request, while it is still in the processor's caches.
+        """
+        self.request.candidates.clear()
+        if not self.model.rules.rules:
+            self.item_ids.clear()
 
     def remaining_s(self) -> float:
         """Seconds left of the budget; negative once it is spent."""

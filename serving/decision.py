@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -83,8 +82,7 @@ def ranking_bytes(items: list[RankedItem], tier: Tier, dropped: list[Dropped]) -
     return msgspec.json.encode({"tier": tier, "items": items, "dropped": dropped})
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(Struct, frozen=True, eq=False):
     """A request and what it was answered, as far as its record needs it.
 
     Attributes:

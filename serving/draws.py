@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
+import numpy.typing as npt
 
 from serving.attributes import Bools, Floats, Ints
 from serving.compiled import compiled
+
+Bits: TypeAlias = npt.NDArray[np.uint64]
+
+
+@compiled
+def _uniform(bits: Bits) -> Floats:
+    """Numbers in ``[0, 1)``: the upper 53 of 64 bits, as many as a float holds."""
+    numbers = np.empty(len(bits))
+    for i in range(len(bits)):
+        numbers[i] = (bits[i] >> np.uint64(11)) * 2.0**-53
+    return numbers
 
 
 @compiled
@@ -26,19 +40,17 @@ def _smallest(numbers: Floats, most: int) -> Ints:
 
 
 @compiled
-def explored(
-    order: Ints, numbers: Floats, share: float, kept: tuple[Floats, Floats]
-) -> tuple[Ints, Floats, Ints]:
+def explored(order: Ints, bits: Bits, share: float, kept: tuple[Floats, Floats]) -> tuple[Ints, Floats, Ints]:
     """The order, the propensities by candidate and the slots of `serving.exploration.Explored`.
 
     Args:
         order: ``n`` candidates, best first, more than slots; all at least 0, or no propensities come back.
-        numbers: drawn uniformly from ``[0, 1)``: one for how many slots explore, one for each slot, one for
+        bits: uniform, 64 for each number drawn: one for how many slots explore, one for each slot, one for
             each candidate below them ``(1 + n,)``.
         share: of the slots, that explores on average.
         kept: chances of the first ``m`` candidates: of each slot ``(m, m)``, and of none ``(m,)``.
     """
-    standing, behind = kept
+    numbers, (standing, behind) = _uniform(bits), kept
     n, m = len(order), len(behind)
     expected = share * m
     k = int(expected) + (1 if numbers[0] < expected - int(expected) else 0)

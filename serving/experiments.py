@@ -7,7 +7,6 @@ Experiments of different layers are independent. Before all stands the permanent
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -50,8 +49,7 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise SettingsError(msg)
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(Struct, frozen=True):
     """What holds for a request.
 
     Attributes:
@@ -59,8 +57,8 @@ class Assignment:
         flags: what the arms replace, by the flag's path.
     """
 
-    arms: Mapping[str, str] = field(default_factory=dict)
-    flags: Mapping[str, Any] = field(default_factory=dict)
+    arms: Mapping[str, str] = {}
+    flags: Mapping[str, Any] = {}
 
     @property
     def held_out(self) -> bool:

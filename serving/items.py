@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+from msgspec import Struct
 
 from serving.attributes import Attributes, Floats, Ints
 
@@ -16,8 +15,7 @@ ALONE = 5
 """Signals of the item alone, before those of its numeric attributes."""
 
 
-@dataclass(frozen=True, slots=True)
-class ItemRows:
+class ItemRows(Struct, frozen=True, eq=False):
     """``n`` candidates as arrays, in the order asked for, beside what the session touched.
 
     Attributes:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+from msgspec import Struct
 
 from feature_repo.errors import HeadraceError
 from serving.flags import Flags
@@ -29,8 +30,7 @@ DEFAULT_FLAGS = Flags()
 NO_RULES = Rules()
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(Struct, frozen=True, eq=False):
     """What a request is scored with: item features, blend, flags and rules, each as of one version."""
 
     snapshot: ItemSnapshot | None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
-from itertools import repeat
 
 import numpy as np
 
@@ -55,9 +54,9 @@ class Matches:
         """Value number and candidate of each attribute value of each candidate, ascending by value."""
         if self._snapshot is None:
             return _NONE, _NONE
-        index, attributes = self._snapshot.index, self._snapshot.attributes
+        attributes = self._snapshot.attributes
         count = len(self._item_ids)
-        rows = np.fromiter(map(index.get, self._item_ids, repeat(-1)), np.intp, count)
+        rows = self._snapshot.numbers(self._item_ids)
         places, lengths = attributes.spans.of(rows)
         values, owners = attributes.values[places], np.arange(count).repeat(lengths)
         order = values.argsort(kind="stable")

@@ -9,12 +9,12 @@ when its own file changes.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 
 from serving.attributes import Floats, Ints, Occurrences
-from serving.compiled import compiled
+from serving.compiled import Plain, compiled
 
 TOUCH_HALF_LIFE_S = 600.0
 COVISIT_HALF_LIFE_S = 7200.0
@@ -22,8 +22,6 @@ COVISIT_PRIOR = 3.0
 RAMP = 1.0
 """Clicks of a session at which its affinities have half their weight."""
 _FREE = -1
-Plain: TypeAlias = tuple[Any, ...]
-"""A named tuple without its name."""
 
 
 class Candidates(NamedTuple):
@@ -99,7 +97,6 @@ def fill(
         tastes: the user's and the segment's.
     """
     user, segment = tastes
-    # Plain tuples: numba takes five times as long to see what a named one holds.
     return _fill(tuple(candidates), tuple(items), (tuple(user), tuple(segment)), tuple(leaning), tuple(trail))
 
 

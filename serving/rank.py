@@ -18,7 +18,7 @@ from serving.breaker import Breaker
 from serving.context import RankContext
 from serving.live import Model
 from serving.order import is_whole
-from serving.request import RankRequest
+from serving.request import RankRequest, item_id_of
 from serving.request_id import new_request_id
 from serving.stage import Stage
 
@@ -52,13 +52,16 @@ class Ranker:
 
     def open(self, request: RankRequest, arrived: float) -> RankContext:
         """The context of a request that arrived at a `perf_counter` time, on the base order."""
+        model = self._model()
         return RankContext(
             request=request,
             request_id=request.request_id or new_request_id(),
-            model=self._model(),
+            model=model,
             now=self._clock(),
             arrived=arrived,
             deadline=arrived + self._budget_s,
+            item_ids=list(map(item_id_of, request.candidates)),
+            flags=model.flags,
         )
 
     async def rank(self, context: RankContext) -> RankAnswer:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
+
+from msgspec import Struct
 
 from serving.context import Row
 
 
-@dataclass(slots=True)
-class Reading:
+class Reading(Struct, eq=False):
     """The rows a request may use; none where the user denied consent.
 
     Attributes:
@@ -24,8 +25,8 @@ class Reading:
     session: Row | None = None
     recent: Row | None = None
     permitted: bool | None = None
-    ages: dict[str, float] = field(default_factory=dict)
-    codes: list[str] = field(default_factory=list)
+    ages: dict[str, float] = {}
+    codes: list[str] = []
 
 
 @dataclass(frozen=True)

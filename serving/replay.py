@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import perf_counter
@@ -122,7 +122,7 @@ def with_changes(model: Model, home: Home, weights: str | None, flags: Mapping[s
         FlagsError: a flag cannot be.
     """
     blend = model.blend if weights is None else blend_of(home.models, weights)
-    return replace(model, blend=blend, flags=changed(model.flags, flags))
+    return msgspec.structs.replace(model, blend=blend, flags=changed(model.flags, flags))
 
 
 def replay(decision: Decision, stages: Sequence[Stage], model: Model) -> Replayed:

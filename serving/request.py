@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from operator import attrgetter
 from typing import Annotated
 
 import msgspec
@@ -11,7 +12,8 @@ from msgspec import Meta, Struct
 from feature_repo.settings import Settings
 from serving.problem import ApiError
 
-Id = Annotated[str, Meta(min_length=1, max_length=256)]
+MAX_ID = 256
+Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID)]
 _FIELD_AT = re.compile(r" - at `\$?\.?([^`]*)`")
 
 
@@ -22,6 +24,9 @@ class Candidate(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     score: Annotated[
         float | None, Meta(description="Base score, higher is better; absent: from the order given.")
     ] = None
+
+
+item_id_of = attrgetter("item_id")
 
 
 class RankRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -74,26 +79,26 @@ class RequestDecoder:
                 'e.g. {"candidates": [{"item_id": "i1"}]}'
             )
             raise ApiError(422, "not_json", "", message) from error
-        self._check(request)
+        # Without escapes, in plain ASCII, an id has as many bytes as characters, and those were checked.
+        self._check(request, body.isascii() and b"\\" not in body and self._max_id_bytes >= MAX_ID)
         return request
 
-    def _check(self, request: RankRequest) -> None:
+    def _check(self, request: RankRequest, fitting: bool) -> None:
         count = len(request.candidates)
         if count > self._max_candidates:
             limit = self._max_candidates
             message = f"candidates: {count} items; a request may hold {limit} (HEADRACE_MAX_CANDIDATES)"
             raise ApiError(422, "too_many_candidates", "candidates", message)
+        if len(set(map(item_id_of, request.candidates))) != count:
+            raise _duplicate(request)
+        if fitting:
+            return
         for name in ("user_id", "session_id", "request_id"):
             value = getattr(request, name)
             if value is not None:
                 self._check_id(value, name)
-        item_ids = [candidate.item_id for candidate in request.candidates]
-        if len(set(item_ids)) != count:
-            raise _duplicate(request)
-        # A character has at most four bytes: only a long id needs to be measured.
-        if count and max(map(len, item_ids)) * 4 > self._max_id_bytes:
-            for index, item_id in enumerate(item_ids):
-                self._check_id(item_id, f"candidates[{index}].item_id")
+        for index, candidate in enumerate(request.candidates):
+            self._check_id(candidate.item_id, f"candidates[{index}].item_id")
 
     def _check_id(self, value: str, field: str) -> None:
         size = len(value.encode())

@@ -8,10 +8,10 @@ ready; the rest is one compiled loop (`serving/matrix.py`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from msgspec import Struct
 
 from serving.attributes import Floats
 from serving.items import ItemRows
@@ -40,16 +40,14 @@ GROUP_OF = {
 RECKONED = Tastes()
 
 
-@dataclass(frozen=True, slots=True)
-class SignalMatrix:
+class SignalMatrix(Struct, frozen=True, eq=False):
     """``values[i, j]``: signal ``names[j]`` of candidate ``i``; nan where it cannot be known."""
 
     names: tuple[str, ...]
     values: Floats
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True, eq=False):
     """What is known of who asks, as the rows of the declared groups; `None` where absent or withheld."""
 
     user: Row | None = None

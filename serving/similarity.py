@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.attributes import Bools, Floats, Ints
-from serving.compiled import compiled
+from serving.compiled import Plain, compiled
 from serving.snapshot import ItemSnapshot
 
 Float32s: TypeAlias = npt.NDArray[np.float32]
@@ -107,16 +107,18 @@ def _has(categories: Ints, start: int, stop: int, wanted: int) -> bool:
 
 
 @compiled
-def diversified(order: Ints, scores: Floats, numbers: Ints, wanted: Wanted, items: Items) -> int:
+def diversified(order: Ints, scores: Floats, numbers: Ints, of_wanted: Plain, of_items: Plain) -> int:
     """Put what takes the first slots to the front of an order, the rest of the pool behind it as it stood.
 
     Args:
         order: candidates, best first; changed in place.
         scores, numbers: score and item number (-1: unknown) by candidate.
+        of_wanted, of_items: `Wanted` and `Items` as plain tuples.
 
     Returns:
         whether anything moved; -1 where `order` or `numbers` hold what there is not: nothing is touched then.
     """
+    wanted, items = Wanted(*of_wanted), Items(*of_items)
     depth, slots = wanted.depth, wanted.slots
     known, count = len(items.offsets) - 1, min(len(scores), len(numbers))
     pool, rows, gain = order[:depth].copy(), np.empty(depth, np.int64), np.empty(depth)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,7 @@ from feature_repo.errors import LakeError
 from feature_repo.lake import Build, Builds
 from serving.attributes import Attributes, Floats, Ints, attributes_of
 from serving.columns import bounds_of, floats_of, list_of
+from serving.item_index import ItemIndex
 from serving.items import LAST_ITEMS, ItemRows, alone
 from serving.matrix import read_ahead
 from serving.neighbours import Neighbours, neighbours_of
@@ -50,6 +50,7 @@ class ItemSnapshot:
     Attributes:
         version: names the builds it was made from.
         index: item number by id; all arrays are by item number.
+        at: the same, of many items at once.
         alone: `items.alone` of each, and a row of nan behind the last: that of item -1, which is unknown.
         categories, category_offsets: category numbers of item after item.
         vectors: unit vectors float32 ``(n, d)``; zeros where there is none.
@@ -61,6 +62,7 @@ class ItemSnapshot:
     as_of: datetime
     item_ids: tuple[str, ...]
     index: Mapping[str, int]
+    at: ItemIndex
     attributes: Attributes
     alone: Floats
     popularity: Floats
@@ -80,7 +82,7 @@ class ItemSnapshot:
 
     def numbers(self, item_ids: Sequence[str]) -> Ints:
         """Item numbers, -1 where unknown."""
-        return np.fromiter(map(self.index.get, item_ids, repeat(-1)), np.intp, len(item_ids))
+        return self.at.numbers(item_ids)
 
     def gather(self, item_ids: Sequence[str], order: Ints) -> Ints:
         """`numbers` of candidates in an order, their rows read ahead: done while the store is awaited."""
@@ -145,6 +147,7 @@ def snapshot_of(items: pa.Table, neighbours: pa.Table | None, version: str, as_o
         as_of=as_of,
         item_ids=item_ids,
         index=index,
+        at=ItemIndex(index),
         attributes=attributes_of(list_of(items["attr_keys"])),
         alone=np.concatenate([known, np.full((1, known.shape[1]), np.nan)]),
         popularity=popularity,

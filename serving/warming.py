@@ -22,7 +22,7 @@ from serving.flags import Cap, Flags
 from serving.live import Model
 from serving.order import is_whole
 from serving.page import page_figures
-from serving.request import Candidate, RankRequest
+from serving.request import Candidate, RankRequest, item_id_of
 from serving.signals import signal_names
 from serving.snapshot import ItemSnapshot, snapshot_of
 from serving.stage import Stage
@@ -91,6 +91,8 @@ def _rank(
         now=_NOW,
         arrived=0.0,
         deadline=np.inf,
+        item_ids=list(map(item_id_of, candidates)),
+        flags=model.flags,
     )
     if profile is not None:
         context.user = context.segment = Row(profile, _NOW)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 from serving.base import BaseOrder
 from serving.diversity import Diversity
@@ -90,22 +91,29 @@ def diversify(
     return np.concatenate([pool[picked], pool[left], order[depth:]]), narrowest
 
 
+def uniform(request_id: str, count: int) -> Floats:
+    """Numbers in ``[0, 1)``: eight bytes of SHAKE-128 each, little end first, of which 53 bits count."""
+    drawn = hashlib.shake_128(request_id.encode()).digest(8 * count)
+    numbers = [int.from_bytes(drawn[at : at + 8], "little") for at in range(0, len(drawn), 8)]
+    return np.array([(number // 2**11) / 2**53 for number in numbers])
+
+
 def explore(
     order: Ints, request_id: str, rules: Exploration, limit: int | None = None
 ) -> tuple[Ints, Floats, Ints]:
-    """`serving.exploration.explore` by numpy's own generator: order, propensities, slots."""
+    """`serving.exploration.explore` by sorting: order, propensities, slots."""
     n = len(order)
     m = _window(n, rules, limit)
     propensities = np.ones(int(order.max()) + 1 if n else 0)
     if m == 0:
         return order, propensities, np.zeros(0, np.intp)
-    draw = np.random.Generator(np.random.PCG64(xxhash.xxh3_64_intdigest(request_id.encode())))
+    draw = uniform(request_id, 1 + n)
     expected = rules.share * m
-    k = int(expected) + int(draw.random() < expected - int(expected))
+    k = int(expected) + int(draw[0] < expected - int(expected))
     explores = np.zeros(m, bool)
-    explores[draw.random(m).argsort(kind="stable")[:k]] = True
+    explores[draw[1 : 1 + m].argsort(kind="stable")[:k]] = True
     slots, kept = explores.nonzero()[0], (~explores).nonzero()[0]
-    drawn = draw.random(n - m).argsort(kind="stable")[:k]
+    drawn = draw[1 + m :].argsort(kind="stable")[:k]
     pool, left = order[m:], np.ones(n - m, bool)
     chosen = pool[drawn]
     left[drawn] = False

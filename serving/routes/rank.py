@@ -55,8 +55,9 @@ class RankRoute:
             return
         answer = await self._rank(context)
         encoded, items = encode_answer(answer)
-        answer.items.clear()  # they live on as bytes: a thousand objects less until the record is written
         await respond(send, 200, encoded)
+        answer.items.clear()  # they live on as bytes
+        context.let_go()
         self._note(Answered(context, answer, items, body))
 
     async def answer(self, headers: Headers, body: bytes, arrived: float) -> RankAnswer:
@@ -98,7 +99,7 @@ def _log(context: RankContext, answer: RankAnswer) -> None:
     log.debug(
         "rank %r: %d candidates, tier %s, degraded %s, %.2f ms",
         answer.request_id,
-        len(context.request.candidates),
+        len(context.base.order),
         answer.tier,
         answer.degraded,
         answer.timings_ms["total"],

@@ -30,7 +30,7 @@ class BlendStage:
         self._tastes = KeptTastes()
 
     def run(self, context: RankContext) -> None:
-        """Set `contributions`, `scores`, `order` and the tier; without a model the base order stands."""
+        """Set scores, order, tier and, to be explained, `contributions`; without a model the base stands."""
         snapshot, blend = context.model.snapshot, context.model.blend
         if snapshot is None:
             return context.settle("items_missing")
@@ -45,14 +45,19 @@ class BlendStage:
             tier = Tier.BASE
         first = context.base.order
         rows, matrix = request_signals(context, snapshot, self._tastes)
-        parts, sums = blend.contributions(matrix, tuple(sorted(context.flags.weights.items())))
+        factors = tuple(sorted(context.flags.weights.items()))
+        if context.request.explain:
+            parts, sums = blend.contributions(matrix, factors)
+            contributions = Contributions(matrix.names, parts)
+        else:
+            sums, contributions = blend.scores(matrix, factors), None
         scores = np.empty(len(first))
         scores[first] = sums
         order = first[falling(sums)]
         context.ages[ITEMS] = max((context.now - snapshot.as_of).total_seconds(), 0.0)
         context.numbers = np.empty(len(first), np.intp)
         context.numbers[first] = rows
-        context.contributions = Contributions(matrix.names, parts)
+        context.contributions = contributions
         context.scores, context.order, context.tier = scores, order, tier
         return None
 

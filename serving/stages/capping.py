@@ -18,5 +18,5 @@ class CapStage:
         if context.tier is Tier.BASE:
             return
         order = capped(context.order, context.base, context.flags.cap)
-        if order is not context.order and (order != context.order).any():
+        if order is not context.order:
             context.reorder(order, self.name)

@@ -19,5 +19,5 @@ class DiversityStage:
         if context.tier is Tier.BASE or snapshot is None or not rules.active:
             return
         order = diversify(context.order, context.scores, context.numbers, snapshot, rules)
-        if (order != context.order).any():
+        if order is not context.order:
             context.reorder(order, self.name)

@@ -78,7 +78,9 @@ def test_a_signal_equal_for_all_changes_nothing(values: np.ndarray, shift: float
 def test_contributions_by_hand() -> None:
     values = np.array([[2.0, 1.0], [np.nan, 3.0], [100.0, 5.0]])
     scales, weights, centred = np.array([1.0, 2.0]), np.array([1.0, 3.0]), np.array([False, True])
-    found, sums = contributed(values, scales, weights, centred)
+    found, sums = contributed(values, scales, weights, centred, True)
+    none, same = contributed(values, scales, weights, centred, False)
+    assert (none.shape, same.tolist()) == ((0, 2), sums.tolist())
     assert found.tolist() == [[2.0, -3.0], [0.0, 0.0], [CLIP, 3.0]]
     assert sums.tolist() == [-1.0, 0.0, CLIP + 3.0]
 

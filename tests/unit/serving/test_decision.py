@@ -26,16 +26,19 @@ from serving.decision import (
     sampled,
 )
 from serving.hashing import hashed
-from serving.live import Model
+from serving.live import NO_RULES, Model
 from serving.rank import Ranker
 from serving.recorder import Recorder
 from serving.request import Candidate, RankRequest
+from serving.rules import Exclude, Rules, items_of
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 
 
-def answered(request_id: str = "r", session: Row | None = None) -> tuple[RankContext, Any]:
-    ranker = Ranker([], lambda: Model(None, None), lambda: NOW, timedelta(seconds=9))
+def answered(
+    request_id: str = "r", session: Row | None = None, rules: Rules = NO_RULES
+) -> tuple[RankContext, Any]:
+    ranker = Ranker([], lambda: Model(None, None, rules=rules), lambda: NOW, timedelta(seconds=9))
     request = RankRequest(
         candidates=[Candidate("a", 1.0), Candidate("b")], user_id="u", session_id="s", request_id=request_id
     )
@@ -44,21 +47,30 @@ def answered(request_id: str = "r", session: Row | None = None) -> tuple[RankCon
     return context, asyncio.run(ranker.rank(context))
 
 
-def made(request_id: str = "r", *, indent: int = 0) -> Answered:
-    context, answer = answered(request_id)
+def made(request_id: str = "r", *, indent: int = 0, rules: Rules = NO_RULES) -> Answered:
+    context, answer = answered(request_id, rules=rules)
     body = msgspec.json.format(msgspec.json.encode(context.request), indent=indent)
     return Answered(context, answer, encode_answer(answer)[1], body)
 
 
+RULES = Rules((Exclude(name="blocked", items=("b", "elsewhere")),))
+
+
+@pytest.mark.parametrize("rules", [NO_RULES, RULES])
 @pytest.mark.parametrize("indent", [-1, 2])
-def test_a_record_put_together_of_bytes_says_the_same(indent: int) -> None:
-    one = made(indent=indent)
+def test_a_record_put_together_of_bytes_says_the_same(indent: int, rules: Rules) -> None:
+    one = made(indent=indent, rules=rules)
     decision = decision_of(one.context, one.answer, "salt")
+    decision = msgspec.structs.replace(decision, candidates=list(decision.candidates))
     one.answer.items.clear()
+    one.context.let_go()
     again = decode_decision(record_of(one, "salt"))
-    assert len(again.items) == 2
+    assert len(again.items) == len(again.candidates) == 2
+    assert [items_of(rule) for rule in again.rules.rules] == [{"b"}] * len(rules.rules)
     assert again == msgspec.structs.replace(decision, items=again.items)
-    assert again.ranking == decode_decision(encode_decision(decision_of(*answered(), "salt"))).ranking
+    assert (
+        again.ranking == decode_decision(encode_decision(decision_of(*answered(rules=rules), "salt"))).ranking
+    )
 
 
 def test_of_a_body_only_the_candidates_are_recorded() -> None:

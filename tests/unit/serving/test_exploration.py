@@ -102,7 +102,7 @@ def test_the_draw_is_pinned_so_that_old_answers_can_be_replayed() -> None:
 
 
 @given(st.integers(0, 60), st.none() | st.integers(1, 70), SHARES, st.integers(1, 100), st.text(max_size=8))
-def test_it_is_the_draw_of_numpys_generator(
+def test_it_is_what_sorting_gives(
     count: int, limit: int | None, share: float, slots: int, request_id: str
 ) -> None:
     order = np.random.default_rng(count).permutation(2 * count)[:count].astype(np.intp)
@@ -136,7 +136,7 @@ def test_a_share_below_the_least_says_what_is_allowed() -> None:
         Exploration(share=0.05)
 
 
-PINNED = [0, 1, 2, 10, 11, 3, 4, 5, 6, 7, 8, 9]
+PINNED = [0, 11, 1, 2, 3, 10, 4, 5, 6, 7, 8, 9]
 
 
 @given(st.integers(2, 40), st.integers(1, 20), st.sampled_from([0.1, 0.15, 0.2]), st.text(max_size=6))

@@ -44,6 +44,27 @@ def test_a_full_request_is_read() -> None:
     assert (request.user_id, request.limit, request.explain) == ("u", 2, True)
 
 
+@pytest.mark.parametrize(
+    ("item_id", "size"),
+    [("ä" * 129, 258), ("\N{GRINNING FACE}" * 65, 260), ("x" * 256, 256), ("ä" * 128, 256)],
+)
+@pytest.mark.parametrize("ensure_ascii", [True, False])
+@pytest.mark.parametrize("field", ["user_id", "request_id", "item_id"])
+def test_an_id_is_measured_in_bytes_however_it_is_written(
+    item_id: str, size: int, ensure_ascii: bool, field: str
+) -> None:
+    named = {} if field == "item_id" else {field: item_id}
+    body = {**named, "candidates": candidates("a", item_id if field == "item_id" else "b")}
+    raw = json.dumps(body, ensure_ascii=ensure_ascii).encode()
+    decoder = RequestDecoder(Settings())
+    if size <= 256:
+        assert decoder.decode(raw).candidates
+        return
+    with pytest.raises(ApiError, match=f"{size} bytes") as caught:
+        decoder.decode(raw)
+    assert caught.value.field == ("candidates[1].item_id" if field == "item_id" else field)
+
+
 def test_no_candidates_is_an_answerable_request() -> None:
     assert DECODER.decode(b'{"candidates": []}').candidates == []
 

@@ -1,0 +1,71 @@
+"""Item numbers by id, for all candidates of a request at once.
+
+A dictionary of text is asked a thousand times for four places of memory each, which are nowhere near after
+other work: 0.4 ms. Here the hash that Python keeps with a text is the key of a table of numbers, looked up in
+one compiled loop whose reads do not wait for each other (docs/adr/0065).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import repeat
+
+import numpy as np
+
+from serving.attributes import Ints
+from serving.compiled import compiled
+
+
+class ItemIndex:
+    """Numbers of items, which stand in the order given.
+
+    Texts are told apart by their hash alone: 64 bits, keyed by a secret of the process. The chance that an
+    unknown id has that of one of a million items is below 1e-12; where two items share one, all are looked
+    up as text.
+
+    Args:
+        index: number by id.
+    """
+
+    def __init__(self, index: Mapping[str, int]) -> None:
+        self._index = index
+        size = 1 << (2 * len(index) + 1).bit_length()  # at most half full
+        self._keys, self._numbers = np.zeros(size, np.int64), np.full(size, -1, np.int64)
+        numbers = np.fromiter(index.values(), np.int64, len(index))
+        self._distinct = entered(_hashes(list(index)), numbers, self._keys, self._numbers)
+
+    def numbers(self, item_ids: Sequence[str]) -> Ints:
+        """Item numbers, -1 where unknown."""
+        if self._distinct:
+            return found(_hashes(item_ids), self._keys, self._numbers)
+        return np.fromiter(map(self._index.get, item_ids, repeat(-1)), np.intp, len(item_ids))
+
+
+def _hashes(item_ids: Sequence[str]) -> Ints:
+    return np.fromiter(map(hash, item_ids), np.int64, len(item_ids))
+
+
+@compiled
+def entered(hashes: Ints, values: Ints, keys: Ints, numbers: Ints) -> bool:
+    """Enter hashes and their numbers into an empty table of a power of two; False where two are the same."""
+    last = len(keys) - 1
+    for i in range(len(hashes)):
+        at = hashes[i] & last
+        while numbers[at] >= 0:
+            if keys[at] == hashes[i]:
+                return False
+            at = (at + 1) & last
+        keys[at], numbers[at] = hashes[i], values[i]
+    return True
+
+
+@compiled
+def found(hashes: Ints, keys: Ints, numbers: Ints) -> Ints:
+    """The number of each hash, -1 where it is not in the table."""
+    last, out = len(keys) - 1, np.empty(len(hashes), np.int64)
+    for i in range(len(hashes)):
+        at = hashes[i] & last
+        while numbers[at] >= 0 and keys[at] != hashes[i]:
+            at = (at + 1) & last
+        out[i] = numbers[at]
+    return out
