@@ -109,3 +109,31 @@ def _stand(order: Ints, explores: Bools, drawn: Ints, out: Ints, slots: Ints) ->
         if not gone[place]:
             out[at] = order[place]
             at += 1
+
+
+@compiled
+def chances(m: int, share: float) -> tuple[Floats, Floats]:
+    """Of the item of each rank above ``m``: its chance of each slot ``(m, m)``, and of none ``(m,)``.
+
+    Where ``k`` of ``m`` slots explore, the item of a rank stands in a slot if exactly ``slot − rank`` of the
+    slots before it explore, and its own does not: of ``C(m, k)`` ways
+    ``C(slot, before) · C(m − 1 − slot, k − before)``.
+    """
+    ways = np.zeros((m + 1, m + 1))
+    for n in range(m + 1):
+        ways[n, 0] = 1.0
+        for k in range(1, n + 1):
+            ways[n, k] = ways[n - 1, k - 1] + ways[n - 1, k]
+    standing, behind = np.zeros((m, m)), np.zeros(m)
+    expected = share * m
+    for k in range(int(expected), min(int(expected) + 2, m + 1)):
+        chance = 1.0 - abs(expected - k)
+        for rank in range(m):
+            if rank >= m - k:
+                behind[rank] += chance
+            for slot in range(rank, min(m, rank + k + 1)):
+                before = slot - rank
+                if k - before < m - slot:
+                    of = ways[slot, before] * ways[m - 1 - slot, k - before]
+                    standing[rank, slot] += chance * of / ways[m, k]
+    return standing, behind

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
-from math import ceil, comb
+from math import ceil
 from typing import Annotated
 
 import numpy as np
@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 
 from feature_repo.errors import SettingsError
 from serving.attributes import Floats, Ints
-from serving.draws import Bits, explored
+from serving.draws import Bits, chances, explored
 from serving.order import indices
 
 LEAST, MOST = 0.10, 0.20
@@ -103,23 +103,5 @@ def _window(n: int, rules: Exploration, limit: int | None) -> int:
 
 @lru_cache(maxsize=512)
 def _chances(m: int, share: float) -> tuple[Floats, Floats]:
-    """Of the item of each rank above ``m``: its chance of each slot ``(m, m)``, and of none ``(m,)``."""
-    low = int(share * m)
-    mixture = ((low, low + 1 - share * m), (low + 1, share * m - low))
-    standing = np.array(
-        [[sum(c * _kept_at(rank, slot, m, k) for k, c in mixture) for slot in range(m)] for rank in range(m)]
-    )
-    behind = np.array([sum(c for k, c in mixture if rank >= m - k) for rank in range(m)])
-    return standing, behind
-
-
-@lru_cache(maxsize=1 << 16)
-def _kept_at(rank: int, slot: int, m: int, k: int) -> float:
-    """Chance that the item of a rank stands in a slot, given that ``k`` of ``m`` slots explore.
-
-    Of the slots before it exactly ``slot − rank`` explore, and it does not itself.
-    """
-    before = slot - rank
-    if k > m or not 0 <= before <= k or k - before > m - 1 - slot:
-        return 0.0
-    return comb(slot, before) * comb(m - 1 - slot, k - before) / comb(m, k)
+    """`chances`, kept."""
+    return chances(m, share)

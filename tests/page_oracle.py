@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from math import comb
 
 import numpy as np
 import numpy.typing as npt
 
 from serving.base import BaseOrder
 from serving.diversity import Diversity
-from serving.exploration import Exploration, _chances, _window
+from serving.exploration import Exploration, _window
 from serving.flags import Cap
 from serving.snapshot import ItemSnapshot
 
@@ -98,6 +99,21 @@ def uniform(request_id: str, count: int) -> Floats:
     return np.array([(number // 2**11) / 2**53 for number in numbers])
 
 
+def chances(m: int, share: float) -> tuple[Floats, Floats]:
+    """`serving.draws.chances` in whole numbers."""
+    low = int(share * m)
+    mixture = ((low, low + 1 - share * m), (low + 1, share * m - low))
+
+    def standing(rank: int, slot: int, k: int) -> float:
+        before = slot - rank
+        if k > m or not 0 <= before <= k:
+            return 0.0
+        return comb(slot, before) * comb(m - 1 - slot, k - before) / comb(m, k)
+
+    table = [[sum(c * standing(rank, slot, k) for k, c in mixture) for slot in range(m)] for rank in range(m)]
+    return np.array(table), np.array([sum(c for k, c in mixture if rank >= m - k) for rank in range(m)])
+
+
 def explore(
     order: Ints, request_id: str, rules: Exploration, limit: int | None = None
 ) -> tuple[Ints, Floats, Ints]:
@@ -119,7 +135,7 @@ def explore(
     left[drawn] = False
     head = np.empty(m, np.intp)
     head[slots], head[kept] = chosen, order[: m - k]
-    standing, behind = _chances(m, rules.share)
+    standing, behind = chances(m, rules.share)
     propensities[pool] = 1.0 - expected / (n - m)
     propensities[order[:m]] = behind
     propensities[order[: m - k]] = standing[np.arange(m - k), kept]

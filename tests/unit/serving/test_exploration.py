@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.errors import SettingsError
+from serving.draws import chances
 from serving.exploration import Exploration, explore
 from tests import page_oracle
 
@@ -111,7 +112,15 @@ def test_it_is_what_sorting_gives(
     naive = page_oracle.explore(order, request_id, rules, limit)
     for mine, theirs in zip((found.order, found.propensities, found.slots), naive, strict=True):
         assert mine.dtype == theirs.dtype
-        assert mine.tobytes() == theirs.tobytes()
+        np.testing.assert_allclose(mine, theirs, rtol=1e-12 if mine.dtype == float else 0)
+
+
+@given(st.integers(1, 100), st.floats(0.1, 0.2))
+def test_chances_are_those_in_whole_numbers_and_sum_to_one(m: int, share: float) -> None:
+    standing, behind = chances(m, share)
+    for mine, theirs in zip((standing, behind), page_oracle.chances(m, share), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-300)
+    np.testing.assert_allclose(standing.sum(axis=1) + behind, 1.0, rtol=1e-12)
 
 
 def test_an_order_of_what_is_no_candidate_is_refused() -> None:
