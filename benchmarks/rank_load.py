@@ -8,6 +8,7 @@ client that is five processes; on two cores they wait for each other, which is w
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -65,13 +66,25 @@ def throughput() -> list[Row]:
             with served(scene, "--workers", str(workers)) as port:
                 _client(port, "/v1/rank", sent, 1.0)
                 rate, p99 = _load(port, "/v1/rank", sent)
+                dropped = _decisions_dropped(port)
                 echoed, echo_p99 = _load(echo_port, "/", sent)
             name = "rank_throughput" + ("" if workers == 1 else f"_{workers}_workers")
             baseline = "bare ASGI echo of the same bodies, one process"
             count = int(rate * SECONDS)
-            rows.append(Row(name, rate, "requests/s", baseline, echoed, count, {"clients": CLIENTS}))
+            extra = {"clients": CLIENTS, "decisions_dropped": dropped}
+            rows.append(Row(name, rate, "requests/s", baseline, echoed, count, extra))
             rows.append(Row(f"{name}_p99", p99, "ms", f"{baseline}, p99", echo_p99, count))
     return rows
+
+
+def _decisions_dropped(port: int) -> int:
+    """Answers of all workers whose record was given up."""
+    from benchmarks._clients import Client  # noqa: PLC0415
+
+    text = Client(port).get("/metrics")[1].decode()
+    return round(
+        sum(map(float, re.findall(r"^headrace_decisions_dropped_total\S* (\S+)$", text, re.MULTILINE)))
+    )
 
 
 @contextmanager

@@ -167,15 +167,6 @@ class RankContext(Struct, eq=False):
         """Back to the base order, whatever was done before."""
         self.restore((Tier.BASE, None, None, None, {}, None, []))
 
-    def let_go(self) -> None:
-        """Let go of the candidates once they are answered: the record has them from the request's body.
-
-        What is freed now serves the next request, while it is still in the processor's caches.
-        """
-        self.request.candidates.clear()
-        if not self.model.rules.rules:
-            self.item_ids.clear()
-
     def remaining_s(self) -> float:
         """Seconds left of the budget; negative once it is spent."""
         return self.deadline - perf_counter()

@@ -86,8 +86,7 @@ class Answered(Struct, frozen=True, eq=False):
     """A request and what it was answered, as far as its record needs it.
 
     Attributes:
-        answer: its items may be gone already.
-        items: its items, encoded.
+        items: of the answer, encoded.
         body: of the request.
     """
 

@@ -1,11 +1,15 @@
-"""Writes decision records to the event log from a thread of its own: never on the way of an answer."""
+"""Writes decision records to the event log, never on the way of an answer.
+
+A record is put together right after its answer was sent, a copy of bytes mostly; a thread of its own writes
+what is waiting. When it was put together in that thread, which waits half a millisecond whenever it wants the
+interpreter from a busy event loop, half of a thousand answers a second were not recorded.
+"""
 
 from __future__ import annotations
 
 import logging
 import queue
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -18,12 +22,11 @@ from streaming.log import EventLog
 
 log = logging.getLogger(__name__)
 
-QUEUE = 4096
+QUEUED_BYTES = 64 << 20
+"""Records that may wait to be written."""
 BATCH = 256
 LINGER_S = 0.02
 """How long the thread waits for more to write at once: each waking takes the interpreter from a ranking."""
-PAUSE_S = 5e-5
-"""Rest between two records of a batch: a ranking that waits for the interpreter gets it then."""
 REMEMBERED_BYTES = 16 << 20
 """Records kept in memory, to be looked up before they are in the log."""
 
@@ -37,7 +40,7 @@ class Recorder:
         on_written: told how many records were written.
         on_dropped: told why and how many were not: ``queue_full``, ``log_failed``, ``log_open``, ``broken``,
             ``shutdown``.
-        on_each: told each context, off the way of its answer.
+        on_each: told each context whose answer is recorded.
         breaker: of the log; only the recorder's thread uses it.
         marks: told where the log stands, so that records are found.
     """
@@ -52,7 +55,7 @@ class Recorder:
         on_each: Callable[[RankContext], None] = lambda _: None,
         breaker: Breaker | None = None,
         marks: Marks | None = None,
-        queue_size: int = QUEUE,
+        queued_bytes: int = QUEUED_BYTES,
         remembered_bytes: int = REMEMBERED_BYTES,
     ) -> None:
         self._on_each = on_each
@@ -62,7 +65,8 @@ class Recorder:
         self._salt = salt
         self._on_written = on_written
         self._on_dropped = on_dropped
-        self._queue: queue.Queue[Answered | None] = queue.Queue(queue_size)
+        self._queue: queue.SimpleQueue[tuple[str, bytes] | None] = queue.SimpleQueue()
+        self._queued_bytes, self._most_bytes = 0, queued_bytes
         self._recent: OrderedDict[str, bytes] = OrderedDict()
         self._recent_bytes = 0
         self._remembered_bytes = remembered_bytes
@@ -78,22 +82,37 @@ class Recorder:
         """Write what is waiting, then end; whatever is not written by then is counted as dropped."""
         self._ending.set()
         if self._thread.is_alive():
-            try:
-                self._queue.put(None, timeout=timeout_s)
-            except queue.Full:
-                log.warning("decisions: the queue stays full; giving up on it")
+            self._queue.put(None)
             self._thread.join(timeout_s)
-        if left := self._queue.qsize():
-            self._on_dropped("shutdown", left)
+        if left := self._taken(self._queue.qsize()):
+            log.warning("decisions: the log takes no more; %d are dropped", len(left))
+            self._on_dropped("shutdown", len(left))
 
     def offer(self, made: Answered) -> None:
-        """Take an answer, unless sampling leaves it out. Returns at once; a full queue drops and counts."""
-        if not sampled(made.context.request_id, made.context.flags.decision_share):
+        """Take an answer, unless sampling leaves it out. Waits for nothing; a full queue drops and counts."""
+        request_id = made.context.request_id
+        if not sampled(request_id, made.context.flags.decision_share):
             return
         try:
-            self._queue.put_nowait(made)
-        except queue.Full:
+            record = record_of(made, self._salt)
+        except Exception:
+            log.exception("a decision dropped, request %r", request_id)
+            self._on_dropped("broken", 1)
+        else:
+            self._enqueue(request_id, record)
+        try:
+            self._on_each(made.context)
+        except Exception:
+            log.exception("an answer could not be measured")
+
+    def _enqueue(self, request_id: str, record: bytes) -> None:
+        with self._lock:
+            full = self._queued_bytes + len(record) > self._most_bytes
+            self._queued_bytes += 0 if full else len(record)
+        if full:
             self._on_dropped("queue_full", 1)
+        else:
+            self._queue.put((request_id, record))
 
     def recent(self, request_id: str) -> Decision | None:
         """A decision of this process that was written lately."""
@@ -102,35 +121,27 @@ class Recorder:
         return None if raw is None else decode_decision(raw)
 
     def _run(self) -> None:
-        ended = False
-        while not ended:
-            waiting = [self._queue.get()]
-            if waiting[0] is not None:
-                self._ending.wait(LINGER_S)
-            while len(waiting) < BATCH:
-                try:
-                    waiting.append(self._queue.get_nowait())
-                except queue.Empty:
-                    break
-            ended = None in waiting
-            self._write([made for made in waiting if made is not None])
-
-    def _write(self, batch: Sequence[Answered]) -> None:
-        records: list[tuple[str, bytes]] = []
-        for made in batch:
-            try:
-                records.append((made.context.request_id, record_of(made, self._salt)))
-            except Exception:
-                log.exception("a decision dropped, request %r", made.context.request_id)
-                self._on_dropped("broken", 1)
-            try:
-                self._on_each(made.context)
-            except Exception:
-                log.exception("an answer could not be measured")
-            time.sleep(PAUSE_S)
-        if records:
+        while (first := self._queue.get()) is not None:
+            self._ending.wait(LINGER_S)
+            records = [first, *self._taken(BATCH - 1)]
             self._remember(records)
             self._publish(records)
+            with self._lock:
+                self._queued_bytes -= sum(len(record) for _, record in records)
+
+    def _taken(self, most: int) -> list[tuple[str, bytes]]:
+        """What is waiting, up to the end."""
+        taken: list[tuple[str, bytes]] = []
+        while len(taken) < most:
+            try:
+                one = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if one is None:
+                self._queue.put(None)  # for the thread to end by
+                break
+            taken.append(one)
+        return taken
 
     def _publish(self, records: Sequence[tuple[str, bytes]]) -> None:
         if not self._breaker.allow():

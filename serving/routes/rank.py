@@ -56,8 +56,6 @@ class RankRoute:
         answer = await self._rank(context)
         encoded, items = encode_answer(answer)
         await respond(send, 200, encoded)
-        answer.items.clear()  # they live on as bytes
-        context.let_go()
         self._note(Answered(context, answer, items, body))
 
     async def answer(self, headers: Headers, body: bytes, arrived: float) -> RankAnswer:
@@ -99,7 +97,7 @@ def _log(context: RankContext, answer: RankAnswer) -> None:
     log.debug(
         "rank %r: %d candidates, tier %s, degraded %s, %.2f ms",
         answer.request_id,
-        len(context.base.order),
+        len(context.request.candidates),
         answer.tier,
         answer.degraded,
         answer.timings_ms["total"],

@@ -19,7 +19,7 @@ from orchestration.cli import app as cli
 from serving.answer import encode_answer
 from serving.app import create_app
 from serving.assembly import scoring_stages
-from serving.decision import TOPIC, Answered, Decision, sampled
+from serving.decision import TOPIC, Answered, Decision, record_of, sampled
 from serving.decision_marks import marks_of
 from serving.hashing import hashed
 from serving.live import Model
@@ -229,16 +229,34 @@ def test_an_unwritable_log_drops_and_counts_while_ranking_goes_on(
 def test_a_hanging_log_fills_the_queue_and_holds_nobody(shop: Any) -> None:
     log, dropped = BrokenLog(), list[tuple[str, int]]()
     log.hang = threading.Event()
-    recorder = Recorder(log, "salt", lambda _: None, lambda *why: dropped.append(why), queue_size=3)  # type: ignore[arg-type]
-    recorder.start()
     made = made_answer()
+    room = 3 * len(record_of(made, "salt"))
+    recorder = Recorder(log, "salt", lambda _: None, lambda *why: dropped.append(why), queued_bytes=room)  # type: ignore[arg-type]
+    recorder.start()
     for _ in range(10):
         recorder.offer(made)
-    assert dropped
-    assert set(dropped) == {("queue_full", 1)}
+    assert dropped == [("queue_full", 1)] * 7
     log.hang.set()
     recorder.stop()
-    assert sum(count for _, count in dropped) == 10
+    assert sum(count for why, count in dropped if why == "log_failed") == 3
+
+
+def test_what_a_hanging_log_leaves_behind_is_counted_at_the_end() -> None:
+    log, dropped = BrokenLog(), list[tuple[str, int]]()
+    log.hang = threading.Event()
+    recorder = Recorder(log, "salt", lambda _: None, lambda *why: dropped.append(why))  # type: ignore[arg-type]
+    made = made_answer()
+    for _ in range(5):
+        recorder.offer(made)
+    recorder.stop()
+    assert dropped == [("shutdown", 5)], "the thread was never started"
+    recorder.start()
+    recorder.offer(made)
+    recorder.stop(timeout_s=0.0)
+    log.hang.set()
+    recorder._thread.join(20)
+    assert not recorder._thread.is_alive()
+    assert [count for _, count in dropped] == [5, 1]
 
 
 def made_answer() -> Answered:
