@@ -125,7 +125,7 @@ class RankContext(Struct, eq=False):
 
     @property
     def scores(self) -> Floats:
-        """float64[n] by candidate; `contributions` and the `adjustments` of later stages sum to it."""
+        """float64[n] by candidate; where explained, `contributions` and `adjustments` sum to it."""
         return self.base.scores if self._scores is None else self._scores
 
     @scores.setter

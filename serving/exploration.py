@@ -24,6 +24,8 @@ from serving.order import indices
 LEAST, MOST = 0.10, 0.20
 MOST_SLOTS = 100
 _NONE = np.zeros(0, np.intp)
+_chances = lru_cache(maxsize=128)(chances)
+"""By slots and share: a limit of the request may ask for any count of them."""
 
 
 class Exploration(Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,9 +101,3 @@ def _window(n: int, rules: Exploration, limit: int | None) -> int:
     while m > 0 and n - m < ceil(rules.share * m):
         m -= 1
     return m if n > m else 0
-
-
-@lru_cache(maxsize=512)
-def _chances(m: int, share: float) -> tuple[Floats, Floats]:
-    """`chances`, kept."""
-    return chances(m, share)

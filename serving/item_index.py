@@ -19,9 +19,9 @@ from serving.compiled import compiled
 class ItemIndex:
     """Numbers of items, which stand in the order given.
 
-    Texts are told apart by their hash alone: 64 bits, keyed by a secret of the process. The chance that an
-    unknown id has that of one of a million items is below 1e-12; where two items share one, all are looked
-    up as text.
+    Texts are told apart by their hash alone: 64 bits, keyed by a secret of the process, so that a copy is of
+    no use in another one. The chance that an unknown id has that of one of a million items is below 1e-12;
+    where two items share one, all are looked up as text.
 
     Args:
         index: number by id.

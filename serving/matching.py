@@ -30,11 +30,19 @@ class Matches:
         """Candidate index by item id."""
         return dict(zip(self._item_ids, range(len(self._item_ids)), strict=True))
 
+    @cached_property
+    def _ids(self) -> frozenset[str]:
+        return frozenset(self._item_ids)
+
+    def among(self, items: Collection[str]) -> frozenset[str]:
+        """Which of these items are candidates; of two sets the smaller is walked, for a list may be long."""
+        return self._ids & frozenset(items)
+
     def mask(self, items: Collection[str], attributes: Iterable[str]) -> Bools:
         """Whether each candidate is one of these items or has one of these attribute values."""
         found = np.zeros(len(self._item_ids), bool)
         if items:
-            here = self.at.keys() & items
+            here = self.among(items)
             found[np.fromiter(map(self.at.__getitem__, here), np.intp, len(here))] = True
         for key in attributes:
             found[self._with(key)] = True

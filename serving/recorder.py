@@ -40,7 +40,7 @@ class Recorder:
         on_written: told how many records were written.
         on_dropped: told why and how many were not: ``queue_full``, ``log_failed``, ``log_open``, ``broken``,
             ``shutdown``.
-        on_each: told each context whose answer is recorded.
+        on_each: told each context whose answer goes to the log.
         breaker: of the log; only the recorder's thread uses it.
         marks: told where the log stands, so that records are found.
     """
@@ -79,13 +79,14 @@ class Recorder:
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Write what is waiting, then end; whatever is not written by then is counted as dropped."""
+        """Write what is waiting, then end; what still waits then is counted as dropped."""
         self._ending.set()
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join(timeout_s)
         if left := self._taken(self._queue.qsize()):
             log.warning("decisions: the log takes no more; %d are dropped", len(left))
+            self._let_go(left)
             self._on_dropped("shutdown", len(left))
 
     def offer(self, made: Answered) -> None:
@@ -98,21 +99,18 @@ class Recorder:
         except Exception:
             log.exception("a decision dropped, request %r", request_id)
             self._on_dropped("broken", 1)
-        else:
-            self._enqueue(request_id, record)
-        try:
-            self._on_each(made.context)
-        except Exception:
-            log.exception("an answer could not be measured")
-
-    def _enqueue(self, request_id: str, record: bytes) -> None:
+            return
         with self._lock:
             full = self._queued_bytes + len(record) > self._most_bytes
             self._queued_bytes += 0 if full else len(record)
         if full:
             self._on_dropped("queue_full", 1)
-        else:
-            self._queue.put((request_id, record))
+            return
+        self._queue.put((request_id, record))
+        try:
+            self._on_each(made.context)
+        except Exception:
+            log.exception("an answer could not be measured")
 
     def recent(self, request_id: str) -> Decision | None:
         """A decision of this process that was written lately."""
@@ -126,8 +124,11 @@ class Recorder:
             records = [first, *self._taken(BATCH - 1)]
             self._remember(records)
             self._publish(records)
-            with self._lock:
-                self._queued_bytes -= sum(len(record) for _, record in records)
+            self._let_go(records)
+
+    def _let_go(self, records: Sequence[tuple[str, bytes]]) -> None:
+        with self._lock:
+            self._queued_bytes -= sum(len(record) for _, record in records)
 
     def _taken(self, most: int) -> list[tuple[str, bytes]]:
         """What is waiting, up to the end."""

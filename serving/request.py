@@ -79,11 +79,13 @@ class RequestDecoder:
                 'e.g. {"candidates": [{"item_id": "i1"}]}'
             )
             raise ApiError(422, "not_json", "", message) from error
+        self._check_size(request)
         # Without escapes, in plain ASCII, an id has as many bytes as characters, and those were checked.
-        self._check(request, body.isascii() and b"\\" not in body and self._max_id_bytes >= MAX_ID)
+        if not (body.isascii() and b"\\" not in body) or self._max_id_bytes < MAX_ID:
+            self._check_ids(request)
         return request
 
-    def _check(self, request: RankRequest, fitting: bool) -> None:
+    def _check_size(self, request: RankRequest) -> None:
         count = len(request.candidates)
         if count > self._max_candidates:
             limit = self._max_candidates
@@ -91,12 +93,15 @@ class RequestDecoder:
             raise ApiError(422, "too_many_candidates", "candidates", message)
         if len(set(map(item_id_of, request.candidates))) != count:
             raise _duplicate(request)
-        if fitting:
-            return
+
+    def _check_ids(self, request: RankRequest) -> None:
         for name in ("user_id", "session_id", "request_id"):
             value = getattr(request, name)
             if value is not None:
                 self._check_id(value, name)
+        # A character has at most four bytes: only a long id needs to be measured.
+        if max(map(len, map(item_id_of, request.candidates)), default=0) * 4 <= self._max_id_bytes:
+            return
         for index, candidate in enumerate(request.candidates):
             self._check_id(candidate.item_id, f"candidates[{index}].item_id")
 

@@ -15,7 +15,7 @@ They apply by kind in the order exclude, demote, at most, pin; within a kind as 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -137,10 +137,17 @@ def relevant(rules: Rules, item_ids: Collection[str]) -> Rules:
             kept.append(rule)
             continue
         matched = items_of(rule) & here
-        items = tuple(i for i in dict.fromkeys(rule.items) if i in matched) if matched else ()
+        items = tuple(_in_order(rule, matched))
         if items or (isinstance(rule, Exclude) and rule.bought) or getattr(rule, "attributes", ()):
             kept.append(msgspec.structs.replace(rule, items=items))
     return Rules(tuple(kept))
+
+
+def _in_order(rule: Exclude | Demote | Pin, matched: Collection[str]) -> Iterable[str]:
+    """The matched items of a rule; the order of a long list is looked up only where it counts."""
+    if not matched or not isinstance(rule, Pin):
+        return sorted(matched)
+    return (item_id for item_id in dict.fromkeys(rule.items) if item_id in matched)
 
 
 def rules_path(flags: Path) -> Path:

@@ -160,10 +160,10 @@ class _Ruling:
 
     def pinned(self, rule: Pin) -> list[int]:
         """Candidates of the order that a rule pins, in its order."""
-        at = self._matches.at
-        here = at.keys() & items_of(rule)
+        here = self._matches.among(items_of(rule))
         if not here:
             return []
+        at = self._matches.at
         left = set(self.order.tolist())
         return [at[i] for i in dict.fromkeys(rule.items) if i in here and at[i] in left]
 

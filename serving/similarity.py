@@ -201,8 +201,9 @@ def _mark(slot: int, most: int, full: Bools, race: _Race, items: Items) -> None:
 
 
 @compiled
-def breadth(rows: Ints, items: Items) -> tuple[int, float]:
+def breadth(rows: Ints, of_items: Plain) -> tuple[int, float]:
     """How many categories some known items have, and the sum of ``1 − similarity`` over their pairs."""
+    items = Items(*of_items)
     offsets, categories = items.offsets, items.categories
     distinct, apart = 0, 0.0
     for place in range(len(rows)):

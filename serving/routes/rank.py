@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from time import perf_counter
@@ -66,7 +67,8 @@ class RankRoute:
         """
         context = self._open(headers, body, arrived)
         answer = await self._rank(context)
-        self._note(Answered(context, answer, encode_answer(answer)[1], body))
+        made = Answered(context, answer, encode_answer(answer)[1], body)
+        asyncio.get_running_loop().call_soon(self._note, made)  # once the caller has sent it
         return answer
 
     def _note(self, made: Answered) -> None:

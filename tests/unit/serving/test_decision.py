@@ -195,6 +195,19 @@ def test_a_failing_log_opens_its_breaker() -> None:
     assert log.asked == 1
 
 
+def test_only_what_goes_to_the_log_is_told() -> None:
+    seen: list[str] = []
+    room = len(record_of(made("r0"), "salt"))
+    recorder, outcomes = recorder_of(
+        FakeLog(), queued_bytes=room, on_each=lambda context: seen.append(context.request_id)
+    )
+    for number in range(3):
+        recorder.offer(made(f"r{number}"))
+    broken = made("broken")
+    recorder.offer(Answered(broken.context, broken.answer, broken.items, b"no body"))
+    assert (seen, outcomes) == (["r0"], [("queue_full", 1)] * 2 + [("broken", 1)])
+
+
 def test_a_callback_that_fails_loses_no_record(caplog: pytest.LogCaptureFixture) -> None:
     def broken(_: RankContext) -> None:
         msg = "figures"
