@@ -15,6 +15,9 @@ import numpy as np
 from serving.attributes import Ints
 from serving.compiled import compiled
 
+STEP = 4096
+"""Items that are entered at once."""
+
 
 class ItemIndex:
     """Numbers of items, which stand in the order given.
@@ -31,8 +34,12 @@ class ItemIndex:
         self._index = index
         size = 1 << (2 * len(index) + 1).bit_length()  # at most half full
         self._keys, self._numbers = np.zeros(size, np.int64), np.full(size, -1, np.int64)
-        numbers = np.fromiter(index.values(), np.int64, len(index))
-        self._distinct = entered(_hashes(list(index)), numbers, self._keys, self._numbers)
+        item_ids, values = list(index), np.fromiter(index.values(), np.int64, len(index))
+        # In steps, between which rankings under way get the interpreter.
+        steps = (slice(start, start + STEP) for start in range(0, len(index), STEP))
+        self._distinct = all(
+            entered(_hashes(item_ids[step]), values[step], self._keys, self._numbers) for step in steps
+        )
 
     def numbers(self, item_ids: Sequence[str]) -> Ints:
         """Item numbers, -1 where unknown."""
