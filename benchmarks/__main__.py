@@ -32,7 +32,11 @@ def table_of(rows: Sequence[tuple[Row, Benchmark]]) -> Table:
     title = "Benchmarks (ratio = value / baseline, both of the same run)"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("row", "value", "baseline", "ratio", "target"):
-        table.add_column(heading, justify="right" if heading in ("value", "baseline", "ratio") else "left")
+        table.add_column(
+            heading,
+            justify="right" if heading in {"value", "baseline", "ratio"} else "left",
+            overflow="fold",  # a name is whole on a narrow terminal too
+        )
     for row, benchmark in rows:
         target = benchmark.targets.get(row.name)
         verdict = "" if target is None else f"{target} {'met' if target.met(row) else 'NOT met'}"

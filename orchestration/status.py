@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -63,8 +63,15 @@ def stream_section(settings: Settings, home: Home) -> Section:
     if not heartbeats:
         return Section(title, (), (), False, "no heartbeat yet: start it with `headrace stream`")
     stale = [h.partition for h in heartbeats if h.lag_s(now) > settings.stream_stale_s]
-    note = f"partition {', '.join(map(str, stale))} is stale: is `headrace stream` running?" if stale else ""
-    return Section(title, columns, rows, not stale, note)
+    return Section(title, columns, rows, not stale, _note(stale))
+
+
+def _note(stale: Sequence[int]) -> str:
+    """What to do about partitions whose heartbeat is old."""
+    if not stale:
+        return ""
+    which = f"partition {stale[0]} is" if len(stale) == 1 else f"partitions {', '.join(map(str, stale))} are"
+    return f"{which} stale: is `headrace stream` running?"
 
 
 def _figures(h: Heartbeat, now: datetime) -> tuple[str, ...]:

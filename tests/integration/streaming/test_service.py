@@ -141,6 +141,13 @@ def test_status_shows_every_partition_and_who_is_stale(home: Home) -> None:
     assert section.note == "partition 1 is stale: is `headrace stream` running?"
 
 
+def test_status_counts_the_partitions_that_are_stale(home: Home) -> None:
+    settings, old = Settings(home=home.root), datetime.now(UTC) - timedelta(minutes=9)
+    beat(home, settings, Heartbeat(0, None, old), Heartbeat(1, None, old))
+    note = stream_section(settings, home).note
+    assert note == "partitions 0, 1 are stale: is `headrace stream` running?"
+
+
 def test_a_backlog_is_lag_even_while_the_heart_beats(home: Home) -> None:
     settings, now = Settings(home=home.root), datetime.now(UTC)
     beat(home, settings, Heartbeat(0, now, now, behind_s=settings.stream_stale_s + 1))
