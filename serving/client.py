@@ -6,18 +6,22 @@
 
 A ranking that fails, is late or makes no sense falls back to the order given, and says so. Rankings and
 events are tried again where that is safe: a ranking changes nothing, an event counts once by its id.
-What came too late is not asked for again.
+What came too late is not asked for again. A call takes no longer than its timeout, tries and all, however
+slowly an answer trickles in.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 from tenacity import AsyncRetrying, Retrying
 
+from serving.client_transport import BoundedTransport
 from serving.client_wire import (
     Call,
     Candidates,
@@ -34,6 +38,8 @@ from serving.client_wire import (
 
 __all__ = ["RankClient", "AsyncRankClient", "Ranking", "Ranked", "Sent", "ClientError"]
 T = TypeVar("T")
+LEAST_S = 0.001
+"""Given to a try that begins when the time is about over: none at all would mean not to wait."""
 
 
 class RankClient:
@@ -41,7 +47,8 @@ class RankClient:
 
     Args:
         base_url: of the service.
-        transport: in place of the network, for tests.
+        transport: in place of the network: for tests, or for a proxy; httpx's own bounds each read of an
+            answer, not the whole.
         options: see `WireOptions`.
     """
 
@@ -49,7 +56,9 @@ class RankClient:
         self, base_url: str, *, transport: httpx.BaseTransport | None = None, **options: Unpack[WireOptions]
     ) -> None:
         self._wire = Wire(**options)
-        self._http = httpx.Client(transport=transport, base_url=base_url, headers=self._wire.headers)
+        self._http = httpx.Client(
+            transport=transport or BoundedTransport(), base_url=base_url, headers=self._wire.headers
+        )
 
     def rank(self, candidates: Candidates, *, limit: int | None = None, **options: Any) -> Ranking:
         """Rank items, given best first, by id or as (id, score).
@@ -73,14 +82,16 @@ class RankClient:
 
     def _make(self, call: Call[T]) -> T:
         post = next(call)
+        until = monotonic() + post.budget_s
         try:
-            response = Retrying(**self._wire.retrying(post.budget_s))(self._post, post)
+            response = Retrying(**self._wire.retrying(post.budget_s))(self._post, post, until)
         except (httpx.HTTPError, ClientError) as error:
             return told(call, error)
         return told(call, response)
 
-    def _post(self, post: Post) -> httpx.Response:
-        response = self._http.post(post.path, content=post.body, timeout=post.budget_s)
+    def _post(self, post: Post, until: float) -> httpx.Response:
+        left = max(until - monotonic(), LEAST_S)
+        response = self._http.post(post.path, content=post.body, timeout=left)
         raise_to_retry(response)
         return response
 
@@ -120,13 +131,16 @@ class AsyncRankClient:
         post = next(call)
         try:
             again = AsyncRetrying(**self._wire.retrying(post.budget_s))
-            response: httpx.Response = await again(self._post, post)
+            async with asyncio.timeout(post.budget_s):
+                response: httpx.Response = await again(self._post, post)
+        except TimeoutError:
+            return told(call, httpx.ReadTimeout("no whole answer in time"))
         except (httpx.HTTPError, ClientError) as error:
             return told(call, error)
         return told(call, response)
 
     async def _post(self, post: Post) -> httpx.Response:
-        response = await self._http.post(post.path, content=post.body, timeout=post.budget_s)
+        response = await self._http.post(post.path, content=post.body, timeout=None)  # bounded as a whole
         raise_to_retry(response)
         return response
 

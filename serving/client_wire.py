@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypedDict, TypeVar
 import httpx
 import msgspec
 from msgspec import Struct
-from tenacity import retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
+from tenacity import retry_if_exception, stop_after_attempt, stop_before_delay, wait_random_exponential
 
 from feature_repo.errors import HeadraceError
 from serving.request_id import new_request_id
@@ -79,7 +79,7 @@ class WireOptions(TypedDict, total=False):
 
     Attributes:
         api_key: with the scopes the calls need.
-        rank_timeout_s, events_timeout_s: how long the service may stay silent, and how long new tries begin.
+        rank_timeout_s, events_timeout_s: how long a call may take, all its tries and the waits between.
         attempts: tries of a call.
     """
 
@@ -90,7 +90,7 @@ class WireOptions(TypedDict, total=False):
 
 
 class Post(Struct, frozen=True):
-    """A request a call asks for: `budget_s` bounds silence, and when the last try begins."""
+    """A request a call asks for: `budget_s` bounds all its tries until the answer is read whole."""
 
     path: str
     body: bytes
@@ -141,7 +141,7 @@ class Wire:
 
     def retrying(self, budget_s: float) -> dict[str, Any]:
         """How to try again: with full jitter, and no longer than the caller waits."""
-        stop = stop_after_attempt(self.attempts) | stop_after_delay(budget_s)
+        stop = stop_after_attempt(self.attempts) | stop_before_delay(budget_s)
         return {
             "stop": stop,
             "wait": wait_random_exponential(multiplier=budget_s / 50, max=budget_s / 4),

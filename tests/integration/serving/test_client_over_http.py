@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from serving.client import ClientError, RankClient
+from serving.client import AsyncRankClient, ClientError, RankClient, Ranking
 from tests.conftest import free_port
 
 Answer = Callable[["_Handler", dict[str, object]], None]
@@ -34,9 +35,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def service(answer: Answer) -> Iterator[str]:
-    """A service on a port of its own that answers as it is told."""
-    handler = type("Handler", (_Handler,), {"answer": staticmethod(answer)})
+def service(answer: Answer, *, kept: bool = False) -> Iterator[str]:
+    """A service on a port of its own that answers as it is told, and keeps connections if so told."""
+    version = "HTTP/1.1" if kept else "HTTP/1.0"
+    handler = type("Handler", (_Handler,), {"answer": staticmethod(answer), "protocol_version": version})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -125,3 +127,94 @@ def test_a_service_that_was_busy_is_asked_again_and_no_event_is_lost() -> None:
     with service(store) as url, RankClient(url, events_timeout_s=60.0) as client:
         assert client.send([{"event_id": "e1"}]).accepted == 1
     assert taken == [{"event_id": "e1"}]
+
+
+TRICKLE_S = 0.02
+
+
+def trickling(handler: _Handler, body: dict[str, object], release: threading.Event, part: str) -> None:
+    """A whole and valid answer, of which `part` takes five seconds, and no wait for it a tenth of one."""
+    candidates = body["candidates"]
+    assert isinstance(candidates, list)
+    items = [
+        {"item_id": c["item_id"], "score": 0.0, "position": n, "base_position": n}
+        for n, c in enumerate(candidates)
+    ]
+    content = json.dumps({"request_id": "r", "items": items, "x": "." * 250}).encode()
+    head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(content)}\r\nx: {'.' * 250}\r\n\r\n".encode()
+    slow = head if part == "head" else content
+    try:
+        if slow is content:
+            handler.wfile.write(head)
+        for byte in slow:
+            handler.wfile.write(bytes([byte]))
+            release.wait(TRICKLE_S)
+        if slow is head:
+            handler.wfile.write(content)
+    except OSError:  # the client went away, as it should
+        handler.close_connection = True
+
+
+def asked_sync(url: str, timeout_s: float) -> Ranking:
+    with RankClient(url, rank_timeout_s=timeout_s) as client:
+        return client.rank(["a", "b"])
+
+
+def asked_async(url: str, timeout_s: float) -> Ranking:
+    async def run() -> Ranking:
+        async with AsyncRankClient(url, rank_timeout_s=timeout_s) as client:
+            return await client.rank(["a", "b"])
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("part", ["head", "body"])
+@pytest.mark.parametrize("asked", [asked_sync, asked_async])
+def test_an_answer_that_trickles_in_is_not_waited_for(
+    part: str, asked: Callable[[str, float], Ranking]
+) -> None:
+    release = threading.Event()
+
+    def answer(handler: _Handler, body: dict[str, object]) -> None:
+        trickling(handler, body, release, part)
+
+    with service(answer) as url:
+        try:
+            ranking = asked(url, 0.2)
+        finally:
+            release.set()
+    assert ranking.fallback == "ReadTimeout"
+
+
+def test_a_kept_connection_is_bounded_by_each_request_anew() -> None:
+    release, asked = threading.Event(), []
+
+    def answer(handler: _Handler, body: dict[str, object]) -> None:
+        asked.append(handler.client_address)
+        if len(asked) <= 2:
+            turned(handler, body)
+        else:
+            trickling(handler, body, release, "body")
+
+    with service(answer, kept=True) as url, RankClient(url, rank_timeout_s=30.0) as client:
+        assert ids(client)[1] is None
+        assert ids(client)[1] is None
+        client._wire.rank_timeout_s = 0.2
+        try:
+            assert ids(client)[1] == "ReadTimeout"
+        finally:
+            release.set()
+    assert len(set(asked)) == 1
+
+
+def test_a_body_longer_than_what_is_written_at_once_arrives_whole() -> None:
+    taken: list[object] = []
+
+    def store(handler: _Handler, body: dict[str, object]) -> None:
+        taken.extend(body)
+        handler.reply(202, b'{"accepted": 3, "rejected": []}')
+
+    records = [{"event_id": f"{n}", "note": chr(97 + n) * 70_000} for n in range(3)]
+    with service(store) as url, RankClient(url, events_timeout_s=60.0) as client:
+        assert client.send(records).accepted == len(records)
+    assert taken == records

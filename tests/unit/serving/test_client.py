@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.client import AsyncRankClient, ClientError, RankClient, Ranking, Sent
+from serving.client_wire import Wire
 
 Handler = Callable[[httpx.Request], httpx.Response]
 URL = "http://headrace.test"
@@ -193,6 +195,47 @@ def test_a_late_answer_is_not_asked_for_again() -> None:
     with RankClient(URL, transport=httpx.MockTransport(late)) as client:
         assert client.rank(["a"]).fallback == "ReadTimeout"
     assert count == [1]
+
+
+def test_all_tries_share_one_timeout() -> None:
+    given_s: list[float] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        given_s.append(request.extensions["timeout"]["read"])
+        raise httpx.ConnectError("refused")
+
+    with RankClient(URL, transport=httpx.MockTransport(handler), rank_timeout_s=5.0, attempts=4) as client:
+        client.rank(["a"])
+    assert len(given_s) == 4
+    assert given_s == sorted(given_s, reverse=True)
+    assert len(set(given_s)) == 4
+    assert given_s[0] <= 5.0
+
+
+@pytest.mark.parametrize(
+    ("spent_s", "wait_s", "ends"), [(0.0, 0.9, False), (0.8, 0.1, False), (0.8, 0.3, True)]
+)
+def test_no_try_begins_where_the_time_would_be_over(spent_s: float, wait_s: float, ends: bool) -> None:
+    stop = Wire(attempts=99).retrying(1.0)["stop"]
+    state = SimpleNamespace(attempt_number=1, seconds_since_start=spent_s, upcoming_sleep=wait_s)
+    assert stop(state) is ends
+
+
+def test_the_async_client_waits_no_longer_than_its_timeout_whatever_the_transport_does() -> None:
+    async def never(_: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def run() -> Ranking:
+        transport = httpx.MockTransport(never)
+        async with AsyncRankClient(URL, transport=transport, rank_timeout_s=0.02) as client:
+            client._wire.events_timeout_s = 0.02
+            with pytest.raises(ClientError, match="no whole answer in time"):
+                await client.send([{"event_id": "1"}])
+            return await client.rank(["a", "b"])
+
+    ranking = asyncio.run(asyncio.wait_for(run(), 60))
+    assert (ids(ranking), ranking.fallback) == (["a", "b"], "ReadTimeout")
 
 
 def test_events_are_sent_and_refusals_reported() -> None:
