@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import msgspec
 
 from feature_repo.home import Home
-from serving.answer import Tier
+from serving.answer import Dropped, RankAnswer, Tier
 from serving.decision import Decision
 from serving.explain import Standing
 from serving.explain import in_words as sentence
-from serving.replay import model_of, replay
+from serving.replay import ReplayError, model_of, replay
 from serving.stage import Stage
 
 _PLACING = {
@@ -27,11 +27,17 @@ def in_words(decision: Decision, stages: Sequence[Stage], home: Home) -> list[st
     """One paragraph for each item of an answer, in its order.
 
     Raises:
-        ReplayError: what the answer was made with is gone.
+        ReplayError: what the answer was made with is gone, or makes another ranking now.
     """
     asked = msgspec.structs.replace(decision, explain=True)
     again = replay(asked, stages, model_of(decision, home))
     answer, context = again.answer, again.context
+    if _shown(answer) != _shown(decision):
+        msg = (
+            f"decision {decision.request_id!r}: made again it is another ranking than the one answered "
+            "(a build of its time was replaced, or another version of Headrace made it)"
+        )
+        raise ReplayError(msg)
     index = {item_id: n for n, item_id in enumerate(context.item_ids)}
     # Whoever is held out had slots drawn too, but was given the base order.
     drawn = set() if answer.tier is Tier.BASE else set(context.drawn.tolist())
@@ -54,3 +60,8 @@ def in_words(decision: Decision, stages: Sequence[Stage], home: Home) -> list[st
         words.append(" ".join([sentence(standing), *moved]))
     words.extend(f"Item {d.item_id} was dropped by the rule {d.rule!r}." for d in answer.dropped)
     return words
+
+
+def _shown(ranking: RankAnswer | Decision) -> tuple[Tier, list[str], list[Dropped]]:
+    """What sentences are about; the last bits of a score are not."""
+    return ranking.tier, [item.item_id for item in ranking.items], ranking.dropped

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,19 +15,38 @@ import msgspec
 from feature_repo.errors import HeadraceError
 from feature_repo.home import Home
 from feature_repo.lake import Build, Builds
-from serving.answer import RankAnswer
+from serving.answer import RankAnswer, Tier
 from serving.blend import Blend
 from serving.context import RankContext, Row
 from serving.decision import Decision, ranking_bytes
-from serving.flags import changed
+from serving.experiments import HOLDOUT
+from serving.flags import Flags, changed
 from serving.live import Model
 from serving.rank import Ranker
 from serving.request import RankRequest
 from serving.snapshot import ItemSnapshot, load_snapshot
 from serving.stage import Stage
+from serving.stages.features import forgo
 
 _STAMP = "%Y%m%dT%H%M%SZ"
 _HOUR = timedelta(hours=1)
+_UNANSWERABLE = {
+    "holdout": "who is held out is drawn from ids, of which a record holds hashes only",
+    "experiments": "who gets which arm is drawn from ids, of which a record holds hashes only; "
+    "ask for the flags of an arm instead",
+    "decision_share": "it decides which answers are recorded, not what is answered",
+}
+"""Flags no what-if can be asked of, and why."""
+_STAGE_OF = {
+    "tiers": "blend",
+    "weights": "blend",
+    "cap": "cap",
+    "diversity": "diversity",
+    "exploration": "exploration",
+}
+"""The stage that a flag speaks to."""
+_AFTER_BLEND = frozenset({"diversity", "exploration"})
+"""Stages that a missing blend left out, and nothing else."""
 
 
 class ReplayError(HeadraceError):
@@ -114,15 +133,54 @@ def model_of(decision: Decision, home: Home) -> Model:
     )
 
 
-def with_changes(model: Model, home: Home, weights: str | None, flags: Mapping[str, Any]) -> Model:
+def with_changes(
+    decision: Decision, model: Model, home: Home, weights: str | None, flags: Mapping[str, Any]
+) -> Model:
     """The model of a what-if: another blend (its version or file), other flags.
 
+    Args:
+        decision: the record that is asked.
+        model: what its answer was made with.
+
     Raises:
-        ReplayError: there is no such blend.
+        ReplayError: there is no such blend, or the record cannot tell what it would have made of it.
         FlagsError: a flag cannot be.
     """
+    asked = {path.partition(".")[0] for path in flags} | (set() if weights is None else {"weights"})
+    for name, why in _UNANSWERABLE.items():
+        if name in asked:
+            msg = f"{name}: cannot be asked of a record: {why}"
+            raise ReplayError(msg)
+    replaced = changed(model.flags, flags)
+    _check_recorded(decision, replaced, asked)
     blend = model.blend if weights is None else blend_of(home.models, weights)
-    return msgspec.structs.replace(model, blend=blend, flags=changed(model.flags, flags))
+    return msgspec.structs.replace(model, blend=blend, flags=replaced)
+
+
+def _check_recorded(decision: Decision, flags: Flags, asked: Set[str]) -> None:
+    """That what other flags would have used is in the record: else the replay would silently go without."""
+    if not flags.personalization:
+        return  # the base order needs none of it
+    codes = ", ".join(decision.degraded) or f"tier {decision.tier}"
+    if not decision.flags.personalization and "features" not in decision.completed:
+        msg = f"personalization: was off for that answer ({codes}), so no features were read or recorded"
+        raise ReplayError(msg)
+    if more := sorted(set(flags.tiers) - {*decision.flags.tiers, Tier.BASE}):
+        msg = f"tiers: {more[0]} was not permitted then, and what it would have used was not recorded"
+        raise ReplayError(msg)
+    for name in sorted(asked & _STAGE_OF.keys()):
+        for stage in dict.fromkeys(("blend", _STAGE_OF[name])):
+            if not _runs_again(stage, decision):
+                msg = f"{name}: the stage {stage} did not complete for that answer ({codes})"
+                raise ReplayError(msg)
+
+
+def _runs_again(stage: str, decision: Decision) -> bool:
+    """Whether a stage is run again: where it completed, or where it was left out for want of a blend alone.
+
+    Without another blend the latter are left out again.
+    """
+    return stage in decision.completed or (stage in _AFTER_BLEND and "blend_missing" in decision.degraded)
 
 
 def replay(decision: Decision, stages: Sequence[Stage], model: Model) -> Replayed:
@@ -130,11 +188,15 @@ def replay(decision: Decision, stages: Sequence[Stage], model: Model) -> Replaye
 
     Args:
         stages: those after the features were read; the others decided what the record holds.
+        model: what the answer was made with, or `with_changes` of it.
     """
-    wanted = [stage for stage in stages if stage.name in decision.completed]
+    wanted = [stage for stage in stages if _runs_again(stage.name, decision)]
     ranker = Ranker(wanted, lambda: model, lambda: decision.time, _HOUR)
     context = ranker.open(request_of(decision), perf_counter())
-    fill(context, decision)
+    if decision.flags.personalization and not model.flags.personalization:
+        context.settle("personalization_off")  # as the kill switch does: nothing is read, nobody is assigned
+    else:
+        fill(context, decision)
     answer = asyncio.run(ranker.rank(context))
     same = ranking_bytes(answer.items, answer.tier, answer.dropped) == decision.ranking
     return Replayed(answer, context, same)
@@ -154,9 +216,13 @@ def request_of(decision: Decision) -> RankRequest:
 
 
 def fill(context: RankContext, decision: Decision) -> None:
-    """Put the recorded features into a context."""
+    """Put the recorded features into a context, as far as its flags permit the tiers they are for."""
     rows = {name: Row(used.values, used.event_time, used.cached) for name, used in decision.features.items()}
     context.user, context.segment, context.session, context.recent = map(
         rows.get, ("user", "segment", "session", "recent")
     )
-    context.arms, context.held_out = dict(decision.arms), decision.held_out
+    context.arms = dict(decision.arms)
+    # Held out by its arm's flag, not by the holdout: other flags may lift that.
+    by_arm = not context.flags.personalization
+    context.held_out = decision.held_out and (HOLDOUT in decision.arms or by_arm)
+    forgo(context)

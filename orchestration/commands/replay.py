@@ -34,7 +34,8 @@ def replay(
 
         headrace replay 5f0c0a3b7f0e4d0f9c1b2a3d --with flag=cap.positions:3 --with weights=20240601T000000Z
 
-    Ends with 1 where the replay differs from the record (a build of its time was replaced).
+    Ends with 1 where the replay differs from the record (a build of its time was replaced). A what-if that
+    the record cannot tell is refused: who is held out or in which arm, and features that were not read then.
     """
     from feature_repo.home import Home  # noqa: PLC0415 - nothing is loaded before the command runs
     from feature_repo.settings import load_settings  # noqa: PLC0415
@@ -69,10 +70,20 @@ def replay(
     if blend is None and not flags:
         _show(decision, again.answer, top)
         raise typer.Exit(0 if again.same else 1)
-    changed = replays.with_changes(model, home, blend, flags)
-    _show(
-        decision, replays.replay(decision, stages, changed).answer, top, f"with {', '.join(changes or [])}: "
-    )
+    changed = replays.with_changes(decision, model, home, blend, flags)
+    other = replays.replay(decision, stages, changed)
+    if other.same:
+        typer.echo(_unmoved(decision))
+    _show(decision, other.answer, top, f"with {', '.join(changes or [])}: ")
+
+
+def _unmoved(decision: Decision) -> str:
+    """That a change changes nothing, and what it may be for."""
+    if decision.held_out:
+        why = ": its unit was held out, which is the base order whatever else is changed"
+    else:
+        why = f" ({codes})" if (codes := ", ".join(decision.degraded)) else ""
+    return f"the ranking would have been the same{why}"
 
 
 def _what_if(changes: list[str]) -> tuple[str | None, dict[str, Any]]:

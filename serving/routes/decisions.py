@@ -34,7 +34,8 @@ def decisions_router(
     router = APIRouter(tags=["admin"], responses=error_answers(401, 403, 404, 422, 503))
 
     @router.get(
-        "/v1/decisions/{request_id}", summary="Why each item stands where it does: words, inputs, versions"
+        "/v1/decisions/{request_id:path}",  # an id may hold slashes
+        summary="Why each item stands where it does: words, inputs, versions",
     )
     async def decision(request_id: str, request: Request) -> Response:
         keys.check(request.headers.raw, Scope.ADMIN)
