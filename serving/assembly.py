@@ -32,7 +32,8 @@ from serving.reading import ReadLimits
 from serving.recorder import Recorder
 from serving.redis_source import RedisSource
 from serving.request import RequestDecoder
-from serving.rules import Rules, load_rules, rules_path
+from serving.rule_store import RuleStore
+from serving.rules import Rules
 from serving.services import Parts, Services
 from serving.snapshot import ItemSnapshot, load_snapshot
 from serving.source import RowSource, ThreadSource
@@ -75,7 +76,7 @@ def open_services(settings: Settings) -> Services:
         snapshot=_snapshot(home, metrics),
         blend=_blend(home, metrics),
         flags=_flags(FlagStore(home.flags, settings.clock), metrics),
-        rules=_rules(home, metrics),
+        rules=_rules(RuleStore(home.flags), metrics),
         stream=StreamHealth(lambda: read_heartbeats(store), settings.clock, settings.stream_stale_s),
         breakers={n: Breaker(n, on_change=metrics.breaker_moved) for n in ("store", "blend", "event_log")},
     )
@@ -190,9 +191,16 @@ def _blend(home: Home, metrics: Metrics) -> Watched[Blend | None]:
 
 
 def _flags(store: FlagStore, metrics: Metrics) -> Watched[Flags]:
-    return Watched("flags", lambda: stamp_of(store.path), store.adopt, Flags(), metrics.reload_failed)
+    def stamp() -> object:
+        return stamp_of(store.path)
+
+    failed, last_good = metrics.reload_failed, store.last_good
+    return Watched("flags", stamp, store.adopt, Flags(), failed, last_good=last_good)
 
 
-def _rules(home: Home, metrics: Metrics) -> Watched[Rules]:
-    path = rules_path(home.flags)
-    return Watched("rules", lambda: stamp_of(path), lambda: load_rules(path), Rules(), metrics.reload_failed)
+def _rules(store: RuleStore, metrics: Metrics) -> Watched[Rules]:
+    def stamp() -> object:
+        return stamp_of(store.path)
+
+    failed, last_good = metrics.reload_failed, store.last_good
+    return Watched("rules", stamp, store.load, Rules(), failed, last_good=last_good)

@@ -59,7 +59,7 @@ class FlagStore:
         self._clock = clock
 
     def load(self) -> Flags:
-        """The flags as they stand; the defaults where nothing was ever set.
+        """The flags as they stand; of a missing file those last noted, the defaults where none ever were.
 
         Raises:
             FlagsError: the file is malformed.
@@ -67,7 +67,13 @@ class FlagStore:
         try:
             return parse_flags(self.path.read_bytes())
         except FileNotFoundError:
-            return Flags()
+            noted = self.last_good()
+            return Flags() if noted is None else noted
+
+    def last_good(self) -> Flags | None:
+        """The set last noted as in force, whatever became of the file; `None` where none ever was."""
+        done = self.history()
+        return done[-1].after if done else None
 
     def history(self) -> list[Change]:
         """All changes, oldest first."""
@@ -92,16 +98,17 @@ class FlagStore:
     def rollback(self, who: str) -> Flags:
         """Back to the set before the one that stands; again, to the one before that.
 
+        Of a file that is malformed or gone, which never was in force, the way back is the last good set.
+
         Raises:
             FlagsError: there is no earlier set.
         """
         with self._locked():
             try:
+                self._check_there()
                 self._adopt()
             except FlagsError:
-                # A malformed file was never in force: the way back is the last good set.
-                last = self.history()
-                good = last[-1].after if last else Flags()
+                good = self.last_good() or Flags()
                 self._write(good)
                 return good
             done = self.history()
@@ -128,20 +135,26 @@ class FlagStore:
         An audit log that cannot be written (a full disk) holds nothing up: a kill switch works all the same.
 
         Raises:
-            FlagsError: the file is malformed; nothing is noted.
+            FlagsError: the file is malformed, or gone though flags were set; nothing is noted.
         """
         try:
             with self._locked():
+                self._check_there()
                 return self._adopt()
         except OSError as error:
             flags = self.load()
             log.error("%s: a change of the flags could not be noted (%s)", self._audit, error)
             return flags
 
+    def _check_there(self) -> None:
+        """A file that is gone is no edit: were it the defaults, a kill switch would be off unasked."""
+        if not self.path.exists() and self.last_good() is not None:
+            message = f"flags: {self.path} is gone; put it back, or `headrace flags rollback`"
+            raise FlagsError("", message)
+
     def _adopt(self) -> Flags:
         flags = self.load()
-        done = self.history()
-        noted = done[-1].after if done else Flags()
+        noted = self.last_good() or Flags()
         if flags != noted:
             self._note(flags, BY_HAND, noted, None)
         return flags

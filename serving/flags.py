@@ -32,14 +32,18 @@ class FlagsError(HeadraceError):
 
 
 class Cap(Struct, frozen=True, forbid_unknown_fields=True):
-    """How far personalization may move an item from where its base score puts it."""
+    """How far the blend may move an item from where its base score puts it.
+
+    Diversity, exploration and business rules come after it, and may move an item farther.
+    """
 
     positions: Annotated[
-        Annotated[int, Meta(ge=0, le=2000)] | None, Meta(description="Positions up or down; null: any.")
+        Annotated[int, Meta(ge=0, le=2000)] | None,
+        Meta(description="Positions the blend may move an item by, up or down; null: any."),
     ] = 200
     share: Annotated[
         Annotated[float, Meta(ge=0.0, le=1000.0)] | None,
-        Meta(description="Boost, as a share of the spread of the base scores; null: any."),
+        Meta(description="Base score it may move past, as a share of their spread; null: any."),
     ] = None
 
 
@@ -52,7 +56,10 @@ class Flags(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         dict[str, Annotated[float, Meta(ge=0.0, le=100.0)]],
         Meta(description="Factor on what base, item, long_term, segment or session signals add."),
     ] = {}
-    cap: Annotated[Cap, Meta(description="Bounds on the boost.")] = Cap()
+    cap: Annotated[
+        Cap,
+        Meta(description="How far the blend may move an item; diversity, exploration and rules come after."),
+    ] = Cap()
     diversity: Annotated[Diversity, Meta(description="How different neighbours on the page are.")] = (
         Diversity()
     )

@@ -48,8 +48,11 @@ class Watched(Generic[T]):
         name: for the log and the failure counter.
         stamp: cheap description of what is on disk; a change makes `refresh` load.
         load: reads the value; a raise keeps the last good one.
+        initial: what is held where nothing good is known.
         on_failure: told the name of what could not be loaded, once for each stamp.
         retry_s: how long after a failure the same file is tried again.
+        last_good: reads what was in force before this process, `None` where that is not known; asked where
+            the first load fails, so that a worker that starts on a broken file agrees with those that run.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Watched(Generic[T]):
         on_failure: Callable[[str], None] = lambda _: None,
         *,
         retry_s: float = RETRY_S,
+        last_good: Callable[[], T | None] = lambda: None,
     ) -> None:
         self.name = name
         self.value: T = initial
@@ -71,6 +75,8 @@ class Watched(Generic[T]):
         self._again = inf
         self._retry_s = retry_s
         self._on_failure = on_failure
+        self._last_good = last_good
+        self._good = False
         self._lock = threading.Lock()
 
     def refresh(self) -> bool:
@@ -88,15 +94,30 @@ class Watched(Generic[T]):
             except Exception as error:
                 # What passes by itself (a full disk, too many open files) is tried again; told once.
                 self._again = monotonic() + self._retry_s
+                taken = not self._good and self._take_last_good()
                 if not known:
-                    # What we say ourselves names file and reason; anything else is a defect.
-                    trace = None if isinstance(error, HeadraceError) else error
-                    log.error(
-                        "%s cannot be loaded; the last good one stays: %s", self.name, error, exc_info=trace
-                    )
-                    self._on_failure(self.name)
-                return False
+                    self._tell(error)
+                return taken
+            self._good = True
             return True
+
+    def _take_last_good(self) -> bool:
+        try:
+            kept = self._last_good()
+        except Exception as error:
+            log.warning("%s: what was in force before this start cannot be read (%s)", self.name, error)
+            return False
+        if kept is None:
+            return False
+        self.value, self._good = kept, True
+        return True
+
+    def _tell(self, error: Exception) -> None:
+        held = "the last good one stays" if self._good else "no good one is known, so none is held"
+        # What we say ourselves names file and reason; anything else is a defect.
+        trace = None if isinstance(error, HeadraceError) else error
+        log.error("%s cannot be loaded; %s: %s", self.name, held, error, exc_info=trace)
+        self._on_failure(self.name)
 
 
 class Watcher:

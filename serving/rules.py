@@ -155,16 +155,22 @@ def rules_path(flags: Path) -> Path:
     return flags / "rules.json"
 
 
-def load_rules(path: Path) -> Rules:
+def load_rules(path: Path, copy: Path | None = None) -> Rules:
     """Read the rules; a missing file has none.
+
+    Args:
+        copy: of rules that stood once. While it is there a missing file is a fault, not an end to the rules.
 
     Raises:
         SettingsError: names the file, the rule, what is wrong and what would be right.
     """
     try:
         return parse_rules(path.read_bytes())
-    except FileNotFoundError:
-        return Rules()
+    except FileNotFoundError as error:
+        if copy is None or not copy.exists():
+            return Rules()
+        msg = f'{path}: gone; put it back, as from {copy.name}, or write {{"rules": []}} to have none'
+        raise SettingsError(msg) from error
     except OSError as error:
         msg = f"{path}: cannot be read ({error.strerror})"
         raise SettingsError(msg) from error

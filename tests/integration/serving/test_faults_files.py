@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from serving.app import create_app
 
@@ -105,6 +108,77 @@ def test_the_store_file_deleted_while_running(shop: Any, api: httpx.Client, body
     assert {a["tier"] for a in (before, *after)} == {"session+long_term"}
     order = [[i["item_id"] for i in a["items"]] for a in (before, *after)]
     assert order == [order[0]] * 31
+
+
+def break_it(path: Path) -> None:
+    path.write_text("{ broken")
+
+
+@pytest.mark.parametrize("spoil", [break_it, Path.unlink])
+def test_a_start_on_spoilt_flags_and_rules_serves_what_stood(
+    shop: Any,
+    serving: Callable[..., Any],
+    body: Body,
+    until: Callable[..., Any],
+    spoil: Callable[[Path], None],
+) -> None:
+    """As when one worker dies and another takes its place: it must not differ from those that go on."""
+    flags, rules = shop.home.flags / "flags.json", shop.home.flags / "rules.json"
+    rules.write_text('{"rules": [{"kind": "exclude", "name": "blocked", "items": ["i0"]}]}')
+    request = body(9, user_id="u", session_id="s")
+
+    def ask(client: httpx.Client) -> dict[str, Any]:
+        answer: dict[str, Any] = client.post("/v1/rank", json=request).raise_for_status().json()
+        return answer
+
+    with serving(shop.settings) as client:
+        client.patch("/v1/flags", json={"personalization": False}).raise_for_status()
+        before = until(lambda: (a := ask(client))["dropped"] and a)
+        assert before["degraded"] == ["personalization_off"]
+        spoil(flags)
+        spoil(rules)
+        until(lambda: failures(client) == {"flags": 1.0, "rules": 1.0})
+        running = ask(client)
+    with serving(shop.settings) as client:
+        started, counted = ask(client), failures(client)
+        history = client.get("/v1/flags/history").json()
+        spoilt = [path.exists() and path.read_text() for path in (flags, rules)]
+        mended = client.post("/v1/flags/rollback").raise_for_status().json()
+    for answer in (running, started):
+        assert answer["degraded"] == ["personalization_off"]
+        assert answer["dropped"] == [{"item_id": "i0", "rule": "blocked"}]
+        assert [i["item_id"] for i in answer["items"]] == [f"i{n}" for n in range(1, 9)]
+    assert counted["flags"] >= 1, "the alert rises in the new process too"
+    assert counted["rules"] >= 1
+    assert [change["who"] for change in history] == ["test", "local"], "what is spoilt is no edit"
+    assert spoilt == ([False, False] if spoil is Path.unlink else ["{ broken", "{ broken"]), "left alone"
+    assert mended["personalization"] is False, "the way back is the set that stood"
+
+
+def test_a_first_start_on_broken_flags_and_rules_says_that_none_is_known(
+    make_shop: Callable[..., Any],
+    serving: Callable[..., Any],
+    body: Body,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shop = make_shop(budget_ms=10_000, store_budget_ms=5_000)
+    (shop.home.flags / "audit.jsonl").unlink()
+    for name in ("flags", "rules"):
+        break_it(shop.home.flags / f"{name}.json")
+    with serving(shop.settings) as client:
+        assert rank(client, body(user_id="u"))["dropped"] == []
+        assert failures(client) == {"flags": 1.0, "rules": 1.0}
+    for name in ("flags", "rules"):
+        assert f"{name} cannot be loaded; no good one is known, so none is held: " in caplog.text
+    assert "the last good one stays" not in caplog.text, "there was none"
+
+
+def failures(client: httpx.Client) -> dict[str, float]:
+    """Files that could not be loaded, by name; only those that failed."""
+    found = re.findall(
+        r'^headrace_reload_failures_total\{what="(\w+)"\} (\S+)$', client.get("/metrics").text, re.M
+    )
+    return {what: float(count) for what, count in found if float(count)}
 
 
 def test_more_at_once_than_allowed_get_the_base_order(

@@ -1,4 +1,4 @@
-"""The flag store against plain lists: changes, edits by hand, broken files, torn lines, rollbacks."""
+"""The flag store against plain lists: changes, edits by hand, files broken or gone, torn lines, rollbacks."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ class FlagStoreMachine(RuleBasedStateMachine):
         self.noted: list[tuple[int, int, str]] = []
         self.file = Flags()
         self.broken = False
+        self.gone = True
 
     def note(self, flags: Flags, who: str, content: int | None = None) -> None:
         version = len(self.sets)
@@ -60,6 +61,7 @@ class FlagStoreMachine(RuleBasedStateMachine):
         assert after == changed(self.sets[-1], changes)
         if after != self.sets[-1]:
             self.note(after, "ann")
+            self.gone = False
         self.file = after
 
     @precondition(lambda self: not self.broken)
@@ -73,12 +75,18 @@ class FlagStoreMachine(RuleBasedStateMachine):
     def edit_by_hand(self, holdout: float) -> None:
         self.file = changed(Flags(), {"holdout": holdout})
         self.stores[0].path.write_bytes(encode_flags(self.file))
-        self.broken = False
+        self.broken = self.gone = False
 
     @rule()
     def edit_badly(self) -> None:
         self.stores[0].path.write_bytes(b'{"holdout": 0.2')
-        self.broken = True
+        self.broken, self.gone = True, False
+
+    @rule()
+    def vanish(self) -> None:
+        """No edit: what was noted last goes on; an edit that no one had seen never was in force."""
+        self.stores[0].path.unlink(missing_ok=True)
+        self.file, self.broken, self.gone = self.sets[-1], False, True
 
     @precondition(lambda self: self.noted)
     @rule()
@@ -89,8 +97,8 @@ class FlagStoreMachine(RuleBasedStateMachine):
 
     @rule(store=st.integers(0, 1))
     def adopt(self, store: int) -> None:
-        if self.broken:
-            with pytest.raises(FlagsError):
+        if self.broken or (self.gone and self.noted):
+            with pytest.raises(FlagsError, match=" is gone" if self.gone else "not valid JSON"):
                 self.stores[store].adopt()
             return
         assert self.stores[store].adopt() == self.file
@@ -98,10 +106,10 @@ class FlagStoreMachine(RuleBasedStateMachine):
 
     @rule(store=st.integers(0, 1))
     def rollback(self, store: int) -> None:
-        if self.broken:
+        if self.broken or (self.gone and self.noted):
             # What never was in force is no version: the last good set comes back.
             assert self.stores[store].rollback("bob") == self.sets[-1]
-            self.file, self.broken = self.sets[-1], False
+            self.file, self.broken, self.gone = self.sets[-1], False, False
             return
         self.see_the_file()
         target = self.noted[-1][1] - 1 if self.noted else -1
@@ -125,6 +133,11 @@ class FlagStoreMachine(RuleBasedStateMachine):
     def what_stands_is_the_file(self) -> None:
         if not self.broken:
             assert self.stores[1].load() == self.file
+
+    @invariant()
+    def who_starts_now_finds_what_stood_last(self) -> None:
+        last_good = self.stores[1].last_good()
+        assert last_good == (self.sets[-1] if self.noted else None)
 
     @invariant()
     def nothing_is_left_aside(self) -> None:

@@ -10,11 +10,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feature_repo.settings import Settings
 from serving.answer import Tier
+from serving.assembly import scoring_stages
 from serving.flag_store import FlagStore
 from serving.flags import Flags, FlagsError, changed, encode_flags, parse_flags, version_of
 
@@ -140,6 +143,51 @@ def test_rollback_of_a_malformed_file_brings_the_last_good_set_back(store: FlagS
     store.path.write_text("{ broken")
     assert store.rollback("bob").decision_share == 0.5
     assert store.load().decision_share == 0.5
+
+
+def test_a_file_that_is_gone_changes_nothing(store: FlagStore) -> None:
+    store.change({"decision_share": 0.5}, "ann")
+    store.change({"personalization": False}, "ann")
+    store.path.unlink()
+    with pytest.raises(FlagsError, match=r"flags.json is gone; put it back, or `headrace flags rollback`"):
+        store.adopt()
+    assert not store.load().personalization
+    assert len(store.history()) == 2, "it is no edit"
+    assert not store.rollback("bob").personalization, "the way back is the last good set"
+    assert not store.adopt().personalization
+    assert len(store.history()) == 2
+
+
+def test_a_change_while_the_file_is_gone_is_one_of_what_stood(store: FlagStore) -> None:
+    store.change({"personalization": False}, "ann")
+    store.path.unlink()
+    assert store.change({"holdout": 0.2}, "ann") == Flags(personalization=False, holdout=0.2)
+    assert store.adopt() == Flags(personalization=False, holdout=0.2)
+    assert [c.who for c in store.history()] == ["ann", "ann"]
+
+
+def test_the_last_good_set_is_the_one_last_noted(store: FlagStore) -> None:
+    assert store.last_good() is None
+    store.root.mkdir()
+    store.path.write_text("{")
+    assert store.last_good() is None
+    store.path.write_text('{"holdout": 0.2}')
+    assert store.last_good() is None, "no process has seen it yet"
+    store.adopt()
+    store.path.write_text("{")
+    assert store.last_good() == Flags(holdout=0.2)
+
+
+def test_what_the_cap_bounds_is_said(tmp_path: Path) -> None:
+    """It comes before what may move an item farther, so its descriptions promise no more."""
+    names = [stage.name for stage in scoring_stages(Settings(home=tmp_path))]
+    after = names[names.index("cap") + 1 :]
+    assert {"diversity", "exploration", "rules"} <= set(after)
+    assert names[: names.index("cap")] == ["blend"]
+    schema = msgspec.json.schema(Flags)["$defs"]
+    said = schema["Flags"]["properties"]["cap"]["description"]
+    assert said == "How far the blend may move an item; diversity, exploration and rules come after."
+    assert "the blend" in schema["Cap"]["properties"]["positions"]["description"]
 
 
 def test_changes_of_many_at_once_are_all_kept(store: FlagStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,53 @@ def test_a_file_that_cannot_be_read_leaves_the_last_good_value(
     write(path, "3")
     value.refresh()
     assert value.value == 3
+
+
+def of_kept(path: Path, kept: Callable[[], int | None]) -> tuple[Watched[int | None], list[str]]:
+    failures = list[str]()
+    load = lambda: int(path.read_text())  # noqa: E731
+    return Watched("n", lambda: stamp_of(path), load, 0, failures.append, last_good=kept), failures
+
+
+def test_a_start_on_a_broken_file_takes_what_stood_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, asked = tmp_path / "n", list[int]()
+    path.write_text("seven")
+
+    def kept() -> int:
+        asked.append(6)
+        return 6
+
+    value, failures = of_kept(path, kept)
+    assert value.refresh(), "swapped"
+    assert (value.value, failures) == (6, ["n"]), "it serves, and the alert rises all the same"
+    assert "n cannot be loaded; the last good one stays: " in caplog.text
+    write(path, "7")
+    assert value.refresh()
+    write(path, "eight")
+    assert not value.refresh()
+    assert (value.value, asked, failures) == (7, [6], ["n", "n"]), "what was loaded here is newer"
+
+
+@pytest.mark.parametrize("reading", ["nothing", "a failure"])
+def test_a_start_on_a_broken_file_where_nothing_good_is_known(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, reading: str
+) -> None:
+    path = tmp_path / "n"
+    path.write_text("seven")
+
+    def kept() -> int | None:
+        if reading == "nothing":
+            return None
+        raise OSError(5, "Input/output error")
+
+    value, failures = of_kept(path, kept)
+    assert not value.refresh()
+    assert (value.value, failures) == (0, ["n"])
+    assert "n cannot be loaded; no good one is known, so none is held: " in caplog.text
+    assert "the last good one stays" not in caplog.text, "there is none"
+    assert ("before this start cannot be read ([Errno 5]" in caplog.text) == (reading == "a failure")
 
 
 def test_a_watcher_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> None:
