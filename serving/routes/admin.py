@@ -16,6 +16,7 @@ from serving.keys import Keys, Scope
 from serving.problem import ApiError, error_answers
 
 _BODY_LIMIT = 65_536
+"""Bytes of changes; no setting: the defaults of all flags take less than one of a hundred."""
 _CHANGES = {
     "requestBody": {
         "required": True,
@@ -42,7 +43,12 @@ def admin_router(store: FlagStore, keys: Keys, after_change: Callable[[], object
         keys.check(request.headers.raw, Scope.ADMIN)
         return _json(await asyncio.to_thread(_mapped, store.load))
 
-    @router.patch("", summary="Change flags; every worker follows within a second", openapi_extra=_CHANGES)
+    @router.patch(
+        "",
+        summary="Change flags; every worker follows within a second",
+        openapi_extra=_CHANGES,
+        responses=error_answers(400, 413),
+    )
     async def change_flags(request: Request) -> Response:
         who = keys.check(request.headers.raw, Scope.ADMIN)
         changes = await _changes(request)
@@ -80,6 +86,12 @@ async def _changes(request: Request) -> dict[str, Any]:
     try:
         body = await read_body(request.scope, request.receive, _BODY_LIMIT)
         return msgspec.json.decode(body, type=dict[str, Any])
+    except ApiError as error:
+        # What it says of the limit is right of rankings and events, whose limit is a setting.
+        larger = (
+            f"body: at most {_BODY_LIMIT} bytes of changes are read; put a larger set into the flags file"
+        )
+        raise ApiError(error.status, error.code, "", larger) from error
     except ClientGone as error:
         raise ApiError(400, "client_gone", "", "the connection ended") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

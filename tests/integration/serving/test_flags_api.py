@@ -116,6 +116,27 @@ def test_a_change_that_cannot_be(api: httpx.Client, content: bytes, code: str, f
     assert len(api.get("/v1/flags/history").json()) == 1, "only what stocked the shop"
 
 
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_change_that_is_too_large_names_its_own_limit(api: httpx.Client, announced: bool) -> None:
+    content = b'{"weights": {' + b" " * 70_000 + b"}}"
+    pieces = (content[at : at + 9_000] for at in range(0, len(content), 9_000))
+    response = api.patch("/v1/flags", content=content if announced else pieces)
+    assert response.status_code == 413
+    assert response.json()["error"] == {
+        "code": "body_too_large",
+        "field": "",
+        "message": "body: at most 65536 bytes of changes are read; put a larger set into the flags file",
+    }
+    assert len(api.get("/v1/flags/history").json()) == 1, "only what stocked the shop"
+
+
+def test_the_document_names_every_error_of_a_change(api: httpx.Client) -> None:
+    """What the bodies above got, and the others that the code can give."""
+    routes = api.get("/openapi.json").json()["paths"]["/v1/flags"]
+    assert set(routes["patch"]["responses"]) == {"200", "400", "401", "403", "413", "422", "503"}
+    assert set(routes["get"]["responses"]) == {"200", "401", "403", "422", "503"}, "it reads no body"
+
+
 def test_keys_guard_every_route(shop: Any, serving: Callable[..., Any], body: Body) -> None:
     rank_key, rank_entry = new_key("web", [Scope.RANK])
     admin_key, admin_entry = new_key("ops", [Scope.ADMIN])
