@@ -25,6 +25,7 @@ from serving.source import Key, RowSource
 
 USER, SEGMENT, SESSION, RECENT = "user_profile", "segment_profile", "session_profile", "user_recent"
 PERMISSION = CONSENT.name
+_CODE_OF = {USER: "user", SEGMENT: "segment", SESSION: "session", RECENT: "recent"}
 log = logging.getLogger(__name__)
 
 
@@ -67,7 +68,7 @@ class FeatureReader:
         }
         self._ttl = {g.name: g.ttl for g in (self._user, self._segment, self._session, self._recent)}
         self._ttl[SESSION] = min(self._session.ttl, limits.session_ttl)
-        # A session is as fresh as the stream is; a visitor who pauses does not make it stale.
+        # What the stream writes is as fresh as the stream; a visitor who pauses does not make it stale.
         self._freshness = {g.name: g.freshness for g in (self._user, self._segment)}
         self._store_s = limits.store.total_seconds()
         self._segment_reuse_s = limits.segment_reuse.total_seconds()
@@ -122,9 +123,7 @@ class FeatureReader:
             reading.codes.append("session_of_another")
             session = None
         reading.session = self._judge(SESSION, session, now, reading)
-        reading.recent = self._within(RECENT, rows.get((RECENT, user_id or "")), now)
-        if reading.recent is not None:
-            reading.ages[RECENT] = max((now - reading.recent.event_time).total_seconds(), 0.0)
+        reading.recent = self._judge(RECENT, rows.get((RECENT, user_id or "")), now, reading)
         wanted = str(reading.user.values.get("segment") or EVERYONE) if reading.user else EVERYONE
         reading.segment = await self._segment_row(wanted, rows, deadline, now, reading)
         return reading
@@ -236,18 +235,14 @@ class FeatureReader:
         """The row if it may be used; its age and what is wrong with it go into the reading."""
         if row is None:
             return None
-        age, what = now - row.event_time, name.removesuffix("_profile")
+        age, what = now - row.event_time, _CODE_OF[name]
+        reading.ages[name] = max(age.total_seconds(), 0.0)
         if age > self._ttl[name]:
             reading.codes.append(f"{what}_expired")
             return None
-        reading.ages[name] = max(age.total_seconds(), 0.0)
         freshness = self._freshness.get(name)
         if freshness is not None and age > freshness:
             reading.codes.append(f"{what}_stale")
         if row.cached:
             reading.codes.append(f"{what}_cached")
         return row
-
-    def _within(self, name: str, row: Row | None, now: datetime) -> Row | None:
-        """The row, unless it is over its time-to-live."""
-        return row if row is not None and now - row.event_time <= self._ttl[name] else None

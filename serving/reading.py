@@ -16,7 +16,7 @@ class Reading(Struct, eq=False):
     Attributes:
         recent: what the user did in the last day, where it was asked for.
         permitted: what the user's record states of consent; `None` for nothing.
-        ages: seconds since the event time, by group.
+        ages: seconds since the event time, by group; of a row over its time-to-live too.
         codes: what was late, failing, stale or a copy.
     """
 

@@ -49,6 +49,8 @@ class ItemSnapshot:
 
     Attributes:
         version: names the builds it was made from.
+        as_of: of the build of items, in whole seconds, as `version` has it.
+        neighbours_as_of: of the build of neighbours; `None` without one.
         index: item number by id; all arrays are by item number.
         at: the same, of many items at once.
         alone: `items.alone` of each, and a row of nan behind the last: that of item -1, which is unknown.
@@ -60,6 +62,7 @@ class ItemSnapshot:
 
     version: str
     as_of: datetime
+    neighbours_as_of: datetime | None
     item_ids: tuple[str, ...]
     index: Mapping[str, int]
     at: ItemIndex
@@ -90,15 +93,16 @@ class ItemSnapshot:
         read_ahead(rows, self.alone, self.share, tuple(self.attributes.occurrences))
         return rows
 
-    def rows(self, numbers: Ints, touched: Sequence[str] = ()) -> ItemRows:
+    def rows(self, numbers: Ints, touched: Sequence[str] = (), *, covisits: bool = True) -> ItemRows:
         """Candidates for their signals.
 
         Args:
             numbers: `numbers` of the candidates.
             touched: what the session touched, newest first.
+            covisits: whether what goes together counts; without it that is unknown.
         """
         seen = self.numbers(touched)
-        last = seen[:LAST_ITEMS]
+        last = seen[: LAST_ITEMS if covisits else 0]
         return ItemRows(
             rows=numbers,
             places=numbers,
@@ -127,11 +131,22 @@ def load_snapshot(builds: Builds) -> ItemSnapshot | None:
     items = _read(profile, _PROFILE)
     pairs = _read(neighbours, _NEIGHBOURS) if neighbours is not None else None
     version = f"items@{_stamp(profile)}" + (f"+neighbours@{_stamp(neighbours)}" if neighbours else "")
-    return snapshot_of(items, pairs, version, profile.as_of)
+    as_of = None if neighbours is None else _whole(neighbours.as_of)
+    return snapshot_of(items, pairs, version, _whole(profile.as_of), as_of)
 
 
-def snapshot_of(items: pa.Table, neighbours: pa.Table | None, version: str, as_of: datetime) -> ItemSnapshot:
-    """A snapshot from the rows of `item_profile` and `item_neighbours`."""
+def snapshot_of(
+    items: pa.Table,
+    neighbours: pa.Table | None,
+    version: str,
+    as_of: datetime,
+    neighbours_as_of: datetime | None = None,
+) -> ItemSnapshot:
+    """A snapshot from the rows of `item_profile` and `item_neighbours`.
+
+    Args:
+        neighbours_as_of: where the neighbours are not of the same time as the items.
+    """
     item_ids: tuple[str, ...] = tuple(items["item_id"].to_pylist())
     index = {item_id: number for number, item_id in enumerate(item_ids)}
     popularity = np.stack(
@@ -145,6 +160,7 @@ def snapshot_of(items: pa.Table, neighbours: pa.Table | None, version: str, as_o
     return ItemSnapshot(
         version=version,
         as_of=as_of,
+        neighbours_as_of=None if neighbours is None else neighbours_as_of or as_of,
         item_ids=item_ids,
         index=index,
         at=ItemIndex(index),
@@ -200,6 +216,11 @@ def _read(build: Build, columns: list[str]) -> pa.Table:
     except (OSError, pa.ArrowException, KeyError) as error:
         msg = f"{build.path}: not a readable build ({error}); run the chain again"
         raise LakeError(msg) from error
+
+
+def _whole(as_of: datetime) -> datetime:
+    """To the second, as builds are named: a replay, which knows the name alone, reckons the same age."""
+    return as_of.replace(microsecond=0)
 
 
 def _stamp(build: Build) -> str:

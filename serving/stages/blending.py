@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from feature_repo.group import FeatureGroup
+from feature_repo.groups.item_neighbours import GROUP as NEIGHBOURS
+from feature_repo.groups.item_profile import GROUP as ITEMS
 from serving.answer import Tier
 from serving.base import Ints
 from serving.context import Contributions, RankContext, Row
@@ -16,8 +20,6 @@ from serving.taste import KeptTastes, Tastes
 
 if TYPE_CHECKING:
     from serving.snapshot import ItemSnapshot
-
-ITEMS = "item_profile"
 
 
 class BlendStage:
@@ -30,10 +32,15 @@ class BlendStage:
         self._tastes = KeptTastes()
 
     def run(self, context: RankContext) -> None:
-        """Set scores, order, tier and, to be explained, `contributions`; without a model the base stands."""
+        """Set scores, order, tier and, to be explained, `contributions`; without a model the base stands.
+
+        Items over their time-to-live count as missing, and so do neighbours over theirs.
+        """
         snapshot, blend = context.model.snapshot, context.model.blend
         if snapshot is None:
             return context.settle("items_missing")
+        if not in_time(context, ITEMS, snapshot.as_of, "items"):
+            return context.settle()
         if blend is None:
             return context.settle("blend_missing")
         tier = tier_of(context)
@@ -54,7 +61,6 @@ class BlendStage:
         scores = np.empty(len(first))
         scores[first] = sums
         order = first[falling(sums)]
-        context.ages[ITEMS] = max((context.now - snapshot.as_of).total_seconds(), 0.0)
         context.numbers = np.empty(len(first), np.intp)
         context.numbers[first] = rows
         context.contributions = contributions
@@ -77,7 +83,8 @@ def request_signals(
     numbers = context.gathered
     if numbers is None:
         numbers = snapshot.numbers(context.item_ids)[order]
-    rows = snapshot.rows(numbers, touched_items(session))
+    touched = touched_items(session)
+    rows = snapshot.rows(numbers, touched, covisits=not touched or _neighbours_in_time(context, snapshot))
     return rows.rows, signals(
         context.base.scores[order],
         rows,
@@ -85,6 +92,29 @@ def request_signals(
         int(context.now.timestamp() * 1000),
         tastes=tastes,
     )
+
+
+def in_time(context: RankContext, group: FeatureGroup, as_of: datetime, name: str) -> bool:
+    """Whether a build is within its time-to-live at the moment of the request.
+
+    Notes its age, and which of its time-to-live and its freshness budget it is over.
+
+    Args:
+        name: of the group in codes.
+    """
+    age = context.now - as_of
+    context.ages[group.name] = max(age.total_seconds(), 0.0)
+    if age > group.ttl:
+        context.degrade(f"{name}_expired")
+        return False
+    if age > group.freshness:
+        context.degrade(f"{name}_stale")
+    return True
+
+
+def _neighbours_in_time(context: RankContext, snapshot: ItemSnapshot) -> bool:
+    as_of = snapshot.neighbours_as_of
+    return as_of is None or in_time(context, NEIGHBOURS, as_of, "neighbours")
 
 
 def tier_of(context: RankContext) -> Tier:

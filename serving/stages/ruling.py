@@ -14,6 +14,9 @@ from serving.ruling import apply_rules
 
 log = logging.getLogger(__name__)
 
+UNREAD = frozenset({"consent_denied", "store_failing", "store_late", "store_open", "stream_stale"})
+"""Codes of features that were asked for and not, or not all, read."""
+
 
 class RulesStage:
     """Excludes, demotes, limits and pins; what is dropped is listed with the rule's name.
@@ -45,10 +48,12 @@ class RulesStage:
 def bought_of(context: RankContext, purchase_weight: float) -> frozenset[str]:
     """What the session and its user bought, if a rule asks for it.
 
-    Of a damaged row nothing is known, which must not void the other rules.
+    Of a damaged row nothing is known, which must not void the other rules; of one that was not read neither.
     """
     if not context.model.rules.of_bought:
         return frozenset()
+    if _unread(context):
+        context.degrade("bought_unknown")
     bought: set[str] = set()
     cart = () if context.session is None else context.session.values.get("cart_item_ids")
     for row in (context.session, context.recent, context.user):
@@ -58,6 +63,17 @@ def bought_of(context: RankContext, purchase_weight: float) -> frozenset[str]:
             log.warning("a row of request %r is damaged (%s)", context.request_id, type(error).__name__)
             context.degrade("bought_unknown")
     return frozenset(bought)
+
+
+def _unread(context: RankContext) -> bool:
+    """Whether a row that tells what was bought was not read; one that is known not to be there was."""
+    request = context.request
+    if request.user_id is not None:
+        if context.user is not None and context.recent is not None:
+            return False
+    elif request.session_id is None or context.session is not None:
+        return False
+    return "features" not in context.completed or not UNREAD.isdisjoint(context.degraded)
 
 
 def bought_in(row: Row | None, purchase_weight: float, cart: Collection[str] = frozenset()) -> frozenset[str]:

@@ -98,11 +98,12 @@ def test_an_unknown_segment_falls_back_to_everyone(source: FakeSource) -> None:
 def test_a_row_over_its_time_to_live_is_absent(
     source: FakeSource, group: str, key: str, field: str, code: str
 ) -> None:
-    source.put(group, key, all_groups()[group].ttl + timedelta(seconds=1), segment="likes:shoes")
+    age = all_groups()[group].ttl + timedelta(seconds=1)
+    source.put(group, key, age, segment="likes:shoes")
     reading = read(reader_of(source))
     assert getattr(reading, field) is None
     assert code in reading.codes
-    assert group not in reading.ages
+    assert reading.ages[group] == age.total_seconds(), "and how old it is can be seen"
 
 
 def test_the_session_time_to_live_of_the_settings_holds_when_shorter(source: FakeSource) -> None:
@@ -263,4 +264,15 @@ def test_the_last_day_is_read_where_it_is_asked_for(source: FakeSource) -> None:
     assert (reading.recent.values, reading.ages["user_recent"]) == ({"purchase_count": 1}, 7200.0)
     source.put("user_recent", "u", timedelta(hours=25), purchase_count=1)
     reading = asyncio.run(reader.read("u", None, NOW, 1.0, recent=True))
-    assert (reading.recent, reading.codes) == (None, []), "a day without anything is nothing out of order"
+    assert (reading.recent, reading.codes) == (None, ["recent_expired"])
+    assert reading.ages["user_recent"] == 90000.0
+
+
+def test_a_copy_of_the_last_day_is_called_one(source: FakeSource) -> None:
+    reader = reader_of(source)
+    source.put("user_recent", "u", timedelta(hours=2), purchase_count=1)
+    asyncio.run(reader.read("u", None, NOW, 1.0, recent=True))
+    source.failure = StoreError("gone")
+    reading = asyncio.run(reader.read("u", None, NOW, 1.0, recent=True))
+    assert reading.recent is not None
+    assert reading.codes == ["store_failing", "user_cached", "recent_cached", "segment_cached"]

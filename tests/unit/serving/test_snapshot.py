@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from feature_repo.errors import LakeError
 from feature_repo.lake import Build, Builds
 from serving.items import ALONE
+from serving.replay import snapshot_as_of
 from serving.snapshot import MAX_NUMERICS, load_snapshot
 from tests.ranking_data import AS_OF, item, items_table, neighbours_table, snapshot
 
@@ -107,8 +108,8 @@ def test_the_smoothed_shares_sum_to_one() -> None:
     assert held.share.min() > 0
 
 
-def promote(builds: Builds, group: str, days: int, table: object) -> Build:
-    as_of = AS_OF + timedelta(days=days)
+def promote(builds: Builds, group: str, after: timedelta | int, table: object) -> Build:
+    as_of = AS_OF + (after if isinstance(after, timedelta) else timedelta(days=after))
     path = builds.write(group, as_of, table)
     build = Build(path=path, as_of=as_of, created=as_of, rows=table.num_rows)  # type: ignore[attr-defined]
     builds.promote(group, build)
@@ -130,6 +131,38 @@ def test_the_current_builds_are_loaded_and_named(tmp_path: Path) -> None:
     assert second.version == "items@20240602T000000Z+neighbours@20240602T000000Z"
     assert second.rows(second.numbers(["b"]), ["a"]).together.tolist() == [[2.0]]
     assert len(first) == 1
+
+
+def test_each_group_has_an_age_of_its_own(tmp_path: Path) -> None:
+    builds = Builds(tmp_path)
+    promote(builds, "item_profile", 3, items_table([item("a")]))
+    alone = load_snapshot(builds)
+    assert alone is not None
+    assert alone.neighbours_as_of is None
+    promote(builds, "item_neighbours", 1, neighbours_table({}, {}))
+    both = load_snapshot(builds)
+    assert both is not None
+    assert (both.as_of, both.neighbours_as_of) == (AS_OF + timedelta(days=3), AS_OF + timedelta(days=1))
+
+
+def test_ages_are_those_that_the_name_of_a_build_tells(tmp_path: Path) -> None:
+    """A replay knows no more than the name: where it reckoned another age, items could expire in between."""
+    builds = Builds(tmp_path)
+    fraction = timedelta(microseconds=654_321)
+    promote(builds, "item_profile", fraction, items_table([item("a")]))
+    promote(builds, "item_neighbours", 2 * fraction, neighbours_table({}, {}))
+    served = load_snapshot(builds)
+    assert served is not None
+    assert (served.as_of, served.neighbours_as_of) == (AS_OF, AS_OF + timedelta(seconds=1))
+    again = snapshot_as_of(tmp_path, served.version)
+    assert (again.as_of, again.neighbours_as_of) == (served.as_of, served.neighbours_as_of)
+
+
+def test_without_covisits_what_was_touched_is_known_all_the_same() -> None:
+    held = snapshot([item("a"), item("b")], neighbours_table({"a": {"b": 2.0}}, {"a": 3}))
+    rows = held.rows(held.numbers(["b"]), ["a"], covisits=False)
+    assert rows.touched.tolist() == [0]
+    assert (rows.together.shape, rows.sessions.shape) == ((1, 0), (0,))
 
 
 def test_a_build_without_rows_is_no_snapshot(tmp_path: Path) -> None:
