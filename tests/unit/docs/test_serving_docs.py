@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -19,8 +20,9 @@ import serving.reader
 from feature_repo.clock import wall_clock
 from feature_repo.contract import Contract
 from feature_repo.settings import Settings
+from orchestration.commands.flags import _assignment
 from serving.assembly import scoring_stages
-from serving.flags import Flags
+from serving.flags import Flags, changed
 from serving.request import RequestDecoder
 from serving.routes.events import records_of
 
@@ -278,3 +280,21 @@ def test_bodies_are_taken(command: str, path: str) -> None:
         event: Any = contract.parse(record)
         age = datetime.now(UTC) - event.event_time
         assert age.total_seconds() < settings.session_ttl_s, "it would not reach a running session"
+
+
+SET = re.compile(r"headrace flags set ([^`\n]*?)(?=\s*(?:#|`|$))", re.MULTILINE)
+BARE = re.compile(
+    rf"`((?:{'|'.join(field.name for field in msgspec.structs.fields(Flags))})(?:\.\w+)?=[^\s`]+)`"
+)
+CHANGES = sorted(
+    {text for page in PAGES for text in [*SET.findall(page.read_text()), *BARE.findall(page.read_text())]}
+)
+
+
+def test_changes_are_found() -> None:
+    assert {"personalization=false", "exploration.share=0", "'experiments=[]'"} <= set(CHANGES)
+
+
+@pytest.mark.parametrize("text", CHANGES)
+def test_changes_of_flags_are_taken(text: str) -> None:
+    changed(Flags(), dict(map(_assignment, shlex.split(text))))
