@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from math import isnan
 
 from serving.context import RankContext
 from serving.decision import sampled
-from serving.experiments import HOLDOUT
+from serving.experiments import HOLDOUT, Experiment
 from serving.flags import Flags
-from serving.metrics import Metrics
+from serving.metrics import ExperimentFigures, Metrics
 from serving.page import page_figures
-from serving.sample_ratio import SampleRatio
+from serving.sample_ratio import mismatched
+from serving.units import Tally, Units
+
+log = logging.getLogger(__name__)
 
 OUT = "out"
 
@@ -20,7 +24,7 @@ class Exposures:
     """Units by experiment and arm, the holdout included; starts over for an experiment whose arms change."""
 
     def __init__(self) -> None:
-        self._ratios: dict[str, tuple[dict[str, float], SampleRatio]] = {}
+        self._units: dict[str, Units] = {}
 
     def see(self, context: RankContext) -> None:
         """Note the arms of an answer."""
@@ -29,31 +33,64 @@ class Exposures:
         if unit is None or "arm" not in context.completed or request.overrides:
             return
         if flags.holdout > 0.0:
-            self._ratio(HOLDOUT, {"in": flags.holdout, OUT: 1.0 - flags.holdout}).see(
-                unit, context.arms.get(HOLDOUT, OUT)
-            )
+            self._of(HOLDOUT, _sides(flags)).see(unit, context.arms.get(HOLDOUT, OUT))
         for experiment in flags.experiments:
             arm = context.arms.get(experiment.name)
             if arm is not None:
-                weights = {name: one.weight for name, one in experiment.arms.items()}
                 seen = unit if experiment.unit == "user" else request.session_id or unit
-                self._ratio(experiment.name, weights).see(seen, arm)
+                self._of(experiment.name, _weights(experiment)).see(seen, arm)
+
+    def share(self, metrics: Metrics) -> None:
+        """Let the other workers know the units of this one; with one worker there is nothing to do.
+
+        Raises:
+            OSError: they cannot be written down.
+        """
+        if (folder := metrics.folder) is not None:
+            for units in list(self._units.values()):  # rankings go on meanwhile
+                units.share(folder)
 
     def show(self, metrics: Metrics, flags: Flags) -> None:
-        """Put counts and the mismatch into the metrics; called when they are asked for."""
-        current = {HOLDOUT, *(e.name for e in flags.experiments)}
-        for name, (_, ratio) in list(self._ratios.items()):  # rankings go on meanwhile
-            if name not in current:
-                continue
-            for arm, count in ratio.counts.items():
-                metrics.arm_units.labels(name, arm).set(count)
-            metrics.sample_ratio_mismatch.labels(name).set(ratio.mismatched)
+        """Put counts and mismatch of what is on into the metrics; called when they are asked for."""
+        declared = {e.name: _weights(e) for e in flags.experiments}
+        if flags.holdout > 0.0:
+            declared[HOLDOUT] = _sides(flags)
+        metrics.experiments.figures = {
+            name: self._figures(metrics, name, weights) for name, weights in declared.items()
+        }
 
-    def _ratio(self, name: str, weights: dict[str, float]) -> SampleRatio:
-        held = self._ratios.get(name)
-        if held is None or held[0] != weights:
-            held = self._ratios[name] = (weights, SampleRatio(weights))
-        return held[1]
+    def _figures(self, metrics: Metrics, name: str, weights: dict[str, float]) -> ExperimentFigures:
+        units = self._units.get(name)
+        if units is None or units.weights != weights:
+            units = Units(name, weights)  # another worker may have seen some
+        counts, halvings = _tally(units, metrics)
+        return ExperimentFigures(counts, mismatched(counts, weights, halvings))
+
+    def _of(self, name: str, weights: dict[str, float]) -> Units:
+        held = self._units.get(name)
+        if held is None or held.weights != weights:
+            held = self._units[name] = Units(name, weights)
+        return held
+
+
+def _sides(flags: Flags) -> dict[str, float]:
+    return {"in": flags.holdout, OUT: 1.0 - flags.holdout}
+
+
+def _weights(experiment: Experiment) -> dict[str, float]:
+    return {name: arm.weight for name, arm in experiment.arms.items()}
+
+
+def _tally(units: Units, metrics: Metrics) -> Tally:
+    """Units of all workers; where their files fail, of this one."""
+    folder = metrics.folder
+    if folder is None:
+        return units.tally()
+    try:
+        return units.tally_of_all(folder)
+    except OSError as error:
+        log.warning("exposed units are those of one worker only: %s", error)
+        return units.tally()
 
 
 def observe_page(metrics: Metrics, context: RankContext, share: float = 1.0) -> None:

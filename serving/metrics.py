@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
@@ -24,7 +26,51 @@ _PAGE = {
 WORKERS_FOLDER = "metrics"
 _OPENNESS = {State.CLOSED: 0.0, State.HALF_OPEN: 0.5, State.OPEN: 1.0}
 
+RELOADED = ("items", "blend", "flags", "rules")
+"""What is loaded anew while the process runs."""
+DROPPED = ("queue_full", "log_failed", "log_open", "broken", "shutdown")
+"""Why decision records are lost."""
+
 _MS = (0.25, 0.5, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 50, 100, 250, 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentFigures:
+    """Of one experiment.
+
+    Attributes:
+        units: exposed, by arm.
+        mismatched: whether the arms hold other shares than declared.
+    """
+
+    units: Mapping[str, int]
+    mismatched: bool
+
+
+class ExperimentCollector(Collector):
+    """What was reckoned last of the experiments that are on; of all workers, so that no worker adds to it."""
+
+    def __init__(self) -> None:
+        self.figures: Mapping[str, ExperimentFigures] = {}
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The families of a scrape."""
+        units = GaugeMetricFamily(
+            "headrace_experiment_units",
+            "Units exposed, by experiment and arm.",
+            labels=["experiment", "arm"],
+        )
+        mismatch = GaugeMetricFamily(
+            "headrace_sample_ratio_mismatch",
+            "1 where arms hold other shares than declared.",
+            labels=["experiment"],
+        )
+        for name, figures in self.figures.items():
+            for arm, count in figures.units.items():
+                units.add_metric([name, arm], count)
+            mismatch.add_metric([name], figures.mismatched)
+        yield units
+        yield mismatch
 
 
 class Metrics:
@@ -72,16 +118,16 @@ class Metrics:
         self.breakers = self._gauge(
             "headrace_breaker_open", "0 closed, 0.5 half-open, 1 open; by dependency.", ["dependency"]
         )
-        self.arm_units = self._gauge(
-            "headrace_experiment_units", "Units exposed, by experiment and arm.", ["experiment", "arm"]
-        )
-        self.sample_ratio_mismatch = self._gauge(
-            "headrace_sample_ratio_mismatch", "1 where arms hold other shares than declared.", ["experiment"]
-        )
+        self.experiments = ExperimentCollector()
+        registry.register(self.experiments)
         self.page = {
             figure: Summary(f"headrace_page_{figure}", f"{meaning}, by arm.", ["arm"], registry=registry)
             for figure, meaning in _PAGE.items()
         }
+        for what in RELOADED:  # a rise is seen from zero on only: what is not there yet misses the first one
+            self.reload_failures.labels(what)
+        for reason in DROPPED:
+            self.decisions_dropped.labels(reason)
         self._stages: dict[str, Histogram] = {}
         self._tiers: dict[str, Counter] = {}
 
@@ -94,16 +140,23 @@ class Metrics:
         # With several workers a gauge shows the worst of them that still live.
         return Gauge(name, meaning, labels, registry=self.registry, multiprocess_mode="livemax")
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder in which workers share what they count; `None` where there is but one process."""
+        # Feast sets the variable too, in any process that imports it: only our own folder means workers.
+        folder = Path(os.environ.get(MULTIPROCESS, ""))
+        return folder if folder.name == WORKERS_FOLDER else None
+
     def render(self) -> bytes:
         """All metrics in Prometheus's text format: these and those of the layers below, of every worker."""
         files = CollectorRegistry()
         for collector in self._collectors:
             files.register(collector)
-        # Feast sets the variable too, in any process that imports it: only our own folder means workers.
-        if Path(os.environ.get(MULTIPROCESS, "")).name == WORKERS_FOLDER:
+        if (folder := self.folder) is not None:
             shared = CollectorRegistry()
-            bury(Path(os.environ[MULTIPROCESS]))
+            bury(folder)
             MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
+            files.register(self.experiments)
             return generate_latest(shared) + generate_latest(files)
         return generate_latest(self.registry) + generate_latest(REGISTRY) + generate_latest(files)
 

@@ -2,78 +2,58 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cache
+from math import log
 
-import xxhash
+import numpy as np
+
+from serving.attributes import Floats
 
 ALARM = 0.001
-"""Chance under the intended shares below which a ratio counts as mismatched."""
-MIN_UNITS = 100
-"""Units below which no alarm is raised."""
-MAX_UNITS = 100_000
+"""Chance that an experiment filled as declared is ever called mismatched, however often it is looked at."""
+CONCENTRATION = 100.0
+"""How near to the declared shares a broken split is expected: as a sample of so many units would be."""
 
 
 @cache
-def _chi_square() -> Callable[[float, float], float]:
-    from scipy.special import chdtrc  # noqa: PLC0415 - half a second to import: only where it serves
+def _log_gamma() -> Callable[[Floats], Floats]:
+    from scipy.special import gammaln  # noqa: PLC0415 - half a second to import: only where it serves
 
-    tail: Callable[[float, float], float] = chdtrc
-    return tail
+    found: Callable[[Floats], Floats] = gammaln
+    return found
 
 
 def warm_statistics() -> None:
     """Import what the first scrape would else import while rankings wait."""
-    _chi_square()
+    _log_gamma()
 
 
-class SampleRatio:
-    """Units seen per arm of one experiment, each once, in bounded memory.
+def log_evidence(counts: Mapping[str, int], weights: Mapping[str, float]) -> float:
+    """How much likelier (log) the counts are under any shares (Dirichlet) than under those declared.
 
-    Beyond `MAX_UNITS` a hash keeps every second unit, then every fourth, and so on: what is kept stays a fair
-    sample of the units.
+    Along a growing sample of a split that is as declared, this ratio is a martingale that begins at 1: the
+    chance that it ever reaches ``x`` is at most ``1 / x`` (Ville). So it may be looked at after every unit,
+    which a chi-square may not (Lindon and Malek, 2022: Anytime-Valid Inference for Multinomial Count Data).
 
     Args:
-        weights: relative size of each arm, as declared.
+        counts: units by arm; arms without weight are left out.
+        weights: relative size of each arm.
     """
+    arms = [arm for arm, weight in weights.items() if weight > 0.0]
+    seen = np.array([counts.get(arm, 0) for arm in arms], float)
+    shares = np.array([weights[arm] for arm in arms]) / sum(weights[arm] for arm in arms)
+    log_gamma, prior = _log_gamma(), CONCENTRATION * shares
+    whole = np.array([prior.sum(), prior.sum() + seen.sum()])
+    any_shares = (log_gamma(prior + seen) - log_gamma(prior)).sum() - np.diff(log_gamma(whole))[0]
+    return float(any_shares - (seen * np.log(shares)).sum())
 
-    def __init__(self, weights: Mapping[str, float]) -> None:
-        self._weights = dict(weights)
-        self._arm_of: dict[int, str] = {}
-        self._mask = 0
 
-    def see(self, unit: str, arm: str) -> None:
-        """A unit was exposed to an arm; the first arm it is seen in counts."""
-        if arm not in self._weights:
-            return
-        code = xxhash.xxh3_64_intdigest(unit.encode())
-        if code & self._mask or code in self._arm_of:
-            return
-        self._arm_of[code] = arm
-        if len(self._arm_of) > MAX_UNITS:
-            self._mask = self._mask * 2 + 1
-            self._arm_of = {c: a for c, a in self._arm_of.items() if not c & self._mask}
+def mismatched(counts: Mapping[str, int], weights: Mapping[str, float], halvings: int = 0) -> bool:
+    """Whether the ratio is off beyond chance.
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """Units by arm."""
-        found = Counter(list(self._arm_of.values()))  # one step, so that others may go on adding
-        return {arm: found[arm] for arm in self._weights}
-
-    @property
-    def p_value(self) -> float:
-        """Chance of a deviation this large under the declared weights (chi-square); 1 before `MIN_UNITS`."""
-        counts = self.counts
-        total = sum(counts.values())
-        if total < MIN_UNITS:
-            return 1.0
-        whole = sum(self._weights.values())
-        expected = {arm: total * weight / whole for arm, weight in self._weights.items()}
-        distance = sum((counts[arm] - wanted) ** 2 / wanted for arm, wanted in expected.items())
-        return float(_chi_square()(len(expected) - 1, distance))
-
-    @property
-    def mismatched(self) -> bool:
-        """Whether the ratio is off beyond chance."""
-        return self.p_value < ALARM
+    Args:
+        halvings: how often the sample was thinned out. Each time begins another sequence of looks; together
+            they get `ALARM`: the first half of it, the next a quarter, and so on.
+    """
+    return log_evidence(counts, weights) >= (halvings + 1) * log(2.0) - log(ALARM)

@@ -1,8 +1,7 @@
-"""Experiments: assignment is fixed, fair and exclusive; a broken ratio is seen."""
+"""Experiments: assignment is fixed, fair and exclusive."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from itertools import pairwise
 
@@ -14,9 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
 
 from feature_repo.errors import SettingsError
-from serving import sample_ratio
 from serving.experiments import Arm, Assignment, Experiment, assign, check_experiments, fraction
-from serving.sample_ratio import SampleRatio
 
 ONE = Experiment(name="one", arms={"control": Arm(), "bold": Arm(weight=3.0, flags={"cap.positions": 9})})
 TWO = Experiment(name="two", layer="other", arms={"a": Arm(), "b": Arm()})
@@ -131,51 +128,6 @@ def test_malformed_experiments_are_refused(raw: dict[str, object]) -> None:
         msgspec.convert(raw, Experiment)
 
 
-def test_a_fair_ratio_raises_no_alarm_and_a_skewed_one_does() -> None:
-    fair, skewed = SampleRatio({"a": 1.0, "b": 1.0}), SampleRatio({"a": 1.0, "b": 1.0})
-    for user in USERS:
-        arm = assign([TWO], 0.0, user, None).arms["two"]
-        fair.see(user, arm)
-        fair.see(user, arm)  # seen again: counted once
-        if arm == "a" or fraction("loss", user) > 0.1:
-            skewed.see(user, arm)
-    assert sum(fair.counts.values()) == len(USERS)
-    assert not fair.mismatched
-    assert skewed.mismatched
-    assert skewed.p_value < 1e-6
-
-
-def test_false_alarms_are_rare() -> None:
-    generator = np.random.default_rng(5)
-    alarms = 0
-    for run in range(200):
-        ratio = SampleRatio({"a": 1.0, "b": 2.0})
-        for n, in_a in enumerate(generator.random(300) < 1 / 3):
-            ratio.see(f"{run}-{n}", "a" if in_a else "b")
-        alarms += ratio.mismatched
-    assert alarms <= 3
-
-
-def test_few_units_and_strange_arms_raise_no_alarm() -> None:
-    ratio = SampleRatio({"a": 1.0, "b": 1.0})
-    for n in range(sample_ratio.MIN_UNITS - 1):
-        ratio.see(f"u{n}", "a")
-    ratio.see("x", "no such arm")
-    assert ratio.p_value == 1.0
-    ratio.see("one more", "a")
-    assert ratio.mismatched
-
-
-def test_memory_is_bounded_and_the_sample_stays_fair(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sample_ratio, "MAX_UNITS", 1000)
-    ratio = SampleRatio({"a": 1.0, "b": 1.0})
-    for user in USERS:
-        ratio.see(user, assign([TWO], 0.0, user, None).arms["two"])
-        assert sum(ratio.counts.values()) <= 1000 if user.endswith("000") else True
-    assert 400 < sum(ratio.counts.values()) <= 1000
-    assert not ratio.mismatched
-
-
 borders = st.lists(st.integers(0, 100), min_size=2, max_size=6, unique=True).map(sorted)
 
 
@@ -208,29 +160,3 @@ def test_a_wider_holdout_holds_all_the_narrower_held(first: float, second: float
 def test_every_unit_of_a_range_gets_an_arm(weights: list[float], user: str) -> None:
     arms = {f"arm{n}": Arm(weight=weight) for n, weight in enumerate(weights)}
     assert assign([Experiment(name="x", arms=arms)], 0.0, user, None).arms["x"] in arms
-
-
-@given(st.lists(st.tuples(st.sampled_from("uvwxyz"), st.sampled_from("ab")), max_size=30))
-def test_each_unit_is_counted_once_under_the_first_arm_it_was_seen_in(seen: list[tuple[str, str]]) -> None:
-    ratio = SampleRatio({"a": 1.0, "b": 1.0})
-    first: dict[str, str] = {}
-    for unit, arm in seen:
-        ratio.see(unit, arm)
-        first.setdefault(unit, arm)
-    assert ratio.counts == {arm: list(first.values()).count(arm) for arm in "ab"}
-
-
-def test_a_unit_of_no_arm_takes_no_ones_place() -> None:
-    ratio = SampleRatio({"a": 1.0})
-    ratio.see("u", "retired arm")
-    ratio.see("u", "a")
-    assert ratio.counts == {"a": 1}
-
-
-def test_the_chance_of_a_ratio_by_the_definition_of_chi_square() -> None:
-    """Two arms: the chance is that of a normal deviation as large, erfc(√(χ²/2))."""
-    ratio = SampleRatio({"a": 1.0, "b": 3.0})
-    for n in range(400):
-        ratio.see(f"u{n}", "a" if n < 120 else "b")
-    distance = (120 - 100) ** 2 / 100 + (280 - 300) ** 2 / 300
-    assert ratio.p_value == pytest.approx(math.erfc(math.sqrt(distance / 2)))
