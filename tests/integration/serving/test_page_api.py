@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from serving.experiments import fraction
+from serving.experiments import Arm, Experiment, assign, fraction
 
 Body = Callable[..., dict[str, Any]]
 
@@ -112,6 +114,21 @@ def test_exposed_units_and_a_broken_split_are_counted(api: httpx.Client, body: B
     assert 'headrace_sample_ratio_mismatch{experiment="even"} 0.0' in text
 
 
+def test_a_split_that_loses_units_on_the_way_is_a_mismatch(api: httpx.Client, body: Body) -> None:
+    even = Experiment(name="even", arms={"a": Arm(), "b": Arm()})
+    flags(api, experiments=[{"name": "even", "arms": {"a": {}, "b": {}}}])
+    users = [f"user-{n}" for n in range(200)]
+    arms = {user: assign([even], 0.0, user, None).arms["even"] for user in users}
+    kept = [user for user in users if arms[user] == "a" or fraction("lost", user) < 0.3]
+    for user in kept:
+        assert rank(api, body(2, user_id=user))["arms"] == {"even": arms[user]}
+    text = api.get("/metrics").text
+    for arm in "ab":
+        count = [arms[user] for user in kept].count(arm)
+        assert f'headrace_experiment_units{{arm="{arm}",experiment="even"}} {count}.0' in text
+    assert 'headrace_sample_ratio_mismatch{experiment="even"} 1.0' in text
+
+
 def rules(shop: Any, *declared: dict[str, Any]) -> None:
     (shop.home.flags / "rules.json").write_text(json.dumps({"rules": declared}))
 
@@ -145,14 +162,56 @@ def test_malformed_rules_leave_the_last_good_ones(
     assert rank(api, body())["dropped"] == [{"item_id": "i0", "rule": "one"}]
 
 
-def test_figures_of_the_page_by_arm(api: httpx.Client, body: Body, until: Callable[..., Any]) -> None:
-    flags(api, experiments=[{"name": "even", "arms": {"a": {}, "b": {}}}])
-    request = body(user_id="u", session_id="s")
-    rank(api, {**request, "overrides": {"even": "a"}})
-    rank(api, {**request, "overrides": {"holdout": "in"}})
-    text = until(lambda: (t := api.get("/metrics").text).count("headrace_page_diversity_count{") == 2 and t)
-    assert 'headrace_page_category_coverage_sum{arm="even:a"} 1.0' in text
-    assert 'headrace_page_category_coverage_count{arm="holdout:in"} 1.0' in text
+def aged(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items as old as their number; i0, i1 and i2 alone are engaged with."""
+    plain = shop._item
+
+    def item(number: int, *arguments: Any) -> dict[str, Any]:
+        row: dict[str, Any] = plain(number, *arguments)
+        return {**row, "age_days": float(number), "popularity_long": 9.0 if number < 3 else 0.0}
+
+    monkeypatch.setattr(shop, "_item", item)
+    shop.build()
+
+
+def diversity(count: int) -> float:
+    """Mean dissimilarity of the first items: categories are numbers mod 3, vectors mod 2; each counts half."""
+    pairs = list(itertools.combinations(range(count), 2))
+    return sum(1 - ((a % 3 == b % 3) + (a % 2 == b % 2)) / 2 for a, b in pairs) / len(pairs)
+
+
+def samples(text: str) -> dict[str, float]:
+    """What a scrape says of pages, by name and arm."""
+    found = re.findall(r'^headrace_page_(\w+){arm="([^"]+)"} (.+)$', text, re.MULTILINE)
+    return {f"{name} {arm}": float(value) for name, arm, value in found if not name.endswith("_created")}
+
+
+def test_figures_of_the_page_by_arm(
+    shop: Any,
+    serving: Callable[..., Any],
+    body: Body,
+    until: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    aged(shop, monkeypatch)
+    shop.flags(experiments=[{"name": "even", "arms": {"a": {}, "b": {}}}])
+    arms = ({"even": "a"}, {"even": "a"}, {"even": "b"}, {"holdout": "in"})
+    counts = (9, 3, 3, 6)  # candidates, i0 the first
+    with serving(shop.settings) as api:
+        for overrides, count in zip(arms, counts, strict=True):
+            rank(api, {**body(count, user_id="u", session_id="s"), "overrides": overrides})
+        found = until(
+            lambda: (s := samples(api.get("/metrics").text)).get("diversity_count holdout:in") == 1 and s
+        )
+    expected = {"even:a": (9, 3), "even:b": (3,), "holdout:in": (6,)}
+    for arm, pages in expected.items():
+        assert found[f"category_coverage_sum {arm}"] == len(pages)
+        assert found[f"mean_age_days_sum {arm}"] == pytest.approx(sum((n - 1) / 2 for n in pages))
+        assert found[f"popular_share_sum {arm}"] == pytest.approx(sum(3 / n for n in pages))
+        assert found[f"diversity_sum {arm}"] == pytest.approx(sum(map(diversity, pages)))
+        for figure in ("category_coverage", "diversity", "mean_age_days", "popular_share"):
+            assert found[f"{figure}_count {arm}"] == len(pages)
+    assert {name.split()[1] for name in found} == set(expected)
 
 
 def test_the_metarank_shape(api: httpx.Client) -> None:
