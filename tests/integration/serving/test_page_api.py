@@ -175,7 +175,7 @@ def aged(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def diversity(count: int) -> float:
-    """Mean dissimilarity of the first items: categories are numbers mod 3, vectors mod 2; each counts half."""
+    """Mean dissimilarity of the first items: categories are numbers mod 3, vectors mod 2; half each."""
     pairs = list(itertools.combinations(range(count), 2))
     return sum(1 - ((a % 3 == b % 3) + (a % 2 == b % 2)) / 2 for a, b in pairs) / len(pairs)
 
