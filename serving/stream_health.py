@@ -43,10 +43,7 @@ class StreamHealth:
             self._heartbeats = self._read()
         except StoreError as error:
             log.warning("heartbeats cannot be read, the last known ones age on: %s", error)
-        self.lag_s = stream_lag_s(self._heartbeats, self._clock())
-        if self.lag_s is None:
-            self.stale = False
-        elif self.stale:
-            self.stale = self.lag_s > self._limit_s * RECOVERED
-        else:
-            self.stale = self.lag_s > self._limit_s
+        lag_s = stream_lag_s(self._heartbeats, self._clock())
+        # Judged before it is shown: whoever reads a lag reads what it means.
+        self.stale = lag_s is not None and lag_s > self._limit_s * (RECOVERED if self.stale else 1.0)
+        self.lag_s = lag_s
