@@ -8,11 +8,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from serving.client import AsyncRankClient, ClientError, RankClient, Ranking
 from tests.conftest import free_port
+from tests.tls import Authority, tls_proxy
 
 Answer = Callable[["_Handler", dict[str, object]], None]
 
@@ -218,3 +220,28 @@ def test_a_body_longer_than_what_is_written_at_once_arrives_whole() -> None:
     with service(store) as url, RankClient(url, events_timeout_s=60.0) as client:
         assert client.send(records).accepted == len(records)
     assert taken == records
+
+
+@pytest.mark.parametrize("asked", [asked_sync, asked_async])
+def test_over_tls_answers_are_used_and_trickling_ones_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: Callable[[str, float], Ranking]
+) -> None:
+    authority, release = Authority(tmp_path), threading.Event()
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
+    slow: list[str] = []
+
+    def answer(handler: _Handler, body: dict[str, object]) -> None:
+        if slow:
+            trickling(handler, body, release, "head")
+        else:
+            turned(handler, body)
+
+    with service(answer) as url, tls_proxy(authority.server(), int(url.rsplit(":", 1)[1])) as proxy:
+        over_tls = f"https://127.0.0.1:{proxy.port}"
+        assert [item.item_id for item in asked(over_tls, 30.0).items] == ["b", "a"]
+        slow.append("now")
+        try:
+            assert asked(over_tls, 1.0).fallback in {"ReadTimeout", "ConnectTimeout"}
+        finally:
+            release.set()
+    assert proxy.handshakes
