@@ -7,7 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import repeat
+from pathlib import Path
 from time import perf_counter
+from traceback import walk_tb
 
 import numpy as np
 
@@ -104,8 +106,9 @@ class Ranker:
                 await _bounded(waiting, context.remaining_s())
         except TimeoutError:
             context.degrade(f"{stage.name}_late")
-        except Exception:
-            log.exception("stage %s failed, request %r", stage.name, context.request_id)
+        except Exception as error:
+            # Without the exception's own words: they may hold what a person is known by, as a KeyError's do.
+            log.error("stage %s failed, request %r: %s", stage.name, context.request_id, place_of(error))
             context.degrade(f"{stage.name}_failed")
         else:
             if stage.name not in context.completed:
@@ -128,6 +131,15 @@ class Ranker:
             dropped=context.dropped,
             arms=context.arms,
         )
+
+
+def place_of(error: BaseException) -> str:
+    """What kind of exception was raised and where, innermost call first; none of the values it speaks of."""
+    frames = (
+        f"{Path(frame.f_code.co_filename).name}:{line} {frame.f_code.co_name}"
+        for frame, line in walk_tb(error.__traceback__)
+    )
+    return f"{type(error).__name__} at {' < '.join(reversed(list(frames)))}"
 
 
 async def _bounded(waiting: Awaitable[None], seconds: float) -> None:

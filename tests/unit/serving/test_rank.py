@@ -99,6 +99,31 @@ def test_a_stage_that_raises_is_skipped_and_named(caplog: pytest.LogCaptureFixtu
     assert "stage luck failed" in caplog.text
 
 
+def test_of_a_failure_the_kind_and_the_place_are_logged_but_no_id(caplog: pytest.LogCaptureFixture) -> None:
+    def look_up(user_id: str) -> None:
+        raise KeyError(user_id)
+
+    def broken(_: RankContext) -> None:
+        try:
+            look_up("secret-user")
+        except KeyError as error:
+            msg = f"{error} is not known"
+            raise LookupError(msg) from error
+
+    async def breaks(context: RankContext) -> None:
+        look_up("secret-session")
+
+    with caplog.at_level(logging.DEBUG):
+        answer = rank(request_of(3, user_id="secret-user"), Step(broken, "one"), Step(breaks, "two"))
+    assert answer.degraded == ["one_failed", "two_failed"]
+    one, two = [r.getMessage() for r in caplog.records if "failed" in r.getMessage()]
+    assert "LookupError at test_rank.py:" in one
+    assert "KeyError at test_rank.py:" in two
+    assert " look_up < test_rank.py:" in two
+    assert not [r for r in caplog.records if r.exc_info or r.stack_info]
+    assert "secret-" not in caplog.text
+
+
 def test_a_stage_that_waits_is_cut_off_at_the_budget() -> None:
     reached = []
 
