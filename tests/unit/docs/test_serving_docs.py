@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ from serving.assembly import scoring_stages
 from serving.flags import Flags, changed
 from serving.request import RequestDecoder
 from serving.routes.events import records_of
+from serving.rules import parse_rules
 
 ROOT = Path(__file__).resolve().parents[3]
 SERVING = (ROOT / "docs/serving.md").read_text()
@@ -298,3 +300,24 @@ def test_changes_are_found() -> None:
 @pytest.mark.parametrize("text", CHANGES)
 def test_changes_of_flags_are_taken(text: str) -> None:
     changed(Flags(), dict(map(_assignment, shlex.split(text))))
+
+
+def blocks(page: str) -> list[str]:
+    """Indented blocks that begin with a brace."""
+    text = (ROOT / "docs" / page).read_text()
+    return [
+        dedent(b) for b in re.findall(r"(?:^    .*\n)+", text, re.MULTILINE) if b.lstrip().startswith("{")
+    ]
+
+
+def test_rules_that_are_shown_are_taken() -> None:
+    shown = [parse_rules(block.encode()) for block in blocks("ranking.md")]
+    kinds = {type(rule).__name__ for rules in shown for rule in rules.rules}
+    assert kinds == {"Exclude", "Demote", "AtMost", "Pin"}
+
+
+def test_records_that_are_shown_are_taken() -> None:
+    contract = Contract(Settings(), wall_clock)
+    [block] = blocks("contract.md")
+    records = [contract.parse(text) for text in re.split(r"\n(?=\{)", block.strip())]
+    assert [type(record).__name__ for record in records] == ["Item", "User", "Event", "Event"]
