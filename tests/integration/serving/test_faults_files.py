@@ -137,7 +137,7 @@ def test_a_start_on_spoilt_flags_and_rules_serves_what_stood(
         assert before["degraded"] == ["personalization_off"]
         spoil(flags)
         spoil(rules)
-        until(lambda: failures(client) == {"flags": 1.0, "rules": 1.0})
+        until(lambda: failures(client).keys() == {"flags", "rules"})
         running = ask(client)
     with serving(shop.settings) as client:
         started, counted = ask(client), failures(client)
