@@ -66,14 +66,21 @@ def bought_of(context: RankContext, purchase_weight: float) -> frozenset[str]:
 
 
 def _unread(context: RankContext) -> bool:
-    """Whether a row that tells what was bought was not read; one that is known not to be there was."""
-    request = context.request
+    """Whether a row that tells what was bought was not read, or may not be used.
+
+    One that is known not to be there, or to be too old to say anything, was read.
+    """
+    request, rows = context.request, {}
     if request.user_id is not None:
-        if context.user is not None and context.recent is not None:
-            return False
-    elif request.session_id is None or context.session is not None:
+        rows = {"user": context.user, "recent": context.recent}
+    elif request.session_id is not None:
+        rows = {"session": context.session}
+    absent = [name for name, row in rows.items() if row is None]
+    if not absent:
         return False
-    return "features" not in context.completed or not UNREAD.isdisjoint(context.degraded)
+    if "features" not in context.completed or not UNREAD.isdisjoint(context.degraded):
+        return True
+    return any(f"{n}_profile" in context.ages and f"{n}_expired" not in context.degraded for n in absent)
 
 
 def bought_in(row: Row | None, purchase_weight: float, cart: Collection[str] = frozenset()) -> frozenset[str]:

@@ -280,3 +280,22 @@ def test_a_session_behind_a_stale_stream_may_have_bought_more() -> None:
     shop.stale = True
     answer = shop.rank(session_id="s")
     assert answer.degraded == ["stream_stale", "bought_unknown"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "dropped"),
+    [({"user_id": "u"}, {"b": "blocked", "c": "already bought"}), ({"session_id": "s"}, {"b": "blocked"})],
+)
+def test_what_flags_leave_out_is_not_known_to_be_bought(
+    fields: dict[str, str], dropped: dict[str, str]
+) -> None:
+    answer = Shop().rank(flags=Flags(tiers=(Tier.SEGMENT, Tier.BASE)), **fields)
+    assert (gone(answer), answer.degraded) == (dropped, ["bought_unknown"])
+
+
+def test_what_is_too_old_to_count_is_no_secret() -> None:
+    shop = Shop()
+    shop.source.put("user_profile", "u", timedelta(days=91), purchased_items=["a"])
+    shop.source.put("user_recent", "u", timedelta(days=2), **RECENT)
+    answer = shop.rank(user_id="u")
+    assert (gone(answer), answer.degraded) == ({"b": "blocked"}, ["user_expired", "recent_expired"])
