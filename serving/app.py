@@ -28,6 +28,7 @@ from serving.routes.health import health_router
 from serving.routes.metarank import metarank_router
 from serving.routes.rank import RankRoute
 from serving.services import Services
+from serving.trace import place_of
 
 log = logging.getLogger(__name__)
 
@@ -140,8 +141,8 @@ def _guard(handler: Handler) -> Handler:
             await handler(scope, receive, noting_send)
         except asyncio.CancelledError:
             raise
-        except Exception:
-            log.exception("%s %s failed", scope["method"], scope["path"])
+        except Exception as error:
+            log.error("%s %s failed: %s", scope["method"], scope["path"], place_of(error))
             if not started:
                 await respond_error(send, _internal())
 

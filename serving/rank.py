@@ -7,9 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import repeat
-from pathlib import Path
 from time import perf_counter
-from traceback import walk_tb
 
 import numpy as np
 
@@ -23,6 +21,7 @@ from serving.order import is_whole
 from serving.request import RankRequest, item_id_of
 from serving.request_id import new_request_id
 from serving.stage import Stage
+from serving.trace import place_of
 
 log = logging.getLogger(__name__)
 
@@ -94,9 +93,10 @@ class Ranker:
         context.settle("order_invalid")
         for stage, _ in self._stages:
             if not stage.personal:
+                before = context.ranking()
                 await self._guarded(stage, context)
-        if not _whole(context):
-            context.reset()
+                if not _whole(context):
+                    context.restore(before)
 
     async def _guarded(self, stage: Stage, context: RankContext) -> bool:
         before = context.ranking()
@@ -107,7 +107,6 @@ class Ranker:
         except TimeoutError:
             context.degrade(f"{stage.name}_late")
         except Exception as error:
-            # Without the exception's own words: they may hold what a person is known by, as a KeyError's do.
             log.error("stage %s failed, request %r: %s", stage.name, context.request_id, place_of(error))
             context.degrade(f"{stage.name}_failed")
         else:
@@ -131,15 +130,6 @@ class Ranker:
             dropped=context.dropped,
             arms=context.arms,
         )
-
-
-def place_of(error: BaseException) -> str:
-    """What kind of exception was raised and where, innermost call first; none of the values it speaks of."""
-    frames = (
-        f"{Path(frame.f_code.co_filename).name}:{line} {frame.f_code.co_name}"
-        for frame, line in walk_tb(error.__traceback__)
-    )
-    return f"{type(error).__name__} at {' < '.join(reversed(list(frames)))}"
 
 
 async def _bounded(waiting: Awaitable[None], seconds: float) -> None:

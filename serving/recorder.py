@@ -18,6 +18,7 @@ from serving.breaker import Breaker
 from serving.context import RankContext
 from serving.decision import Answered, Decision, decode_decision, record_of, sampled
 from serving.decision_marks import Marks
+from serving.trace import place_of
 from streaming.log import EventLog
 
 log = logging.getLogger(__name__)
@@ -96,8 +97,8 @@ class Recorder:
             return
         try:
             record = record_of(made, self._salt)
-        except Exception:
-            log.exception("a decision dropped, request %r", request_id)
+        except Exception as error:
+            log.error("a decision dropped, request %r: %s", request_id, place_of(error))
             self._on_dropped("broken", 1)
             return
         with self._lock:
@@ -109,8 +110,8 @@ class Recorder:
         self._queue.put((request_id, record))
         try:
             self._on_each(made.context)
-        except Exception:
-            log.exception("an answer could not be measured")
+        except Exception as error:
+            log.error("an answer could not be measured: %s", place_of(error))
 
     def recent(self, request_id: str) -> Decision | None:
         """A decision of this process that was written lately."""

@@ -180,3 +180,4 @@ class Services:
             self.metrics.model_as_of.set(snapshot.as_of.timestamp())
         self.metrics.stream_stale.set(self.parts.stream.stale)
         self.metrics.stream_lag.set(self.parts.stream.lag_s or 0.0)
+        self.exposures.share(self.metrics)
