@@ -48,7 +48,12 @@ class RankAnswer(Struct, omit_defaults=False):
     items: list[RankedItem]
     tier: Annotated[Tier, Meta(description="What the order was made from.")]
     degraded: Annotated[list[str], Meta(description="Codes of what was late, stale, missing or failing.")]
-    ages: Annotated[dict[str, float], Meta(description="Seconds since the event time of each group used.")]
+    ages: Annotated[
+        dict[str, float],
+        Meta(
+            description="Seconds since the event time of each group found, those too old to be used included."
+        ),
+    ]
     timings_ms: Annotated[dict[str, float], Meta(description="Milliseconds per stage, and `total`.")]
     dropped: Annotated[list[Dropped], Meta(description="Candidates taken out by business rules.")] = []
     arms: Annotated[dict[str, str], Meta(description="Experiment arms of this unit.")] = {}

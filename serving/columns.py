@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from serving.attributes import Floats, Ints
+
+STEP = 4096
+"""Rows made Python objects at once: rankings under way get the interpreter between."""
 
 
 def list_of(column: pa.ChunkedArray) -> pa.ListArray:
@@ -25,3 +30,9 @@ def floats_of(column: pa.Array | pa.ChunkedArray, missing: float) -> Floats:
     """Numbers as float64, with `missing` for null."""
     values = pc.fill_null(pc.cast(column, pa.float64()), missing)
     return np.array(values.to_numpy(), np.float64)
+
+
+def texts_of(column: pa.ChunkedArray) -> Iterator[str]:
+    """The texts of a column, a step at a time."""
+    for start in range(0, len(column), STEP):
+        yield from column.slice(start, STEP).to_pylist()

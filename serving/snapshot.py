@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from feature_repo.errors import LakeError
 from feature_repo.lake import Build, Builds
 from serving.attributes import Attributes, Floats, Ints, attributes_of
-from serving.columns import bounds_of, floats_of, list_of
+from serving.columns import bounds_of, floats_of, list_of, texts_of
 from serving.item_index import ItemIndex
 from serving.items import LAST_ITEMS, ItemRows, alone
 from serving.matrix import read_ahead
@@ -147,7 +147,7 @@ def snapshot_of(
     Args:
         neighbours_as_of: where the neighbours are not of the same time as the items.
     """
-    item_ids: tuple[str, ...] = tuple(items["item_id"].to_pylist())
+    item_ids = tuple(texts_of(items["item_id"]))
     index = {item_id: number for number, item_id in enumerate(item_ids)}
     popularity = np.stack(
         [floats_of(items[f"popularity_{s}"], 0.0) for s in ("short", "mid", "long")], axis=1
