@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from statistics import median
 from typing import Any
 
 import httpx
@@ -20,6 +21,9 @@ from feature_repo.settings import Settings
 
 Body = Callable[..., dict[str, Any]]
 pytestmark = pytest.mark.redis
+OF_A_STORE = {"store_late", "store_open", "store_failing", "user_cached", "session_cached", "segment_cached"}
+UNDER_WAY_MS = 100.0
+"""By how much the budget is overrun at most: a stage that computes is not cut off, nor is the scheduler."""
 
 
 class Proxy:
@@ -171,37 +175,69 @@ def test_stopped_then_back_empty_then_filled(  # noqa: PLR0917 - fixtures
 
 def test_paused_no_answer_waits_longer_than_the_budget(
     own_redis: Any,
+    shop: Any,
     client: httpx.Client,
     request_body: dict[str, Any],
     settled: Callable[[httpx.Client], None],
 ) -> None:
+    """The store is waited for until its own budget ends; all that follows only computes."""
+    budget, store_budget = shop.settings.budget_ms, shop.settings.store_budget_ms
+    assert (budget, store_budget) == (30.0, 10.0)
     own_redis.signal(signal.SIGSTOP)
     try:
         answers = [rank(client, request_body) for _ in range(120)]
-        assert answers[0]["degraded"][0] == "store_late"
-        assert answers[0]["timings_ms"]["features"] >= 9
-        assert answers[-1]["degraded"][0] == "store_open"
+        waited = [a for a in answers if a["degraded"][0] == "store_late"]
+        refused = [a for a in answers if a["degraded"][0] == "store_open"]
+        assert len(waited) + len(refused) == len(answers)
+        assert answers[0] in waited
+        assert answers[-1] in refused
+        assert all(a["timings_ms"]["features"] >= store_budget - 1 for a in waited)
+        assert median(a["timings_ms"]["features"] for a in waited) < budget, (
+            "not the whole budget: the store's"
+        )
+        assert median(a["timings_ms"]["total"] for a in waited) <= budget
+        assert median(a["timings_ms"]["features"] for a in refused) < store_budget, (
+            "not asked, not waited for"
+        )
+        assert max(a["timings_ms"]["total"] for a in answers) <= budget + UNDER_WAY_MS
     finally:
         own_redis.signal(signal.SIGCONT)
     settled(client)
 
 
-@pytest.mark.parametrize(("delay_ms", "expected"), [(5, "served"), (15, "late"), (50, "late")])
-def test_slow(  # noqa: PLR0917 - fixtures and the case
+def test_slower_but_within_the_budget_serves_from_the_store(
+    proxy: Proxy, distant: httpx.Client, request_body: dict[str, Any], until: Callable[..., Any]
+) -> None:
+    """One round trip of 5 ms fits into 10 ms: sooner or later twenty answers in a row owe nothing to a copy.
+
+    Twenty are what the breaker judges by. No single answer is promised: on a busy machine 5 ms become 11.
+    """
+    proxy.delay_s = 0.005
+    answers: list[dict[str, Any]] = []
+
+    def twenty() -> bool:
+        answers.extend(rank(distant, request_body) for _ in range(20))
+        return all(a["degraded"] == [] for a in answers[-20:])
+
+    until(twenty, 60.0)
+    assert all(a["timings_ms"]["features"] >= 5 for a in answers[-20:]), "each asked the store"
+    assert {a["tier"] for a in answers} == {"session+long_term"}, "late ones are served from copies"
+    assert {code for a in answers for code in a["degraded"]} <= OF_A_STORE
+
+
+@pytest.mark.parametrize("delay_ms", [15, 50])
+def test_slower_than_the_budget_serves_from_copies(
     proxy: Proxy,
     distant: httpx.Client,
     request_body: dict[str, Any],
     settled: Callable[[httpx.Client], None],
     delay_ms: int,
-    expected: str,
 ) -> None:
     proxy.delay_s = delay_ms / 1000
     answers = [rank(distant, request_body) for _ in range(60)]
-    codes = {code for a in answers for code in a["degraded"]}
-    if expected == "late":
-        assert codes >= {"store_late", "store_open", "session_cached"}
-    else:
-        assert sum(a["degraded"] == [] for a in answers) > 0
+    assert {a["degraded"][0] for a in answers} == {"store_late", "store_open"}
+    assert all("session_cached" in a["degraded"] for a in answers)
+    assert {a["tier"] for a in answers} == {"session+long_term"}
     proxy.delay_s = 0.0
     settled(distant)
 
