@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from hashlib import sha256
+
 import pytest
 from pydantic import SecretStr
 
@@ -117,6 +120,39 @@ def test_without_keys_a_name_of_elsewhere_is_refused_whatever_it_was_made_to_mea
 @pytest.mark.parametrize("host", [b"127.0.0.1:8080", b"localhost", b"[::1]:8080", b"127.0.0.1"])
 def test_without_keys_this_machine_may_ask_by_its_own_names(host: bytes) -> None:
     assert Keys(()).check([(b"host", host)], Scope.ADMIN) == LOCAL
+
+
+@pytest.mark.parametrize("which", [0, 1, 2, None])
+def test_every_key_is_compared_in_constant_time_wherever_the_right_one_stands(
+    which: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `hmac.compare_digest` alone, and all of them: time tells neither which key nor how near a guess."""
+    made = [new_key(f"k{n}", [Scope.RANK]) for n in range(3)]
+    entries = parse_keys(",".join(entry for _, entry in made))
+    compared: list[tuple[str, str]] = []
+
+    class Digest(str):
+        """A digest that nothing but `compare_digest` may compare."""
+
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            raise AssertionError(other)
+
+    def compare(one: str, other: str) -> bool:
+        compared.append((one, other))
+        return str.__eq__(one, other)
+
+    monkeypatch.setattr("serving.keys.hmac.compare_digest", compare)
+    keys = Keys([replace(key, digest=Digest(key.digest)) for key in entries])
+    secret = "a guess" if which is None else made[which][0]
+    if which is None:
+        with pytest.raises(ApiError):
+            keys.check(bearer(secret), Scope.RANK)
+    else:
+        assert keys.check(bearer(secret), Scope.RANK) == f"k{which}"
+    assert [str(one) for one, _ in compared] == [str(key.digest) for key in entries]
+    assert {other for _, other in compared} == {sha256(secret.encode()).hexdigest()}
 
 
 def test_a_secret_put_where_its_hash_belongs_is_not_shown() -> None:
