@@ -159,10 +159,17 @@ def test_a_held_out_user_keeps_the_base_order_when_time_runs_out(
 
 
 def test_no_id_of_a_person_is_logged_or_counted(
-    shop: Any, serve_app: Callable[..., Any], body: Body, caplog: pytest.LogCaptureFixture
+    shop: Any,
+    serve_app: Callable[..., Any],
+    body: Body,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def gone(keys: Any) -> Any:
         raise StoreError("online store: gone")
+
+    def defective(_: BlendStage, context: Any) -> None:
+        raise KeyError(context.request.user_id)
 
     app = create_app(shop.settings)
     caplog.set_level("DEBUG")
@@ -176,6 +183,8 @@ def test_no_id_of_a_person_is_logged_or_counted(
         client.post("/v1/events", json={**event, "user_id": "secret-user", "session_id": "secret-session"})
         client.post("/v1/events", json={**event, "user_id": "secret-user", "event_type": "?"})
         client.post("/v1/rank", json={"candidates": [{"item_id": "a"}] * 2, "user_id": "secret-user"})
+        monkeypatch.setattr(BlendStage, "run", defective)
+        assert "blend_failed" in ask(client, body(user_id="secret-user", session_id="s"))["degraded"]
         metrics = client.get("/metrics").text
     assert "headrace_ranks_total" in metrics
     assert "secret-" not in metrics
