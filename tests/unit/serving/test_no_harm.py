@@ -65,6 +65,21 @@ def test_the_cap_holds_when_time_runs_out() -> None:
     assert max(abs(i.position - i.base_position) for i in answer.items) <= 1
 
 
+def test_a_stage_of_every_answer_that_spoils_it_does_not_take_the_rules_with_it() -> None:
+    class Spoils:
+        name = "cap"
+        personal = False
+
+        def run(self, context: RankContext) -> None:
+            context.order = context.order[:-1]
+
+    model = Model(None, None, Flags(), Rules((Exclude(name="blocked", items=("i0",)),)))
+    answer = rank(request_of(3), model, Spoils(), RulesStage(PURCHASE))
+    assert [i.item_id for i in answer.items] == ["i1", "i2"]
+    assert [d.item_id for d in answer.dropped] == ["i0"]
+    assert answer.degraded == ["order_invalid"]
+
+
 BRANDS = snapshot([item(f"i{n}", [f"brand:{n % 10}"]) for n in range(20)])
 EXCLUDE = Exclude(name="blocked", items=("i19", "i17", "i3"))
 PINS = (
