@@ -67,9 +67,7 @@ def rollback() -> None:
     version = _version(store)
     store.rollback(whoami())
     if _version(store) == version:
-        typer.echo(
-            "a file malformed or gone was never in force; the last good set stands in its place"
-        )
+        typer.echo("a file malformed or gone was never in force; the last good set stands in its place")
     else:
         _print(store.history()[-1])
 
