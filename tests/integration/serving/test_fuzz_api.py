@@ -62,7 +62,9 @@ def test_every_route_where_keys_are_asked_for(
             assert not met & {200, 401}
         else:
             assert 200 in met or 422 in met
-            assert not met & {401, 403}
+            # Overrides of experiments need a scope of their own.
+            overriding = label == "POST /v1/rank" and Scope.ADMIN not in scopes
+            assert not met & ({401} if overriding else {401, 403})
 
 
 def operations_of(client: Any) -> list[Any]:
@@ -95,6 +97,7 @@ def fuzz(operation: Any, mode: GenerationMode, examples: int, headers: dict[str,
     @given(operation.as_strategy(generation_mode=mode))
     @settings(
         max_examples=examples,
+        derandomize=True,  # the same requests in every run: a suite fails for what changed
         deadline=None,
         phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),
