@@ -429,7 +429,7 @@ def test_whatever_goes_wrong_nothing_is_lost_doubled_or_invented() -> None:
     tiers, codes = Counter[str](), Counter[str]()
 
     @given(cases)
-    @budget(max_examples=EXAMPLES)
+    @budget(max_examples=EXAMPLES, derandomize=True)  # what the cases reach is asserted below
     def holds(case: tuple[Shop, list[Visit], bool]) -> None:
         shop, visits, spent = case
         for request, answer in asyncio.run(served(shop, visits, spent)):
@@ -438,10 +438,9 @@ def test_whatever_goes_wrong_nothing_is_lost_doubled_or_invented() -> None:
             codes.update(answer.degraded)
 
     holds()
-    # The cases reach what they are about: which fault is met how often is drawn anew each time, so of these
-    # eight at least four.
+    # The cases reach what they are about.
     assert tiers.keys() >= {Tier.SESSION_LONG_TERM, Tier.SESSION_SEGMENT, Tier.BASE}, tiers
-    assert len(codes.keys() & FAULTS) >= len(FAULTS) // 2, codes
+    assert codes.keys() >= FAULTS, codes
 
 
 def test_stages_are_named_as_they_are() -> None:
