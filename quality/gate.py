@@ -7,10 +7,7 @@ on it.
 
 from __future__ import annotations
 
-import fcntl
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +16,7 @@ import msgspec
 
 from feature_repo.clock import Clock
 from feature_repo.errors import BuildError, LakeError
+from feature_repo.lock import locked
 from quality.checks import CheckReport, CheckResult
 
 ACCEPTED = "accepted.jsonl"
@@ -125,7 +123,7 @@ class Gate:
         Returns:
             the report, with the comparison of the row count to the last good build among its results.
         """
-        with self._locked():
+        with locked(self._folder / ".lock"):  # two at once would each forget what the other found
             state = self.state(group)
             drop = _row_drop(state, report, as_of, max_row_drop)
             report = replace(report, results=(*report.results, drop))
@@ -140,7 +138,7 @@ class Gate:
         Raises:
             BuildError: no build of the group is held back for a loss of rows.
         """
-        with self._locked():
+        with locked(self._folder / ".lock"):  # two at once would each forget what the other found
             state = self.state(group)
             held = next((b for b in reversed(state.blocked) if b.lost_to is not None), None)
             if held is None or held.lost_to is None or state.good is None:
@@ -174,14 +172,6 @@ class Gate:
     def status(self) -> list[StatusRow]:
         """Rows for `headrace status`."""
         return [_status(state) for state in self.states()]
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Between processes: two checks at once would each forget what the other found."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
     def _write(self, state: GateState) -> None:
         path = self._folder / f"{state.group}.json"

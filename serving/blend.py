@@ -20,6 +20,8 @@ from serving.signals import BASE, GROUPS, SignalMatrix, group_of
 
 CURRENT = "CURRENT"
 TIE_BREAK = 1e-6
+MOST_WEIGHT = 1e9
+"""Of a signal, which counts for six of its scales at most: no score, nor a difference of two, overflows."""
 
 Kind: TypeAlias = Literal["base", "popularity", "fitted"]
 Factors: TypeAlias = tuple[tuple[str, float], ...]
@@ -175,6 +177,10 @@ def load_blend(models: Path) -> Blend | None:
         raise BuildError(msg) from error
     if not len(blend.names) == len(blend.scales) == len(blend.weights) or 0.0 in blend.scales:
         msg = f"{path}: names, non-zero scales and weights must pair up; fit again"
+        raise BuildError(msg)
+    strange = next((n for n, w in zip(blend.names, blend.weights, strict=True) if abs(w) > MOST_WEIGHT), None)
+    if strange is not None:
+        msg = f"{path}: weight of {strange}: beyond ±{MOST_WEIGHT:g}, scores could overflow; fit again"
         raise BuildError(msg)
     return blend
 

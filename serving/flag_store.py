@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import getpass
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from feature_repo.errors import SettingsError
+from feature_repo.lock import locked
 from serving.flags import Flags, FlagsError, changed, encode_flags, parse_flags
 
 log = logging.getLogger(__name__)
@@ -89,7 +88,7 @@ class FlagStore:
         Raises:
             FlagsError: a flag or value cannot be; nothing is changed then.
         """
-        with self._locked():
+        with locked(self.root / ".lock"):
             before = self._adopt()
             after = changed(before, changes)
             self._put(after, who, before)
@@ -103,7 +102,7 @@ class FlagStore:
         Raises:
             FlagsError: there is no earlier set.
         """
-        with self._locked():
+        with locked(self.root / ".lock"):
             try:
                 self._check_there()
                 self._adopt()
@@ -138,7 +137,7 @@ class FlagStore:
             FlagsError: the file is malformed, or gone though flags were set; nothing is noted.
         """
         try:
-            with self._locked():
+            with locked(self.root / ".lock"):
                 self._check_there()
                 return self._adopt()
         except OSError as error:
@@ -185,13 +184,6 @@ class FlagStore:
         aside = self.path.with_name(".flags.json.tmp")
         aside.write_bytes(encode_flags(flags))
         aside.replace(self.path)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
 
 def _by_path(flags: Flags) -> dict[str, Any]:

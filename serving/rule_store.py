@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
+from feature_repo.lock import locked
 from serving.rules import Rules, load_rules, parse_rules, rules_path
 
 log = logging.getLogger(__name__)
@@ -32,7 +30,7 @@ class RuleStore:
             SettingsError: the file is malformed, or gone though there were rules.
         """
         try:
-            with self._locked():  # else who read an older file might write the copy last
+            with locked(self.root / ".rules.lock"):  # else who read an older file might write the copy last
                 rules = load_rules(self.path, self._copy)
                 self._keep(rules)
                 return rules
@@ -61,10 +59,3 @@ class RuleStore:
         aside = self._copy.with_name(".rules.last-good.json.tmp")
         aside.write_bytes(content)
         aside.replace(self._copy)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".rules.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield

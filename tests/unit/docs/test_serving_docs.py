@@ -9,7 +9,9 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import reduce
 from itertools import chain
+from operator import getitem
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -299,7 +301,9 @@ def test_changes_are_found() -> None:
 
 @pytest.mark.parametrize("text", CHANGES)
 def test_changes_of_flags_are_taken(text: str) -> None:
-    changed(Flags(), dict(map(_assignment, shlex.split(text))))
+    wanted = dict(map(_assignment, shlex.split(text)))
+    found = msgspec.json.decode(msgspec.json.encode(changed(Flags(), wanted)))
+    assert {path: reduce(getitem, path.split("."), found) for path in wanted} == wanted
 
 
 def blocks(page: str) -> list[str]:

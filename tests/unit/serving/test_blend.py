@@ -215,6 +215,13 @@ def test_what_a_crash_left_behind_is_not_read(tmp_path: Path) -> None:
     assert current_path(tmp_path).read_text() == "blend-v2.json"
 
 
+@pytest.mark.parametrize("weight", [1e10, -1e308])
+def test_weights_that_could_overflow_are_refused(tmp_path: Path, weight: float) -> None:
+    save_blend(tmp_path, blend((0.5, weight, 0.5, 0.5)))
+    with pytest.raises(BuildError, match=rf"blend-v1\.json: weight of {NAMES[1]}: beyond ±1e\+09"):
+        load_blend(tmp_path)
+
+
 @given(st.lists(st.floats(-1e6, 1e6), min_size=4, max_size=4))
 def test_weights_survive_the_file_exactly(weights: list[float]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, seed
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
@@ -246,6 +246,8 @@ blends = st.builds(
     | st.lists(st.just(1e308) | ordinary, min_size=len(NAMES), max_size=len(NAMES)).map(tuple),
     gate=st.just(Gate(passed=True, reason="of the test")),
 )
+ROUNDS = 10
+TIERS = {Tier.SESSION_LONG_TERM, Tier.SESSION_SEGMENT, Tier.BASE}
 FAULTS = {
     "store_late",
     "store_failing",
@@ -428,8 +430,9 @@ def _quiet() -> Iterator[None]:
 def test_whatever_goes_wrong_nothing_is_lost_doubled_or_invented() -> None:
     tiers, codes = Counter[str](), Counter[str]()
 
-    @given(cases)
-    @budget(max_examples=EXAMPLES, derandomize=True)  # what the cases reach is asserted below
+    def reached() -> bool:
+        return tiers.keys() >= TIERS and codes.keys() >= FAULTS
+
     def holds(case: tuple[Shop, list[Visit], bool]) -> None:
         shop, visits, spent = case
         for request, answer in asyncio.run(served(shop, visits, spent)):
@@ -437,9 +440,12 @@ def test_whatever_goes_wrong_nothing_is_lost_doubled_or_invented() -> None:
             tiers[answer.tier] += 1
             codes.update(answer.degraded)
 
-    holds()
-    # The cases reach what they are about.
-    assert tiers.keys() >= {Tier.SESSION_LONG_TERM, Tier.SESSION_SEGMENT, Tier.BASE}, tiers
+    # What is drawn hangs on more than the seed (on modules loaded, too): rare faults may need another round.
+    for number in range(ROUNDS):
+        seed(number)(budget(max_examples=EXAMPLES)(given(cases)(holds)))()
+        if reached():
+            break
+    assert tiers.keys() >= TIERS, tiers
     assert codes.keys() >= FAULTS, codes
 
 
