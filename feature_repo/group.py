@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pyarrow as pa
 
@@ -25,6 +25,7 @@ CREATED_TIMESTAMP = "created_timestamp"
 PART = "_part"
 """Column of a table that is split by part: the number of a row's."""
 _UTC = pa.timestamp("us", tz="UTC")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # Constants of the statistics, see docs/architecture.md; batch expressions and the replay share them.
 CTR_PRIOR = 10.0
@@ -218,6 +219,18 @@ BatchExpression = Callable[[LakeTables, BatchParams], "ir.Table"]
 
 
 @dataclass(frozen=True)
+class Fold:
+    """How the stream keeps a group: pure functions over a state of the group's own.
+
+    Attributes:
+        row: from a state and the rules of sessions to the features in declared order; times in microseconds
+            since 1970.
+    """
+
+    row: Callable[[Any, Any], tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
 class FeatureGroup:
     """A declared group.
 
@@ -225,6 +238,7 @@ class FeatureGroup:
         freshness: age beyond which the group counts as stale.
         ttl: age beyond which a row counts as absent. Feast does not enforce it online; readers here do.
         batch: expression for slow groups; absent for groups the stream keeps.
+        fold: functions of groups the stream keeps; absent for slow groups.
         depends_on: groups whose rows the expression reads.
         divisible: whether the expression honours `LakeTables.part`: many keys with lists are built part by
             part, since DuckDB holds lists and quantiles in memory whole.
@@ -238,6 +252,7 @@ class FeatureGroup:
     freshness: timedelta
     ttl: timedelta
     batch: BatchExpression | None = None
+    fold: Fold | None = None
     depends_on: tuple[str, ...] = ()
     expectations: tuple[Expectation, ...] = ()
     version: int = 1
@@ -252,6 +267,14 @@ class FeatureGroup:
     def feature_names(self) -> tuple[str, ...]:
         """Names of the features, in order."""
         return tuple(f.name for f in self.features)
+
+    def named(self, row: tuple[Any, ...]) -> dict[str, Any]:
+        """The values of a `Fold.row` by feature name, times as UTC datetimes."""
+        named = dict(zip(self.feature_names, row, strict=True))
+        for feature in self.features:
+            if feature.dtype is DType.TIMESTAMP and named[feature.name] is not None:
+                named[feature.name] = _EPOCH + timedelta(microseconds=named[feature.name])
+        return named
 
     @property
     def arrow_schema(self) -> pa.Schema:

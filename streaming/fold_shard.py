@@ -13,9 +13,9 @@ from itertools import islice
 import msgspec
 
 from feature_repo.errors import ContractError
-from feature_repo.groups.session_profile import Profile, time_of
+from feature_repo.groups.session_profile import GROUP, Profile, time_of
+from feature_repo.online.row_encoder import RowEncoder
 from streaming.chunk import Changes, Chunk, Tally
-from streaming.encode import encode_session
 from streaming.fold import Session, profile_of
 from streaming.fold_consent import sessions_of
 from streaming.fold_intake import Entry, Intake
@@ -29,6 +29,7 @@ from streaming.heartbeat import Counts, Heartbeat
 _log = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_rows = RowEncoder(GROUP)
 REWRITTEN_PER_TICK = 5_000
 
 
@@ -118,7 +119,7 @@ class SessionShard:
         if profile.denied or self._tools.knowledge.denies(profile.user_id):
             changes.deleted.append(session_id)
             return
-        changes.rows.append(encode_session(session_id, profile, self._tools.rules.session))
+        changes.rows.append(_rows.encode(session_id, profile.last_us, profile, self._tools.rules.session))
 
     def _contribute(self, session_id: str, session: Session, changes: Changes, *, over: bool = False) -> None:
         """What a session says of its users. Events read again repeat only what the live profile says."""

@@ -9,8 +9,9 @@ import msgspec
 from msgspec import Struct
 
 from feature_repo.groups.session_profile import Profile, SessionRules
-from feature_repo.groups.user_recent import GROUP, WINDOW, merge
-from feature_repo.online import EncodedRow, layout_of
+from feature_repo.groups.user_recent import GROUP, WINDOW
+from feature_repo.online import EncodedRow
+from feature_repo.online.row_encoder import RowEncoder
 
 SESSIONS = 50
 """Sessions kept per user; beyond them the oldest go."""
@@ -18,6 +19,7 @@ _WINDOW_US = int(WINDOW.total_seconds() * 1e6)
 
 _encoder = msgspec.msgpack.Encoder()
 _profile = msgspec.msgpack.Decoder(Profile)
+_rows = RowEncoder(GROUP)
 
 
 class Contribution(Struct, frozen=True, array_like=True, gc=False):
@@ -86,4 +88,4 @@ def row_of(user_id: str, raw: bytes, rules: SessionRules) -> EncodedRow:
     """The online row of a user's held state."""
     held = _held.decode(raw)
     profiles = [_profile.decode(run.profile) for run in held.runs.values()]
-    return EncodedRow(user_id, held.last_us, layout_of(GROUP).encode(merge(profiles, rules)))
+    return _rows.encode(user_id, held.last_us, profiles, rules)

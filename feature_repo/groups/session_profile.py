@@ -9,12 +9,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import compress
 from typing import Any, Protocol
 
 from msgspec import Struct
 
 from feature_repo.catalogue import CATEGORY, ItemFacts
-from feature_repo.group import NON_NEGATIVE, NOT_NULL, SESSION, DType, Expectation, Feature, FeatureGroup
+from feature_repo.group import (
+    NON_NEGATIVE,
+    NOT_NULL,
+    SESSION,
+    DType,
+    Expectation,
+    Feature,
+    FeatureGroup,
+    Fold,
+)
+from feature_repo.memory import Memory
 from feature_repo.settings import Settings
 
 LAST_ITEMS = 20
@@ -28,7 +39,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _RENORMALIZE_AT = 512.0
 _COUNT_INDEX = {kind: i for i, kind in enumerate(COUNTED)}
-_CATEGORY_PREFIX = f"{CATEGORY}:"
 
 
 class Touch(Struct, array_like=True, frozen=True, gc=False):
@@ -215,41 +225,56 @@ def _weight(entry: tuple[str, float]) -> float:
     return entry[1]
 
 
+def _category(key: str) -> str:
+    """The category of an attribute key; empty for other attributes."""
+    kind, _, name = key.partition(":")
+    return name if kind == CATEGORY else ""
+
+
+_category_of = Memory(_category).__getitem__
+
+
+def row(profile: Profile, rules: SessionRules) -> tuple[Any, ...]:
+    """The features of a profile as of its last event, in declared order; times in microseconds since 1970."""
+    items, attrs, last_us = profile.items, profile.attrs, profile.last_us
+    item_ids, touches = list(items), list(items.values())
+    item_ids.reverse()
+    touches.reverse()
+    keys = sorted(attrs, key=attrs.__getitem__, reverse=True)[:ATTRIBUTES]
+    decay = 2.0 ** ((profile.landmark_us - last_us) / rules.half_life_us)
+    weights = [attrs[key] * decay for key in keys]
+    categories = list(map(_category_of, keys))
+    shares = list(compress(weights, categories))
+    total = sum(shares) or 1.0
+    return (
+        profile.user_id,
+        item_ids,
+        [at_us // 1000 for at_us, _ in touches],
+        [weight for _, weight in touches],
+        keys,
+        weights,
+        list(filter(None, categories)),
+        [share / total for share in shares],
+        profile.event_count,
+        *profile.counts,
+        profile.queries,
+        profile.cart,
+        (last_us - profile.started_us) / 1e6,
+        profile.price_sum / profile.price_count if profile.price_count else None,
+        profile.started_us,
+        last_us,
+    )
+
+
 def values(profile: Profile, rules: SessionRules) -> dict[str, Any]:
-    """The features of a profile, as of its last event."""
-    items = profile.items
-    decay = 2.0 ** ((profile.landmark_us - profile.last_us) / rules.half_life_us)
-    attrs = [(key, weight * decay) for key, weight in strongest(profile.attrs)[:ATTRIBUTES]]
-    categories = [(k[len(_CATEGORY_PREFIX) :], w) for k, w in attrs if k.startswith(_CATEGORY_PREFIX)]
-    total = sum([w for _, w in categories]) or 1.0
-    newest = list(items.values())
-    newest.reverse()
-    return {
-        "user_id": profile.user_id,
-        "item_ids": list(items)[::-1],
-        "item_times_ms": [entry[0] // 1000 for entry in newest],
-        "item_weights": [entry[1] for entry in newest],
-        "attr_keys": [key for key, _ in attrs],
-        "attr_weights": [weight for _, weight in attrs],
-        "categories": [category for category, _ in categories],
-        "category_shares": [weight / total for _, weight in categories],
-        "event_count": profile.event_count,
-        **dict(zip(_COUNT_NAMES, profile.counts, strict=True)),
-        "queries": profile.queries,
-        "cart_item_ids": profile.cart,
-        "dwell_s": (profile.last_us - profile.started_us) / 1e6,
-        "mean_price": profile.price_sum / profile.price_count if profile.price_count else None,
-        "started_at": time_of(profile.started_us),
-        "last_event_time": time_of(profile.last_us),
-    }
+    """The features of a profile by name, as of its last event."""
+    return GROUP.named(row(profile, rules))
 
 
 def time_of(micros: int) -> datetime:
     """The UTC time of microseconds since 1970."""
     return _EPOCH + _MICROSECOND * micros
 
-
-_COUNT_NAMES = tuple(f"{kind}_count" for kind in COUNTED)
 
 GROUP = FeatureGroup(
     name="session_profile",
@@ -282,6 +307,7 @@ GROUP = FeatureGroup(
     ),
     freshness=timedelta(seconds=30),
     ttl=timedelta(days=1),
+    fold=Fold(row),
     expectations=(
         Expectation("same_length", columns=("item_ids", "item_times_ms", "item_weights")),
         Expectation("same_length", columns=("attr_keys", "attr_weights")),

@@ -1,6 +1,6 @@
 """What a user did in the last day, on every device.
 
-A user's sessions each contribute their profile; `merge` joins them. A session that logs in contributes all of
+A user's sessions each contribute their profile; `row` joins them. A session that logs in contributes all of
 itself, what came before the login included.
 """
 
@@ -11,8 +11,8 @@ from datetime import timedelta
 from typing import Any
 
 from feature_repo.catalogue import CATEGORY
-from feature_repo.group import NON_NEGATIVE, NOT_NULL, USER, DType, Expectation, Feature, FeatureGroup
-from feature_repo.groups.session_profile import COUNTED, Profile, SessionRules, strongest, time_of
+from feature_repo.group import NON_NEGATIVE, NOT_NULL, USER, DType, Expectation, Feature, FeatureGroup, Fold
+from feature_repo.groups.session_profile import COUNTED, Profile, SessionRules, strongest
 
 WINDOW = timedelta(days=1)
 LAST_ITEMS = 50
@@ -20,8 +20,8 @@ LAST_QUERIES = 10
 ATTRIBUTES = 64
 
 
-def merge(profiles: Iterable[Profile], rules: SessionRules) -> dict[str, Any]:
-    """The features of a user from the profiles of the sessions of the last day.
+def row(profiles: Iterable[Profile], rules: SessionRules) -> tuple[Any, ...]:
+    """The features of a user from the profiles of the sessions of the last day, in declared order.
 
     Affinities are decayed to the newest event, with the half-life of sessions.
     """
@@ -47,20 +47,25 @@ def merge(profiles: Iterable[Profile], rules: SessionRules) -> dict[str, Any]:
     prefix = f"{CATEGORY}:"
     categories = [(key.removeprefix(prefix), w) for key, w in kept if key.startswith(prefix)]
     total = sum(w for _, w in categories) or 1.0
-    return {
-        "session_count": len(runs),
-        "item_ids": [item_id for item_id, _ in items],
-        "item_times_ms": [at_us // 1000 for _, (at_us, _) in items],
-        "item_weights": [weight for _, (_, weight) in items],
-        "attr_keys": [key for key, _ in kept],
-        "attr_weights": [weight for _, weight in kept],
-        "categories": [category for category, _ in categories],
-        "category_shares": [weight / total for _, weight in categories],
-        "event_count": sum(run.event_count for run in runs),
-        **{f"{kind}_count": count for kind, count in zip(COUNTED, counts, strict=True)},
-        "queries": list(queries)[::-1][:LAST_QUERIES],
-        "last_event_time": time_of(last_us),
-    }
+    return (
+        len(runs),
+        [item_id for item_id, _ in items],
+        [at_us // 1000 for _, (at_us, _) in items],
+        [weight for _, (_, weight) in items],
+        [key for key, _ in kept],
+        [weight for _, weight in kept],
+        [category for category, _ in categories],
+        [weight / total for _, weight in categories],
+        sum(run.event_count for run in runs),
+        *counts,
+        list(queries)[::-1][:LAST_QUERIES],
+        last_us,
+    )
+
+
+def merge(profiles: Iterable[Profile], rules: SessionRules) -> dict[str, Any]:
+    """The features of a user by name."""
+    return GROUP.named(row(profiles, rules))
 
 
 GROUP = FeatureGroup(
@@ -88,6 +93,7 @@ GROUP = FeatureGroup(
     ),
     freshness=timedelta(minutes=1),
     ttl=WINDOW,
+    fold=Fold(row),
     expectations=(
         Expectation("same_length", columns=("item_ids", "item_times_ms", "item_weights")),
         Expectation("same_length", columns=("attr_keys", "attr_weights")),

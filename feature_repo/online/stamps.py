@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from feature_repo.memory import Memory
 from feature_repo.online.unwire import read_varint, signed
-from feature_repo.online.wire import Memory, varint
+from feature_repo.online.wire import varint
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -13,7 +14,7 @@ _SECOND_US = 1_000_000
 _SECONDS_TAG, _NANOS_TAG = 0x08, 0x10
 
 
-_SECONDS: Memory[int] = Memory(lambda seconds: b"\x08" + varint(seconds) if seconds else b"")
+_SECONDS: Memory[int, bytes] = Memory(lambda seconds: b"\x08" + varint(seconds) if seconds else b"")
 
 
 def micros_of(time: datetime) -> int:

@@ -10,19 +10,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from feature_repo.group import DType
-
-K = TypeVar("K")
+from feature_repo.memory import Memory
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 _MASK = (1 << 64) - 1
 _SMALL, _MIDDLE, _LARGE = 1 << 14, 1 << 28, 1 << 42
 _MORE = 0x80
-_REMEMBERED = 1 << 16
-_SHORT = 256
 _DOUBLE = struct.Struct("<d")
 _FLOAT = struct.Struct("<f")
 
@@ -81,22 +78,6 @@ def _bool(value: bool) -> bytes:
 
 def _timestamp(value: datetime) -> bytes:
     return b"\x40" + varint(seconds_of(value))
-
-
-class Memory(dict[K, bytes]):
-    """Encoded pieces by what they encode: what a stream encodes repeats. Bounded: a full one begins anew."""
-
-    def __init__(self, make: Callable[[K], bytes]) -> None:
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, wanted: K) -> bytes:
-        made = self._make(wanted)
-        if len(made) <= _SHORT:
-            if len(self) >= _REMEMBERED:
-                self.clear()
-            self[wanted] = made
-        return made
 
 
 def _chunk(text: str) -> bytes:
