@@ -10,6 +10,7 @@ from pathlib import Path
 
 from feature_repo.groups import all_groups
 from feature_repo.home import Home
+from feature_repo.services import published
 from feature_repo.settings import load_settings
 from feature_repo.views import feast_objects, quiet_globs
 
@@ -17,8 +18,8 @@ from feature_repo.views import feast_objects, quiet_globs
 _home = Home(Path(__file__).resolve().parent.parent / load_settings().home)
 _home.feast.mkdir(parents=True, exist_ok=True)  # Feast makes the registry's folder but not its parents
 quiet_globs()
-_objects = feast_objects(all_groups().values(), _home)
+_objects = feast_objects(all_groups().values(), _home, published())
 
 globals().update({f"entity_{entity.name}": entity for entity in _objects.entities})
 globals().update({f"view_{view.name}": view for view in _objects.views})
-globals()[_objects.service.name] = _objects.service
+globals().update({service.name: service for service in _objects.services})

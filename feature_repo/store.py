@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from feature_repo.errors import SettingsError
 from feature_repo.groups import all_groups
 from feature_repo.home import Home
+from feature_repo.services import published
 from feature_repo.settings import Settings
 
 if TYPE_CHECKING:
@@ -97,8 +98,12 @@ def apply(settings: Settings, home: Home) -> dict[str, int]:
 
     quiet_globs()
     write_config(settings, home)
-    objects = feast_objects(all_groups().values(), home)
+    objects = feast_objects(all_groups().values(), home, published())
     feature_store(settings, home).apply(objects.all)
-    counts = {"entities": len(objects.entities), "feature_views": len(objects.views), "feature_services": 1}
+    counts = {
+        "entities": len(objects.entities),
+        "feature_views": len(objects.views),
+        "feature_services": len(objects.services),
+    }
     logger.info("feast registry: %s", counts)
     return counts

@@ -1,21 +1,34 @@
-"""Feast objects of the declared groups: entities, feature views and the published feature service."""
+"""Feast objects of the declared groups and of the published feature services."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import feast
 from feast import types as ft
 from feast.data_format import ParquetFormat
 from feast.value_type import ValueType
 
-from feature_repo.group import CREATED_TIMESTAMP, EVENT_TIMESTAMP, DType, Entity, FeatureGroup
+from feature_repo.errors import BuildError
+from feature_repo.group import (
+    CREATED_TIMESTAMP,
+    EVENT_TIMESTAMP,
+    BatchParams,
+    DType,
+    Entity,
+    Feature,
+    FeatureGroup,
+    LakeTables,
+)
 from feature_repo.home import Home
+from feature_repo.services import PublishedView, Service, check
 
-SERVICE = "ranking_v1"
-"""The published feature service. Never edited: a change of its groups is a new name."""
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
 
 FEAST_TYPES: dict[DType, ft.FeastType] = {
     DType.STRING: ft.String,
@@ -36,29 +49,66 @@ class FeastObjects:
 
     entities: tuple[feast.Entity, ...]
     views: tuple[feast.FeatureView, ...]
-    service: feast.FeatureService
+    services: tuple[feast.FeatureService, ...]
 
     @property
     def all(self) -> list[feast.Entity | feast.FeatureView | feast.FeatureService]:
         """Everything, in the order it can be applied."""
-        return [*self.entities, *self.views, self.service]
+        return [*self.entities, *self.views, *self.services]
 
 
-def feast_objects(groups: Iterable[FeatureGroup], home: Home) -> FeastObjects:
+def feast_objects(
+    groups: Iterable[FeatureGroup], home: Home, services: Iterable[Service] = ()
+) -> FeastObjects:
     """Derive Feast's objects from the declarations.
 
     Args:
         groups: the declared groups.
-        home: where the builds lie. Source paths are made absolute: with DuckDB, Feast resolves relative ones
+        home: holds the builds. Source paths are made absolute: with DuckDB, Feast resolves relative ones
             against the working directory.
+        services: published ones. Views that only they know are registered as they were published.
+
+    Raises:
+        SettingsError: a declaration contradicts a published service.
     """
-    groups = list(groups)
-    entities = {g.entity.name: _entity(g.entity) for g in groups}
-    views = tuple(_view(g, entities[g.entity.name], home) for g in groups)
-    service = feast.FeatureService(
-        name=SERVICE, features=list(views), description="What a ranking reads: every group, all features."
+    services = tuple(services)
+    declared = {group.view_name: group for group in groups}
+    check(services, declared)
+    retired = [_retired(view) for service in services for view in service.views if view.view not in declared]
+    known = {**{group.view_name: group for group in retired}, **declared}
+    entities = {group.entity.name: _entity(group.entity) for group in known.values()}
+    views = {name: _view(group, entities[group.entity.name], home) for name, group in known.items()}
+    return FeastObjects(
+        tuple(entities.values()),
+        tuple(views.values()),
+        tuple(_service(service, views) for service in services),
     )
-    return FeastObjects(tuple(entities.values()), views, service)
+
+
+def _service(service: Service, views: Mapping[str, feast.FeatureView]) -> feast.FeatureService:
+    features = [views[view.view][[feature.name for feature in view.features]] for view in service.views]
+    return feast.FeatureService(
+        name=service.name, features=features, description="What a ranking reads; never edited once published."
+    )
+
+
+def _retired(view: PublishedView) -> FeatureGroup:
+    """A group that is no longer declared, as far as serving its view needs it."""
+    return FeatureGroup(
+        name=view.group,
+        entity=Entity(view.entity, view.join_key, ""),
+        meaning=view.meaning,
+        features=tuple(Feature(f.name, DType(f.dtype), f.meaning, f.unit) for f in view.features),
+        freshness=timedelta(seconds=view.ttl_s),
+        ttl=timedelta(seconds=view.ttl_s),
+        batch=None if view.stream else _not_built,
+        version=view.version,
+    )
+
+
+def _not_built(tables: LakeTables, params: BatchParams) -> ir.Table:
+    msg = "a retired view is served as it was built last"
+    raise BuildError(msg)
 
 
 def quiet_globs() -> None:

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from feature_repo.errors import SettingsError
 from feature_repo.groups import all_groups
 from feature_repo.home import Home
+from feature_repo.services import published
 from feature_repo.settings import Settings
 from feature_repo.store import redis_connection, repo_config, write_config
 
@@ -50,18 +51,17 @@ def test_the_written_file_may_hold_a_password_and_is_private(home: Home) -> None
 
 
 def test_feast_objects_follow_the_declarations(home: Home) -> None:
-    from feature_repo.views import FEAST_TYPES, SERVICE, feast_objects  # noqa: PLC0415
+    from feature_repo.views import FEAST_TYPES, feast_objects  # noqa: PLC0415
 
     groups = all_groups()
-    found = feast_objects(groups.values(), home)
+    found = feast_objects(groups.values(), home, published())
     assert [v.name for v in found.views] == [g.view_name for g in groups.values()]
     assert {e.name for e in found.entities} == {g.entity.name for g in groups.values()}
-    assert found.service.name == SERVICE
-    assert [p.name for p in found.service.feature_view_projections] == [v.name for v in found.views]
+    assert [service.name for service in found.services] == [service.name for service in published()]
     for view, group in zip(found.views, groups.values(), strict=True):
         types = {f.name: f.dtype for f in view.features}
         assert types == {f.name: FEAST_TYPES[f.dtype] for f in group.features}
         assert view.ttl == group.ttl
         assert view.batch_source.path.startswith(str(home.features.resolve()))
         assert (view.stream_source is not None) == (group.batch is None)
-    assert len(found.all) == len(found.entities) + len(found.views) + 1
+    assert len(found.all) == len(found.entities) + len(found.views) + len(found.services)

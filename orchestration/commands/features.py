@@ -1,0 +1,49 @@
+"""`headrace features`: what is declared and what is published."""
+
+from __future__ import annotations
+
+import typer
+
+features = typer.Typer(no_args_is_help=True, help="Declared features and published feature services.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(features, name="features")
+
+
+@features.command("list")
+def list_command() -> None:
+    """List the published services and the features that none of them serves yet.
+
+    For example: `headrace features list`.
+    """
+    from feature_repo.groups import all_groups  # noqa: PLC0415
+    from feature_repo.services import published  # noqa: PLC0415
+
+    services = published()
+    for service in services:
+        count = sum(len(view.features) for view in service.views)
+        typer.echo(f"{service.name}: {count} features of {len(service.views)} groups")
+    newest = {(v.view, f.name) for s in services[-1:] for v in s.views for f in v.features}
+    declared = [(g.view_name, name) for g in all_groups().values() for name in g.feature_names]
+    for view, name in declared:
+        if (view, name) not in newest:
+            typer.echo(f"not published: {view}:{name}")
+
+
+@features.command("publish")
+def publish_command() -> None:
+    """Publish every declared feature as the next feature service; services published before stay as they are.
+
+    A new feature is built and stored without this; consumers that ask for a service read it from the next one
+    on. For example: `headrace features publish`.
+    """
+    from feature_repo.groups import all_groups  # noqa: PLC0415
+    from feature_repo.services import publish  # noqa: PLC0415
+
+    path = publish(all_groups().values())
+    if path is None:
+        typer.echo("Nothing to publish: the newest service serves every declared feature.")
+        return
+    typer.echo(f"Published {path.stem}: feature_repo/services/{path.name}. Commit the file; never edit it.")
