@@ -135,6 +135,12 @@ class Settings(BaseSettings):
     duckdb_threads: int = Field(2, ge=1, description="DuckDB's threads.")
 
     # Quality.
+    quarantine_day_mb: int = Field(
+        64, ge=1, description="Size at which a day's quarantine keeps no more: the rest is counted (MiB)."
+    )
+    quarantine_mb: int = Field(
+        512, ge=1, description="Size of the quarantine at which its oldest day is removed (MiB)."
+    )
     drift_psi: float = Field(0.2, gt=0, description="Population stability index that counts as drift.")
     drift_shift: float = Field(
         0.1, gt=0, le=1, description="Kolmogorov–Smirnov or total-variation distance that counts as drift."

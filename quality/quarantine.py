@@ -2,72 +2,79 @@
 
 from __future__ import annotations
 
-import base64
-import fcntl
 import json
-import os
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from threading import Lock
-from typing import Any, BinaryIO
+from typing import Any
 
-import xxhash
 from prometheus_client import Counter as Metric
 
 from feature_repo.contract import Kind
 from feature_repo.errors import ContractError, LakeError
+from feature_repo.home import Home
+from feature_repo.lock import locked
+from feature_repo.settings import Settings
+from quality.quarantine_days import QuarantineDays, day_of, objects
+from quality.quarantine_entry import Entry, from_fields, new_entry, to_line
+
+__all__ = ["Entry", "Quarantine", "QUARANTINED", "NOT_KEPT"]
+
+_log = logging.getLogger(__name__)
 
 QUARANTINED = Metric(
     "headrace_quarantined_records_total", "Records put into quarantine, by reason code.", ["code"]
 )
+NOT_KEPT = Metric(
+    "headrace_quarantine_not_kept_total",
+    "Rejected records that the full quarantine could not keep (day), or removed to make room (folder).",
+    ["limit"],
+)
 RETRIED = "retried.jsonl"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One rejected record.
-
-    Attributes:
-        id: of source, place and bytes: the same rejection has the same id.
-        raw: the bytes as they came.
-        source: file, or the door they came through.
-        line: line (text), row (tables) or byte offset (log segments) in it; `None` where there is none.
-        code, field, message: the reason; the code is stable.
-        first_seen: when it was rejected first.
-        format, kind: how the source was read, to read the bytes again.
-        retried: when it was replayed with success, else `None`.
-    """
-
-    id: str
-    raw: bytes
-    source: str
-    line: int | None
-    code: str
-    field: str
-    message: str
-    first_seen: datetime
-    format: str = "headrace"
-    kind: Kind | None = None
-    retried: datetime | None = None
+DAY_BYTES, FOLDER_BYTES = 64 << 20, 512 << 20
 
 
 class Quarantine:
     """Append-only JSONL by day of first sight below `root`. Putting the same rejection again adds nothing.
 
+    A day that is full keeps the records it has: the first of a flood show its reason. A folder that is full
+    removes its oldest day. Both are counted, in a metric and beside the days (`not_kept`).
+
     Args:
         root: folder of the files; made at the first rejection.
         clock: gives the time of first sight.
+        day_bytes, folder_bytes: how large a day, and all of them, may become.
     """
 
-    def __init__(self, root: Path, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        clock: Callable[[], datetime],
+        *,
+        day_bytes: int = DAY_BYTES,
+        folder_bytes: int = FOLDER_BYTES,
+    ) -> None:
         self._root = root
         self._clock = clock
+        self._day_bytes = day_bytes
+        self._folder_bytes = folder_bytes
         self._lock = Lock()
-        self._known: set[int] | None = None
-        self._sizes: dict[Path, int] = {}
+        self._days = QuarantineDays(root)
+        self._told: set[date] = set()
+
+    @classmethod
+    def of(cls, settings: Settings, home: Home, clock: Callable[[], datetime] | None = None) -> Quarantine:
+        """The quarantine of a home, within the bounds of its settings."""
+        return cls(
+            home.quarantine,
+            clock or settings.clock,
+            day_bytes=settings.quarantine_day_mb << 20,
+            folder_bytes=settings.quarantine_mb << 20,
+        )
 
     def put(
         self,
@@ -79,45 +86,39 @@ class Quarantine:
         fmt: str = "headrace",
         kind: Kind | None = None,
     ) -> bool:
-        """Keep a rejected record; whether it was new.
+        """Keep a rejected record; whether it was new. One that a full day cannot keep is counted instead.
 
         Raises:
             LakeError: the quarantine cannot be written; the record is then not lost silently.
         """
-        source = _text(source)
-        entry = Entry(
-            id=_identity(raw, source, line),
-            raw=raw,
-            source=source,
-            line=line,
-            code=error.code,
-            field=_text(error.field),
-            message=_text(str(error)),
-            first_seen=self._clock().astimezone(UTC),
-            format=fmt,
-            kind=kind,
-        )
-        with self._lock:
-            known = self._ids()
-            if int(entry.id, 16) in known:
+        now = self._clock().astimezone(UTC)
+        entry = new_entry(raw, source, line, error, now, fmt=fmt, kind=kind)
+        day, text = now.date(), to_line(entry)
+        with self._lock, self._alone(self._days.path(day)):
+            self._days.catch_up()
+            if self._days.knows(entry):
                 return False
-            self._append(f"day={entry.first_seen:%Y-%m-%d}.jsonl", _to_json(entry))
-            known.add(int(entry.id, 16))
+            if self._has_room(day, len(text)):
+                self._days.append(day, entry, text)
+            else:
+                self._days.count_lost(day, 1)
+                NOT_KEPT.labels("day").inc()
         QUARANTINED.labels(entry.code).inc()
         return True
 
     def mark_retried(self, entries: Sequence[Entry]) -> None:
         """Note that records were replayed; they are kept, and not replayed again."""
-        with self._lock:
-            now = self._clock().isoformat()
-            self._append(RETRIED, *({"id": entry.id, "at": now} for entry in entries))
+        path, now = self._root / RETRIED, self._clock().isoformat()
+        lines = (json.dumps({"id": entry.id, "at": now}).encode() + b"\n" for entry in entries)
+        with self._lock, self._alone(path):
+            self._days.append_to(path, b"".join(lines))
 
     def entries(self, *, code: str | None = None, pending: bool = False) -> Iterator[Entry]:
         """Entries in order of first sight; `pending` leaves out those replayed already."""
         retried = self._retried()
-        for path in self._days():
-            for fields in _objects(path):
-                entry = _from_json(fields, retried)
+        for path in self._days.paths():
+            for fields in objects(path):
+                entry = from_fields(fields, retried)
                 if (code is None or entry.code == code) and not (pending and entry.retried):
                     yield entry
 
@@ -134,101 +135,63 @@ class Quarantine:
         """Number of records by reason code."""
         return Counter(e.code for e in self.entries(pending=pending))
 
+    def not_kept(self) -> dict[date, int]:
+        """How many records a full quarantine could not keep, by day; repeats count each time."""
+        return self._days.lost()
+
     def prune(self, older_than: timedelta) -> int:
         """Remove days that lie wholly further back; how many entries went."""
-        horizon = (self._clock() - older_than).date()
+        horizon = (self._clock() - older_than).astimezone(UTC).date()
         removed = 0
-        with self._lock:
-            for path in self._days():
-                if date.fromisoformat(path.stem.removeprefix("day=")) < horizon:
-                    removed += sum(1 for _ in _objects(path))
-                    path.unlink()
-            self._known = None
+        if not self._root.is_dir():
+            return 0
+        with self._lock, self._alone(self._root):
+            old = [day for path in self._days.paths() if (day := day_of(path)) < horizon]
+            removed = sum(self._days.remove(day) for day in old)
+            self._days.forget_lost(horizon)
+            self._forget_retried()
         return removed
 
-    def _days(self) -> list[Path]:
-        return sorted(self._root.glob("day=*.jsonl"))
-
-    def _ids(self) -> set[int]:
-        """Ids kept so far, those of other processes included."""
-        sizes = {path: path.stat().st_size for path in self._days()}
-        if self._known is None:
-            self._known, self._sizes = set(), {}
-        if sizes != self._sizes:
-            changed = [p for p, size in sizes.items() if self._sizes.get(p) != size]
-            self._known.update(int(f["id"], 16) for p in changed for f in _objects(p))
-            self._sizes = sizes
-        return self._known
+    def _has_room(self, day: date, size: int) -> bool:
+        """Whether a line of this size fits, once the oldest days have made way for it."""
+        while self._days.total() + size > self._folder_bytes and (oldest := self._days.oldest_before(day)):
+            removed = self._days.remove(oldest)
+            self._days.count_lost(oldest, removed)
+            NOT_KEPT.labels("folder").inc(removed)
+            _log.warning(
+                "quarantine full (HEADRACE_QUARANTINE_MB): removed the %d records of %s", removed, oldest
+            )
+            self._days.catch_up()
+        fits = self._days.size(day) + size <= min(self._day_bytes, self._folder_bytes)
+        if not fits and day not in self._told:
+            self._told.add(day)
+            _log.warning(
+                "quarantine of %s full (HEADRACE_QUARANTINE_DAY_MB): further rejected records of the day are "
+                "counted, not kept; see `headrace quarantine list`",
+                day,
+            )
+        return fits
 
     def _retried(self) -> dict[str, datetime]:
-        return {f["id"]: datetime.fromisoformat(f["at"]) for f in _objects(self._root / RETRIED)}
+        return {f["id"]: datetime.fromisoformat(f["at"]) for f in objects(self._root / RETRIED)}
 
-    def _append(self, name: str, *entries: dict[str, Any]) -> None:
-        path = self._root / name
-        line = b"".join(json.dumps(fields, ensure_ascii=False).encode() + b"\n" for fields in entries)
+    def _forget_retried(self) -> None:
+        """Rewrite the notes of replays without those of records that are gone."""
+        self._days.catch_up()
+        path = self._root / RETRIED
+        held: list[dict[str, Any]] = list(objects(path))
+        left = [fields for fields in held if self._days.knows_id(fields["id"])]
+        if len(left) < len(held):
+            aside = path.with_name(f".{RETRIED}.tmp")
+            aside.write_bytes(b"".join(json.dumps(fields).encode() + b"\n" for fields in left))
+            aside.replace(path)
+
+    @contextmanager
+    def _alone(self, path: Path) -> Iterator[None]:
+        """Hold the folder among processes; what fails there names the file."""
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
-            with path.open("a+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                file.write(line if _ends_whole(file) else b"\n" + line)
+            with locked(self._root / ".lock"):
+                yield
         except OSError as error:
             msg = f"quarantine {path}: cannot write ({error.strerror}); point HEADRACE_HOME elsewhere"
             raise LakeError(msg) from error
-        if name != RETRIED:
-            self._sizes[path] = self._sizes.get(path, 0) + len(line)
-
-
-def _ends_whole(file: BinaryIO) -> bool:
-    """Whether the last line is complete; a crash may have cut it."""
-    if file.seek(0, os.SEEK_END) == 0:
-        return True
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) == b"\n"
-
-
-def _text(text: str) -> str:
-    """Text that can be written: a file's name, and what was found in it, need not be UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _identity(raw: bytes, source: str, line: int | None) -> str:
-    return xxhash.xxh3_64_hexdigest(b"\0".join((source.encode(), str(line).encode(), raw)))
-
-
-def _to_json(entry: Entry) -> dict[str, Any]:
-    fields: dict[str, Any] = {"id": entry.id}
-    try:
-        fields["raw"] = entry.raw.decode()
-    except UnicodeDecodeError:
-        fields["raw_base64"] = base64.b64encode(entry.raw).decode()
-    return fields | {
-        "source": entry.source,
-        "line": entry.line,
-        "code": entry.code,
-        "field": entry.field,
-        "message": entry.message,
-        "first_seen": entry.first_seen.isoformat(),
-        "format": entry.format,
-        "kind": entry.kind,
-    }
-
-
-def _from_json(fields: dict[str, Any], retried: dict[str, datetime]) -> Entry:
-    encoded = fields.pop("raw_base64", None)
-    raw = base64.b64decode(encoded) if encoded is not None else fields.pop("raw").encode()
-    fields.pop("raw", None)
-    first_seen = datetime.fromisoformat(fields.pop("first_seen"))
-    return Entry(raw=raw, first_seen=first_seen, retried=retried.get(fields["id"]), **fields)
-
-
-def _objects(path: Path) -> Iterator[dict[str, Any]]:
-    """Lines of a file of ours; a last line cut short by a crash is left out."""
-    try:
-        with path.open("rb") as file:
-            for line in file:
-                try:
-                    yield json.loads(line)
-                except ValueError:
-                    continue
-    except FileNotFoundError:
-        return

@@ -184,7 +184,7 @@ def shard_tools(
         weights=settings.weights,
         consent_default=settings.consent_default,
         knowledge=knowledge,
-        quarantine=Quarantine(home.quarantine, now),
+        quarantine=Quarantine.of(settings, home, now),
         clock=now,
         store_lost=store_lost,
     )

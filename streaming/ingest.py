@@ -78,7 +78,7 @@ def ingest(
 
 def lake_writer(settings: Settings, home: Home, log: EventLog) -> LakeWriter:
     """The writer from this log into this home's lake."""
-    quarantine = Quarantine(home.quarantine, settings.clock)
+    quarantine = Quarantine.of(settings, home)
     state = (
         home.lake / f"state-{settings.event_log}.json"
     )  # positions of one sort of log mean nothing to another
@@ -93,7 +93,7 @@ class Ingestion:
         self._fmt = fmt
         self._contract = Contract(settings, settings.clock, self._count_unknown)
         self._unknown: Counter[str] = Counter()
-        self._quarantine = Quarantine(home.quarantine, settings.clock)
+        self._quarantine = Quarantine.of(settings, home)
         self._log = log
         self._lake = Lake(home.lake)
         self._writer = lake_writer(settings, home, log)

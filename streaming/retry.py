@@ -62,7 +62,7 @@ def retry(settings: Settings, code: str | None = None, prefix: str = "") -> Retr
         LogError, LakeError: log or lake cannot be written; nothing of that portion is marked.
     """
     home = Home(settings.home).ensure()
-    quarantine = Quarantine(home.quarantine, settings.clock)
+    quarantine = Quarantine.of(settings, home)
     pending = (e for e in quarantine.entries(code=code, pending=True) if e.id.startswith(prefix))
     contract = Contract(settings, settings.clock, count_unknown)
     log = open_log(settings, home)

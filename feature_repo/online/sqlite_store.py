@@ -62,7 +62,7 @@ class SqliteStore:
             "value = excluded.value, value_text = NULL, event_ts = excluded.event_ts, created_ts = NULL"
         )
         taken = {entity_key(layout.join_key, row.key): row for row in rows}
-        with self._connection() as connection, _transaction(connection):
+        with self._connection() as connection, self._made(layout), _transaction(connection):
             self._make_table(connection, layout)
             if check:
                 for key, micros in self._times(connection, layout, list(taken)).items():
@@ -96,7 +96,7 @@ class SqliteStore:
         """See `OnlineStore.delete`."""
         layout = layout_of(group)
         removed = 0
-        with self._connection() as connection, _transaction(connection):
+        with self._connection() as connection, self._made(layout), _transaction(connection):
             self._make_table(connection, layout)
             for key in keys:
                 raw = entity_key(layout.join_key, key)
@@ -159,11 +159,15 @@ class SqliteStore:
             return []
 
     def _make_table(self, connection: sqlite3.Connection, layout: ViewLayout) -> None:
-        made: set[str] = self._local.made
-        if layout.table not in made:
+        if layout.table not in self._local.made:
             for statement in _FEAST_TABLE.format(table=layout.table).split(";"):
                 connection.execute(statement)
-            made.add(layout.table)
+
+    @contextmanager
+    def _made(self, layout: ViewLayout) -> Iterator[None]:
+        """Remember a view's table once its transaction is committed: a full disk rolls the table back too."""
+        yield
+        self._local.made.add(layout.table)
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -202,10 +206,11 @@ def _transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Ite
     connection.execute(f"BEGIN {kind}")
     try:
         yield
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # SQLite has rolled back by itself where the disk was full
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 def _schema_version(connection: sqlite3.Connection) -> int:

@@ -23,7 +23,7 @@ def _open() -> Quarantine:
     from quality.quarantine import Quarantine  # noqa: PLC0415
 
     settings = load_settings()
-    return Quarantine(Home(settings.home).quarantine, settings.clock)
+    return Quarantine.of(settings, Home(settings.home))
 
 
 @quarantine.command("list")
@@ -41,12 +41,15 @@ def list_command(
     """
     from collections import Counter  # noqa: PLC0415
 
+    held = _open()
     reasons: Counter[str] = Counter()
-    for entry in _open().entries(code=code, pending=not everything):
+    for entry in held.entries(code=code, pending=not everything):
         reasons[entry.code] += 1
         if reasons.total() <= limit:
             typer.echo(f"{entry.id[:8]}  {entry.first_seen:%Y-%m-%d %H:%M:%S}  {entry.code}  {_place(entry)}")
             typer.echo(f"          {entry.message}")
+    for day, count in held.not_kept().items():
+        typer.echo(f"{day}: {count:,} further rejected records were counted, not kept: it was full")
     if not reasons:
         typer.echo("Nothing in quarantine.")
         return
