@@ -27,6 +27,7 @@ def withdrawn_users(lake: Lake) -> dict[str, datetime]:
     if not files:
         return {}
     with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
         found = connection.execute(DENIED, {"files": files}).fetchall()
     return {user_id: datetime.fromtimestamp(micros / 1e6, UTC) for user_id, micros in found}
 

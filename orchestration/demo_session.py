@@ -75,6 +75,7 @@ def choose_scene(settings: Settings) -> Scene:
 
     lake = Lake(Home(settings.home).lake)
     con = duckdb.connect()
+    con.execute("SET TimeZone = 'UTC'")
     files = ", ".join("'" + file.replace("'", "''") + "'" for file in lake.files("event"))
     con.execute(f"CREATE VIEW events AS SELECT * FROM read_parquet([{files}])")
     user = con.execute(_MOST_ACTIVE).fetchone()

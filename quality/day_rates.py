@@ -70,7 +70,8 @@ def day_rates(
     with tempfile.TemporaryDirectory(prefix="headrace-rates-") as spill:
         con = duckdb.connect(config={"memory_limit": memory, "temp_directory": spill})
         try:
-            con.execute("SET enable_progress_bar = false; SET preserve_insertion_order = false")
+            con.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+            con.execute("SET preserve_insertion_order = false")
             _views(con, files, items, profiles)
             con.execute(_ENGAGED, {"engaging": sorted(engaging)})
             rates = _rates(con)

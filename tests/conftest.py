@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import prometheus_client  # noqa: F401 - before Feast, whose import would switch it to files shared by all registries
 import pytest
 from hypothesis import HealthCheck
@@ -24,6 +26,9 @@ NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
 hypothesis_settings.register_profile("any_load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("any_load")
 
+ZONES = ("UTC", "America/Los_Angeles", "Asia/Kathmandu")
+"""Behind UTC with summer time, and ahead of it by no whole hour."""
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -31,6 +36,39 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [n for n in os.environ if n.startswith("HEADRACE_")]:
         monkeypatch.delenv(name)
+
+
+class MachineZone:
+    """The zone this process, its children and the DuckDB connections it opens take for the machine's own."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._patch = patch
+        self._connect = duckdb.connect
+
+    def set(self, zone: str) -> None:
+        def connect(*args: Any, **options: Any) -> duckdb.DuckDBPyConnection:
+            connection = self._connect(*args, **options)
+            connection.execute(f"SET TimeZone = '{zone}'")  # ICU reads TZ once a process
+            return connection
+
+        self._patch.setenv("TZ", zone)
+        self._patch.setattr(duckdb, "connect", connect)
+        time.tzset()
+
+
+@pytest.fixture
+def machine_zone() -> Iterator[MachineZone]:
+    """Sets the machine's time zone, as often as a test likes."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield MachineZone(patch)
+    time.tzset()
+
+
+@pytest.fixture(params=ZONES)
+def zone(request: pytest.FixtureRequest, machine_zone: MachineZone) -> str:
+    """Runs a test once for each of `ZONES`: ``pytestmark = pytest.mark.usefixtures("zone")``."""
+    machine_zone.set(request.param)
+    return str(request.param)
 
 
 @pytest.fixture

@@ -195,8 +195,8 @@ def _connect(config: RepoConfig) -> duckdb.DuckDBPyConnection:
 
 
 def _utc(time: datetime) -> datetime:
-    """Feast hands over naive local times as well as aware ones; it reads the naive ones as local."""
-    return time.astimezone(UTC)
+    """A time without a zone is UTC, as everywhere in Feast's interface; never this machine's."""
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 def _is_local_parquet(source: DataSource | None) -> bool:

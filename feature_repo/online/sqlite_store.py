@@ -1,7 +1,8 @@
 """The online store on SQLite: the embedded default, in the file Feast reads.
 
 Feast keeps event times there in whole seconds of a naive local time. `headrace_times` keeps the microseconds
-beside them, so that writes are monotone within a second too.
+beside them, so that writes are monotone within a second too, and the seconds that were written with them:
+while those are unchanged the row is ours and its time is exact, whatever zone this process runs in.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from feature_repo.errors import StoreError
@@ -22,7 +23,8 @@ from feature_repo.online.store import EncodedRow, OnlineRow, encode_rows
 _OWN_TABLES = """
 CREATE TABLE IF NOT EXISTS headrace_marks (name TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS headrace_times
-    (view TEXT, entity_key BLOB, micros INTEGER, PRIMARY KEY (view, entity_key)) WITHOUT ROWID;
+    (view TEXT, entity_key BLOB, micros INTEGER, seconds INTEGER, PRIMARY KEY (view, entity_key))
+    WITHOUT ROWID;
 """
 _FEAST_TABLE = """
 CREATE TABLE IF NOT EXISTS "{table}" (entity_key BLOB, feature_name TEXT, value BLOB, value_text TEXT,
@@ -68,13 +70,15 @@ class SqliteStore:
                 for key, micros in self._times(connection, layout, list(taken)).items():
                     if taken[key].micros < micros:
                         del taken[key]
+            written = {key: feast_seconds(time_of(row.micros)) for key, row in taken.items()}
             for key, row in taken.items():
-                seconds = feast_seconds(time_of(row.micros))
+                seconds = written[key]
                 lines = [(key, n, raw, seconds) for n, raw in zip(layout.names, row.values, strict=True)]
                 connection.executemany(upsert, lines)
             connection.executemany(
-                "INSERT OR REPLACE INTO headrace_times VALUES (?, ?, ?)",
-                [(layout.table, key, row.micros) for key, row in taken.items()],
+                "INSERT OR REPLACE INTO headrace_times (view, entity_key, micros, seconds) "
+                "VALUES (?, ?, ?, ?)",
+                [(layout.table, key, row.micros, written[key]) for key, row in taken.items()],
             )
         return len(taken)
 
@@ -131,12 +135,12 @@ class SqliteStore:
         times: dict[bytes, int] = {}
         for part in parts(keys):
             query = (
-                f'SELECT f.entity_key, max(f.event_ts), t.micros FROM "{layout.table}" f '
+                f'SELECT f.entity_key, max(f.event_ts), t.micros, t.seconds FROM "{layout.table}" f '
                 "LEFT JOIN headrace_times t ON t.view = ? AND t.entity_key = f.entity_key "
                 f"WHERE f.entity_key IN ({placeholders(part)}) GROUP BY f.entity_key"
             )
-            for key, seconds, micros in connection.execute(query, (layout.table, *part)):
-                times[key] = micros_of(row_time(seconds, micros))
+            for key, seconds, *ours in connection.execute(query, (layout.table, *part)):
+                times[key] = micros_of(row_time(seconds, *ours))
         return times
 
     def _rows(
@@ -193,6 +197,7 @@ class SqliteStore:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.executescript(_OWN_TABLES)
+            _add_seconds(connection)
         except sqlite3.Error:
             connection.close()
             raise
@@ -211,6 +216,14 @@ def _transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Ite
         if connection.in_transaction:  # SQLite has rolled back by itself where the disk was full
             connection.execute("ROLLBACK")
         raise
+
+
+def _add_seconds(connection: sqlite3.Connection) -> None:
+    """Add the column that files of earlier versions lack; another process may be at it too."""
+    columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(headrace_times)")]
+    if "seconds" not in columns:
+        with suppress(sqlite3.OperationalError):
+            connection.execute("ALTER TABLE headrace_times ADD COLUMN seconds INTEGER")
 
 
 def _schema_version(connection: sqlite3.Connection) -> int:

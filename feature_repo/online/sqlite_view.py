@@ -14,6 +14,8 @@ from feature_repo.online.store import OnlineRow
 from feature_repo.online.unwire import decode_values
 
 KEYS_PER_QUERY = 500
+_OURS = 3
+"""Columns read of `headrace_times`; a line of Feast's table has four."""
 
 
 def feast_seconds(time: datetime) -> int:
@@ -21,11 +23,17 @@ def feast_seconds(time: datetime) -> int:
     return int(time.astimezone(UTC).replace(tzinfo=None).timestamp())
 
 
-def row_time(seconds: int, micros: int | None) -> datetime:
-    """The event time of a row: to the microsecond if Headrace wrote it last, else what Feast kept."""
+def row_time(seconds: int, micros: int | None, written: int | None) -> datetime:
+    """The event time of a row: to the microsecond if Headrace wrote it last, else what Feast kept.
+
+    Args:
+        seconds: what the row holds now.
+        micros: the time Headrace wrote last.
+        written: the seconds it wrote with it; absent in rows of versions that did not keep them.
+    """
     if micros is not None:
         exact = time_of(micros)
-        if feast_seconds(exact) == seconds:
+        if seconds == (feast_seconds(exact) if written is None else written):
             return exact
     return datetime.fromtimestamp(seconds).replace(tzinfo=UTC)  # noqa: DTZ006 - Feast's own reading
 
@@ -53,24 +61,25 @@ class SqliteView:
             among = f"WHERE entity_key IN ({placeholders(part)})"
             query = f'SELECT entity_key, feature_name, value, event_ts FROM "{table}" {among}'
             # Times by a query of their own: joined, each line would look its row's up again.
-            times = f"SELECT entity_key, micros FROM headrace_times {among} AND view = ?"
+            times = f"SELECT entity_key, micros, seconds FROM headrace_times {among} AND view = ?"
             lines: dict[bytes, list[Any]] = {}
             for line in connection.execute(query, part).fetchall():
                 lines.setdefault(line[0], []).append(line)
-            for raw_key, micros in connection.execute(times, (*part, table)).fetchall() if lines else ():
-                lines.get(raw_key, []).append(micros)
+            for ours in connection.execute(times, (*part, table)).fetchall() if lines else ():
+                lines.get(ours[0], []).append(ours)
             for raw_key, found in lines.items():
                 row = self._kept.row(keys[raw_key], found)
                 if row is not None:
                     yield row
 
     def _decode(self, found: list[Any]) -> tuple[dict[str, Any], datetime]:
-        """Values and time of a row's lines, and the microseconds behind them where they are known."""
-        micros = None if isinstance(found[-1], tuple) else found[-1]
-        lines = found if micros is None else found[:-1]
+        """Values and time of a row's lines, and of the exact time behind them where it is known."""
+        ours = len(found[-1]) == _OURS
+        lines = found[:-1] if ours else found
+        micros, written = found[-1][1:] if ours else (None, None)
         raws = {name: value for _, name, value, _ in lines}
         values = decode_values(self._layout.names, [raws.get(name) for name in self._layout.names])
-        return values, row_time(lines[0][3], micros)
+        return values, row_time(lines[0][3], micros, written)
 
 
 def parts(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:

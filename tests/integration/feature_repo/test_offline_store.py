@@ -277,6 +277,7 @@ def test_late_values_are_excluded_when_asked(small: Repo, by: str) -> None:
     assert dict(zip(found.user_id, found.score, strict=True)) == {"a": 1.0, "b": 10.0}
 
 
+@pytest.mark.usefixtures("zone")
 def test_the_ttl_is_inclusive_and_older_values_are_absent(small: Repo) -> None:
     frame = pd.DataFrame(
         {
@@ -348,6 +349,7 @@ FORMS: dict[str, Callable[[Path, pd.DataFrame], Any]] = {
 }
 
 
+@pytest.mark.usefixtures("zone")
 @pytest.mark.parametrize("form", list(FORMS))
 def test_entity_rows_in_every_form(small: Repo, form: str) -> None:
     frame = asked(user_id=["a", "b"], shop_id=[1, 1])
@@ -416,6 +418,7 @@ def test_a_relative_source_starts_from_the_repository_not_the_working_directory(
         ).to_df()
 
 
+@pytest.mark.usefixtures("zone")
 def test_pulls_equal_feasts_own(small: Repo) -> None:
     provider = [store._get_provider().offline_store for store in (small.ours, small.feasts)]
     configs = [small.ours.config, small.feasts.config]
@@ -437,6 +440,7 @@ def test_pulls_equal_feasts_own(small: Repo) -> None:
         assert len(ours) == count
 
 
+@pytest.mark.usefixtures("zone")
 def test_materialize_runs_through_the_store(small: Repo) -> None:
     small.ours.materialize(
         T0 - timedelta(days=1),

@@ -21,7 +21,7 @@ from feature_repo.online.sqlite_store import SqliteStore
 from feature_repo.settings import Settings
 from tests.conftest import RedisServer, free_port
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.redis, pytest.mark.usefixtures("zone")]
 
 USER, SESSION, RECENT = (all_groups()[n] for n in ("user_profile", "session_profile", "user_recent"))
 T0 = datetime(2024, 6, 1, 12, 0, 0, 123_456, tzinfo=UTC)

@@ -73,6 +73,7 @@ def made(settings: Settings, home: Home, **more: Any) -> list[dict[str, Any]]:
     return table.to_pylist()
 
 
+@pytest.mark.usefixtures("zone")
 def test_rows_have_features_as_of_the_decision(settings: Settings, home: Home, lake: Lake) -> None:
     rows = made(settings, home)
     assert {row["position"] for row in rows} == {0, 1, 2}
@@ -89,6 +90,7 @@ def test_rows_have_features_as_of_the_decision(settings: Settings, home: Home, l
             assert row[f"{group}__event_time"] is None or row[f"{group}__event_time"] <= row["decision_time"]
 
 
+@pytest.mark.usefixtures("zone")
 def test_session_features_are_those_of_the_live_fold(settings: Settings, home: Home, lake: Lake) -> None:
     rows = made(settings, home)
     events = [e for n in range(2) for e in shop(DAY + timedelta(days=n))]

@@ -21,6 +21,8 @@ from orchestration.cli import app
 from streaming.backfill import LakeLog, backfill_sessions
 from tests.stream_support import T0, as_stored, event, publish, session_values, stream_to_end
 
+pytestmark = pytest.mark.usefixtures("zone")
+
 DAY = T0.date()
 ITEMS = [Item(item_id=f"i{n}", categories=(f"c{n % 5}",), price=float(n)) for n in range(30)]
 NEXT = datetime(2024, 6, 2, tzinfo=UTC)

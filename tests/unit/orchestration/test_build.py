@@ -25,6 +25,8 @@ from orchestration.inputs import code_version
 from orchestration.making import ROWS_PER_PIECE
 from tests.offline import click_group, count_clicks, day_events, rows_of, write_events
 
+pytestmark = pytest.mark.usefixtures("zone")
+
 DAY = date(2024, 5, 30)
 NOW = datetime(2024, 6, 1, 12, 30, 15, 250, tzinfo=UTC)
 EVERY_TYPE: list[tuple[DType, Callable[[], Any]]] = [

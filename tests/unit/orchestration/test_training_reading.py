@@ -18,6 +18,8 @@ from orchestration.training import reading
 from orchestration.training.reading import events_by_session, items_named, parquet, users_who_stated
 from tests.offline import day_events, event, write_events
 
+pytestmark = pytest.mark.usefixtures("zone")
+
 DAY = date(2024, 5, 30)
 T0 = datetime(2024, 5, 30, tzinfo=UTC)
 

@@ -18,6 +18,8 @@ from streaming.folder import ParquetFolder
 from streaming.lookup import LakeLookup, id_of, rows_of
 from tests.events_strategy import World, worlds
 
+pytestmark = pytest.mark.usefixtures("zone")
+
 DAY = datetime(2024, 5, 30, tzinfo=UTC)
 
 

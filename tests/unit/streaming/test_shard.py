@@ -26,6 +26,8 @@ from streaming.fold_sweep import AT_LEAST, TICKS, Sweep
 from streaming.fold_tools import ShardTools
 from streaming.log import Damage
 
+pytestmark = pytest.mark.usefixtures("zone")
+
 T0 = datetime(2024, 6, 1, 12, tzinfo=UTC)
 HOUR = 3_600_000_000
 
