@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+import msgspec
+import xxhash
+
 from feature_repo.errors import SettingsError
+from feature_repo.group import FeatureGroup
 from feature_repo.groups import all_groups
 from feature_repo.home import Home
-from feature_repo.services import published
+from feature_repo.lock import locked
+from feature_repo.services import Service, published
 from feature_repo.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,7 +28,32 @@ if TYPE_CHECKING:
 PROJECT = "headrace"
 OFFLINE_STORE = "feature_repo.offline.store.HeadraceOfflineStore"
 
+_NOTE = ".applied.json"
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What the registry holds.
+
+    Attributes:
+        counts: entities, feature views and feature services.
+        changed: whether it had to be written.
+    """
+
+    counts: dict[str, int]
+    changed: bool
+
+
+@dataclass(frozen=True)
+class _Noted:
+    """What was applied last, and the registry as it was then."""
+
+    declarations: str
+    registry: str
+    counts: dict[str, int]
 
 
 def repo_config(settings: Settings, home: Home) -> dict[str, Any]:
@@ -88,17 +122,45 @@ def feature_store(settings: Settings, home: Home) -> feast.FeatureStore:
     return feast.FeatureStore(config=config)
 
 
-def apply(settings: Settings, home: Home) -> dict[str, int]:
-    """Register every declared group; the same declarations twice change nothing.
+def apply(settings: Settings, home: Home) -> Applied:
+    """Register every declared group, unless the registry holds these declarations already.
 
-    Returns:
-        counts of entities, feature views and feature services.
+    Importing Feast and applying costs seconds, so a hash of the declarations is kept beside the registry. A
+    registry that somebody else wrote since (``feast apply``, say) is applied again.
     """
-    from feature_repo.views import feast_objects, quiet_globs  # noqa: PLC0415
+    write_config(settings, home)
+    note = home.feast / _NOTE
+    groups, services = list(all_groups().values()), published()
+    with locked(home.feast / ".apply.lock"):
+        wanted = declarations(groups, home, services)
+        noted = _noted(note)
+        if noted is not None and (noted.declarations, noted.registry) == (wanted, _registry_stamp(home)):
+            return Applied(noted.counts, changed=False)
+        counts = _register(groups, services, settings, home)
+        found = _Noted(wanted, _registry_stamp(home), counts)
+        aside = note.with_name(f"{_NOTE}.tmp")
+        aside.write_bytes(msgspec.json.encode(found))
+        aside.replace(note)
+    return Applied(counts, changed=True)
+
+
+def declarations(groups: Iterable[FeatureGroup], home: Home, services: Iterable[Service] = ()) -> str:
+    """A hash that changes with whatever Feast's objects are derived from; does not import Feast."""
+    digest = xxhash.xxh3_64((Path(__file__).parent / "views.py").read_bytes())
+    digest.update(f"{PROJECT} {home.features.resolve()} feast {version('feast')}".encode())
+    for declared in (*groups, *services):
+        # Functions show their address. Feast sees only whether there is one.
+        digest.update(_ADDRESS.sub("", repr(declared)).encode())
+    return digest.hexdigest()
+
+
+def _register(
+    groups: Iterable[FeatureGroup], services: Iterable[Service], settings: Settings, home: Home
+) -> dict[str, int]:
+    from feature_repo.views import feast_objects, quiet_globs  # noqa: PLC0415 - imports Feast
 
     quiet_globs()
-    write_config(settings, home)
-    objects = feast_objects(all_groups().values(), home, published())
+    objects = feast_objects(groups, home, services)
     feature_store(settings, home).apply(objects.all)
     counts = {
         "entities": len(objects.entities),
@@ -107,3 +169,20 @@ def apply(settings: Settings, home: Home) -> dict[str, int]:
     }
     logger.info("feast registry: %s", counts)
     return counts
+
+
+def _noted(path: Path) -> _Noted | None:
+    """What was applied last; a note that cannot be read counts as none."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Noted)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def _registry_stamp(home: Home) -> str:
+    """Size and time of change of the registry; empty where there is none."""
+    try:
+        stat = (home.feast / "registry.db").stat()
+    except FileNotFoundError:
+        return ""
+    return f"{stat.st_size}:{stat.st_mtime_ns}"

@@ -8,7 +8,6 @@ import msgspec
 
 from feature_repo.group import FeatureGroup
 from orchestration.defs.keys import BLEND, EVENTS, RUNTIME, features_key
-from orchestration.fit import fit_blend
 from orchestration.runtime import Runtime
 
 
@@ -24,6 +23,8 @@ def blend_asset(batch: Sequence[FeatureGroup]) -> dg.AssetsDefinition:
         required_resource_keys={RUNTIME},
     )
     def blend(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+        from orchestration.fit import fit_blend  # noqa: PLC0415 - scipy and numba take seconds to import
+
         runtime: Runtime = context.resources.runtime
         started = time.monotonic()
         found = fit_blend(runtime.settings, runtime.home)

@@ -28,8 +28,11 @@ def registry_asset() -> dg.AssetsDefinition:
     def registry(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         runtime: Runtime = context.resources.runtime
         started = time.monotonic()
-        counts = apply(runtime.settings, runtime.home)
-        return dg.MaterializeResult(metadata={**counts, "seconds": round(time.monotonic() - started, 3)})
+        applied = apply(runtime.settings, runtime.home)
+        seconds = round(time.monotonic() - started, 3)
+        return dg.MaterializeResult(
+            metadata={**applied.counts, "unchanged": not applied.changed, "seconds": seconds}
+        )
 
     return registry
 

@@ -14,8 +14,6 @@ from orchestration.defs.keys import EVENTS, RUNTIME, TRAINING_SET, features_key
 from orchestration.defs.results import result_of
 from orchestration.metadata import PREVIEW_ROWS, preview
 from orchestration.runtime import Runtime
-from orchestration.training.dataset import TrainingSet, training_folder
-from orchestration.training.logged import logged_decisions
 from orchestration.training.spec import TrainingSpec
 
 CHECK = "contract_and_leakage"
@@ -58,6 +56,9 @@ def training_asset(batch: Sequence[FeatureGroup]) -> dg.AssetsDefinition:
         required_resource_keys={RUNTIME},
     )
     def training_set(context: dg.AssetExecutionContext, config: TrainingConfig) -> dg.MaterializeResult[None]:
+        from orchestration.training.dataset import TrainingSet, training_folder  # noqa: PLC0415 - numba is slow
+        from orchestration.training.logged import logged_decisions  # noqa: PLC0415
+
         runtime: Runtime = context.resources.runtime
         started = time.monotonic()
         newest = runtime.newest_day()
@@ -95,6 +96,7 @@ def training_check() -> dg.AssetChecksDefinition:
         required_resource_keys={RUNTIME},
     )
     def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        from orchestration.training.dataset import training_folder  # noqa: PLC0415
         from quality.training import check_training_set  # noqa: PLC0415 - Great Expectations imports slowly
 
         runtime: Runtime = context.resources.runtime

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import yaml
@@ -13,7 +18,7 @@ from feature_repo.groups import all_groups
 from feature_repo.home import Home
 from feature_repo.services import published
 from feature_repo.settings import Settings
-from feature_repo.store import redis_connection, repo_config, write_config
+from feature_repo.store import apply, declarations, feature_store, redis_connection, repo_config, write_config
 
 
 @pytest.mark.parametrize(
@@ -65,3 +70,64 @@ def test_feast_objects_follow_the_declarations(home: Home) -> None:
         assert view.batch_source.path.startswith(str(home.features.resolve()))
         assert (view.stream_source is not None) == (group.batch is None)
     assert len(found.all) == len(found.entities) + len(found.views) + len(found.services)
+
+
+def test_the_hash_follows_whatever_is_declared(home: Home, tmp_path: Path) -> None:
+    [group, *others] = all_groups().values()
+    same = declarations([group, *others], home)
+    assert declarations([replace(group), *others], home) == same
+    feature = replace(group.features[0], meaning="Something else.")
+    changed = [
+        replace(group, ttl=group.ttl + timedelta(days=1)),
+        replace(group, meaning="Something else."),
+        replace(group, version=9),
+        replace(group, entity=replace(group.entity, meaning="Something else.")),
+        replace(group, features=(feature, *group.features[1:])),
+        replace(group, features=group.features[1:]),
+        replace(group, batch=None if group.batch else all_groups()["user_profile"].batch),
+    ]
+    hashes = {declarations([other, *others], home) for other in changed}
+    assert len(hashes - {same}) == len(changed)
+    assert declarations([group], home) != same
+    assert declarations([group, *others], home, published()) != same
+    assert declarations([group, *others], Home(tmp_path / "elsewhere")) != same
+
+
+def test_unchanged_declarations_are_not_applied_again(home: Home) -> None:
+    settings = Settings(home=home.root)
+    first = apply(settings, home)
+    registry = home.feast / "registry.db"
+    written = registry.stat().st_mtime_ns
+    assert first.changed
+    again = apply(settings, home)
+    assert (again.counts, again.changed) == (first.counts, False)
+    assert registry.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("damage", ["registry changed", "registry gone", "note damaged"])
+def test_a_registry_that_is_not_as_we_left_it_is_applied_again(home: Home, damage: str) -> None:
+    settings = Settings(home=home.root)
+    apply(settings, home)
+    match damage:
+        case "registry changed":
+            (home.feast / "registry.db").write_bytes(b"")
+        case "registry gone":
+            (home.feast / "registry.db").unlink()
+        case _:
+            (home.feast / ".applied.json").write_bytes(b"\xff{")
+    assert apply(settings, home).changed
+    assert {v.name for v in feature_store(settings, home).list_feature_views()} == {
+        g.view_name for g in all_groups().values()
+    }
+
+
+def test_the_hash_is_the_same_in_every_process(home: Home) -> None:
+    code = (
+        "import sys, pathlib; from feature_repo.groups import all_groups; "
+        "from feature_repo.home import Home; "
+        "from feature_repo.store import declarations; "
+        "print(declarations(all_groups().values(), Home(pathlib.Path(sys.argv[1]))))"
+    )
+    command = [sys.executable, "-c", code, str(home.root)]
+    hashes = {subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)}
+    assert hashes == {f"{declarations(all_groups().values(), home)}\n"}
