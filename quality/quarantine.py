@@ -31,7 +31,7 @@ QUARANTINED = Metric(
 )
 NOT_KEPT = Metric(
     "headrace_quarantine_not_kept_total",
-    "Rejected records that the full quarantine could not keep (day), or removed to make room (folder).",
+    "Rejected records that a full day (day) or disk (disk) could not keep, or removed to make room (folder).",
     ["limit"],
 )
 RETRIED = "retried.jsonl"

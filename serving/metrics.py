@@ -31,6 +31,19 @@ RELOADED = ("items", "blend", "flags", "rules")
 DROPPED = ("queue_full", "log_failed", "log_open", "broken", "shutdown")
 """Why decision records are lost."""
 
+WANTED = frozenset(
+    {
+        "consent_denied",
+        "gate_closed",
+        "personalization_off",
+        "recent_expired",
+        "session_expired",
+        "session_of_another",
+        "user_expired",
+    }
+)
+"""Codes of answers that are as they should be: somebody decided so, or the visitor was away for long."""
+
 _MS = (0.25, 0.5, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 50, 100, 250, 1000)
 
 
@@ -87,6 +100,11 @@ class Metrics:
         self.ranks = Counter("headrace_ranks", "Rankings answered, by tier.", ["tier"], registry=registry)
         self.degraded = Counter(
             "headrace_rank_degraded", "Rankings that carried a degraded code.", ["code"], registry=registry
+        )
+        self.faulty = Counter(
+            "headrace_ranks_faulty",
+            "Rankings that carried a code of a fault: something was late, old, absent or failed.",
+            registry=registry,
         )
         self.refused = Counter(
             "headrace_requests_refused",
@@ -176,6 +194,8 @@ class Metrics:
         tier.inc()
         for code in answer.degraded:
             self.degraded.labels(code).inc()
+        if not WANTED.issuperset(answer.degraded):
+            self.faulty.inc()
         for name, spent in answer.timings_ms.items():
             if name == "total":
                 self.rank_ms.observe(spent)

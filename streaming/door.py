@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,30 +13,24 @@ import msgspec
 from prometheus_client import Counter as Metric
 
 from feature_repo.contract import Contract, Kind, encode
-from feature_repo.errors import ContractError
-from quality.quarantine import Quarantine
+from feature_repo.errors import ContractError, LakeError
+from quality.quarantine import NOT_KEPT, Quarantine
 from streaming.log import EventLog, Keyed, key_of
+
+_logger = logging.getLogger(__name__)
 
 ACCEPTED = Metric("headrace_accepted_records_total", "Records that came through the door.", ["kind"])
 UNKNOWN_FIELDS = Metric(
-    "headrace_unknown_fields_total", "Fields the contract does not know, kept as text.", ["kind", "field"]
+    "headrace_unknown_fields_total", "Fields the contract does not know, kept as text.", ["kind"]
 )
-_NAMES_COUNTED = 200
-_named: set[tuple[str, str]] = set()
 
 
 def count_unknown(kind: Kind, names: Sequence[str]) -> None:
-    """Count fields the contract does not know; beyond 200 names they are counted as ``other``.
+    """Count fields the contract does not know. Their names stay out of the metrics: clients choose them.
 
     Hand it to `Contract` as ``on_unknown``.
     """
-    for name in names:
-        key = (kind, name.encode("utf-8", "replace").decode())
-        if key not in _named and len(_named) >= _NAMES_COUNTED:
-            key = (kind, "other")
-        else:
-            _named.add(key)
-        UNKNOWN_FIELDS.labels(*key).inc()
+    UNKNOWN_FIELDS.labels(kind).inc(len(names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +45,15 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class DoorResult:
-    """How many records were accepted, and those that were not."""
+    """How many records were accepted, and those that were not.
+
+    Attributes:
+        unkept: how many of the rejected ones the quarantine could not keep.
+    """
 
     accepted: int
     rejected: tuple[Rejection, ...]
+    unkept: int = 0
 
 
 class EventDoor:
@@ -100,11 +100,21 @@ class EventDoor:
             kinds[record.kind] += 1
         if keyed:
             self._log.publish(keyed)
-        for index, reason in refused:
-            self._quarantine.put(_bytes(raws[index]), source, None, reason, kind=kind)
         for name, count in kinds.items():
             ACCEPTED.labels(name).inc(count)
-        return DoorResult(len(keyed), tuple(Rejection(i, e.code, e.field, str(e)) for i, e in refused))
+        unkept = sum(not self._keep(_bytes(raws[i]), source, error, kind) for i, error in refused)
+        rejected = tuple(Rejection(i, e.code, e.field, str(e)) for i, e in refused)
+        return DoorResult(len(keyed), rejected, unkept)
+
+    def _keep(self, raw: bytes, source: str, reason: ContractError, kind: Kind | None) -> bool:
+        """Put a rejected record into quarantine; whether it could be. Its neighbours are in the log."""
+        try:
+            self._quarantine.put(raw, source, None, reason, kind=kind)
+        except (LakeError, OSError) as error:
+            NOT_KEPT.labels("disk").inc()
+            _logger.error("a rejected record is not kept: %s", error)
+            return False
+        return True
 
 
 def _bytes(raw: bytes | Mapping[str, Any]) -> bytes:

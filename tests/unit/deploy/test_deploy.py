@@ -15,8 +15,9 @@ from prometheus_client.registry import Collector
 
 from feature_repo.home import Home
 from feature_repo.settings import Settings
-from quality.quarantine import QUARANTINED
-from serving.metrics import Metrics
+from quality.quarantine import NOT_KEPT, QUARANTINED
+from serving.answer import RankAnswer, Tier
+from serving.metrics import WANTED, Metrics
 from streaming.metrics import StreamMetrics
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
@@ -30,7 +31,7 @@ def sample_names() -> set[str]:
     Metrics(registry)
     StreamMetrics.register(registry)
     names = set()
-    collectors: list[Collector] = [QUARANTINED]
+    collectors: list[Collector] = [QUARANTINED, NOT_KEPT]
     for family in (*registry.collect(), *(f for c in collectors for f in c.collect())):
         endings = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(family.type, ("",))
         names |= {family.name + ending for ending in endings}
@@ -73,6 +74,26 @@ def test_every_alert_says_what_to_do() -> None:
     for rule in rules:
         assert set(rule["annotations"]) == {"summary", "action"}
         assert rule["labels"]["severity"] in {"page", "ticket"}
+
+
+def test_the_alert_on_degraded_answers_counts_rankings_that_met_a_fault() -> None:
+    """A sum over codes counts a ranking several times, and denials of consent with it: it showed 149 %."""
+    (rule,) = (r for r in dict(expressions()).items() if r[0] == "HeadraceDegraded")
+    asked = set(METRIC.findall(rule[1]))
+    assert asked == {"headrace_ranks_faulty_total", "headrace_ranks_total"}
+    metrics = Metrics(CollectorRegistry())
+    for degraded in ([], ["consent_denied"], ["gate_closed", "user_expired"], ["store_late", "user_cached"]):
+        metrics.ranked(RankAnswer("r", [], Tier.BASE, degraded, {}, {}, [], {}))
+    values = {s.name: s.value for family in metrics.registry.collect() for s in family.samples}
+    assert {name: values[name] for name in asked} == {
+        "headrace_ranks_faulty_total": 1.0,
+        "headrace_ranks_total": 4.0,
+    }
+
+
+def test_every_code_that_is_no_fault_is_one_that_answers_carry() -> None:
+    text = (DEPLOY.parent / "docs" / "serving.md").read_text()
+    assert {code for code in WANTED if f"`{code}`" not in text} == set()
 
 
 def test_compose_holds_what_up_starts_and_opens_only_loopback() -> None:

@@ -10,10 +10,10 @@ import pytest
 from prometheus_client import generate_latest
 
 from feature_repo.contract import Contract, decode
-from feature_repo.errors import LogError
+from feature_repo.errors import LakeError, LogError
 from feature_repo.home import Home
 from feature_repo.settings import Settings
-from quality.quarantine import Quarantine
+from quality.quarantine import NOT_KEPT, Quarantine
 from streaming.door import ACCEPTED, UNKNOWN_FIELDS, EventDoor, Rejection, count_unknown
 from streaming.log import Keyed
 from tests.records import CLICK
@@ -98,20 +98,42 @@ def test_a_full_log_acknowledges_nothing(door: EventDoor, log: ListLog) -> None:
     assert ACCEPTED.labels("event")._value.get() == before + 1
 
 
-def test_fields_the_contract_does_not_know_are_counted_by_name(door: EventDoor) -> None:
-    counter = UNKNOWN_FIELDS.labels("event", "brand_new")
+def test_fields_the_contract_does_not_know_are_counted(door: EventDoor) -> None:
+    counter = UNKNOWN_FIELDS.labels("event")
     before = counter._value.get()
-    door.accept([{**CLICK, "brand_new": 1}, CLICK], "http")
-    assert counter._value.get() == before + 1
+    door.accept([{**CLICK, "brand_new": 1, "newer": 2}, CLICK], "http")
+    assert counter._value.get() == before + 2
 
 
-def test_the_metric_does_not_grow_with_what_clients_invent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streaming.door._named", {("user", "known")})
-    monkeypatch.setattr("streaming.door._NAMES_COUNTED", 2)
-    other = UNKNOWN_FIELDS.labels("user", "other")
-    before = other._value.get()
-    count_unknown("user", ["known", "second", "third", "fourth"])
-    assert other._value.get() == before + 2
+def test_names_that_clients_invent_do_not_show_in_the_metrics(door: EventDoor) -> None:
+    before = len(list(UNKNOWN_FIELDS.collect()[0].samples))
+    for number in range(300):
+        door.accept([{**CLICK, f"jane.doe{number}@example.com": 1, "x" * 10_000: 1}], "http")
+    count_unknown("user", ["another name"])
+    text = generate_latest()
+    assert b"example.com" not in text
+    assert b"xxxx" not in text
+    assert len(list(UNKNOWN_FIELDS.collect()[0].samples)) <= before + 4
+
+
+class FullQuarantine(Quarantine):
+    """A quarantine whose disk is full."""
+
+    def put(self, *_: Any, **__: Any) -> bool:
+        msg = "quarantine: cannot write (No space left on device)"
+        raise LakeError(msg)
+
+
+def test_a_quarantine_that_cannot_be_written_takes_nothing_from_the_good_records(
+    settings: Settings, home: Home, log: ListLog, clock: Any
+) -> None:
+    full = FullQuarantine(home.quarantine, clock)
+    door = EventDoor(Contract(settings, clock, count_unknown), log, full)  # type: ignore[arg-type]
+    before = NOT_KEPT.labels("disk")._value.get()
+    result = door.accept([CLICK, {"bad": 1}, b"{"], "http")
+    assert (result.accepted, result.unkept, [r.index for r in result.rejected]) == (1, 2, [1, 2])
+    assert len(log.records) == 1
+    assert NOT_KEPT.labels("disk")._value.get() == before + 2
 
 
 @pytest.mark.parametrize(
