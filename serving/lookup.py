@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import msgspec
 
 from feature_repo.errors import HeadraceError
+from serving.client.request_id import made_at
 from serving.decision import Decision, decode_decision
 from serving.decision_marks import Marks, Stretch
-from serving.request_id import made_at
 from streaming.log import EventLog, PositionLostError, partition_of
 
 _BATCH = 256

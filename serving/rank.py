@@ -15,11 +15,11 @@ from serving.answer import RankAnswer, RankedItem
 from serving.base import Floats
 from serving.blend import grouped
 from serving.breaker import Breaker
+from serving.client.request_id import new_request_id
 from serving.context import RankContext
 from serving.live import Model
 from serving.order import is_whole
 from serving.request import RankRequest, item_id_of
-from serving.request_id import new_request_id
 from serving.stage import Stage
 from serving.trace import place_of
 

@@ -201,7 +201,7 @@ def test_a_kept_connection_is_bounded_by_each_request_anew() -> None:
     with service(answer, kept=True) as url, RankClient(url, rank_timeout_s=30.0) as client:
         assert ids(client)[1] is None
         assert ids(client)[1] is None
-        client._wire.rank_timeout_s = 0.2
+        client._run().client._protocol.rank_timeout_s = 0.2
         try:
             assert ids(client)[1] == "ReadTimeout"
         finally:

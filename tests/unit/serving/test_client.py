@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import warnings
 from collections.abc import Callable
-from types import SimpleNamespace
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -14,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.client import AsyncRankClient, ClientError, RankClient, Ranking, Sent
-from serving.client_wire import Wire
+from serving.client.protocol import Protocol
 
 Handler = Callable[[httpx.Request], httpx.Response]
 URL = "http://headrace.test"
@@ -213,12 +215,23 @@ def test_all_tries_share_one_timeout() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spent_s", "wait_s", "ends"), [(0.0, 0.9, False), (0.8, 0.1, False), (0.8, 0.3, True)]
+    ("attempt", "left_s", "gives_up"), [(1, 0.9, False), (98, 0.3, False), (98, 0.0, True), (99, 0.9, True)]
 )
-def test_no_try_begins_where_the_time_would_be_over(spent_s: float, wait_s: float, ends: bool) -> None:
-    stop = Wire(attempts=99).retrying(1.0)["stop"]
-    state = SimpleNamespace(attempt_number=1, seconds_since_start=spent_s, upcoming_sleep=wait_s)
-    assert stop(state) is ends
+def test_no_attempt_begins_where_the_time_would_be_over(attempt: int, left_s: float, gives_up: bool) -> None:
+    for _ in range(100):
+        pause = Protocol(attempts=99).pause_s(httpx.ConnectError("refused"), attempt, left_s, 1.0)
+        assert (pause is None) is gives_up
+        assert pause is None or 0.0 <= pause <= 0.25
+
+
+def test_pauses_grow_with_the_attempts() -> None:
+    protocol = Protocol(attempts=99)
+    longest = [
+        max(protocol.pause_s(httpx.ConnectError("refused"), n, 1.0, 1.0) or 0.0 for _ in range(300))
+        for n in (1, 2, 3)
+    ]
+    assert longest == sorted(longest)
+    assert longest[0] <= 0.04
 
 
 def test_the_async_client_waits_no_longer_than_its_timeout_whatever_the_transport_does() -> None:
@@ -229,7 +242,7 @@ def test_the_async_client_waits_no_longer_than_its_timeout_whatever_the_transpor
     async def run() -> Ranking:
         transport = httpx.MockTransport(never)
         async with AsyncRankClient(URL, transport=transport, rank_timeout_s=0.02) as client:
-            client._wire.events_timeout_s = 0.02
+            client._protocol.events_timeout_s = 0.02
             with pytest.raises(ClientError, match="no whole answer in time"):
                 await client.send([{"event_id": "1"}])
             return await client.rank(["a", "b"])
@@ -276,3 +289,35 @@ def test_an_answer_to_events_that_makes_no_sense_is_an_error(content: Any) -> No
     with client, pytest.raises(ClientError, match="no answer to events") as caught:
         client.send([])
     assert caught.value.code == "bad_answer"
+
+
+def test_a_closed_client_says_so() -> None:
+    client = RankClient(URL, transport=httpx.MockTransport(turned))
+    client.close()
+    client.close()
+    with pytest.raises(RuntimeError, match="the client is closed"):
+        client.rank(["a"])
+
+
+def test_many_threads_share_one_client() -> None:
+    transport = httpx.MockTransport(turned)
+    with RankClient(URL, transport=transport, rank_timeout_s=30.0) as client, ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda n: ids(client.rank([f"a{n}", f"b{n}"])), range(64)))
+    assert found == [[f"b{n}", f"a{n}"] for n in range(64)]
+
+
+def test_a_forked_process_asks_over_connections_of_its_own() -> None:
+    with RankClient(URL, transport=httpx.MockTransport(turned), rank_timeout_s=30.0) as client:
+        assert ids(client.rank(["a", "b"])) == ["b", "a"]
+        read, write = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads: what is tested
+            child = os.fork()
+        if child == 0:  # pragma: no cover - in the child
+            os.write(write, " ".join(ids(client.rank(["a", "b"]))).encode())
+            os._exit(0)
+        os.close(write)
+        with os.fdopen(read) as answer:
+            assert answer.read() == "b a"
+        assert os.waitpid(child, 0)[1] == 0
+        assert ids(client.rank(["a", "b"])) == ["b", "a"]

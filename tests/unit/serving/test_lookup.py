@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.home import Home
+from serving.client.request_id import made_at, new_request_id
 from serving.decision import Decision, encode_decision
 from serving.decision_marks import AFTER, BEFORE, Marks, marks_of
 from serving.lookup import DecisionFinder, TooFarBackError
-from serving.request_id import made_at, new_request_id
 from streaming.log import Batch, Position, PositionLostError
 from tests.decisions import decision as blank
 

@@ -1,18 +1,17 @@
-"""The client without its input and output: requests built, answers read, what is tried again."""
+"""The client without its input and output: builds requests, reads answers, and says what may be retried."""
 
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict, TypeVar
 
 import httpx
 import msgspec
 from msgspec import Struct
-from tenacity import retry_if_exception, stop_after_attempt, stop_before_delay, wait_random_exponential
 
-from feature_repo.errors import HeadraceError
-from serving.request_id import new_request_id
+from .request_id import new_request_id
 
 log = logging.getLogger(__name__)
 
@@ -21,10 +20,10 @@ Candidates: TypeAlias = Sequence[str] | Sequence[tuple[str, float]]
 RANK_TIMEOUT_S = 0.15
 """A ranking that takes longer is no use to a page."""
 EVENTS_TIMEOUT_S = 2.0
-_TRIED_AGAIN = frozenset({429, 502, 503, 504})
+_RETRIED = frozenset({429, 502, 503, 504})
 
 
-class ClientError(HeadraceError):
+class ClientError(Exception):
     """Events could not be delivered, or a request was refused as malformed.
 
     Attributes:
@@ -53,7 +52,7 @@ class Ranking(Struct, frozen=True, kw_only=True):
     """A ranking.
 
     Attributes:
-        fallback: why it is the order given; `None` for an answer of the service.
+        fallback: why the client fell back to the order given; `None` for an answer of the service.
     """
 
     request_id: str
@@ -68,19 +67,19 @@ class Ranking(Struct, frozen=True, kw_only=True):
 
 
 class Sent(Struct, frozen=True):
-    """What became of the records that were sent."""
+    """How many records were accepted, and which were rejected and why."""
 
     accepted: int
     rejected: list[dict[str, Any]] = []
 
 
-class WireOptions(TypedDict, total=False):
-    """What both clients take.
+class ClientOptions(TypedDict, total=False):
+    """Options of both clients.
 
     Attributes:
-        api_key: with the scopes the calls need.
-        rank_timeout_s, events_timeout_s: how long a call may take, all its tries and the waits between.
-        attempts: tries of a call.
+        api_key: a key with the scopes that the calls need.
+        rank_timeout_s, events_timeout_s: how long a call may take, retries and the pauses between included.
+        attempts: attempts of a call.
     """
 
     api_key: str | None
@@ -89,8 +88,28 @@ class WireOptions(TypedDict, total=False):
     attempts: int
 
 
+class RankOptions(TypedDict, total=False):
+    """Options of a ranking; see the API's reference of `POST /v1/rank`.
+
+    Attributes:
+        query: what was searched for.
+        explain: whether each item says why it is where it is.
+        request_id: names the ranking in the records; generated where absent.
+        consent: whether personalization is permitted; absent: not stated here.
+        overrides: experiment arms forced for testing; needs the admin scope.
+    """
+
+    user_id: str | None
+    session_id: str | None
+    query: str | None
+    explain: bool
+    request_id: str | None
+    consent: bool | None
+    overrides: Mapping[str, str] | None
+
+
 class Post(Struct, frozen=True):
-    """A request a call asks for: `budget_s` bounds all its tries until the answer is read whole."""
+    """A request to make; `budget_s` bounds all attempts until the answer is read whole."""
 
     path: str
     body: bytes
@@ -98,11 +117,11 @@ class Post(Struct, frozen=True):
 
 
 Call: TypeAlias = Generator[Post, httpx.Response, T]
-"""A call without input or output: it asks for one request, is told how that ended, and returns."""
+"""A call without input or output: it yields one request, receives the outcome, and returns."""
 
 
-class Wire:
-    """The calls, as both clients make them: what they ask for, and what they make of the answer."""
+class Protocol:
+    """The calls of both clients: what they send, and what they make of the answer."""
 
     def __init__(
         self,
@@ -118,7 +137,7 @@ class Wire:
         self.events_timeout_s = events_timeout_s
         self.attempts = attempts
 
-    def rank(self, candidates: Candidates, limit: int | None, options: Mapping[str, Any]) -> Call[Ranking]:
+    def rank(self, candidates: Candidates, limit: int | None, options: RankOptions) -> Call[Ranking]:
         """Rank; the order given where there is no answer in time."""
         request_id, body, item_ids = self._rank_body(candidates, {"limit": limit, **options})
         try:
@@ -139,15 +158,17 @@ class Wire:
             message = f"the service was not reached ({type(error).__name__}: {error})"
             raise ClientError(0, "unreachable", message) from error
 
-    def retrying(self, budget_s: float) -> dict[str, Any]:
-        """How to try again: with full jitter, and no longer than the caller waits."""
-        stop = stop_after_attempt(self.attempts) | stop_before_delay(budget_s)
-        return {
-            "stop": stop,
-            "wait": wait_random_exponential(multiplier=budget_s / 50, max=budget_s / 4),
-            "retry": retry_if_exception(_may_be_tried_again),
-            "reraise": True,
-        }
+    def pause_s(self, error: Exception, attempt: int, left_s: float, budget_s: float) -> float | None:
+        """Seconds to wait before the next attempt, with full jitter; `None` to give up.
+
+        Args:
+            error: how attempt number `attempt` (from 1) failed.
+            left_s: seconds left of `budget_s`, the time of the whole call.
+        """
+        if attempt >= self.attempts or not _may_be_retried(error):
+            return None
+        pause = random.uniform(0.0, min(budget_s / 4, budget_s / 50 * 2**attempt))
+        return pause if pause < left_s else None
 
     @staticmethod
     def _rank_body(candidates: Candidates, options: Mapping[str, Any]) -> tuple[str, bytes, list[str]]:
@@ -161,8 +182,8 @@ class Wire:
         return request_id, body, [str(row["item_id"]) for row in rows]
 
 
-def told(call: Call[T], outcome: httpx.Response | Exception) -> T:
-    """What a call returns, or raises, once it is told how its request ended."""
+def outcome_of(call: Call[T], outcome: httpx.Response | Exception) -> T:
+    """Hand a call the outcome of its request; return what the call returns."""
     try:
         if isinstance(outcome, Exception):
             call.throw(outcome)
@@ -175,10 +196,10 @@ def told(call: Call[T], outcome: httpx.Response | Exception) -> T:
 
 
 def _ranking_of(response: httpx.Response, item_ids: Sequence[str], limit: int | None) -> Ranking:
-    """The ranking of an answer.
+    """Read the ranking of an answer.
 
     Raises:
-        ClientError: it is an error, or its items are not those that were asked for.
+        ClientError: it is an error, or its items are not those of the request.
     """
     _raise_for_status(response)
     try:
@@ -187,7 +208,7 @@ def _ranking_of(response: httpx.Response, item_ids: Sequence[str], limit: int | 
         raise ClientError(response.status_code, "bad_answer", f"no ranking: {error}") from error
     returned = [item.item_id for item in ranking.items]
     if len(set(returned)) != len(returned) or not set(returned) <= set(item_ids):
-        message = "the answer doubles items or names some that were not asked for"
+        message = "the answer repeats items or names some that were not in the request"
         raise ClientError(response.status_code, "bad_answer", message)
     wanted = len(item_ids) - len(ranking.dropped)
     if len(returned) != (wanted if limit is None else min(limit, wanted)):
@@ -197,7 +218,7 @@ def _ranking_of(response: httpx.Response, item_ids: Sequence[str], limit: int | 
 
 
 def _sent_of(response: httpx.Response) -> Sent:
-    """What became of events. All refused is an answer too, not an error."""
+    """Read what became of events. "All rejected" is an answer too, not an error."""
     if response.status_code != httpx.codes.UNPROCESSABLE_ENTITY or b'"rejected"' not in response.content:
         _raise_for_status(response)
     try:
@@ -207,7 +228,7 @@ def _sent_of(response: httpx.Response) -> Sent:
 
 
 def _as_given(request_id: str, item_ids: Sequence[str], limit: int | None, error: Exception) -> Ranking:
-    """The order given, for when there is no other."""
+    """Fall back to the order given."""
     reason = error.code if isinstance(error, ClientError) else type(error).__name__
     log.warning("ranking %s falls back to the order given: %s", request_id, reason)
     n = len(item_ids)
@@ -215,16 +236,16 @@ def _as_given(request_id: str, item_ids: Sequence[str], limit: int | None, error
     return Ranking(request_id=request_id, items=items[:limit], degraded=["client_fallback"], fallback=reason)
 
 
-def _may_be_tried_again(error: BaseException) -> bool:
-    """What passes: a connection that failed, a service that is busy. A late answer stays late."""
+def _may_be_retried(error: BaseException) -> bool:
+    """Whether the failure is likely to pass: a failed connection or a busy service, but not a late answer."""
     if isinstance(error, ClientError):
-        return error.status in _TRIED_AGAIN
+        return error.status in _RETRIED
     return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.TimeoutException)
 
 
 def raise_to_retry(response: httpx.Response) -> None:
-    """Raise what makes a call be tried again."""
-    if response.status_code in _TRIED_AGAIN:
+    """Raise for a status that is worth a retry."""
+    if response.status_code in _RETRIED:
         _raise_for_status(response)
 
 
