@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol
-
-import pyarrow as pa
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
+    import pyarrow as pa
 
     from feature_repo.settings import Settings
 
@@ -24,7 +24,6 @@ EVENT_TIMESTAMP = "event_timestamp"
 CREATED_TIMESTAMP = "created_timestamp"
 PART = "_part"
 """Column of a table that is split by part: the number of a row's."""
-_UTC = pa.timestamp("us", tz="UTC")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # Constants of the statistics, see docs/architecture.md; batch expressions and the replay share them.
@@ -58,20 +57,24 @@ class DType(StrEnum):
     @property
     def arrow(self) -> pa.DataType:
         """The Arrow type of a column of this feature."""
-        return _ARROW[self]
+        return _arrow_types()[self]
 
 
-_ARROW: dict[DType, pa.DataType] = {
-    DType.STRING: pa.string(),
-    DType.INT64: pa.int64(),
-    DType.FLOAT64: pa.float64(),
-    DType.BOOL: pa.bool_(),
-    DType.TIMESTAMP: _UTC,
-    DType.STRINGS: pa.list_(pa.string()),
-    DType.INT64S: pa.list_(pa.int64()),
-    DType.FLOAT64S: pa.list_(pa.float64()),
-    DType.FLOAT32S: pa.list_(pa.float32()),
-}
+@cache
+def _arrow_types() -> dict[DType, pa.DataType]:
+    import pyarrow as pa  # noqa: PLC0415 - commands that read no column shall start without it
+
+    return {
+        DType.STRING: pa.string(),
+        DType.INT64: pa.int64(),
+        DType.FLOAT64: pa.float64(),
+        DType.BOOL: pa.bool_(),
+        DType.TIMESTAMP: pa.timestamp("us", tz="UTC"),
+        DType.STRINGS: pa.list_(pa.string()),
+        DType.INT64S: pa.list_(pa.int64()),
+        DType.FLOAT64S: pa.list_(pa.float64()),
+        DType.FLOAT32S: pa.list_(pa.float32()),
+    }
 
 
 @dataclass(frozen=True)
@@ -279,11 +282,13 @@ class FeatureGroup:
     @property
     def arrow_schema(self) -> pa.Schema:
         """Columns of the group offline: join key, features, `event_timestamp`, `created_timestamp`."""
+        import pyarrow as pa  # noqa: PLC0415
+
         return pa.schema(
             [
                 pa.field(self.entity.join_key, pa.string(), nullable=False),
                 *(pa.field(f.name, f.dtype.arrow) for f in self.features),
-                pa.field(EVENT_TIMESTAMP, _UTC, nullable=False),
-                pa.field(CREATED_TIMESTAMP, _UTC, nullable=False),
+                pa.field(EVENT_TIMESTAMP, DType.TIMESTAMP.arrow, nullable=False),
+                pa.field(CREATED_TIMESTAMP, DType.TIMESTAMP.arrow, nullable=False),
             ]
         )

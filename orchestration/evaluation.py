@@ -28,7 +28,7 @@ from quality.ranking import (
 )
 from serving.attributes import Floats, Ints
 from serving.blend import Blend, Gate
-from serving.signals import BASE, ITEM, LONG_TERM, SEGMENT, SESSION
+from serving.signal_groups import BASE, ITEM, LONG_TERM, SEGMENT, SESSION
 
 SHOWN, POPULARITY, BLEND = "shown", "popularity", "blend"
 FITTED_ARMS: Mapping[str, tuple[str, ...]] = {

@@ -21,7 +21,7 @@ from orchestration.replay_tasks import PopularCandidates, find_tasks
 from quality.ranking import Interval, mean_interval, ndcg, paired_interval, positions_of
 from serving.attributes import Floats
 from serving.blend import Blend, Gate, centred_signals, save_blend, simple_blend
-from serving.signals import BASE, GROUPS, group_of
+from serving.signal_groups import BASE, GROUPS, group_of
 
 log = logging.getLogger(__name__)
 

@@ -11,13 +11,16 @@ import uuid
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from feature_repo.clock import Clock
 from feature_repo.errors import BuildError, LakeError
 from feature_repo.lock import locked
-from quality.checks import CheckReport, CheckResult
+
+if TYPE_CHECKING:
+    from quality.checks import CheckReport, CheckResult
 
 ACCEPTED = "accepted.jsonl"
 MAX_ROW_DROP = 0.5
@@ -203,6 +206,8 @@ def _row_drop(state: GateState, report: CheckReport, as_of: datetime, max_drop: 
 
     So is a rerun as of the same time; a backfill of an older day has had less history and is not compared.
     """
+    from quality.checks import CheckResult  # noqa: PLC0415 - loads Arrow, which `headrace status` needs not
+
     known = state.good if state.good is not None and state.good.as_of <= as_of else None
     before = "no earlier build" if known is None else f"{known.rows:,} in the last good build"
     rows = 0 if known is None else known.rows

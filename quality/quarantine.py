@@ -14,10 +14,10 @@ from typing import Any
 
 from prometheus_client import Counter as Metric
 
-from feature_repo.contract import Kind
 from feature_repo.errors import ContractError, LakeError
 from feature_repo.home import Home
 from feature_repo.lock import locked
+from feature_repo.records import Kind
 from feature_repo.settings import Settings
 from quality.quarantine_days import QuarantineDays, day_of, objects
 from quality.quarantine_entry import Entry, from_fields, new_entry, to_line

@@ -10,8 +10,8 @@ from typing import Any
 
 import xxhash
 
-from feature_repo.contract import Kind
 from feature_repo.errors import ContractError
+from feature_repo.records import Kind
 
 _PREFIX = b'{"id": "'
 _ID_END = len(_PREFIX) + 16

@@ -30,7 +30,6 @@ from serving.rank import Ranker
 from serving.reader import FeatureReader
 from serving.reading import ReadLimits
 from serving.recorder import Recorder
-from serving.redis_source import RedisSource
 from serving.request import RequestDecoder
 from serving.rule_store import RuleStore
 from serving.rules import Rules
@@ -120,6 +119,8 @@ def scoring_stages(settings: Settings) -> tuple[Stage, ...]:
 def open_source(settings: Settings, store: OnlineStore) -> RowSource:
     """Rows without blocking: asyncio on Redis, threads on SQLite."""
     if settings.online_store == "redis":
+        from serving.redis_source import RedisSource  # noqa: PLC0415 - half a second, for Redis only
+
         return RedisSource(settings.redis_url.get_secret_value())
     return ThreadSource(store)
 

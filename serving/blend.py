@@ -16,7 +16,8 @@ import numpy as np
 from feature_repo.errors import BuildError
 from serving.attributes import Bools, Floats
 from serving.contributions import contributed
-from serving.signals import BASE, GROUPS, SignalMatrix, group_of
+from serving.signal_groups import BASE, GROUPS, group_of
+from serving.signals import SignalMatrix
 
 CURRENT = "CURRENT"
 TIE_BREAK = 1e-6

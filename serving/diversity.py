@@ -3,43 +3,13 @@ on items of one category."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import numpy as np
-from msgspec import Meta, Struct
 
 from serving.attributes import Floats, Ints
+from serving.flags import Diversity
 from serving.order import floats, indices
 from serving.similarity import diversified, items_of
 from serving.snapshot import ItemSnapshot
-
-
-class Diversity(Struct, frozen=True, forbid_unknown_fields=True):
-    """How different neighbours on the page shall be."""
-
-    relevance: Annotated[
-        Annotated[float, Meta(ge=0.0, le=1.0)],
-        Meta(
-            description="Weight of the score against difference from what stands above; 1 is the score alone."
-        ),
-    ] = 0.95
-    per_category: Annotated[
-        Annotated[int, Meta(ge=1, le=100)] | None,
-        Meta(description="Items of one category among the first slots; null: any."),
-    ] = None
-    slots: Annotated[
-        Annotated[int, Meta(ge=1, le=100)],
-        Meta(description="First slots of an answer that are made diverse."),
-    ] = 10
-    depth: Annotated[
-        Annotated[int, Meta(ge=2, le=500)],
-        Meta(description="Candidates, the best, that may fill those slots."),
-    ] = 50
-
-    @property
-    def active(self) -> bool:
-        """Whether it changes anything."""
-        return self.relevance < 1.0 or self.per_category is not None
 
 
 def diversify(order: Ints, scores: Floats, numbers: Ints, snapshot: ItemSnapshot, rules: Diversity) -> Ints:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from serving.signals import BASE, ITEM, LONG_TERM, SEGMENT, SESSION
+from serving.signal_groups import BASE, ITEM, LONG_TERM, SEGMENT, SESSION
 
 SMALLEST = 0.005
 """Contributions smaller than that share of the largest are not worth a word."""

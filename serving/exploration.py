@@ -11,39 +11,18 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 from math import ceil
-from typing import Annotated
 
 import numpy as np
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from feature_repo.errors import SettingsError
 from serving.attributes import Floats, Ints
 from serving.draws import Bits, chances, explored
+from serving.flags import Exploration
 from serving.order import indices
 
-LEAST, MOST = 0.10, 0.20
-MOST_SLOTS = 100
 _NONE = np.zeros(0, np.intp)
 _chances = lru_cache(maxsize=128)(chances)
 """By slots and share: a limit of the request may ask for any count of them."""
-
-
-class Exploration(Struct, frozen=True, forbid_unknown_fields=True):
-    """How much to explore."""
-
-    share: Annotated[
-        Annotated[float, Meta(ge=0.0, le=MOST)],
-        Meta(description="Share of the first slots that explore: 0 (off), or 0.10 to 0.20."),
-    ] = 0.15
-    slots: Annotated[
-        Annotated[int, Meta(ge=1, le=MOST_SLOTS)],
-        Meta(description="First slots of an answer among which some explore."),
-    ] = 20
-
-    def __post_init__(self) -> None:
-        if 0.0 < self.share < LEAST:
-            msg = f"exploration.share: {self.share:g}; 0 turns it off, else it lies in {LEAST:g} … {MOST:g}"
-            raise SettingsError(msg)
 
 
 class Explored(Struct, frozen=True, eq=False):

@@ -11,12 +11,12 @@ from msgspec import Meta, Struct
 
 from feature_repo.errors import HeadraceError, SettingsError
 from serving.answer import Tier
-from serving.diversity import Diversity
 from serving.experiments import Experiment, check_experiments
-from serving.exploration import Exploration
-from serving.signals import GROUPS
+from serving.signal_groups import GROUPS
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+LEAST, MOST = 0.10, 0.20
+MOST_SLOTS = 100
 
 
 class FlagsError(HeadraceError):
@@ -45,6 +45,52 @@ class Cap(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[float, Meta(ge=0.0, le=1000.0)] | None,
         Meta(description="Base score it may move past, as a share of their spread; null: any."),
     ] = None
+
+
+class Diversity(Struct, frozen=True, forbid_unknown_fields=True):
+    """How different neighbours on the page shall be."""
+
+    relevance: Annotated[
+        Annotated[float, Meta(ge=0.0, le=1.0)],
+        Meta(
+            description="Weight of the score against difference from what stands above; 1 is the score alone."
+        ),
+    ] = 0.95
+    per_category: Annotated[
+        Annotated[int, Meta(ge=1, le=100)] | None,
+        Meta(description="Items of one category among the first slots; null: any."),
+    ] = None
+    slots: Annotated[
+        Annotated[int, Meta(ge=1, le=100)],
+        Meta(description="First slots of an answer that are made diverse."),
+    ] = 10
+    depth: Annotated[
+        Annotated[int, Meta(ge=2, le=500)],
+        Meta(description="Candidates, the best, that may fill those slots."),
+    ] = 50
+
+    @property
+    def active(self) -> bool:
+        """Whether it changes anything."""
+        return self.relevance < 1.0 or self.per_category is not None
+
+
+class Exploration(Struct, frozen=True, forbid_unknown_fields=True):
+    """How much to explore."""
+
+    share: Annotated[
+        Annotated[float, Meta(ge=0.0, le=MOST)],
+        Meta(description="Share of the first slots that explore: 0 (off), or 0.10 to 0.20."),
+    ] = 0.15
+    slots: Annotated[
+        Annotated[int, Meta(ge=1, le=MOST_SLOTS)],
+        Meta(description="First slots of an answer among which some explore."),
+    ] = 20
+
+    def __post_init__(self) -> None:
+        if 0.0 < self.share < LEAST:
+            msg = f"exploration.share: {self.share:g}; 0 turns it off, else it lies in {LEAST:g} … {MOST:g}"
+            raise SettingsError(msg)
 
 
 class Flags(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -18,25 +18,6 @@ from serving.items import ItemRows
 from serving.matrix import Candidates, Trail, fill
 from serving.taste import Row, Tastes
 
-BASE, ITEM, LONG_TERM, SEGMENT, SESSION = "base", "item", "long_term", "segment", "session"
-GROUPS = (BASE, ITEM, LONG_TERM, SEGMENT, SESSION)
-GROUP_OF = {
-    "base": BASE,
-    "position": BASE,
-    "log_ctr": ITEM,
-    "log_clicks": ITEM,
-    "popularity": ITEM,
-    "numeric": ITEM,
-    "log_odds": LONG_TERM,
-    "distance": LONG_TERM,
-    "segment_log_odds": SEGMENT,
-    "session_affinity": SESSION,
-    "covisit": SESSION,
-    "touched": SESSION,
-    "touched_recently": SESSION,
-}
-"""Group of each family; a signal's family is its name up to the first colon."""
-
 RECKONED = Tastes()
 
 
@@ -53,11 +34,6 @@ class Known(Struct, frozen=True, eq=False):
     user: Row | None = None
     segment: Row | None = None
     session: Row | None = None
-
-
-def group_of(name: str) -> str:
-    """Group of a signal."""
-    return GROUP_OF[name.partition(":")[0]]
 
 
 def touched_items(session: Row | None) -> tuple[str, ...]:

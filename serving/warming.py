@@ -16,9 +16,7 @@ import pyarrow as pa
 from feature_repo.groups import all_groups
 from serving.blend import Blend, Gate
 from serving.context import RankContext, Row
-from serving.diversity import Diversity
-from serving.exploration import Exploration
-from serving.flags import Cap, Flags
+from serving.flags import Cap, Diversity, Exploration, Flags
 from serving.live import Model
 from serving.order import is_whole
 from serving.page import page_figures

@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.base import BaseOrder
-from serving.diversity import Diversity
-from serving.exploration import Exploration, _window
-from serving.flags import Cap
+from serving.exploration import _window
+from serving.flags import Cap, Diversity, Exploration
 from serving.snapshot import ItemSnapshot
 
 Floats = npt.NDArray[np.float64]

@@ -39,8 +39,6 @@ def replay(
     """
     from feature_repo.home import Home  # noqa: PLC0415 - nothing is loaded before the command runs
     from feature_repo.settings import load_settings  # noqa: PLC0415
-    from serving import replay as replays  # noqa: PLC0415
-    from serving.assembly import scoring_stages  # noqa: PLC0415
     from serving.decision import TOPIC  # noqa: PLC0415
     from serving.decision_marks import marks_of  # noqa: PLC0415
     from serving.lookup import DecisionFinder  # noqa: PLC0415
@@ -55,6 +53,9 @@ def replay(
         decision = DecisionFinder(log, marks).find(request_id)
     finally:
         log.close()
+    from serving import replay as replays  # noqa: PLC0415 - what ranks takes most of a second to load
+    from serving.assembly import scoring_stages  # noqa: PLC0415
+
     if decision is None:
         message = (
             f"no decision of request {request_id!r} in the log: never made, not sampled, or past retention"

@@ -35,6 +35,7 @@ from serving.recorder import Recorder
 from serving.replay import Replayed, ReplayError, model_of, replay, with_changes
 from serving.request import Candidate, RankRequest
 from streaming.log import open_log
+from tests.command_imports import PLATFORM, loaded
 
 Body = Callable[..., dict[str, Any]]
 
@@ -364,6 +365,16 @@ def test_the_command(shop: Any, decision: Decision, monkeypatch: pytest.MonkeyPa
     refused = run("--with", "flag=holdout:1.0")
     assert isinstance(refused.exception, ReplayError)
     assert str(refused.exception).startswith("holdout: cannot be asked of a record")
+
+
+def test_the_command_loads_what_ranks_and_no_platform(shop: Any, decision: Decision) -> None:
+    found, said = loaded(shop.home.root, ("numba", *PLATFORM), ["replay", "r1"])
+    assert "byte for byte" in said
+    # numba loads scipy by itself, and pyarrow pandas, as soon as there is an array.
+    assert found == {"numba", "scipy", "pandas"}
+    found, said = loaded(shop.home.root, PLATFORM, ["replay", "r9"])
+    assert "no decision of request 'r9'" in said
+    assert found == set()
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ from serving.blend import (
     simple_blend,
 )
 from serving.contributions import CLIP, contributed
-from serving.signals import GROUPS, SignalMatrix, group_of
+from serving.signal_groups import GROUPS, group_of
+from serving.signals import SignalMatrix
 from tests.blend_oracle import standardize
 
 NAMES = ("base", "log_ctr", "log_odds:genre", "covisit")

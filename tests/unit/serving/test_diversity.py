@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.diversity import Diversity, diversify
+from serving.diversity import diversify
+from serving.flags import Diversity
 from serving.snapshot import ItemSnapshot
 from tests import page_oracle
 from tests.ranking_data import item, snapshot

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from serving.explain import Standing, in_words, part_in_words
-from serving.signals import GROUP_OF, GROUPS, signal_names
+from serving.signal_groups import GROUP_OF, GROUPS
+from serving.signals import signal_names
 
 
 def standing(**fields: object) -> Standing:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from feature_repo.errors import SettingsError
 from serving.draws import chances
-from serving.exploration import Exploration, explore
+from serving.exploration import explore
+from serving.flags import Exploration
 from tests import page_oracle
 
 SHARES = st.sampled_from([0.0, 0.1, 0.15, 0.2])

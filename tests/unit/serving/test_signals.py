@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.signals import GROUPS, Known, SignalMatrix, base_scores, group_of, signals, touched_items
+from serving.signal_groups import GROUPS, group_of
+from serving.signals import Known, SignalMatrix, base_scores, signals, touched_items
 from serving.taste import KeptTastes
 from tests.ranking_data import NOW_MS, item, neighbours_table, profile, session, snapshot
 
