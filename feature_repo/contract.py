@@ -15,7 +15,8 @@ import msgspec
 
 from feature_repo.columns import arrow_schema, from_arrow, to_arrow
 from feature_repo.errors import ContractError
-from feature_repo.reasons import explain, json_type, not_json, to_utc
+from feature_repo.fields import EXACT, check_exact, check_finite, drop_nulls, keep_unknown
+from feature_repo.reasons import cut, explain, json_type, key, not_json, shown, to_utc
 from feature_repo.records import (
     ID_BYTES,
     RECORD_TYPES,
@@ -31,6 +32,7 @@ from feature_repo.records import (
     Time,
     User,
 )
+from feature_repo.schema import json_schema
 from feature_repo.settings import Settings
 
 __all__ = [
@@ -62,6 +64,9 @@ _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 _dict_decoder = msgspec.json.Decoder()
 
+NAMES_TOLD = 100
+"""Unknown fields of one record that are reported by name; all are kept."""
+
 
 def encode(record: Record) -> bytes:
     """The canonical bytes of a record, as the event log holds them."""
@@ -85,11 +90,11 @@ def _decode_newer(raw: bytes, error: msgspec.MsgspecError) -> Record:
     try:
         fields = _dict_decoder.decode(raw)
         kind = fields["record"]
-        if not _keep_unknown(fields, kind):
+        if not keep_unknown(fields, kind, strict=False):
             raise explain(error) from error
         fields["schema_version"] = min(fields.get("schema_version", 1), SCHEMA_VERSION)
         return msgspec.convert(fields, RECORD_TYPES[kind])
-    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError):
         raise explain(error) from error
 
 
@@ -99,7 +104,8 @@ class Contract:
     Args:
         settings: registered event types and the bounds on event time.
         clock: the present, for the bound on the future.
-        on_unknown: told the kind and the names of fields the contract does not know, of each record kept.
+        on_unknown: told the kind and the names of fields the contract does not know, of each record kept; of
+            one record at most `NAMES_TOLD`.
     """
 
     def __init__(
@@ -123,8 +129,8 @@ class Contract:
             kind: the kind when the source holds one kind only; else the object's ``record`` tells.
 
         Returns:
-            the record; fields the contract does not know are kept in ``properties`` (events)
-            or ``attributes`` (items, users) as text.
+            the record; what is null is absent, and fields the contract does not know are kept in
+            ``properties`` (events) or ``attributes`` (items, users) as text.
 
         Raises:
             ContractError: with a stable code, the field, and what would be right.
@@ -135,17 +141,16 @@ class Contract:
         fields = self._object(raw)
         kind = _kind(fields, kind)
         fields["record"] = kind
+        unknown = keep_unknown(fields, kind, strict=True)
+        drop_nulls(fields)
         for name in TIME_FIELDS[kind]:
             if name in fields:
                 fields[name] = to_utc(fields[name], name)
-        unknown = _keep_unknown(fields, kind)
-        try:
-            record = msgspec.convert(fields, RECORD_TYPES[kind])
-        except msgspec.ValidationError as error:
-            raise explain(error, unknown) from error
+        check_exact(fields.get("attributes"))
+        record = _converted(fields, kind, unknown)
         self._check(record)
         if unknown and self._on_unknown is not None:
-            self._on_unknown(kind, unknown)
+            self._on_unknown(kind, list(map(cut, unknown[:NAMES_TOLD])))
         return record
 
     def _object(self, raw: bytes | str | Mapping[str, Any]) -> dict[str, Any]:
@@ -153,7 +158,7 @@ class Contract:
             return dict(raw)
         try:
             value = _dict_decoder.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise not_json(raw, error) from error
         if not isinstance(value, dict):
             msg = f"a JSON {json_type(value)} where an object belongs; write one JSON object per line"
@@ -208,86 +213,59 @@ class Contract:
 
 def _check_numbers(record: Item | User) -> None:
     for name, value in record.attributes.items():
-        _check_finite(name, value)
+        if isinstance(value, float):
+            check_finite(key("attributes", name), value)
     if isinstance(record, Item):
-        _check_finite("price", record.price)
+        check_finite("price", record.price)
 
 
-def _check_finite(name: str, value: Any) -> None:
-    """JSON, and so the event log, has no such numbers; tables do."""
-    if isinstance(value, float) and not math.isfinite(value):
-        msg = f"{name}: {value} is not a finite number"
-        raise ContractError("not_finite", name, msg)
+def _converted(fields: Mapping[str, Any], kind: Kind, unknown: Sequence[str]) -> Record:
+    try:
+        record = msgspec.convert(fields, RECORD_TYPES[kind])
+        _encoder.encode(record)  # half a surrogate pair, which an escape in JSON may name, is no UTF-8
+    except msgspec.ValidationError as error:
+        raise explain(error, unknown, fields) from error
+    except UnicodeEncodeError as error:
+        field = next((cut(name) for name, value in fields.items() if not _is_unicode(value)), "")
+        msg = f"{field}: not Unicode text ({error.reason}): half a surrogate pair; send whole characters"
+        raise ContractError("not_utf8", field, msg) from error
+    return record
+
+
+def _is_unicode(value: Any) -> bool:
+    try:
+        _encoder.encode(value)
+    except UnicodeEncodeError:
+        return False
+    except (TypeError, ValueError, OverflowError, RecursionError):  # of another fault, told elsewhere
+        return True
+    return True
 
 
 def _as_written(raw: bytes | str, kind: Kind | None) -> Record | None:
     """The record, when the text is canonical already (UTC times, known fields); else the slow way decides."""
     try:
         record = _decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
     if kind is not None and record.kind != kind:
         return None
     if isinstance(record, Event):
         return record if record.event_time.tzinfo is UTC else None
+    if any(isinstance(value, float) and abs(value) > EXACT for value in record.attributes.values()):
+        return None
     if isinstance(record, Item) and record.created_at is not None:
         return record if record.created_at.tzinfo is UTC else None
     return record
 
 
 def _kind(fields: dict[str, Any], kind: Kind | None) -> Kind:
-    named = fields.get("record", kind)
+    named = fields.get("record")
+    named = kind if named is None else named
     if not isinstance(named, str) or named not in RECORD_TYPES:
-        msg = f'record: {named!r}; each object says what it is with "record": "event", "item" or "user"'
+        msg = f'record: {shown(named)}; each object says what it is with "record": "event", "item" or "user"'
         raise ContractError("missing_field" if named is None else "bad_value", "record", msg)
     if kind is not None and named != kind:
         msg = f"record: {named!r} in a file of {kind}s"
         raise ContractError("bad_value", "record", msg)
     return named
-
-
-def _keep_unknown(fields: dict[str, Any], kind: Kind) -> list[str]:
-    known = _FIELD_NAMES[kind]
-    unknown = [name for name in fields if name not in known]
-    if not unknown:
-        return unknown
-    room = "properties" if kind == "event" else "attributes"
-    kept = fields.get(room)
-    kept = dict(kept) if isinstance(kept, Mapping) else {}
-    for name in unknown:
-        value = fields.pop(name)
-        if value is not None and value == value:  # noqa: PLR0124 - NaN: so tables say that there is none
-            _check_finite(name, value)
-            kept.setdefault(name, value if isinstance(value, str) else _encoder.encode(value).decode())
-    fields[room] = kept
-    return unknown
-
-
-_FIELD_NAMES: dict[Kind, frozenset[str]] = {
-    kind: frozenset(f.name for f in msgspec.structs.fields(struct)) | {"record"}
-    for kind, struct in RECORD_TYPES.items()
-}
-
-
-def json_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of one record in a file or in `POST /v1/events`."""
-    (schema,), components = msgspec.json.schema_components((Record,), ref_template="#/$defs/{name}")
-    for name, struct in RECORD_TYPES.items():
-        components[struct.__name__].pop("additionalProperties", None)  # unknown fields are kept, not refused
-        for field in TIME_FIELDS[name]:
-            properties = components[struct.__name__]["properties"]
-            described = properties[field].get("description", "")
-            variants = properties[field].get("anyOf", [{"type": "string", "format": "date-time"}])
-            if not any(v.get("type") == "integer" for v in variants):
-                variants = [*variants, {"type": "integer", "description": "epoch milliseconds"}]
-            properties[field] = {"anyOf": variants, "description": described}
-            if "default" not in properties[field] and field == "created_at":
-                properties[field]["default"] = None
-    whole = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"Headrace event contract v{SCHEMA_VERSION}",
-        **schema,
-        "$defs": components,
-    }
-    plain: dict[str, Any] = _dict_decoder.decode(_encoder.encode(whole))  # tuples become what JSON has
-    return plain

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from itertools import islice
+from reprlib import Repr
 from typing import Any
 
 import msgspec
 
 from feature_repo.errors import ContractError
+from feature_repo.records import Attribute
+
+_LONGEST = 120
+"""Characters of a value or name that a message repeats."""
+_COMPARED = 100
+"""Names that are looked at for a misspelt one."""
 
 
 def not_json(raw: bytes | str, error: Exception) -> ContractError:
     """Why a line is no JSON text: its encoding, or its syntax."""
+    if isinstance(error, RecursionError):
+        return ContractError("not_json", "", "nested too deeply; send objects of a few levels")
     try:
         raw.decode() if isinstance(raw, bytes) else raw.encode()
     except UnicodeError as wrong:
@@ -24,26 +35,81 @@ def not_json(raw: bytes | str, error: Exception) -> ContractError:
     return ContractError("not_json", "", msg)
 
 
-_FIELD_AT = re.compile(r" - at `\$?\.?([^`]*)`")
+class _Short(Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        """Python refuses to write out more than 4,300 digits."""
+        digits = x.bit_length() * 3 // 10
+        return super().repr_int(x, level) if digits < _LONGEST else f"a number of about {digits:,} digits"
 
 
-def explain(error: msgspec.MsgspecError, unknown: Sequence[str] = ()) -> ContractError:
+_short = _Short()
+_short.maxstring = _short.maxother = _short.maxlong = _LONGEST
+
+
+def shown(value: Any) -> str:
+    """A value as a message repeats it: short, on one line, in Unicode."""
+    return _short.repr(value)
+
+
+def cut(name: Any) -> str:
+    """A field's name as a message repeats it: short and in Unicode."""
+    text = str(name)
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def key(room: str, name: Any) -> str:
+    """The path of an attribute or property, e.g. ``attributes["brand"]``."""
+    return f"{room}[{json.dumps(cut(name), ensure_ascii=False)}]"
+
+
+_FIELD_AT = re.compile(r" - at `(?:key` in `)?\$?\.?([^`]*)`")
+_ANY_KEY = "[...]"
+
+
+def explain(
+    error: msgspec.MsgspecError, unknown: Sequence[Any] = (), fields: Mapping[str, Any] | None = None
+) -> ContractError:
     """Map msgspec's message to a code, the field and a sentence.
 
     Args:
         unknown: names of the record that are no fields: one of them may be the absent field, misspelt.
+        fields: what was validated, to name the attribute or property that is wrong.
     """
     text = str(error)
     match = _FIELD_AT.search(text)
     field = match.group(1) if match else ""
-    what = _FIELD_AT.sub("", text)
+    if fields is not None and _ANY_KEY in field:
+        field = _with_key(field, fields)
+    what = _FIELD_AT.sub("", text)[: 4 * _LONGEST]
     if missing := re.search(r"missing required field `(\w+)`", what):
         field = f"{field}.{missing.group(1)}".lstrip(".")
-        likely = get_close_matches(field, unknown, n=1)
+        likely = get_close_matches(field, _similar(field, unknown), n=1)
         hint = f"; rename {likely[0]!r}, which is no field" if likely else ""
         return ContractError("missing_field", field, f"{field}: required and absent{hint}")
     code = "wrong_type" if what.startswith("Expected `") and ", got `" in what else "bad_value"
     return ContractError(code, field, f"{field or 'record'}: {what[:1].lower()}{what[1:]}")
+
+
+def _with_key(field: str, fields: Mapping[str, Any]) -> str:
+    """The path of an attribute or property with its name, which msgspec leaves out."""
+    room, _, rest = field.partition(_ANY_KEY)
+    of = fields.get(room)
+    wanted: Any = str if room == "properties" else Attribute
+    for name, value in of.items() if isinstance(of, Mapping) else ():
+        if isinstance(value, str):
+            continue
+        try:
+            msgspec.convert(value, wanted)
+        except msgspec.ValidationError:
+            return f"{key(room, name)}{rest}"
+    return field
+
+
+def _similar(field: str, names: Sequence[Any]) -> list[str]:
+    """Some names of about the same length: comparing spellings is slow."""
+    near = (n for n in names if isinstance(n, str) and abs(len(n) - len(field)) <= len(field) // 2)
+    return list(islice(near, _COMPARED))
 
 
 def to_utc(value: Any, name: str) -> Any:
@@ -54,13 +120,13 @@ def to_utc(value: Any, name: str) -> Any:
         try:
             return datetime.fromtimestamp(value / 1000, UTC)
         except (OverflowError, ValueError, OSError) as error:
-            msg = f"{name}: {value} is no time in epoch milliseconds; 2024-01-01 is 1704067200000"
+            msg = f"{name}: {shown(value)} is no time in epoch milliseconds; 2024-01-01 is 1704067200000"
             raise ContractError("time_out_of_range", name, msg) from error
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
         except ValueError as error:
-            msg = f"{name}: {value!r} is no ISO 8601 time; write e.g. 2024-01-01T12:00:00Z"
+            msg = f"{name}: {shown(value)} is no ISO 8601 time; write e.g. 2024-01-01T12:00:00Z"
             raise ContractError("bad_value", name, msg) from error
     if isinstance(value, datetime):
         if value.tzinfo is None:

@@ -18,7 +18,7 @@ Attribute: TypeAlias = str | float | list[str]
 Kind: TypeAlias = Literal["event", "item", "user"]
 
 
-class ShownItem(Struct, frozen=True, omit_defaults=True):
+class ShownItem(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One slot of an impression, in the order shown."""
 
     item_id: Annotated[Id, Meta(description="The item shown.")]

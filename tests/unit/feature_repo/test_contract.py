@@ -169,7 +169,7 @@ BAD: list[tuple[str, Any, str, str, str]] = [
     ("nothing shown", {**CLICK, "event_type": "impression"}, "missing_field", "items", "what was shown"),
     ("nothing asked", {**CLICK, "event_type": "search"}, "missing_field", "query", "what was asked"),
     ("a position below 0", {**CLICK, "position": -1}, "bad_value", "position", ">= 0"),
-    ("a number as property", {**CLICK, "properties": {"a": 1}}, "wrong_type", "properties[...]", "`str`"),
+    ("a number as property", {**CLICK, "properties": {"a": 1}}, "wrong_type", 'properties["a"]', "`str`"),
     ("a version to come", {**CLICK, "schema_version": 2}, "bad_value", "schema_version", "<= 1"),
     ("a price below 0", {"record": "item", "item_id": "i", "price": -1}, "bad_value", "price", ">= 0"),
     (

@@ -36,8 +36,18 @@ COMPATIBLE: list[tuple[str, Edit, str, str]] = [
         "added as optional",
     ),
     ("longer", lambda p: p["query"]["anyOf"][0].update(maxLength=4096), "Event.query", "1024 became 4096"),
-    ("lower", lambda p: p["schema_version"].update(minimum=0), "Event.schema_version", "minimum 1 became 0"),
-    ("next version", lambda p: p["schema_version"].update(maximum=2), "Event.schema_version", "1 became 2"),
+    (
+        "lower",
+        lambda p: p["schema_version"]["anyOf"][0].update(minimum=0),
+        "Event.schema_version",
+        "minimum 1 became 0",
+    ),
+    (
+        "next version",
+        lambda p: p["schema_version"]["anyOf"][0].update(maximum=2),
+        "Event.schema_version",
+        "1 became 2",
+    ),
     ("unbounded", lambda p: p["query"]["anyOf"][0].pop("maxLength"), "Event.query", "1024 became none"),
     ("any pattern", lambda p: p["event_type"].pop("pattern"), "Event.event_type", "pattern dropped"),
     (
@@ -48,7 +58,7 @@ COMPATIBLE: list[tuple[str, Edit, str, str]] = [
     ),
     (
         "wider number",
-        lambda p: p["schema_version"].update(type="number"),
+        lambda p: p["schema_version"]["anyOf"][0].update(type="number"),
         "Event.schema_version",
         "widened to number",
     ),
@@ -73,13 +83,13 @@ BREAKING: list[tuple[str, Edit, str, str]] = [
     ("one value less", lambda p: p["record"].update(enum=[]), "Event.record", "no longer allows 'event'"),
     (
         "inner",
-        lambda p: p["properties"].update(additionalProperties={"type": "integer"}),
+        lambda p: p["properties"]["anyOf"][0].update(additionalProperties={"type": "integer"}),
         "Event.properties[]",
         "no",
     ),
     (
         "closed",
-        lambda p: p["properties"].update(additionalProperties=False),
+        lambda p: p["properties"]["anyOf"][0].update(additionalProperties=False),
         "Event.properties",
         "to be kept",
     ),

@@ -135,7 +135,10 @@ def test_what_is_wrong_with_an_event(changed: dict[str, Any], code: str, field: 
 def test_a_number_that_is_none_is_named_with_its_field(number: float, shown: str) -> None:
     """Only tables can hold one: JSON has no such numbers."""
     found = refusal({"record": "item", "item_id": "a", "attributes": {"weight": number}})
-    assert (found.code, str(found)) == ("not_finite", f"weight: {shown} is not a finite number")
+    assert (found.code, str(found)) == (
+        "not_finite",
+        f'attributes["weight"]: {shown} is not a finite number',
+    )
     shown_at = {**CLICK, "event_type": "impression", "items": [{"item_id": "a", "score": number}]}
     assert str(refusal(shown_at)) == f"items.score: {shown} of 'a' is not a finite number"
 
