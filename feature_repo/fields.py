@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -100,7 +101,10 @@ def _text(name: str, value: Any) -> str:
         # Beyond 64 bits the encoder gives up; the digits of a whole number are its JSON text.
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
-        return _encoder.encode(value).decode()
+        text = _encoder.encode(value)
+        if b"null" in text:  # what is infinite or not a number is written so
+            json.dumps(value, allow_nan=False, default=str)
+        return text.decode()
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         msg = f"{name}: cannot be kept as JSON text ({error}); send text, a number, or a shallow object"
         raise ContractError("bad_value", name, msg) from error

@@ -107,7 +107,7 @@ def decision_of(context: RankContext, answer: RankAnswer, salt: str) -> Decision
         query=request.query,
         candidates=request.candidates,
         limit=request.limit,
-        explain=request.explain,
+        explain=bool(request.explain),
         features={
             name: _used(row, salt)
             for name, row in (

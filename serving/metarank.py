@@ -6,16 +6,19 @@ nothing here: one blend serves. Pure; `serving/routes/metarank.py` uses it.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from feature_repo.batch import Given, Refused, as_json, decode_batch
 from feature_repo.errors import ContractError
+from feature_repo.reasons import shown
 from serving.answer import RankAnswer
 from serving.problem import ApiError
-from streaming.sources.metarank import MetarankSource
+from serving.routes.events import RejectedRecord
+from streaming.sources.metarank import RELEVANCY, MetarankSource
 
 
 class Slot(Struct, frozen=True):
@@ -23,10 +26,11 @@ class Slot(Struct, frozen=True):
 
     id: str
     relevancy: float | None = None
+    fields: list[Field] | None = None
 
 
 class Field(Struct, frozen=True):
-    """A named field of a request."""
+    """A named field of a request or of one of its items."""
 
     name: str
     value: Any = None
@@ -40,7 +44,7 @@ class RankBody(Struct, frozen=True):
     timestamp: str | int | None = None
     user: str | None = None
     session: str | None = None
-    fields: list[Field] = []
+    fields: list[Field] | None = None
 
 
 class Feature(Struct, frozen=True):
@@ -67,12 +71,13 @@ class RankBack(Struct, frozen=True):
 
 
 class FeedbackBack(Struct, frozen=True):
-    """Answer of ``POST /feedback``; `updated` is 0: features follow by the stream."""
+    """Answer of ``POST /feedback``; `updated` is 0: features follow by the stream. `rejected` is ours."""
 
     accepted: int
     status: str
     tookMillis: int
     updated: int = 0
+    rejected: list[RejectedRecord] = []
 
 
 _decoder = msgspec.json.Decoder(RankBody)
@@ -96,21 +101,32 @@ def to_request(body: bytes, *, explain: bool) -> bytes:
         raise ApiError(422, "not_json", "", message) from error
     request: dict[str, Any] = {
         "request_id": asked.id,
-        "candidates": [_candidate(slot) for slot in asked.items],
+        "candidates": [_candidate(index, slot) for index, slot in enumerate(asked.items)],
         "explain": explain,
     }
     if asked.user is not None:
         request["user_id"] = asked.user
     if (session := asked.session or asked.user) is not None:
         request["session_id"] = session
-    query = next((f.value for f in asked.fields if f.name == "query"), None)
+    query = _value(asked.fields, "query")
     if isinstance(query, str):
         request["query"] = query
     return msgspec.json.encode(request)
 
 
-def _candidate(slot: Slot) -> dict[str, Any]:
-    return {"item_id": slot.id} if slot.relevancy is None else {"item_id": slot.id, "score": slot.relevancy}
+def _candidate(index: int, slot: Slot) -> dict[str, Any]:
+    score: Any = _value(slot.fields, RELEVANCY) if slot.relevancy is None else slot.relevancy
+    if score is None:
+        return {"item_id": slot.id}
+    if isinstance(score, bool) or not isinstance(score, int | float):
+        field = f"items[{index}].fields"
+        message = f"{field}: {RELEVANCY} {shown(score)} is no number"
+        raise ApiError(422, "wrong_type", field, message)
+    return {"item_id": slot.id, "score": score}
+
+
+def _value(fields: Sequence[Field] | None, name: str) -> Any:
+    return next((field.value for field in fields or () if field.name == name), None)
 
 
 def from_answer(answer: RankAnswer) -> RankBack:
@@ -124,10 +140,10 @@ def from_answer(answer: RankAnswer) -> RankBack:
     )
 
 
-def to_records(body: bytes, known: Container[str]) -> list[Mapping[str, Any] | bytes]:
+def to_records(body: bytes, known: Container[str]) -> list[Given]:
     """Records for the events door from a feedback body: one Metarank event or an array of them.
 
-    What cannot be translated is handed on as it came, for the door to quarantine with its reason.
+    What cannot be translated is handed on as it came with the reason, for the door to quarantine.
 
     Args:
         known: registered event types.
@@ -136,7 +152,7 @@ def to_records(body: bytes, known: Container[str]) -> list[Mapping[str, Any] | b
         ApiError: 422, the body is no JSON, or neither object nor array.
     """
     try:
-        value = msgspec.json.decode(body)
+        value = decode_batch(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message = f"body: not valid JSON in UTF-8 ({error}); send one event object or an array of them"
         raise ApiError(422, "not_json", "", message) from error
@@ -147,9 +163,8 @@ def to_records(body: bytes, known: Container[str]) -> list[Mapping[str, Any] | b
     return [_record(source, event) for event in (value if isinstance(value, list) else [value])]
 
 
-def _record(source: MetarankSource, event: Any) -> Mapping[str, Any] | bytes:
-    raw = msgspec.json.encode(event)
+def _record(source: MetarankSource, event: Any) -> Given:
     try:
-        return source.convert(raw, None)
-    except ContractError:
-        return raw
+        return source.convert(event if isinstance(event, dict) else as_json(event), None)
+    except ContractError as error:
+        return Refused(as_json(event), error, "metarank")

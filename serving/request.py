@@ -41,7 +41,9 @@ class RankRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     limit: Annotated[
         Annotated[int, Meta(ge=1, le=1_000_000)] | None, Meta(description="Items wanted; absent: all.")
     ] = None
-    explain: Annotated[bool, Meta(description="Whether each item says why it stands where it does.")] = False
+    explain: Annotated[
+        bool | None, Meta(description="Whether each item says why it stands where it does.")
+    ] = False
     request_id: Annotated[Id | None, Meta(description="Echoed; generated where absent.")] = None
     consent: Annotated[
         bool | None, Meta(description="Whether personalization is permitted; absent: not stated here.")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import msgspec
 from prometheus_client import Counter as Metric
 
+from feature_repo.batch import Given, Refused, as_json
 from feature_repo.contract import Contract, Kind, encode
 from feature_repo.errors import ContractError, LakeError
 from quality.quarantine import NOT_KEPT, Quarantine
@@ -70,13 +68,11 @@ class EventDoor:
         self._log = log
         self._quarantine = quarantine
 
-    def accept(
-        self, raws: Sequence[bytes | Mapping[str, Any]], source: str, kind: Kind | None = None
-    ) -> DoorResult:
+    def accept(self, raws: Sequence[Given], source: str, kind: Kind | None = None) -> DoorResult:
         """Take a batch. The good ones are in the log when this returns, whatever the others are.
 
         Args:
-            raws: JSON texts or decoded objects.
+            raws: JSON texts, decoded objects, or records that were refused before; those go to quarantine.
             source: where they come from, for the quarantine (``http``).
             kind: where all are of one kind; else each says what it is.
 
@@ -87,14 +83,14 @@ class EventDoor:
         kinds: Counter[str] = Counter()
         refused: list[tuple[int, ContractError]] = []
         for index, raw in enumerate(raws):
+            if isinstance(raw, Refused):
+                refused.append((index, raw.error))
+                continue
             try:
                 record = self._contract.parse(raw, kind)
                 encoded = encode(record)
             except ContractError as error:
                 refused.append((index, error))
-                continue
-            except UnicodeEncodeError as error:
-                refused.append((index, ContractError("not_utf8", "", f"not Unicode text: {error}")))
                 continue
             keyed.append((key_of(record), encoded))
             kinds[record.kind] += 1
@@ -102,14 +98,15 @@ class EventDoor:
             self._log.publish(keyed)
         for name, count in kinds.items():
             ACCEPTED.labels(name).inc(count)
-        unkept = sum(not self._keep(_bytes(raws[i]), source, error, kind) for i, error in refused)
+        unkept = sum(not self._keep(raws[i], source, error, kind) for i, error in refused)
         rejected = tuple(Rejection(i, e.code, e.field, str(e)) for i, e in refused)
         return DoorResult(len(keyed), rejected, unkept)
 
-    def _keep(self, raw: bytes, source: str, reason: ContractError, kind: Kind | None) -> bool:
+    def _keep(self, raw: Given, source: str, reason: ContractError, kind: Kind | None) -> bool:
         """Put a rejected record into quarantine; whether it could be. Its neighbours are in the log."""
+        fmt = raw.format if isinstance(raw, Refused) else "headrace"
         try:
-            self._quarantine.put(raw, source, None, reason, kind=kind)
+            self._quarantine.put(_bytes(raw), source, None, reason, fmt=fmt, kind=kind)
         except (LakeError, OSError) as error:
             NOT_KEPT.labels("disk").inc()
             _logger.error("a rejected record is not kept: %s", error)
@@ -117,10 +114,7 @@ class EventDoor:
         return True
 
 
-def _bytes(raw: bytes | Mapping[str, Any]) -> bytes:
-    if isinstance(raw, bytes):
-        return raw
-    try:
-        return msgspec.json.encode(dict(raw), enc_hook=str)
-    except UnicodeEncodeError:  # half a surrogate pair, which JSON can hold only as an escape
-        return json.dumps(dict(raw), default=str).encode()
+def _bytes(raw: Given) -> bytes:
+    if isinstance(raw, Refused):
+        return raw.raw
+    return raw if isinstance(raw, bytes) else as_json(dict(raw))

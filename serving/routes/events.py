@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from feature_repo.batch import Given, as_json, decode_batch
 from feature_repo.errors import LogError
 from serving.http import ClientGone, Receive, Send, read_body, respond, respond_error
 from serving.http import Scope as AsgiScope
@@ -53,7 +54,7 @@ class DoorResult(Protocol):
 class Door(Protocol):
     """`streaming.door.EventDoor`: validates, quarantines, publishes. Blocking."""
 
-    def accept(self, raws: Sequence[bytes | Mapping[str, Any]], source: str) -> DoorResult:
+    def accept(self, raws: Sequence[Given], source: str) -> DoorResult:
         """Take in records.
 
         Raises:
@@ -122,7 +123,7 @@ class EventsRoute:
         await respond(send, 202 if answer.error is None else 422, self._encoder.encode(answer))
 
     async def take(
-        self, headers: Sequence[tuple[bytes, bytes]], records: bytes | Sequence[Mapping[str, Any] | bytes]
+        self, headers: Sequence[tuple[bytes, bytes]], records: bytes | Sequence[Given]
     ) -> DoorResult:
         """Check the key and hand records, or a body of them, to the door.
 
@@ -146,7 +147,7 @@ class EventsRoute:
                 self._hear(record)
         return result
 
-    async def _accepted(self, records: Sequence[Mapping[str, Any] | bytes]) -> DoorResult:
+    async def _accepted(self, records: Sequence[Given]) -> DoorResult:
         if len(records) > MAX_RECORDS:
             message = f"body: {len(records)} records; send at most {MAX_RECORDS} at once"
             raise ApiError(422, "too_many_records", "", message)
@@ -170,34 +171,40 @@ class EventsRoute:
         self._pool.shutdown(wait=False)
 
 
-def records_of(body: bytes) -> list[Mapping[str, Any] | bytes]:
+def records_of(body: bytes) -> list[Given]:
     """The records of a body: one object, or an array of them.
 
-    Elements of an array that are no objects are handed on as JSON text, for the door to quarantine.
+    Elements of an array that are no objects are handed on as JSON text, for the door to quarantine; so is
+    a record with text that is not Unicode, or with a number too large.
 
     Raises:
         ApiError: the body is no JSON, or neither object nor array.
     """
     try:
-        value = msgspec.json.decode(body)
+        value = decode_batch(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message = f"body: not valid JSON in UTF-8 ({error}); send one event object or an array of them"
         raise ApiError(422, "not_json", "", message) from error
     if isinstance(value, dict):
         return [_event_by_default(value)]
     if isinstance(value, list):
-        return [_event_by_default(v) if isinstance(v, dict) else msgspec.json.encode(v) for v in value]
+        return [_event_by_default(v) if isinstance(v, dict) else as_json(v) for v in value]
     message = "body: neither an object nor an array; send one event object or an array of them"
     raise ApiError(422, "wrong_type", "", message)
 
 
 def _event_by_default(record: dict[str, Any]) -> dict[str, Any]:
     """What names no kind is an event: this is the events door; items and users say what they are."""
-    return record if "record" in record else {**record, "record": "event"}
+    return record if record.get("record") is not None else {**record, "record": "event"}
+
+
+def rejections(rejected: Sequence[Rejection]) -> list[RejectedRecord]:
+    """What an answer says of the records refused."""
+    return [RejectedRecord(r.index, r.code, r.field, r.message) for r in rejected]
 
 
 def _answer(result: DoorResult) -> EventsAnswer:
-    rejected = [RejectedRecord(r.index, r.code, r.field, r.message) for r in result.rejected]
+    rejected = rejections(result.rejected)
     error = None
     if rejected and not result.accepted:
         first = rejected[0]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from time import perf_counter
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
+from feature_repo.batch import Given
 from serving.answer import RankAnswer
 from serving.http import ClientGone, read_body
 from serving.metarank import FeedbackBack, from_answer, to_records, to_request
 from serving.problem import ApiError
+from serving.routes.events import rejections
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
@@ -33,7 +35,7 @@ class Taken(Protocol):
 
 Rank: TypeAlias = Callable[[Headers, bytes, float], Awaitable[RankAnswer]]
 """Headers, body as of ``POST /v1/rank``, time of arrival (`perf_counter`) → answer; raises `ApiError`."""
-Take: TypeAlias = Callable[[Headers, Sequence[Mapping[str, Any] | bytes]], Awaitable[Taken]]
+Take: TypeAlias = Callable[[Headers, Sequence[Given]], Awaitable[Taken]]
 """Headers and records → what was taken; raises `ApiError`."""
 
 
@@ -63,7 +65,8 @@ def metarank_router(rank: Rank, take: Take, known: Container[str], max_body_byte
         records = to_records(await _read(request, max_body_bytes), known)
         taken = await take(request.headers.raw, records)
         status = "ok" if not taken.rejected else f"{len(taken.rejected)} rejected"
-        return _json(FeedbackBack(taken.accepted, status, round((perf_counter() - started) * 1e3)))
+        took = round((perf_counter() - started) * 1e3)
+        return _json(FeedbackBack(taken.accepted, status, took, rejected=rejections(taken.rejected)))
 
     return router
 

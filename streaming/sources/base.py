@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
 import xxhash
 
+from feature_repo.batch import as_json
 from feature_repo.contract import Kind, json_type, not_json
 from feature_repo.errors import ContractError
+from feature_repo.reasons import shown
 from streaming.sources.files import InputFile
 
 Fields: TypeAlias = Mapping[str, Any]
@@ -66,11 +67,7 @@ class Source(Protocol):
 
 def raw_bytes(raw: Raw) -> bytes:
     """The bytes quarantine keeps of a row; cells of a table as one JSON object."""
-    return raw if isinstance(raw, bytes) else msgspec.json.encode(dict(raw), enc_hook=_text)
-
-
-def _text(value: Any) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+    return raw if isinstance(raw, bytes) else as_json(dict(raw))
 
 
 def fields_of(raw: Raw) -> dict[str, Any]:
@@ -83,7 +80,7 @@ def fields_of(raw: Raw) -> dict[str, Any]:
         return dict(raw)
     try:
         value = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise not_json(raw, error) from error
     if not isinstance(value, dict):
         msg = f"a JSON {json_type(value)} where an object belongs; write one JSON object per line"
@@ -95,12 +92,15 @@ def required(fields: Fields, name: str) -> str:
     """A field that must be there, as text.
 
     Raises:
-        ContractError: it is absent or empty.
+        ContractError: it is absent, empty, an object or an array.
     """
     value = fields.get(name)
     if value is None or value == "":
         msg = f"{name}: required and absent"
         raise ContractError("missing_field", name, msg)
+    if isinstance(value, dict | list):
+        msg = f"{name}: {shown(value)} where text belongs"
+        raise ContractError("wrong_type", name, msg)
     return str(value)
 
 

@@ -10,11 +10,15 @@ from collections.abc import Container, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+from feature_repo.batch import as_json
 from feature_repo.contract import Kind
 from feature_repo.errors import ContractError, SourceError
+from feature_repo.reasons import shown, to_utc
 from streaming.sources.base import Fields, Raw, Row, fields_of, required
 from streaming.sources.files import InputFile
 
+RELEVANCY = "relevancy"
+"""Field of a ranking's item that holds its score."""
 CATEGORY_FIELDS = ("genres", "genre", "categories", "category")
 DATE_FIELDS = ("created_at", "release_date", "published_at", "publish_date", "created", "date")
 SYNONYMS = {
@@ -25,6 +29,10 @@ SYNONYMS = {
     "favorite": "like",
     "pageview": "view",
 }
+_ANY = frozenset({"event", "id", "timestamp", "tenant", "fields", "user", "session"})
+_INTERACTION = _ANY | {"type", "item", "ranking"}
+_RANKING = _ANY | {"items"}
+_DIGITS = re.compile(r"-?[0-9]{1,18}")
 _EARLIEST = datetime(1800, 1, 1, tzinfo=UTC).timestamp()
 _MS_FROM = 1e11  # larger numbers are milliseconds: as seconds they lie beyond the year 5000
 
@@ -66,14 +74,14 @@ class MetarankSource:
                 return _ranking(event)
             case "interaction":
                 return self._interaction(event)
-        msg = f"event: {event.get('event')!r} is none of item, user, ranking, interaction"
+        msg = f"event: {shown(event.get('event'))} is none of item, user, ranking, interaction"
         raise ContractError("bad_value", "event", msg)
 
     def _interaction(self, event: Fields) -> Raw:
         named = required(event, "type")
         kind = re.sub(r"[^a-z0-9]+", "_", named.lower()).strip("_")
         kind = SYNONYMS.get(kind, kind)
-        properties = _properties(event)
+        properties = _properties(event, _INTERACTION)
         if kind not in self._known:
             properties["type"] = named
             kind = "click"
@@ -100,21 +108,35 @@ def _ranking(event: Fields) -> Raw:
     if not isinstance(slots, list):
         msg = 'items: a ranking lists what was shown, e.g. [{"id": "i1", "relevancy": 0.5}]'
         raise ContractError("missing_field", "items", msg)
-    items = []
-    for slot in slots:
-        if not isinstance(slot, dict) or not slot.get("id"):
-            msg = f"items: {slot!r} has no id"
-            raise ContractError("missing_field", "items.id", msg)
-        items.append({"item_id": slot["id"], "score": slot.get("relevancy")})
-    properties = _properties(event)
-    fields = {**_common(event), "event_type": "impression", "items": items, "request_id": event["id"]}
+    items = [_slot(slot, place) for place, slot in enumerate(slots)]
+    properties = _properties(event, _RANKING)
+    fields = {**_common(event), "event_type": "impression", "items": items}
+    fields["request_id"] = fields["event_id"]
     if query := properties.pop("query", None):
         fields["query"] = query
     return {**fields, "properties": properties}
 
 
+def _slot(slot: Any, place: int) -> dict[str, Any]:
+    """An item shown; its score is a field of it, or as in older versions ``relevancy`` beside its id.
+
+    Other fields stay with it, and the contract keeps them as text.
+    """
+    if not isinstance(slot, dict) or not slot.get("id"):
+        msg = f"items: {shown(slot)} has no id"
+        raise ContractError("missing_field", "items.id", msg)
+    named = {str(name): value for name, value in slot.items() if name not in ("id", "fields", RELEVANCY)}
+    named |= _fields(slot, f"items[{place}].fields")
+    score = named.pop(RELEVANCY, None)
+    return {
+        **named,
+        "item_id": slot["id"],
+        "score": score if slot.get(RELEVANCY) is None else slot[RELEVANCY],
+    }
+
+
 def _item(event: Fields) -> Raw:
-    values = _fields(event)
+    values = {**_unnamed(event, _ANY | {"item"}), **_fields(event)}
     fields: dict[str, Any] = {"record": "item", "item_id": required(event, "item")}
     if isinstance(values.get("title"), str):
         fields["title"] = values.pop("title")
@@ -133,35 +155,56 @@ def _item(event: Fields) -> Raw:
 
 
 def _user(event: Fields) -> Raw:
-    return {"record": "user", "user_id": required(event, "user"), "attributes": _fields(event)}
+    values = {**_unnamed(event, _ANY), **_fields(event)}
+    return {"record": "user", "user_id": required(event, "user"), "attributes": values}
 
 
-def _fields(event: Fields) -> dict[str, Any]:
-    """The named fields of an item or user, as attributes may be: text, a number or a list of texts."""
+def _fields(event: Fields, at: str = "fields") -> dict[str, Any]:
+    """The named fields of an event or one of its items, as attributes may be: text, number, list of texts."""
     listed = event.get("fields") or []
-    if not isinstance(listed, list) or not all(isinstance(f, dict) and f.get("name") for f in listed):
-        msg = 'fields: must be a list of {"name": ..., "value": ...}'
-        raise ContractError("wrong_type", "fields", msg)
-    values: dict[str, Any] = {}
-    for field in listed:
-        value = field.get("value")
-        if isinstance(value, bool):
-            value = str(value).lower()
-        elif isinstance(value, list):
-            value = [v if isinstance(v, str) else str(v) for v in value]
-        if value is not None:
-            values[str(field["name"])] = value
-    return values
+    if not isinstance(listed, list) or not all(
+        isinstance(f, dict) and isinstance(f.get("name"), str) and f["name"] for f in listed
+    ):
+        msg = f'{at}: must be a list of {{"name": ..., "value": ...}}'
+        raise ContractError("wrong_type", at, msg)
+    return {f["name"]: _value(f["value"]) for f in listed if f.get("value") is not None}
 
 
-def _properties(event: Fields) -> dict[str, str]:
-    texts = {n: v if isinstance(v, str) else str(v) for n, v in _fields(event).items()}
+def _value(value: Any) -> Any:
+    """Truth as text, and so the numbers and truths in a list; what fits no attribute the contract refuses."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return [
+            str(v) if isinstance(v, int | float) and not isinstance(v, bool) else _value(v) for v in value
+        ]
+    return value
+
+
+def _unnamed(event: Fields, known: Container[str]) -> dict[str, Any]:
+    """What stands beside the fields of the format; Metarank has no place for it, and it is not lost here."""
+    return {n: _value(v) for n, v in event.items() if n not in known and v is not None}
+
+
+def _properties(event: Fields, known: Container[str]) -> dict[str, str]:
+    texts = {
+        name: value if isinstance(value, str) else as_json(value).decode()
+        for name, value in {**_unnamed(event, known), **_fields(event)}.items()
+    }
     return {**texts, **({"tenant": str(event["tenant"])} if event.get("tenant") else {})}
 
 
 def _timestamp(event: Fields) -> Any:
-    value = required(event, "timestamp")
-    return int(value) if value.lstrip("-").isdigit() else value
+    """Epoch milliseconds, as a number or its digits, or ISO 8601.
+
+    Raises:
+        ContractError: it is absent or neither.
+    """
+    value = event.get("timestamp")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        value = required(event, "timestamp")
+        value = int(value) if _DIGITS.fullmatch(value) else value
+    return to_utc(value, "timestamp")
 
 
 def _date(value: Any) -> datetime | None:

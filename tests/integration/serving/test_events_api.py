@@ -77,6 +77,48 @@ def test_a_body_that_is_no_record(api: httpx.Client, body: bytes, code: str) -> 
     assert (response.status_code, response.json()["error"]["code"]) == (422, code)
 
 
+@pytest.mark.parametrize(
+    "bad", [rb'"\ud800"', b'"\xff"', b"1" * 5000, b"1e999", b'{"deep": [1e999]}'], ids=range(5)
+)
+def test_one_unreadable_value_refuses_one_record(api: httpx.Client, shop: Any, bad: bytes) -> None:
+    good = [json.dumps(event(number)).encode() for number in (1, 2)]
+    odd = json.dumps(event(3, extra="HERE")).encode().replace(b'"HERE"', bad)
+    response = api.post("/v1/events", content=b"[%s,%s,%s]" % (good[0], odd, good[1]))
+    assert response.status_code == 202
+    assert (response.json()["accepted"], [r["index"] for r in response.json()["rejected"]]) == (2, [1])
+    assert sorted(r.event_id for r in logged(shop.settings)) == ["e1", "e2"]
+    alone = api.post("/v1/events", content=odd)
+    assert (alone.status_code, alone.json()["error"]["code"]) == (
+        422,
+        response.json()["rejected"][0]["code"],
+    )
+
+
+def test_null_is_absent(api: httpx.Client, shop: Any) -> None:
+    records = [
+        event(1, record=None, user_id=None, items=None, properties=None),
+        {"record": "item", "item_id": "new", "title": None, "attributes": {"brand": None}},
+    ]
+    assert api.post("/v1/events", json=records).json() == {"accepted": 2, "rejected": []}
+    nulls = dict.fromkeys(("user_id", "session_id", "query", "limit", "explain", "consent", "overrides"))
+    ranked = api.post("/v1/rank", json={"candidates": [{"item_id": "i1", "score": None}], **nulls})
+    assert ranked.status_code == 200, ranked.text
+
+
+def test_feedback_keeps_the_good_neighbours_of_a_bad_time(api: httpx.Client, shop: Any) -> None:
+    now = str(int(datetime.now(UTC).timestamp() * 1000))
+    click = {"event": "interaction", "user": "u", "session": "s", "type": "click", "item": "p1"}
+    events = [{**click, "id": f"c{n}", "timestamp": stamp} for n, stamp in enumerate((now, "²", now))]
+    response = api.post("/feedback", json=events)
+    assert response.status_code == 200
+    answer = response.json()
+    assert (answer["accepted"], answer["status"]) == (2, "1 rejected")
+    assert [(r["index"], r["code"], r["field"]) for r in answer["rejected"]] == [
+        (1, "bad_value", "timestamp")
+    ]
+    assert sorted(r.event_id for r in logged(shop.settings)) == ["c0", "c2"]
+
+
 def test_nothing_sent_nothing_taken(api: httpx.Client) -> None:
     response = api.post("/v1/events", json=[])
     assert (response.status_code, response.json()["accepted"]) == (202, 0)

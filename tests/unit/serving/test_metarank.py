@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from fastapi import FastAPI, Request, Response
 
+from feature_repo.batch import Given, Refused
 from feature_repo.contract import Contract, Event, Item
 from feature_repo.settings import BUILTIN_EVENT_WEIGHTS, Settings
 from serving.answer import RankAnswer, RankedItem, Tier
@@ -113,16 +114,67 @@ def test_feedback_becomes_records_of_the_contract() -> None:
     }
     records = to_records(msgspec.json.encode([CLICK, item]), BUILTIN_EVENT_WEIGHTS)
     contract = Contract(Settings(), lambda: NOW)
-    event, described = (contract.parse(record) for record in records)
+    event, described = (contract.parse(r) for r in records if not isinstance(r, Refused))
     assert isinstance(event, Event)
     assert (event.event_type, event.item_id, event.request_id) == ("click", "i1", "r1")
     assert isinstance(described, Item)
     assert described.price == 4.0
 
 
-def test_what_cannot_be_translated_goes_on_as_it_came() -> None:
-    assert to_records(b'[{"event": "dance"}, 3]', BUILTIN_EVENT_WEIGHTS) == [b'{"event":"dance"}', b"3"]
+def test_what_cannot_be_translated_goes_on_as_it_came_with_the_reason() -> None:
+    records = to_records(b'[{"event": "dance"}, 3]', BUILTIN_EVENT_WEIGHTS)
+    assert [(r.raw, r.error.code, r.error.field, r.format) for r in records if isinstance(r, Refused)] == [
+        (b'{"event":"dance"}', "bad_value", "event", "metarank"),
+        (b"3", "not_an_object", "", "metarank"),
+    ]
     assert len(to_records(msgspec.json.encode(CLICK), BUILTIN_EVENT_WEIGHTS)) == 1
+
+
+BAD_STAMPS = ["²", "--1", "-", "1" * 5000, "1_000", "１２", "", None, True, [], {}, 1e300, "soon"]
+
+
+@pytest.mark.parametrize("stamp", BAD_STAMPS, ids=lambda s: repr(s)[:12])
+def test_a_bad_timestamp_refuses_its_record_and_no_other(stamp: Any) -> None:
+    events = [{**CLICK, "id": "e0"}, {**CLICK, "timestamp": stamp}, {**CLICK, "id": "e2"}]
+    first, bad, last = to_records(msgspec.json.encode(events), BUILTIN_EVENT_WEIGHTS)
+    assert isinstance(first, dict)
+    assert isinstance(last, dict)
+    assert isinstance(bad, Refused)
+    assert bad.error.field == "timestamp"
+    assert msgspec.json.decode(bad.raw) == events[1]
+
+
+def test_half_a_character_refuses_its_record_and_no_other() -> None:
+    body = b"[%s,%s,%s]" % (msgspec.json.encode(CLICK), b'{"event":"\\ud800"}', msgspec.json.encode(CLICK))
+    first, bad, last = to_records(body, BUILTIN_EVENT_WEIGHTS)
+    assert isinstance(bad, Refused)
+    assert first == last != bad
+
+
+def test_the_relevancy_may_be_a_field_of_the_item() -> None:
+    def named(item: str, value: Any) -> dict[str, Any]:
+        return {"id": item, "fields": [{"name": "x", "value": [1]}, {"name": "relevancy", "value": value}]}
+
+    asked = {
+        "id": "q",
+        "fields": None,
+        "items": [named("i1", 1), named("i2", 2.5), named("i3", None), {"id": "i4", "fields": None}],
+    }
+    request = RequestDecoder(Settings()).decode(to_request(msgspec.json.encode(asked), explain=False))
+    assert [(c.item_id, c.score) for c in request.candidates] == [
+        ("i1", 1.0),
+        ("i2", 2.5),
+        ("i3", None),
+        ("i4", None),
+    ]
+    both = {"id": "q", "items": [{**named("i1", 1), "relevancy": 3.0}]}
+    request = RequestDecoder(Settings()).decode(to_request(msgspec.json.encode(both), explain=False))
+    assert request.candidates[0].score == 3.0
+    for wrong in ("high", True, [1]):
+        bad = {"id": "q", "items": [{"id": "i0"}, named("i1", wrong)]}
+        with pytest.raises(ApiError, match=r"items\[1\].fields: relevancy .* is no number") as caught:
+            to_request(msgspec.json.encode(bad), explain=False)
+        assert (caught.value.code, caught.value.field) == ("wrong_type", "items[1].fields")
 
 
 @pytest.mark.parametrize(("body", "code"), [(b"nope", "not_json"), (b'"text"', "wrong_type")])
@@ -163,7 +215,7 @@ def client() -> tuple[Http, list[Any]]:
             raise ApiError(401, "unauthorized", "authorization", "no key")
         return ANSWER
 
-    async def take(headers: Any, records: Sequence[Mapping[str, Any] | bytes]) -> Took:
+    async def take(headers: Any, records: Sequence[Given]) -> Took:
         seen.extend(records)
         return Took()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -9,8 +10,13 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 
+from feature_repo.batch import Refused
 from feature_repo.contract import Contract, decode
+<<<<<<< HEAD
 from feature_repo.errors import LakeError, LogError
+=======
+from feature_repo.errors import ContractError, LogError
+>>>>>>> 226b12f (One unreadable record of a batch refuses itself only; Metarank: per-item relevancy, bad timestamps are rejections with their reason, fields beside the format's are kept)
 from feature_repo.home import Home
 from feature_repo.settings import Settings
 from quality.quarantine import NOT_KEPT, Quarantine
@@ -149,3 +155,25 @@ def test_text_that_is_no_unicode_is_refused_and_kept(
     assert len(log.records) == quarantine.count() == 1
     assert b"\\ud800" in next(iter(quarantine.entries())).raw
     generate_latest().decode()
+
+
+def test_a_record_refused_before_is_kept_as_it_came(
+    door: EventDoor, log: ListLog, quarantine: Quarantine
+) -> None:
+    before = Refused(b'{"event": "dance"}', ContractError("bad_value", "event", "event: no such"), "metarank")
+    result = door.accept([CLICK, before, {**CLICK, "event_id": "e2"}], "http")
+    assert (result.accepted, len(log.records)) == (2, 2)
+    assert [(r.index, r.code, r.field) for r in result.rejected] == [(1, "bad_value", "event")]
+    (entry,) = quarantine.entries()
+    assert (entry.raw, entry.format, entry.message) == (before.raw, "metarank", "event: no such")
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, [math.nan], {"a": [math.inf]}])
+def test_a_number_that_json_lacks_is_refused_and_not_kept_as_null(
+    door: EventDoor, quarantine: Quarantine, clock: Any, value: Any
+) -> None:
+    """Kept as null it would be accepted at the next retry, as if nothing had been sent."""
+    assert door.accept([{**CLICK, "size": value}], "python").accepted == 0
+    (entry,) = quarantine.entries()
+    with pytest.raises(ContractError):
+        Contract(Settings(), clock).parse(entry.raw)

@@ -7,12 +7,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from feature_repo.contract import Contract, Event, Item, Record, ShownItem, User
+from feature_repo.contract import Contract, Event, Item, Record, ShownItem, User, decode, encode
 from feature_repo.errors import ContractError, SourceError
 from feature_repo.settings import Settings
 from streaming.sources import InputFile
 from streaming.sources.metarank import MetarankSource
+from tests.conftest import NOW
 
 AT = {"id": "x1", "timestamp": "1636993834000", "user": "u1", "session": "s1"}
 
@@ -173,3 +176,92 @@ def test_empty_lines_are_passed_over_and_folders_refused(tmp_path: Path) -> None
     assert [(r.line, r.raw) for r in rows] == [(1, b'{"a": 1}'), (4, b'{"b": 2}')]
     with pytest.raises(SourceError, match="a folder; give the event file in it"):
         MetarankSource(()).files(InputFile(tmp_path))
+
+
+def test_the_score_may_be_a_field_of_the_item_and_its_other_fields_are_kept(parse: Any) -> None:
+    shown = [
+        {"id": "p3", "fields": [{"name": "relevancy", "value": 2.0}, {"name": "rank", "value": 7}]},
+        {"id": "p1", "fields": [{"name": "relevancy", "value": 1}], "ad": True},
+        {"id": "p2", "relevancy": None, "fields": None},
+        {"id": "p4", "relevancy": 0.5, "fields": [{"name": "relevancy", "value": 9}]},
+    ]
+    event = parse({**AT, "event": "ranking", "items": shown})
+    assert event.items == (
+        ShownItem("p3", 2.0),
+        ShownItem("p1", 1.0),
+        ShownItem("p2"),
+        ShownItem("p4", 0.5),
+    )
+    assert event.properties == {"items": '[{"rank":7},{"ad":true},{},{}]'}
+
+
+@pytest.mark.parametrize("fields", ["x", [1], [{"value": 1}], [{"name": 3}]])
+def test_wrong_fields_of_an_item_are_named(parse: Any, fields: Any) -> None:
+    with pytest.raises(ContractError, match=r"items\[1\]\.fields: must be a list of") as caught:
+        parse({**AT, "event": "ranking", "items": [{"id": "a"}, {"id": "b", "fields": fields}]})
+    assert caught.value.field == "items[1].fields"
+
+
+def test_what_stands_beside_the_fields_is_kept(parse: Any) -> None:
+    click = {**AT, "event": "interaction", "type": "click", "item": "21", "utm": {"source": "x"}, "n": None}
+    assert parse(click).properties == {"utm": '{"source":"x"}'}
+    assert parse({**AT, "event": "item", "item": "21", "brand": "Acme"}).attributes == {"brand": "Acme"}
+    assert parse({**AT, "event": "user", "vip": True}).attributes == {"vip": "true"}
+
+
+def test_values_in_lists_are_text_and_no_other_type_becomes_text(parse: Any) -> None:
+    def item(value: Any) -> Any:
+        return parse({**AT, "event": "item", "item": "21", "fields": [{"name": "tags", "value": value}]})
+
+    assert item(["a", 1, 2.5, True]).attributes == {"tags": ["a", "1", "2.5", "true"]}
+    for wrong in ([None], [{}], {"a": 1}):
+        with pytest.raises(ContractError, match=r'attributes\["tags"\]'):
+            item(wrong)
+    listed = [{"name": "sizes", "value": ["s", "m"]}]
+    click = parse({**AT, "event": "interaction", "type": "click", "item": "21", "fields": listed})
+    assert click.properties == {"sizes": '["s","m"]'}
+
+
+@pytest.mark.parametrize(
+    "stamp", ["1636993834000", 1636993834000, 1636993834000.0, "2021-11-15T17:30:34+01:00"]
+)
+def test_a_time_is_milliseconds_or_iso(parse: Any, stamp: Any) -> None:
+    event = parse({**AT, "timestamp": stamp, "event": "interaction", "type": "click", "item": "1"})
+    assert event.event_time.isoformat() == "2021-11-15T16:30:34+00:00"
+
+
+@pytest.mark.parametrize("stamp", ["²", "--1", "1" * 5000, "1_000", "soon", "2021-11-15T16:30:34"])
+def test_a_time_that_is_neither_is_refused(parse: Any, stamp: str) -> None:
+    with pytest.raises(ContractError) as caught:
+        parse({**AT, "timestamp": stamp, "event": "interaction", "type": "click", "item": "1"})
+    assert (caught.value.code, caught.value.field) == ("bad_value", "timestamp")
+    assert len(str(caught.value)) < 300
+
+
+SCALAR = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
+VALUES = st.recursive(SCALAR, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=3), v))
+KEYS = ("event", "id", "timestamp", "user", "session", "items", "fields", "type", "item", "tenant", "x")
+FIELDS = st.lists(st.fixed_dictionaries({"name": st.text(max_size=3), "value": VALUES}), max_size=2)
+SLOTS = st.lists(
+    st.fixed_dictionaries(
+        {"id": st.text(max_size=3)}, optional={"fields": FIELDS | VALUES, "relevancy": VALUES}
+    )
+)
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(["item", "user", "ranking", "interaction"]),
+    st.dictionaries(st.sampled_from(KEYS), VALUES | FIELDS | SLOTS),
+    st.dictionaries(st.sampled_from(KEYS), VALUES),
+)
+def test_whatever_comes_is_a_record_or_a_contract_error(
+    kind: str, some: dict[str, Any], others: dict[str, Any]
+) -> None:
+    given_ = {**AT, "event": kind, "items": [{"id": "a"}], "item": "i", "type": "click", **some, **others}
+    source, contract = MetarankSource(Settings().weights), Contract(Settings(), lambda: NOW)
+    try:
+        record = contract.parse(source.convert(given_, None))
+    except ContractError:
+        return
+    assert decode(encode(record)) == record
