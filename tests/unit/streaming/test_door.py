@@ -12,11 +12,7 @@ from prometheus_client import generate_latest
 
 from feature_repo.batch import Refused
 from feature_repo.contract import Contract, decode
-<<<<<<< HEAD
-from feature_repo.errors import LakeError, LogError
-=======
-from feature_repo.errors import ContractError, LogError
->>>>>>> 226b12f (One unreadable record of a batch refuses itself only; Metarank: per-item relevancy, bad timestamps are rejections with their reason, fields beside the format's are kept)
+from feature_repo.errors import ContractError, LakeError, LogError
 from feature_repo.home import Home
 from feature_repo.settings import Settings
 from quality.quarantine import NOT_KEPT, Quarantine
