@@ -183,6 +183,20 @@ class Settings(BaseSettings):
     )
     max_candidates: int = Field(2000, ge=1, description="Candidates a request may hold.")
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Body a request may have (bytes).")
+    max_connections: int = Field(
+        1024,
+        ge=1,
+        description="Connections a worker holds; beyond it the one that waited longest for its client goes.",
+    )
+    max_header_bytes: int = Field(
+        32_768, ge=1024, description="Request line and headers a request may have (bytes)."
+    )
+    max_url_bytes: int = Field(8192, ge=256, description="URL a request may have (bytes).")
+    header_timeout_s: float = Field(10.0, gt=0, description="How long a client may take to send headers (s).")
+    body_timeout_s: float = Field(30.0, gt=0, description="How long a client may take to send a body (s).")
+    idle_timeout_s: float = Field(
+        75.0, gt=0, description="How long a connection stays open between requests (s)."
+    )
     max_id_bytes: int = Field(256, ge=16, le=256, description="Length an id may have (bytes).")
     session_copy_s: float = Field(
         60.0, ge=0, description="Age up to which a copy of a session serves when the store does not (s)."

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -17,10 +18,12 @@ from feature_repo.errors import SettingsError
 from feature_repo.home import Home
 from feature_repo.settings import Settings
 from serving.app import create_app
+from serving.edge import Edge
 from serving.keys import Keys
+from serving.limits import limits_of, raise_descriptors
 from serving.metrics import MULTIPROCESS
 
-BACKLOG = 2048
+BACKLOG = 512
 GRACE_S = 10
 """How long requests in flight may take once the end was asked for."""
 HEALTH_S = 30
@@ -74,7 +77,7 @@ def serve(settings: Settings, announce: Callable[[str], None], workers: int = 1)
     held = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         if app is not None:
-            uvicorn.Server(_config(app, settings)).run(sockets=[server])
+            uvicorn.Server(config_of(app, settings)).run(sockets=[server])
         else:
             _supervise(settings, server, workers)
     finally:
@@ -88,15 +91,18 @@ def _supervise(settings: Settings, server: socket.socket, workers: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     os.environ[MULTIPROCESS] = str(folder)
-    config = _config("serving.app:app_of_environment", settings, factory=True, workers=workers)
+    config = config_of("serving.app:app_of_environment", settings, factory=True, workers=workers)
     Multiprocess(config, sockets=[server]).run()
 
 
-def _config(app: FastAPI | str, settings: Settings, **more: Any) -> uvicorn.Config:
+def config_of(app: FastAPI | str, settings: Settings, **more: Any) -> uvicorn.Config:
+    """How uvicorn runs the application."""
+    # As many connections as the backlog holds may be accepted before the first of them is looked at.
+    limits = limits_of(settings, raise_descriptors() - BACKLOG)
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=cast("type[asyncio.Protocol]", Edge(limits)),
         ws="none",
         log_level=settings.log_level.lower(),
         access_log=False,

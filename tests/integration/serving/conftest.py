@@ -25,7 +25,7 @@ from feature_repo.settings import Settings
 from serving.app import create_app
 from serving.blend import Blend, Gate, save_blend
 from serving.flag_store import FlagStore
-from serving.server import listen
+from serving.server import config_of, listen
 
 CATEGORIES = ("shoes", "hats", "coats")
 _EMPTY: dict[DType, Any] = {DType.STRING: "", DType.INT64: 0, DType.FLOAT64: 0.0, DType.BOOL: False}
@@ -171,8 +171,8 @@ def body() -> Callable[..., dict[str, Any]]:
 def running(app: FastAPI) -> Iterator[httpx.Client]:
     """The application under uvicorn on a port of the system's choice."""
     listening = listen("127.0.0.1", 0)
-    config = uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=5)
-    server = uvicorn.Server(config)
+    settings: Settings = app.state.services.settings
+    server = uvicorn.Server(config_of(app, settings, log_config=None))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     port = listening.getsockname()[1]
