@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterable
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 import xxhash
@@ -19,6 +19,7 @@ from feature_repo.group import FeatureGroup
 from feature_repo.groups import all_groups
 from feature_repo.home import Home
 from feature_repo.lock import locked
+from feature_repo.online.redis_url import redis_options
 from feature_repo.services import Service, published
 from feature_repo.settings import Settings
 
@@ -78,26 +79,58 @@ def repo_config(settings: Settings, home: Home) -> dict[str, Any]:
     }
 
 
+def client_config(settings: Settings, home: Home, registry: str | None = None) -> dict[str, Any]:
+    """The content of a ``feature_store.yaml`` that Feast reads online features with where Headrace is absent.
+
+    It names no offline store of ours: a plain ``pip install feast[redis]`` understands it.
+
+    Args:
+        registry: path or URL of the registry as the client sees it; by default the one of `home`.
+    """
+    config = repo_config(settings, home)
+    offline = {"type": "file"}
+    return {**config, "offline_store": offline, **({"registry": registry} if registry else {})}
+
+
 def redis_connection(url: str) -> str:
     """A Redis URL in Feast's own form, ``host:port,password=…,ssl=true,db=…``.
 
+    Feast splits it at commas and reads each value as JSON where it can, so that the password ``1e5`` would
+    become a number: such texts are written as JSON strings, with commas escaped.
+
     Raises:
-        SettingsError: not a redis URL.
+        SettingsError: not a URL that redis-py takes, or one that Feast's form cannot hold.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
-        msg = f"HEADRACE_REDIS_URL: scheme {parts.scheme!r}; write redis://host:6379/0 or rediss://… for TLS"
+    options = dict(redis_options(url))
+    if "path" in options or ":" in str(options.get("host", "")):
+        msg = (
+            "HEADRACE_REDIS_URL: Feast's client reaches Redis by host name or IPv4 address only; write "
+            "redis://host:6379/0 or rediss://… for TLS"
+        )
         raise SettingsError(msg)
-    pieces = [f"{parts.hostname}:{parts.port or 6379}"]
-    if parts.username:
-        pieces.append(f"username={unquote(parts.username)}")
-    if parts.password:
-        pieces.append(f"password={unquote(parts.password)}")
-    if parts.scheme == "rediss":
-        pieces.append("ssl=true")
-    if (db := parts.path.strip("/")) not in ("", "0"):
-        pieces.append(f"db={db}")
+    pieces = [f"{options.pop('host', 'localhost')}:{options.pop('port', 6379)}"]
+    tls = options.pop("connection_class", None) is not None
+    order = {"username": 0, "password": 1, **({"ssl": 2} if tls else {}), "db": 3}
+    if tls:
+        options["ssl"] = True
+    if options.get("db") == 0:
+        del options["db"]
+    named = sorted(options.items(), key=lambda option: order.get(option[0], len(order)))
+    pieces += [f"{name}={_as_feast_reads(value)}" for name, value in named]
     return ",".join(pieces)
+
+
+def _as_feast_reads(value: Any) -> str:
+    """A value so written that Feast's client reads the same value."""
+    text = json.dumps(value)
+    if not isinstance(value, str):
+        return text
+    try:
+        json.loads(value)
+    except ValueError:
+        if "," not in value:
+            return value
+    return text.replace(",", "\\u002c")
 
 
 def write_config(settings: Settings, home: Home) -> Path:

@@ -6,15 +6,11 @@ import json
 import re
 import subprocess
 import sys
-import sysconfig
 import tomllib
 import zipfile
-from importlib import metadata
 from pathlib import Path
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-
+from tests.apart import environment, run_apart
 from tests.integration.serving.test_client_over_http import service, turned
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -46,45 +42,17 @@ def declared() -> dict[str, object]:
     return project
 
 
-def closure(names: list[str]) -> set[str]:
-    """Installed distributions that these need on this interpreter, themselves included."""
-    found: set[str] = set()
-    waiting = list(names)
-    while waiting:
-        requirement = Requirement(waiting.pop())
-        name = canonicalize_name(requirement.name)
-        if name not in found and (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
-            found.add(name)
-            waiting += metadata.requires(name) or []
-    return found
-
-
-def environment(folder: Path, wheel: Path) -> None:
-    """A folder to import from that holds the wheel and what it declares to need, nothing else."""
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder)
-    for name in closure([str(r) for r in declared()["dependencies"]]):  # type: ignore[attr-defined]
-        distribution = metadata.distribution(name)
-        for top in {Path(str(file)).parts[0] for file in distribution.files or ()} - {".."}:
-            target = Path(str(distribution.locate_file(top)))
-            if not top.endswith(".dist-info") and target.exists() and not (folder / top).exists():
-                (folder / top).symlink_to(target)
-
-
 def test_the_wheel_works_where_only_its_own_dependencies_are(tmp_path: Path) -> None:
     build = (sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist"))
     subprocess.run(build, cwd=CLIENT, check=True, capture_output=True, timeout=120)
     (wheel,) = (tmp_path / "dist").glob("headrace_client-*.whl")
-    (tmp_path / "site").mkdir()
-    environment(tmp_path / "site", wheel)
+    site = tmp_path / "site"
+    environment(site, [str(requirement) for requirement in declared()["dependencies"]])  # type: ignore[attr-defined]
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
     with service(turned) as url:
-        standard = sysconfig.get_paths()["stdlib"]
-        paths = [str(tmp_path / "site"), standard, f"{standard}/lib-dynload"]
-        code = f"import sys; sys.path = {paths!r}\n{SCRIPT}"
-        command = (sys.executable, "-I", "-S", "-c", code, url)
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert ran.returncode == 0, ran.stderr
-    found, foreign = json.loads(ran.stdout)
+        printed = run_apart(site, SCRIPT, url)
+    found, foreign = json.loads(printed)
     assert found == [["c", "b", "a"], ["b", "a"], ["a", "b"], "ConnectError"]
     assert foreign == []
 

@@ -8,9 +8,12 @@ import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from feature_repo.errors import SettingsError
@@ -28,6 +31,13 @@ from feature_repo.store import apply, declarations, feature_store, redis_connect
         ("redis://host", "host:6379"),
         ("redis://:p%40ss@host:1/2", "host:1,password=p@ss,db=2"),
         ("rediss://me:secret@host:6379", "host:6379,username=me,password=secret,ssl=true"),
+        ("redis://:1e5@host", 'host:6379,password="1e5"'),
+        ("redis://:007@host", "host:6379,password=007"),
+        ("redis://:true@host", 'host:6379,password="true"'),
+        ("redis://:a%2Cb=c@host", r'host:6379,password="a\u002cb=c"'),
+        ("redis://:%22q%22@host", r'host:6379,password="\"q\""'),
+        ("redis://host?socket_timeout=2.5", "host:6379,socket_timeout=2.5"),
+        ("rediss://host?ssl_cert_reqs=none", "host:6379,ssl=true,ssl_cert_reqs=none"),
     ],
 )
 def test_a_redis_url_in_feasts_words(url: str, expected: str) -> None:
@@ -36,8 +46,25 @@ def test_a_redis_url_in_feasts_words(url: str, expected: str) -> None:
 
 @pytest.mark.parametrize("url", ["http://host", "host:6379", ""])
 def test_another_url_is_refused(url: str) -> None:
-    with pytest.raises(SettingsError, match=r"HEADRACE_REDIS_URL: scheme .*; write redis://host:6379/0"):
+    with pytest.raises(SettingsError, match=r"HEADRACE_REDIS_URL: .*; write e\.g\. redis://127.0.0.1:6379/0"):
         redis_connection(url)
+
+
+@pytest.mark.parametrize("url", ["unix:///run/redis.sock", "redis://[::1]:6379"])
+def test_what_feasts_form_cannot_hold_is_refused(url: str) -> None:
+    with pytest.raises(
+        SettingsError, match=r"HEADRACE_REDIS_URL: Feast's client .*; write redis://host:6379"
+    ):
+        redis_connection(url)
+
+
+@given(st.text(min_size=1, max_size=20), st.text(max_size=20))
+def test_feast_reads_every_password_as_it_is(username: str, password: str) -> None:
+    from feast.infra.online_stores.redis import RedisOnlineStore  # noqa: PLC0415
+
+    url = f"redis://{quote(username, safe='')}:{quote(password, safe='')}@host:1/2"
+    _, found = RedisOnlineStore._parse_connection_string(redis_connection(url))
+    assert found == {"username": username, **({"password": password} if password else {}), "db": 2}
 
 
 def test_paths_are_absolute_and_the_store_follows_the_settings(home: Home) -> None:
