@@ -56,6 +56,11 @@ class Home:
         return self.root / "flags"
 
     @property
+    def last_good(self) -> Path:
+        """Copies of the items, blend, flags and rules that served last: their own folders may be gone."""
+        return self.root / "last_good"
+
+    @property
     def decisions(self) -> Path:
         """Where the log of decisions stood when."""
         return self.root / "decisions"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,6 +66,8 @@ class Lake:
         return [name for d in days for name in self.files_of(d)]
 
 
+_NO_LINK = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK}
+"""Another file system, one without links, or a file that has as many as it may have."""
 PART, UPTO = "part", "upto"
 CHECKED, BLOCKED = "checked.parquet", "blocked.parquet"
 """Beside a build: the one as of its time that passed last. In a group's folder: the last one held back."""
@@ -240,11 +244,25 @@ class Builds:
         )
         aside.replace(pointer)
 
+    def adopt(self, group: str, build: Build, version: int = 1) -> None:
+        """Make a build of another root the current one here, and the only one.
+
+        The file is linked; from another file system it is copied.
+        """
+        path = self.path(group, build.as_of, version)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not _same_file(build.path, path):
+            _link(build.path, path)
+        self.promote(group, replace(build, path=path), version)
+        for other in self.history(group, version):
+            if other != path:
+                shutil.rmtree(other.parent, ignore_errors=True)
+
     def current(self, group: str, version: int = 1) -> Build | None:
         """The promoted build, or `None` before the first.
 
         Raises:
-            LakeError: the pointer is damaged; names it.
+            LakeError: the pointer is damaged or cannot be read; names it.
         """
         pointer = self.folder(group, version) / "CURRENT"
         try:
@@ -257,14 +275,35 @@ class Builds:
             )
         except FileNotFoundError:
             return None
+        except OSError as error:
+            msg = f"{pointer}: cannot be read ({error.strerror})"
+            raise LakeError(msg) from error
         except (ValueError, KeyError, TypeError) as error:
             msg = f"{pointer}: names no build ({error}); remove it, the next build that passes writes it anew"
             raise LakeError(msg) from error
 
 
+def _same_file(path: Path, other: Path) -> bool:
+    """Whether one is a link to, or a copy of, the other."""
+    try:
+        a, b = path.stat(), other.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(a, b) or (a.st_size, a.st_mtime_ns) == (b.st_size, b.st_mtime_ns)
+
+
 def _link(path: Path, to: Path) -> None:
-    """A second name of a file, in place of whatever bore it."""
+    """A second name of a file, in place of whatever bore it; a copy where a link cannot be made."""
     aside = to.with_name(f".{to.name}.{uuid.uuid4().hex}.tmp")
-    os.link(path, aside)
+    try:
+        os.link(path, aside)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        try:
+            shutil.copy2(path, aside)
+        except OSError:
+            aside.unlink(missing_ok=True)
+            raise
     os.rename(aside, to)
     aside.unlink(missing_ok=True)  # two names of one file: `rename` leaves both

@@ -7,20 +7,22 @@ from datetime import timedelta
 from feature_repo.contract import Contract
 from feature_repo.groups import all_groups
 from feature_repo.home import Home
-from feature_repo.lake import Builds
 from feature_repo.online import OnlineStore, open_store
 from feature_repo.settings import Settings
 from quality.figures import FiguresCollector
 from quality.gate import Gate
 from quality.gate_metrics import GateCollector
 from quality.quarantine import Quarantine
-from serving.blend import Blend, current_path, load_blend
+from serving.blend import Blend
+from serving.blend_store import BlendStore
 from serving.breaker import Breaker
 from serving.decision import TOPIC
 from serving.decision_marks import Marks, marks_of
 from serving.exposures import observe_page
+from serving.flag_control import FlagControl
 from serving.flag_store import FlagStore
 from serving.flags import Flags
+from serving.item_store import ItemStore
 from serving.keys import Keys
 from serving.live import Model, Watched, stamp_of
 from serving.lookup import DecisionFinder
@@ -34,7 +36,7 @@ from serving.request import RequestDecoder
 from serving.rule_store import RuleStore
 from serving.rules import Rules
 from serving.services import Parts, Services
-from serving.snapshot import ItemSnapshot, load_snapshot
+from serving.snapshot import ItemSnapshot
 from serving.source import RowSource, ThreadSource
 from serving.stage import Stage
 from serving.stages.arm import ArmStage, HoldoutStage
@@ -55,7 +57,6 @@ LOOKED_THROUGH = 20_000
 """Decisions read of the log at most to answer a request for one."""
 REMEMBERED = 10_000
 """Users and sessions of whom a copy, or a denial, is kept."""
-SNAPSHOT_GROUPS = ("item_profile", "item_neighbours")
 
 
 def open_services(settings: Settings) -> Services:
@@ -71,11 +72,12 @@ def open_services(settings: Settings) -> Services:
         GateCollector(Gate(home.quality, settings.clock)), FiguresCollector(home.quality)
     )
     store = open_store(settings, home, remembered=REMEMBERED)
+    control = FlagControl(FlagStore(home.flags, settings.clock, home.last_good))
     parts = Parts(
         snapshot=_snapshot(home, metrics),
         blend=_blend(home, metrics),
-        flags=_flags(FlagStore(home.flags, settings.clock), metrics),
-        rules=_rules(RuleStore(home.flags), metrics),
+        flags=_flags(control, metrics),
+        rules=_rules(RuleStore(home.flags, home.last_good), metrics),
         stream=StreamHealth(lambda: read_heartbeats(store), settings.clock, settings.stream_stale_s),
         breakers={n: Breaker(n, on_change=metrics.breaker_moved) for n in ("store", "blend", "event_log")},
     )
@@ -95,7 +97,7 @@ def open_services(settings: Settings) -> Services:
         ranker=_ranker(settings, reader, parts),
         scoring=scoring_stages(settings),
         decoder=RequestDecoder(settings),
-        flag_store=FlagStore(home.flags, settings.clock),
+        flag_control=control,
         log=event_log,
         decisions=decisions,
         recorder=_recorder(settings, decisions, metrics, parts.breakers["event_log"], marks),
@@ -176,32 +178,22 @@ def _door(settings: Settings, home: Home, event_log: EventLog) -> EventDoor:
 
 
 def _snapshot(home: Home, metrics: Metrics) -> Watched[ItemSnapshot | None]:
-    builds = Builds(home.features)
-    groups = [all_groups()[name] for name in SNAPSHOT_GROUPS]
-    pointers = [builds.folder(g.name, g.version) / "CURRENT" for g in groups]
-    return Watched(
-        "items", lambda: stamp_of(*pointers), lambda: load_snapshot(builds), None, metrics.reload_failed
-    )
+    store = ItemStore(home.features, home.last_good)
+    failed, last_good = metrics.reload_failed, store.last_good
+    return Watched("items", store.stamp, store.load, None, failed, last_good=last_good)
 
 
 def _blend(home: Home, metrics: Metrics) -> Watched[Blend | None]:
-    path = current_path(home.models)
-    return Watched(
-        "blend", lambda: stamp_of(path), lambda: load_blend(home.models), None, metrics.reload_failed
-    )
-
-
-def _flags(store: FlagStore, metrics: Metrics) -> Watched[Flags]:
-    def stamp() -> object:
-        return stamp_of(store.path)
-
+    store = BlendStore(home.models, home.last_good)
     failed, last_good = metrics.reload_failed, store.last_good
-    return Watched("flags", stamp, store.adopt, Flags(), failed, last_good=last_good)
+    return Watched("blend", lambda: stamp_of(store.path), store.load, None, failed, last_good=last_good)
+
+
+def _flags(control: FlagControl, metrics: Metrics) -> Watched[Flags]:
+    failed, last_good = metrics.reload_failed, control.store.last_good
+    return Watched("flags", control.stamp, control.load, Flags(), failed, last_good=last_good)
 
 
 def _rules(store: RuleStore, metrics: Metrics) -> Watched[Rules]:
-    def stamp() -> object:
-        return stamp_of(store.path)
-
     failed, last_good = metrics.reload_failed, store.last_good
-    return Watched("rules", stamp, store.load, Rules(), failed, last_good=last_good)
+    return Watched("rules", lambda: stamp_of(store.path), store.load, Rules(), failed, last_good=last_good)

@@ -170,7 +170,15 @@ def load_blend(models: Path) -> Blend | None:
         name = current_path(models).read_bytes().decode(errors="replace").strip()
     except FileNotFoundError:
         return None
-    path = models / name
+    return read_blend(models / name)
+
+
+def read_blend(path: Path) -> Blend:
+    """A blend of its file.
+
+    Raises:
+        BuildError: the file is missing or malformed; names it.
+    """
     try:
         blend = msgspec.json.decode(path.read_bytes(), type=Blend)
     except (OSError, msgspec.MsgspecError) as error:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 RETRY_S = 5.0
-GONE = (None,)
-"""Stamp of one file that is not there."""
 STOP_S = 5.0
 DEFAULT_FLAGS = Flags()
 NO_RULES = Rules()
@@ -72,6 +70,7 @@ class Watched(Generic[T]):
         self._load = load
         self._seen: object = None
         self._missed = False
+        self._failing = False
         self._again = inf
         self._retry_s = retry_s
         self._on_failure = on_failure
@@ -79,13 +78,20 @@ class Watched(Generic[T]):
         self._good = False
         self._lock = threading.Lock()
 
+    @property
+    def state(self) -> str:
+        """What is held: ``ok``, or after a failure ``last_good`` or ``none``."""
+        if not self._failing:
+            return "ok"
+        return "last_good" if self._good else "none"
+
     def refresh(self) -> bool:
         """Load if the stamp changed; whether the value was swapped."""
         with self._lock:
             stamp = self._stamp()
             if stamp == self._seen and monotonic() < self._again:
                 return False
-            if stamp == GONE and self._seen not in {None, GONE} and not self._missed:
+            if not self._missed and _vanished(stamp, self._seen):
                 self._missed = True  # an editor may be about to put the new file there
                 return False
             known, self._seen, self._again, self._missed = stamp == self._seen, stamp, inf, False
@@ -95,10 +101,11 @@ class Watched(Generic[T]):
                 # What passes by itself (a full disk, too many open files) is tried again; told once.
                 self._again = monotonic() + self._retry_s
                 taken = not self._good and self._take_last_good()
+                self._failing = True
                 if not known:
                     self._tell(error)
                 return taken
-            self._good = True
+            self._good, self._failing = True, False
             return True
 
     def _take_last_good(self) -> bool:
@@ -148,7 +155,14 @@ class Watcher:
                     log.exception("a refresh failed; trying again in %g s", self._interval_s)
 
 
-def stamp_of(*paths: Path) -> object:
+def _vanished(stamp: object, seen: object) -> bool:
+    """Whether a file that was there is not."""
+    if not (isinstance(stamp, tuple) and isinstance(seen, tuple)):
+        return False
+    return any(now is None and was is not None for now, was in zip(stamp, seen, strict=True))
+
+
+def stamp_of(*paths: Path) -> tuple[tuple[int, int, int] | None, ...]:
     """Identity of files as they are now: inode, size and time of change of each; `None` for a missing one."""
     stamps: list[tuple[int, int, int] | None] = []
     for path in paths:

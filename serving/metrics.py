@@ -124,6 +124,11 @@ class Metrics:
         self.reload_failures = Counter(
             "headrace_reload_failures", "Files that could not be loaded anew.", ["what"], registry=registry
         )
+        self.reload_failing = self._gauge(
+            "headrace_reload_failing",
+            "1 while a file cannot be loaded and the last good one serves.",
+            ["what"],
+        )
         self.decisions = Counter(
             "headrace_decisions", "Decision records, by outcome.", ["outcome"], registry=registry
         )
@@ -181,6 +186,11 @@ class Metrics:
     def breaker_moved(self, name: str, state: State) -> None:
         """Show the state of a breaker."""
         self.breakers.labels(name).set(_OPENNESS[state])
+
+    def reloaded(self, ok: Mapping[str, bool]) -> None:
+        """Show whether each file can be read; of one that cannot, the last good version is in force."""
+        for what, readable in ok.items():
+            self.reload_failing.labels(what).set(not readable)
 
     def reload_failed(self, what: str) -> None:
         """Count a file that could not be loaded anew; the last good one stays."""

@@ -3,15 +3,19 @@
 redis-py's asyncio client spends more on packing and parsing a pipeline of three HMGET than Redis spends on
 answering it (docs/adr/0060); commands here are packed once per group, replies parsed by hiredis, and requests
 under way at the same time share the connection. redis-py still reads the URL, TLS options included.
+
+Replies do not name what they answer, so a reply that a proxy lost would shift those of all requests after it,
+to rows of other users. Each request therefore ends with an ECHO of a marker of its own (docs/adr/0074).
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from time import monotonic
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import hiredis
 
@@ -26,7 +30,8 @@ from serving.source import Key
 
 MAX_WAITING = 256
 """Requests whose replies may be outstanding; beyond it Redis is too slow to be asked more."""
-SILENCE_S = 5.0
+OLDEST_S = 5.0
+"""Age of the oldest unanswered request at which a connection is given up."""
 REMEMBERED = 10_000
 """Decoded rows of each group that are kept; a full memory begins anew."""
 
@@ -34,6 +39,19 @@ REMEMBERED = 10_000
 def command(*parts: bytes) -> bytes:
     """A command in Redis's protocol."""
     return b"*%d\r\n" % len(parts) + b"".join(map(bulk, parts))
+
+
+_ECHO = b"*2\r\n$4\r\nECHO\r\n$16\r\n"
+
+
+class _Asked(NamedTuple):
+    """A request under way."""
+
+    answer: asyncio.Future[list[Any]]
+    replies: int
+    expected: tuple[type, ...]
+    marker: bytes
+    at: float
 
 
 class _Plan:
@@ -44,15 +62,15 @@ class _Plan:
         self._heads = KeyHeads(b"*%d\r\n$5\r\nHMGET\r\n" % (2 + len(fields)), layout.join_key)
         self._tail = KEY_TAIL + b"".join(map(bulk, fields))
         self._kept = KeptRows(layout.decode, remembered)
+        self._width = len(fields)
 
     def pack(self, key: str) -> bytes:
         raw = key.encode()
         return self._heads[len(raw)] + raw + self._tail
 
     def row(self, key: str, raws: Any) -> OnlineRow | None:
-        if not isinstance(raws, list):
-            msg = f"online store: Redis answered {raws!r:.200} where a row was asked for"
-            raise StoreError(msg)
+        if not isinstance(raws, list) or len(raws) != self._width:
+            raise _unexpected(raws)
         return self._kept.row(key, raws)
 
 
@@ -61,10 +79,11 @@ class _Link(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._reader = hiredis.Reader()
-        self._waiting: deque[tuple[asyncio.Future[list[Any]], int]] = deque()
+        self._waiting: deque[_Asked] = deque()
         self._replies: list[Any] = []
         self._transport: asyncio.Transport | None = None
-        self._heard = 0.0
+        self._name = os.urandom(4).hex().encode()  # of no other connection, whoever mixes them up
+        self._requests = 0
         self.open = False
 
     @property
@@ -72,40 +91,49 @@ class _Link(asyncio.Protocol):
         return len(self._waiting)
 
     @property
-    def silent_s(self) -> float:
-        """Seconds since the last sign of life, while replies are outstanding."""
-        return monotonic() - self._heard if self._waiting else 0.0
+    def oldest_s(self) -> float:
+        """Seconds that the oldest request waits for its reply."""
+        return monotonic() - self._waiting[0].at if self._waiting else 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is no subclass
         self.open = True
 
-    def ask(self, payload: bytes, replies: int) -> asyncio.Future[list[Any]]:
+    def ask(
+        self, commands: Sequence[bytes], expected: tuple[type, ...] = (list, hiredis.ReplyError)
+    ) -> asyncio.Future[list[Any]]:
+        """Send commands, each with one reply of an expected type, and their marker."""
         assert self._transport is not None
-        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        if not self._waiting:
-            self._heard = monotonic()
-        self._waiting.append((future, replies))
-        self._transport.write(payload)
-        return future
+        answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._requests += 1
+        marker = b"%b%08x" % (self._name, self._requests & 0xFFFFFFFF)
+        self._waiting.append(_Asked(answer, len(commands), expected, marker, monotonic()))
+        self._transport.write(b"".join((*commands, _ECHO, marker, b"\r\n")))
+        return answer
 
     def data_received(self, data: bytes) -> None:
-        self._heard = monotonic()
         try:
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not False:
-                self._replies.append(reply)
                 if not self._waiting:
                     msg = "a reply that was not asked for"
                     raise hiredis.ProtocolError(msg)
-                future, count = self._waiting[0]
-                if len(self._replies) == count:
-                    self._waiting.popleft()
-                    if not future.done():
-                        future.set_result(self._replies)
-                    self._replies = []
+                asked = self._waiting[0]
+                if len(self._replies) < asked.replies:
+                    if not isinstance(reply, asked.expected):
+                        raise _unexpected(reply)
+                    self._replies.append(reply)
+                    continue
+                if reply != asked.marker:
+                    raise _unmarked(self._replies, reply)
+                self._waiting.popleft()
+                if not asked.answer.done():
+                    asked.answer.set_result(self._replies)
+                self._replies = []
         except hiredis.HiredisError as error:
             self._fail(StoreError(f"online store: Redis answered garbage ({error})"))
+        except StoreError as error:
+            self._fail(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         msg = (
@@ -120,9 +148,9 @@ class _Link(asyncio.Protocol):
     def _fail(self, error: StoreError) -> None:
         self.open = False
         waiting, self._waiting = self._waiting, deque()
-        for future, _ in waiting:
-            if not future.done():
-                future.set_exception(error)
+        for asked in waiting:
+            if not asked.answer.done():
+                asked.answer.set_exception(error)
         if self._transport is not None:
             self._transport.abort()
 
@@ -133,7 +161,7 @@ class RedisSource:
     Args:
         url: ``redis://``, ``rediss://`` (TLS) or ``unix://``; user, password and database are honoured.
         connect_timeout_s: how long connecting may take, whoever waits for it.
-        silence_s: how long replies may be outstanding before the connection is given up.
+        oldest_s: age of the oldest unanswered request at which the connection is given up.
         remembered: decoded rows of each group that are kept.
     """
 
@@ -141,12 +169,12 @@ class RedisSource:
         self,
         url: str,
         connect_timeout_s: float = 1.0,
-        silence_s: float = SILENCE_S,
+        oldest_s: float = OLDEST_S,
         remembered: int = REMEMBERED,
     ) -> None:
         self._options = redis_options(url)
         self._connect_timeout_s = connect_timeout_s
-        self._silence_s = silence_s
+        self._oldest_s = oldest_s
         self._remembered = remembered
         self._plans: dict[int, tuple[FeatureGroup, _Plan]] = {}
         self._link: _Link | None = None
@@ -155,16 +183,19 @@ class RedisSource:
     def read(self, keys: Sequence[Key]) -> Coroutine[Any, Any, list[OnlineRow | None]]:
         """See `RowSource.read`: an open connection is written to at the call."""
         asked = [(self._plan(group), key) for group, key in keys]
-        payload = b"".join([plan.pack(key) for plan, key in asked])
+        commands = [plan.pack(key) for plan, key in asked]
         link = self._link
-        if link is not None and link.silent_s > self._silence_s:
+        if link is not None and link.oldest_s > self._oldest_s:
             # A connection that a firewall or a failover cut off says nothing, for many minutes.
             link.close()
         ready = link is not None and link.open and link.waiting < MAX_WAITING
-        return self._rows(asked, payload, link.ask(payload, len(asked)) if link and ready else None)
+        return self._rows(asked, commands, link.ask(commands) if link and ready else None)
 
     async def _rows(
-        self, asked: Sequence[tuple[_Plan, str]], payload: bytes, replies: asyncio.Future[list[Any]] | None
+        self,
+        asked: Sequence[tuple[_Plan, str]],
+        commands: Sequence[bytes],
+        replies: asyncio.Future[list[Any]] | None,
     ) -> list[OnlineRow | None]:
         if replies is None:
             link = self._link
@@ -173,7 +204,7 @@ class RedisSource:
             if link.waiting >= MAX_WAITING:
                 msg = f"online store: {link.waiting} reads are waiting already; Redis is too slow"
                 raise StoreError(msg)
-            replies = link.ask(payload, len(asked))
+            replies = link.ask(commands)
         return [plan.row(key, raws) for (plan, key), raws in zip(asked, await replies, strict=True)]
 
     async def close(self) -> None:
@@ -202,7 +233,13 @@ class RedisSource:
             async with asyncio.timeout(self._connect_timeout_s):
                 link = await self._open()
                 greeting = self._greeting()
-                replies = await link.ask(b"".join(greeting), len(greeting)) if greeting else []
+                replies = await link.ask(greeting, (object,)) if greeting else []
+            if refused := next((r for r in replies if isinstance(r, hiredis.ReplyError)), None):
+                link.close()
+                raise _RefusedError(refused)
+        except _RefusedError as error:
+            msg = f"online store: Redis refused the connection ({error.reply}); is HEADRACE_REDIS_URL right?"
+            raise StoreError(msg) from error
         except (OSError, TimeoutError) as error:
             if link is not None:
                 link.close()
@@ -213,11 +250,6 @@ class RedisSource:
                 "is it running, and is HEADRACE_REDIS_URL right?"
             )
             raise StoreError(msg) from error
-        for reply in replies:
-            if isinstance(reply, hiredis.ReplyError):
-                link.close()
-                msg = f"online store: Redis refused the connection ({reply}); is HEADRACE_REDIS_URL right?"
-                raise StoreError(msg)
         self._link = link
         return link
 
@@ -246,6 +278,26 @@ class RedisSource:
         if db := self._options.get("db"):
             commands.append(command(b"SELECT", str(db).encode()))
         return commands
+
+
+class _RefusedError(StoreError):
+    """Redis answered with an error: the password is wrong, or its user may not use a command."""
+
+    def __init__(self, reply: hiredis.ReplyError) -> None:
+        super().__init__(f"online store: Redis answered {reply!s:.200} where rows were asked for")
+        self.reply = reply
+
+
+def _unexpected(reply: Any) -> StoreError:
+    return StoreError(f"online store: Redis answered {reply!r:.200} where a row was asked for")
+
+
+def _unmarked(replies: Sequence[Any], marker: Any) -> StoreError:
+    """What is said where a request's last reply is not its marker."""
+    refused = next((r for r in (*replies, marker) if isinstance(r, hiredis.ReplyError)), None)
+    if refused is not None:
+        return _RefusedError(refused)
+    return StoreError("online store: a reply of Redis was lost or doubled; the connection is closed")
 
 
 def _retrieve(task: asyncio.Task[_Link]) -> None:

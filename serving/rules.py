@@ -82,6 +82,11 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True):
     rules: Annotated[tuple[Rule, ...], Meta(max_length=MAX_RULES)] = ()
 
     @property
+    def of_attributes(self) -> bool:
+        """Whether a rule asks for attribute values of items."""
+        return any(isinstance(r, AtMost) or (isinstance(r, _Matching) and r.attributes) for r in self.rules)
+
+    @property
     def of_bought(self) -> bool:
         """Whether a rule asks for what the user bought."""
         return any(isinstance(rule, Exclude) and rule.bought for rule in self.rules)
@@ -155,11 +160,12 @@ def rules_path(flags: Path) -> Path:
     return flags / "rules.json"
 
 
-def load_rules(path: Path, copy: Path | None = None) -> Rules:
+def load_rules(path: Path, copy: Path | None = None, *, there_were: bool = False) -> Rules:
     """Read the rules; a missing file has none.
 
     Args:
-        copy: of rules that stood once. While it is there a missing file is a fault, not an end to the rules.
+        copy: of rules once in force. While it is there a missing file is a fault, not an end to the rules.
+        there_were: whether rules were in force, with a copy or without.
 
     Raises:
         SettingsError: names the file, the rule, what is wrong and what would be right.
@@ -167,9 +173,11 @@ def load_rules(path: Path, copy: Path | None = None) -> Rules:
     try:
         return parse_rules(path.read_bytes())
     except FileNotFoundError as error:
-        if copy is None or not copy.exists():
+        kept = copy is not None and copy.exists()
+        if not (kept or there_were):
             return Rules()
-        msg = f'{path}: gone; put it back, as from {copy.name}, or write {{"rules": []}} to have none'
+        put_back = f"put it back, as from {copy}" if kept else "put it back"
+        msg = f'{path}: gone; {put_back}, or write {{"rules": []}} to have none'
         raise SettingsError(msg) from error
     except OSError as error:
         msg = f"{path}: cannot be read ({error.strerror})"

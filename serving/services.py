@@ -17,7 +17,7 @@ from serving.blend import Blend
 from serving.breaker import Breaker
 from serving.decision import Decision
 from serving.exposures import Exposures
-from serving.flag_store import FlagStore
+from serving.flag_control import FlagControl
 from serving.flags import Flags, version_of
 from serving.keys import Keys
 from serving.live import Watched, Watcher
@@ -58,6 +58,11 @@ class Parts:
     stream: StreamHealth
     breakers: Mapping[str, Breaker]
 
+    @property
+    def reloaded(self) -> tuple[Watched[Any], ...]:
+        """What is loaded from files again when they change."""
+        return (self.snapshot, self.blend, self.flags, self.rules)
+
 
 @dataclass
 class Services:
@@ -75,7 +80,7 @@ class Services:
     ranker: Ranker
     scoring: Sequence[Stage]
     decoder: RequestDecoder
-    flag_store: FlagStore
+    flag_control: FlagControl
     log: EventLog
     decisions: EventLog
     recorder: Recorder
@@ -99,8 +104,9 @@ class Services:
                 await asyncio.to_thread(refresh)
             except Exception:
                 log.exception("not loaded at start; the base order serves meanwhile, and it is tried again")
+        controls = [self.flag_control.retry, parts.flags.refresh, parts.rules.refresh]
         self._watchers = [
-            Watcher([parts.flags.refresh, parts.rules.refresh], FLAGS_INTERVAL_S, "flags"),
+            Watcher(controls, FLAGS_INTERVAL_S, "flags"),
             Watcher([parts.snapshot.refresh, parts.blend.refresh], MODEL_INTERVAL_S, "model"),
             Watcher([parts.stream.refresh, self._observe], STREAM_INTERVAL_S, "stream"),
         ]
@@ -164,6 +170,8 @@ class Services:
             "blend": None if blend is None else blend.version,
             "flags": version_of(parts.flags.value),
             "personalization": parts.flags.value.personalization,
+            "unstored_flags": self.flag_control.unstored,
+            "reloads": {part.name: part.state for part in parts.reloaded},
             "stream_lag_s": parts.stream.lag_s,
             "stream_stale": parts.stream.stale,
             "breakers": {name: breaker.state.value for name, breaker in parts.breakers.items()},
@@ -178,6 +186,7 @@ class Services:
         snapshot = self.parts.snapshot.value
         if snapshot is not None:
             self.metrics.model_as_of.set(snapshot.as_of.timestamp())
+        self.metrics.reloaded({part.name: part.state == "ok" for part in self.parts.reloaded})
         self.metrics.stream_stale.set(self.parts.stream.stale)
         self.metrics.stream_lag.set(self.parts.stream.lag_s or 0.0)
         self.exposures.share(self.metrics)

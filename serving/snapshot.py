@@ -20,6 +20,10 @@ from serving.items import LAST_ITEMS, ItemRows, alone
 from serving.matrix import read_ahead
 from serving.neighbours import Neighbours, neighbours_of
 
+ITEMS, NEIGHBOURS = "item_profile", "item_neighbours"
+GROUPS = (ITEMS, NEIGHBOURS)
+"""What a snapshot is made from."""
+
 MAX_NUMERICS = 32
 """Numeric attributes with signals of their own; those fewest items have beyond that are left out."""
 
@@ -124,10 +128,27 @@ def load_snapshot(builds: Builds) -> ItemSnapshot | None:
     Raises:
         LakeError: a build's file cannot be read; names it.
     """
-    profile = builds.current("item_profile")
+    return read_snapshot(current_builds(builds))
+
+
+def current_builds(builds: Builds) -> dict[str, Build | None]:
+    """The promoted build of each group.
+
+    Raises:
+        LakeError: a pointer is damaged.
+    """
+    return {group: builds.current(group) for group in GROUPS}
+
+
+def read_snapshot(found: Mapping[str, Build | None]) -> ItemSnapshot | None:
+    """The snapshot of builds; `None` without items.
+
+    Raises:
+        LakeError: a build's file cannot be read; names it.
+    """
+    profile, neighbours = found[ITEMS], found[NEIGHBOURS]
     if profile is None or not profile.rows:
         return None
-    neighbours = builds.current("item_neighbours")
     items = _read(profile, _PROFILE)
     pairs = _read(neighbours, _NEIGHBOURS) if neighbours is not None else None
     version = f"items@{_stamp(profile)}" + (f"+neighbours@{_stamp(neighbours)}" if neighbours else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from feature_repo.errors import StoreError
 from feature_repo.group import FeatureGroup
 from feature_repo.online.layout import PROJECT, ViewLayout, layout_of, redis_key
 from feature_repo.online.redis_url import redis_options
-from feature_repo.online.resp import RowCommands
+from feature_repo.online.resp import RowCommands, bulk
 from feature_repo.online.stamps import decode_micros
 from feature_repo.online.store import EncodedRow, OnlineRow, encode_rows
 from feature_repo.settings import Settings
@@ -20,6 +21,7 @@ from feature_repo.settings import Settings
 MARKS_KEY = f"{PROJECT}:marks"
 """Redis hash of the marks."""
 _CHUNK = 2000
+_SHIFTED = "a reply was lost or doubled on its way"
 
 
 class RedisStore:
@@ -83,7 +85,9 @@ class RedisStore:
                 pipe.execute_command(
                     "HMGET", redis_key(layout.join_key, key), *layout.fields, layout.time_field
                 )
+            pipe.echo(marker := os.urandom(8))
             answers: list[list[bytes | None]] = pipe.execute()
+            self._check(answers.pop(), marker)
         found: list[OnlineRow | None] = []
         for layout, (_, key), raws in zip(layouts, requests, answers, strict=True):
             row = layout.decode(raws)
@@ -116,6 +120,11 @@ class RedisStore:
     def close(self) -> None:
         """See `OnlineStore.close`."""
         self._client.close()
+
+    def _check(self, answer: Any, marker: bytes) -> None:
+        if answer != marker:
+            self._client.connection_pool.disconnect()
+            raise redis.ConnectionError(_SHIFTED)
 
     def _commands_of(self, layout: ViewLayout) -> RowCommands:
         found = self._commands.get(id(layout))
@@ -150,8 +159,16 @@ class RedisStore:
 
 
 def _exchange(connection: Any, payload: bytes, replies: int) -> list[Any]:
-    """Send packed commands at once and read every reply; the first error reply is raised."""
+    """Send packed commands at once and read every reply; the first error reply is raised.
+
+    The last reply has to be a marker of this exchange: else one was lost or doubled on the way, and the rest
+    answers other commands.
+    """
     if not replies:
         return []
-    connection.send_packed_command([payload])
-    return [connection.read_response() for _ in range(replies)]
+    marker = os.urandom(8)
+    connection.send_packed_command([payload, b"*2\r\n$4\r\nECHO\r\n", bulk(marker)])
+    found = [connection.read_response() for _ in range(replies)]
+    if connection.read_response() != marker:
+        raise redis.ConnectionError(_SHIFTED)
+    return found

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from serving.flag_store import Change, FlagStore
+    from serving.flag_audit import Change
+    from serving.flag_store import FlagStore
 
 commands = typer.Typer(no_args_is_help=True, help="Flags of running servers: look, set, roll back, history.")
 

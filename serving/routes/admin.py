@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from serving.flag_store import FlagStore
+from serving.flag_control import FlagControl
+from serving.flag_store import FlagsNotStoredError
 from serving.flags import Flags, FlagsError
 from serving.http import ClientGone, read_body
 from serving.keys import Keys, Scope
@@ -30,7 +31,7 @@ _CHANGES = {
 }
 
 
-def admin_router(store: FlagStore, keys: Keys, after_change: Callable[[], object]) -> APIRouter:
+def admin_router(control: FlagControl, keys: Keys, after_change: Callable[[], object]) -> APIRouter:
     """Routes of the flags.
 
     Args:
@@ -41,7 +42,7 @@ def admin_router(store: FlagStore, keys: Keys, after_change: Callable[[], object
     @router.get("", summary="The flags as they stand")
     async def get_flags(request: Request) -> Response:
         keys.check(request.headers.raw, Scope.ADMIN)
-        return _json(await asyncio.to_thread(_mapped, store.load))
+        return _json(await asyncio.to_thread(_mapped, control.store.load))
 
     @router.patch(
         "",
@@ -52,28 +53,38 @@ def admin_router(store: FlagStore, keys: Keys, after_change: Callable[[], object
     async def change_flags(request: Request) -> Response:
         who = keys.check(request.headers.raw, Scope.ADMIN)
         changes = await _changes(request)
-        flags = await asyncio.to_thread(_mapped, lambda: store.change(changes, who))
-        await asyncio.to_thread(after_change)
-        return _json(flags)
+        return _json(await asyncio.to_thread(_made, lambda: control.change(changes, who), after_change))
 
     @router.post("/rollback", summary="Back to the previous set of flags")
     async def rollback(request: Request) -> Response:
         who = keys.check(request.headers.raw, Scope.ADMIN)
-        flags = await asyncio.to_thread(_mapped, lambda: store.rollback(who))
-        await asyncio.to_thread(after_change)
-        return _json(flags)
+        return _json(await asyncio.to_thread(_made, lambda: control.rollback(who), after_change))
 
     @router.get("/history", summary="Who changed what, when, from what, to what")
     async def history(request: Request) -> Response:
         keys.check(request.headers.raw, Scope.ADMIN)
-        return _json(await asyncio.to_thread(store.history))
+        return _json(await asyncio.to_thread(control.store.history))
 
     return router
+
+
+def _made(call: Callable[[], Flags], after_change: Callable[[], object]) -> Flags:
+    """Make a change and follow it, stored or not."""
+    try:
+        return _mapped(call)
+    finally:
+        after_change()
 
 
 def _mapped(call: Callable[[], Flags]) -> Flags:
     try:
         return call()
+    except FlagsNotStoredError as error:
+        message = (
+            f"the flags folder cannot be written ({error.why}): the change is in force in this worker only, "
+            "which stores it as soon as it can; make room"
+        )
+        raise ApiError(503, "flags_not_stored", "", message, retry_after_s=2) from error
     except FlagsError as error:
         raise ApiError(422, "bad_flag", error.field, str(error)) from error
     except OSError as error:

@@ -36,6 +36,8 @@ class RulesStage:
         rules = context.model.rules
         if not rules.rules:
             return
+        if context.model.snapshot is None and rules.of_attributes:
+            context.degrade("attributes_unknown")
         item_ids = context.item_ids
         bought = bought_of(context, self._purchase_weight)
         ruled = apply_rules(rules, context.order, item_ids, context.model.snapshot, bought)

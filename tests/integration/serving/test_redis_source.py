@@ -276,7 +276,7 @@ def test_a_connection_that_says_nothing_is_given_up() -> None:
         silent = _Silent()
         server = await asyncio.start_server(silent.talk, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        source = RedisSource(f"redis://127.0.0.1:{port}/0", silence_s=0.01)
+        source = RedisSource(f"redis://127.0.0.1:{port}/0", oldest_s=0.01)
         await _late(source)
         await _late(source)
         await _until(lambda: silent.opened >= 2 and silent.closed >= 1)

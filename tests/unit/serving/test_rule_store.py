@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -19,7 +20,7 @@ ONE_READ = Rules((Exclude(name="one", items=("i1",)),))
 
 @pytest.fixture
 def store(tmp_path: Path) -> RuleStore:
-    return RuleStore(tmp_path / "flags")
+    return RuleStore(tmp_path / "flags", tmp_path / "kept")
 
 
 def declare(store: RuleStore, *rules: Mapping[str, object]) -> None:
@@ -28,7 +29,11 @@ def declare(store: RuleStore, *rules: Mapping[str, object]) -> None:
 
 
 def copies(store: RuleStore) -> list[str]:
-    return sorted(p.name for p in store.root.glob("*last-good*"))
+    return sorted(p.name for p in kept(store).glob("[!.]*"))
+
+
+def kept(store: RuleStore) -> Path:
+    return store.root.parent / "kept"
 
 
 def break_it(path: Path) -> None:
@@ -37,7 +42,7 @@ def break_it(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("spoil", "says"),
-    [(break_it, "not valid JSON"), (Path.unlink, r"gone; put it back, as from rules\.last")],
+    [(break_it, "not valid JSON"), (Path.unlink, r"gone; put it back, as from .*/kept/rules\.json")],
 )
 def test_who_starts_on_a_spoilt_file_finds_what_stood(
     store: RuleStore, spoil: Callable[[Path], None], says: str
@@ -45,7 +50,7 @@ def test_who_starts_on_a_spoilt_file_finds_what_stood(
     declare(store, ONE)
     assert store.load() == ONE_READ
     spoil(store.path)
-    started = RuleStore(store.root)
+    started = RuleStore(store.root, kept(store))
     with pytest.raises(SettingsError, match=says):
         started.load()
     assert started.last_good() == ONE_READ
@@ -78,8 +83,8 @@ def test_every_kind_of_rule_survives_the_copy(store: RuleStore) -> None:
     rules = store.load()
     assert [type(rule) for rule in rules.rules] == [Exclude, Demote, AtMost, Pin]
     assert store.last_good() == rules
-    assert copies(store) == ["rules.last-good.json"], "nothing is left aside"
-    copy = store.root / "rules.last-good.json"
+    assert copies(store) == ["rules.json"], "nothing is left aside"
+    copy = kept(store) / "rules.json"
     before = copy.stat().st_ino
     assert store.load() == rules
     assert copy.stat().st_ino == before, "what stands there already is not written again"
@@ -100,7 +105,7 @@ def test_a_copy_that_cannot_be_written_holds_nothing_up(
     store: RuleStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     declare(store, ONE)
-    (store.root / ".rules.last-good.json.tmp").mkdir()
+    (kept(store) / ".rules.json.tmp").mkdir(parents=True)
     with caplog.at_level(logging.ERROR):
         assert store.load() == ONE_READ
     assert "could not be copied for a later start" in caplog.text
@@ -110,8 +115,28 @@ def test_a_copy_that_cannot_be_written_holds_nothing_up(
 def test_a_damaged_copy_is_said(store: RuleStore) -> None:
     declare(store, ONE)
     store.load()
-    (store.root / "rules.last-good.json").write_text("{")
+    (kept(store) / "rules.json").write_text("{")
     with pytest.raises(SettingsError, match="not valid JSON"):
         store.last_good()
     assert store.load() == ONE_READ
     assert store.last_good() == ONE_READ, "the next good load mends it"
+
+
+def test_a_folder_that_is_gone_is_no_end_to_the_rules(store: RuleStore) -> None:
+    """As a volume that was not mounted: here, and for a worker that starts meanwhile."""
+    declare(store, ONE)
+    store.load()
+    shutil.rmtree(store.root)
+    for reader in (store, RuleStore(store.root, kept(store))):
+        with pytest.raises(SettingsError, match="gone; put it back"):
+            reader.load()
+        assert reader.last_good() == ONE_READ
+
+
+def test_rules_that_could_not_be_copied_do_not_end_with_their_file(store: RuleStore) -> None:
+    declare(store, ONE)
+    (kept(store) / ".rules.json.tmp").mkdir(parents=True)
+    assert store.load() == ONE_READ
+    store.path.unlink()
+    with pytest.raises(SettingsError, match=r"gone; put it back, or write"):
+        store.load()
