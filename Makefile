@@ -48,7 +48,7 @@ format: $(STAMP) ## Let ruff mend what it can
 bench: $(STAMP) ## Benchmarks with their baselines; NAME=rank_100 runs one
 	@$(BIN)/python -m benchmarks $(NAME)
 
-up: $(STAMP) ## Dagster's UI, the stream and serving together; Ctrl-C stops all three
+up: $(STAMP) ## Serving, the stream and Dagster's UI together; Ctrl-C stops all three
 	@$(BIN)/headrace up
 
 lock: $(STAMP) ## Resolve the lock anew

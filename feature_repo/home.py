@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from feature_repo.errors import SettingsError
+
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Home:
         return self.root / "runs"
 
     def ensure(self) -> Home:
-        """Create the root and prove it writable.
+        """Create the root, prove it writable, and close it to other users of the machine.
 
         Raises:
             SettingsError: the folder cannot be made or written; names it and the variable.
@@ -101,6 +105,7 @@ class Home:
             probe = self.root / f".writable-{os.getpid()}"
             probe.touch()
             probe.unlink()
+            close_to_others(self.root)
         except OSError as error:
             msg = (
                 f"HEADRACE_HOME={self.root}: not writable ({error.strerror}); "
@@ -108,3 +113,39 @@ class Home:
             )
             raise SettingsError(msg) from error
         return self
+
+
+FOLDERS = (
+    *(name for name, value in vars(Home).items() if isinstance(value, property)),
+    *("logs", "spill", "training"),
+)
+"""Names of the folders that Headrace makes below a home."""
+
+
+def keep_private() -> None:
+    """Make files of this process and its children readable by their owner only. Entry points call it first.
+
+    A umask reaches what no argument of ours does: files that DuckDB, SQLite, Arrow, Bytewax and Dagster make.
+    """
+    os.umask(0o077)
+
+
+def close_to_others(root: Path) -> None:
+    """Take the rights of group and others from a home; the first time, from what is ours below it too.
+
+    A folder that others share by intent (``/tmp``), or that is not ours to change (a mounted volume), stays
+    as it is: what is written there is private by `keep_private`.
+    """
+    mode = root.stat().st_mode
+    if not mode & _OTHERS or mode & stat.S_ISVTX:
+        return
+    try:
+        root.chmod(stat.S_IMODE(mode) & ~_OTHERS)
+    except OSError:
+        return
+    for ours in FOLDERS:
+        for folder, _, names in os.walk(root / ours):
+            for path in [folder, *(os.path.join(folder, name) for name in names)]:
+                with suppress(OSError):
+                    if not os.path.islink(path):
+                        os.chmod(path, stat.S_IMODE(os.lstat(path).st_mode) & ~_OTHERS)

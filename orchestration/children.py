@@ -38,7 +38,7 @@ class Child:
     Attributes:
         name: what it is, for people (``stream``).
         args: of the command, the interpreter first.
-        log: receives its output; truncated at start.
+        log: receives its output; what an earlier start said is kept as ``<name>.log.1``.
         env: added to this process's environment.
     """
 
@@ -51,7 +51,9 @@ class Child:
     def start(self) -> Child:
         """Start it in a session of its own, so that a Ctrl-C at the terminal reaches only us."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("wb") as output:
+        with contextlib.suppress(FileNotFoundError):
+            self.log.replace(self.log.with_name(f"{self.log.name}.1"))
+        with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 self.args,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **self.env},

@@ -12,6 +12,7 @@ from importlib import import_module
 import typer
 
 from feature_repo.errors import HeadraceError
+from feature_repo.home import keep_private
 from orchestration import commands
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ for _module in pkgutil.iter_modules(commands.__path__):
 
 def main() -> None:
     """Console entry point: errors of our own are printed as one line, with exit code 2."""
+    keep_private()
     try:
         app()
     except HeadraceError as error:

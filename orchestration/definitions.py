@@ -1,7 +1,9 @@
 """Dagster's entry point (`workspace.yaml`): the definitions for the settings of the environment."""
 
+from feature_repo.home import keep_private
 from feature_repo.settings import load_settings
 from orchestration.defs.assembly import build_definitions
 from orchestration.runtime import Runtime
 
+keep_private()
 defs = build_definitions(Runtime.of(load_settings()))

@@ -20,7 +20,16 @@ from feature_repo.event_types import with_registered
 from feature_repo.home import Home
 from feature_repo.settings import Settings
 from orchestration.children import Children, headrace
-from orchestration.demo_home import at_end_of_data, clean_folder, events_by_type
+from orchestration.demo_home import (
+    EMBEDDED,
+    at_end_of_data,
+    clean_folder,
+    embedded,
+    end_of_shop,
+    events_by_type,
+    note_end,
+    open_command,
+)
 from orchestration.demo_session import Moment, Scene, choose_scene, play, rank
 from orchestration.up import stream_is_ready, wait_for_serving
 from serving.blend import load_blend
@@ -66,6 +75,7 @@ class DemoReport:
     click_to_ranking_ms: float | None = None
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    open_with: str = ""
 
     def ndcg(self) -> dict[str, str]:
         """NDCG@10, and the paired difference to popularity with its 95 % interval, by arm."""
@@ -96,7 +106,7 @@ class Told:
 
 
 def demo(settings: Settings, plan: DemoPlan, told: Told) -> DemoReport:
-    """Run everything in ``<home>/demo``, which is emptied first.
+    """Run everything in ``<home>/demo``, which is emptied first; `DemoReport.open_with` opens it afterwards.
 
     Raises:
         DemoError: that folder holds something else, or the data hold no event.
@@ -104,7 +114,7 @@ def demo(settings: Settings, plan: DemoPlan, told: Told) -> DemoReport:
         HeadraceError: of the step that failed.
     """
     folder = clean_folder(settings.home / "demo")
-    settings = settings.model_copy(update={"home": folder})
+    settings = embedded(settings.model_copy(update={"home": folder}))
     report = DemoReport()
     run = _Demo(settings, plan, told, report)
     started = time.monotonic()
@@ -115,6 +125,8 @@ def demo(settings: Settings, plan: DemoPlan, told: Told) -> DemoReport:
     if plan.evaluate:
         run.evaluate()
     report.seconds["total"] = round(time.monotonic() - started, 2)
+    note_end(folder)
+    report.open_with = open_command(run.settings)
     report.write(folder / "report.json")
     return report
 
@@ -147,7 +159,9 @@ class _Demo:
         path, fmt = self._data
         if plan.data is None:
             with self._step("simulate") as said:
-                config = ShopConfig(plan.users, plan.items, plan.days, plan.seed)
+                config = ShopConfig(
+                    plan.users, plan.items, plan.days, plan.seed, end=end_of_shop(self.settings.clock())
+                )
                 counts = simulate(config, path)
                 said.append(
                     f"{counts.lines:,} lines of {plan.users:,} users, {plan.items:,} items, {plan.days} days"
@@ -180,14 +194,16 @@ class _Demo:
         with Children() as children:
             with self._step("start") as said:
                 began = settings.clock()
-                children.start(headrace("stream", ["stream"], settings, stream_metrics_port=0))
-                serving = children.start(headrace("serving", ["serve", "--port", "0"], settings, **LOOPBACK))
+                children.start(headrace("stream", ["stream"], settings, stream_metrics_port=0, **EMBEDDED))
+                serve = headrace("serving", ["serve", "--port", "0"], settings, **LOOPBACK, **EMBEDDED)
+                serving = children.start(serve)
                 address = wait_for_serving(children, serving, READY_S)
                 assert address is not None
                 children.wait_for("stream", lambda: stream_is_ready(settings, began), READY_S)
                 said.append(f"stream and serving on {address}")
             with self._step("session") as said, httpx.Client(base_url=address, timeout=5) as client:
                 said.append(self._play(client, scene, children))
+        flags.rollback("demo")  # who opens the home next sees the defaults
 
     def _play(self, client: httpx.Client, scene: Scene, children: Children) -> str:
         blend = load_blend(Home(self.settings.home).models)

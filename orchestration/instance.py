@@ -1,10 +1,14 @@
 """Dagster's own home: `dagster.yaml` is generated, never edited by hand."""
 
-from pathlib import Path
+from __future__ import annotations
 
-import dagster as dg
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from feature_repo.home import Home
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 _YAML = """\
 # Written by Headrace at each start.
@@ -40,5 +44,7 @@ def prepare_instance(home: Home) -> Path:
 
 def open_instance(home: Home) -> dg.DagsterInstance:
     """The instance whose runs the UI shows."""
+    import dagster as dg  # noqa: PLC0415 - seconds, which `headrace up` does not need
+
     folder = prepare_instance(home)
     return dg.DagsterInstance.from_config(str(folder))

@@ -1,57 +1,95 @@
-"""``headrace up``: Dagster's UI, the stream and serving as one, until Ctrl-C or until one of them ends."""
+"""``headrace up``: serving, the stream and Dagster's UI as one, until Ctrl-C."""
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
 from datetime import datetime
 from types import FrameType
 
 import httpx
 
-from feature_repo.errors import SettingsError
+from feature_repo.errors import SettingsError, StoreError
 from feature_repo.home import Home
 from feature_repo.settings import Settings
 from orchestration.children import Child, Children, headrace
 from orchestration.pages import serve_pages
+from orchestration.supervisor import Supervisor, Tell
 
 READY_S = 120.0
 _ADDRESS = re.compile(r"https?://[^\s]+?(?=[\s)]|$)")
 
 
-def up(settings: Settings, tell: Callable[[str, str], None], stop: threading.Event) -> None:
-    """Run all three, and serve the built pages beside them.
+def up(settings: Settings, tell: Tell, stop: threading.Event) -> None:
+    """Run all three, and serve the built pages beside them. Serving comes first, Dagster's UI last.
+
+    One that ends is started again, one that is slow to start holds up nothing that serves.
 
     Args:
-        tell: told the name and the address of each once it answers.
+        tell: told the name and the address of each once it answers, and what happens to it.
         stop: ends everything when set.
 
     Raises:
         SettingsError: a port is taken.
-        ProcessError: one of them ended or did not come up; the others have been stopped.
+        ProcessError: all of them are given up.
     """
     dagster_port = free_port(settings.host, settings.dagster_port)
-    began = settings.clock()
     home = Home(settings.home.resolve())
     with serve_pages(settings, home) as (pages, docs_port), Children(stop) as children:
-        stream = children.start(headrace("stream", ["stream"], settings))
-        serving = children.start(headrace("serving", ["serve"], settings))
-        ui = children.start(dagster_child(settings, dagster_port, docs_port))
-        if address := wait_for_serving(children, serving, READY_S):
-            tell("serving", f"{address} (docs at {address}/docs)")
-        if children.wait_for("stream", lambda: stream_is_ready(settings, began), READY_S):
-            port = settings.stream_metrics_port
-            metrics = f"metrics on port {port}" if port else "no metrics"
-            tell("stream", f"running ({metrics}, log {stream.log})")
+        crew = Supervisor(children, tell, stop)
+        serving = crew.start(_serving_child(settings))
+        crew.wait_for(
+            "serving",
+            lambda: serving_address(serving) is not None,
+            lambda: tell(
+                "serving", f"{serving_address(serving)} (docs at {serving_address(serving)}/docs)", True
+            ),
+            READY_S,
+        )
+        began = settings.clock()
+        stream = crew.start(headrace("stream", ["stream"], settings))
+        port = settings.stream_metrics_port
+        metrics = f"metrics on port {port}" if port else "no metrics"
+        crew.wait_for(
+            "stream",
+            lambda: stream_is_ready(settings, began),
+            lambda: tell("stream", f"running ({metrics}, log {stream.log})", True),
+            READY_S,
+        )
         url = f"http://{settings.host}:{dagster_port}"
-        if children.wait_for("Dagster's UI", lambda: answers(f"{url}/server_info"), READY_S):
+        ui = crew.start(dagster_child(settings, dagster_port, docs_port))
+
+        def dagster_answers() -> None:
             tell("pages", f"{pages} (what the checks found)")
-            tell("dagster", f"{url} (log {ui.log})")
-        children.run()
+            tell("dagster", f"{url} (log {ui.log})", True)
+
+        crew.wait_for("dagster", lambda: answers(f"{url}/server_info"), dagster_answers, READY_S)
+        crew.run()
+
+
+def demo_hint(settings: Settings, home: Home) -> str:
+    """One line for a home without any event beside a demo that has some; else empty."""
+    from orchestration.demo_home import MARKER, open_command  # noqa: PLC0415
+
+    demo = home.root / "demo"
+    if any(home.log.glob("*")) or home.lake.exists() or not (demo / MARKER).exists():
+        return ""
+    report = demo / "report.json"
+    try:
+        command = json.loads(report.read_text())["open_with"]
+    except (OSError, ValueError, KeyError):
+        command = open_command(settings.model_copy(update={"home": demo}))
+    return f"{home.root} holds no event yet. What the demo made is opened by\n    {command}"
+
+
+def _serving_child(settings: Settings) -> Child:
+    """``headrace serve``, on the same port whenever it is started again."""
+    port = settings.port or free_port(settings.host, 0)
+    return headrace("serving", ["serve"], settings, port=port)
 
 
 def dagster_child(settings: Settings, port: int, docs_port: int) -> Child:
@@ -60,7 +98,7 @@ def dagster_child(settings: Settings, port: int, docs_port: int) -> Child:
     Args:
         docs_port: where the built pages are served, for the links to them.
     """
-    from orchestration.instance import prepare_instance  # noqa: PLC0415 - imports Dagster
+    from orchestration.instance import prepare_instance  # noqa: PLC0415
 
     child = headrace("dagster", [], settings, docs_port=docs_port)
     folder = prepare_instance(Home(settings.home.resolve()).ensure())
@@ -75,18 +113,16 @@ def dagster_child(settings: Settings, port: int, docs_port: int) -> Child:
     )
 
 
+def serving_address(serving: Child) -> str | None:
+    """The address that serving named, once it says there that it is ready."""
+    found = _ADDRESS.search(serving.said())
+    return found.group(0) if found and answers(f"{found.group(0)}/readyz") else None
+
+
 def wait_for_serving(children: Children, serving: Child, timeout_s: float) -> str | None:
     """The address of serving, once it says that it is ready; `None` when asked to stop."""
-
-    def address() -> str | None:
-        found = _ADDRESS.search(serving.said())
-        return found.group(0) if found else None
-
-    def ready() -> bool:
-        url = address()
-        return url is not None and answers(f"{url}/readyz")
-
-    return address() if children.wait_for("serving", ready, timeout_s) else None
+    ready = children.wait_for("serving", lambda: serving_address(serving) is not None, timeout_s)
+    return serving_address(serving) if ready else None
 
 
 def stream_is_ready(settings: Settings, since: datetime) -> bool:
@@ -97,6 +133,8 @@ def stream_is_ready(settings: Settings, since: datetime) -> bool:
     store = open_store(settings, Home(settings.home))
     try:
         beats = read_heartbeats(store)
+    except StoreError:
+        return False
     finally:
         store.close()
     live = [beat for beat in beats if beat.wall_time >= since and beat.behind_s == 0]

@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from feature_repo.home import keep_private
 from feature_repo.settings import Settings, load_settings
 from serving.assembly import open_services
 from serving.http import Handler, Receive, Scope, Send, respond, respond_error
@@ -98,6 +99,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 def app_of_environment() -> FastAPI:
     """The application of a worker process: its settings come from the environment, as its parent's did."""
+    keep_private()
     settings = load_settings()
     logging.basicConfig(level=settings.log_level, format=LOG_FORMAT)
     return create_app(settings)

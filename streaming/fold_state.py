@@ -166,7 +166,7 @@ class StateFolder:
             os.close(full)
 
     def _open(self, number: int) -> None:
-        self._fd = os.open(self._file(number), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._fd = os.open(self._file(number), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._number, self._end = number, os.fstat(self._fd).st_size
 
     def _cut_off(self, number: int, end: int) -> None:

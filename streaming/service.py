@@ -19,7 +19,7 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.run import cli_main
 
 from feature_repo.errors import HeadraceError, SettingsError
-from feature_repo.home import Home
+from feature_repo.home import Home, keep_private
 from feature_repo.settings import Settings, load_settings
 from streaming.aside import native_output_to
 from streaming.flow import OpenStream, open_stream, own_error
@@ -154,6 +154,7 @@ def cluster_flow() -> Dataflow:
     Processes of a cluster share a home: none of them may run beside a `run_stream`. Each serves its metrics
     on the first free port from HEADRACE_STREAM_METRICS_PORT on, and says which.
     """
+    keep_private()
     try:
         settings = load_settings()
         logging.basicConfig(level=settings.log_level, format=LOG_FORMAT)

@@ -37,6 +37,8 @@ def register(app: typer.Typer) -> None:
         """Run everything once, without any server: data in, features built, a click that changes a ranking.
 
         Everything is written to HEADRACE_HOME/demo, which is emptied first; the summary is report.json there.
+        The last line is the command that opens it in Dagster's UI. A demo's home that has taken events since
+        is moved aside, not emptied.
 
         Example: `headrace demo --data events.jsonl.gz --format metarank`
         """
@@ -61,6 +63,8 @@ def register(app: typer.Typer) -> None:
         report = run(settings, plan, told)
         console.print(summary_table(report))
         console.print(f"report: {settings.home / 'demo' / 'report.json'}")
+        console.print("Next, Dagster's UI, the stream and serving on what the demo made:")
+        console.print(f"    {report.open_with}", markup=False, soft_wrap=True)
 
 
 def show_scene(show: object, scene: Scene, before: Moment, after: Moment) -> None:

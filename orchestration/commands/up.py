@@ -11,7 +11,9 @@ def register(app: typer.Typer) -> None:
 
 
 def up() -> None:
-    """Start Dagster's UI, the stream and serving together; Ctrl-C stops all three.
+    """Start serving, the stream and Dagster's UI together; Ctrl-C stops all three.
+
+    One that ends is started again, after 1 s, then 2 s, up to a minute; the others go on.
 
     Ports are HEADRACE_DAGSTER_PORT (3000) and HEADRACE_PORT (8080); 0 lets the system choose. Logs are in
     HEADRACE_HOME/logs.
@@ -19,6 +21,7 @@ def up() -> None:
     Example: `HEADRACE_PORT=8081 headrace up`
     """
     from rich.console import Console  # noqa: PLC0415 - nothing is loaded before the command runs
+    from rich.markup import escape  # noqa: PLC0415
 
     from feature_repo.home import Home  # noqa: PLC0415
     from feature_repo.settings import load_settings  # noqa: PLC0415
@@ -26,14 +29,19 @@ def up() -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     settings = load_settings()
-    Home(settings.home).ensure()
+    home = Home(settings.home).ensure()
     stop = running.stop_on_signals()
-    console.print("starting Dagster, the stream and serving …")
+    if hint := running.demo_hint(settings, home):
+        console.print(hint, markup=False)
+    console.print("starting serving, then the stream, then Dagster …")
+    waiting = {"serving", "stream", "dagster"}
 
-    def tell(name: str, where: str) -> None:
-        console.print(f"[bold]{name:8}[/bold] {where}")
-        if name == "dagster":
-            console.print("all three run; Ctrl-C stops them")
+    def tell(name: str, what: str, ready: bool = False) -> None:
+        console.print(f"[bold]{name:8}[/bold] {escape(what)}")
+        if ready and waiting:
+            waiting.discard(name)
+            if not waiting:
+                console.print("all three run; Ctrl-C stops them")
 
     running.up(settings, tell, stop)
     console.print("stopped")

@@ -124,7 +124,7 @@ class Appender:
             opened = self._lock_fd < 0
             if opened:
                 make_lasting(self._folder.path)
-                self._lock_fd = os.open(self._folder.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+                self._lock_fd = os.open(self._folder.path / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
             if os.fstat(self._lock_fd).st_nlink:
                 break
@@ -183,7 +183,7 @@ class Appender:
         sync_folder(self._folder.path)  # else a power cut could take the new file with its name
 
     def _open(self, base: int, flags: int) -> None:
-        fd = os.open(self._folder.segment(base), flags, 0o644)
+        fd = os.open(self._folder.segment(base), flags, 0o600)
         if self._fd >= 0:
             os.close(self._fd)
         self._fd, self._base, self._end = fd, base, 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -47,6 +48,12 @@ def headrace(tmp_path: Path) -> Run:
         )
 
     return run
+
+
+def readable_by_others(home: Path) -> list[str]:
+    """What below a home other users of the machine may read, write or enter."""
+    found = [home, *home.rglob("*")]
+    return [str(p) for p in found if not p.is_symlink() and stat.S_IMODE(p.stat().st_mode) & 0o077]
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from feature_repo.groups import batch_groups
-from tests.e2e.conftest import ROOT, command, environment
+from feature_repo.home import Home
+from feature_repo.lake import Lake
+from tests.e2e.conftest import ROOT, command, environment, readable_by_others
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("demo")]
 SHOP = ("--users", "400", "--items", "150", "--days", "5", "--seed", "1")
@@ -27,6 +30,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedP
         text=True,
         timeout=280,
         check=False,
+        umask=0o022,
     )
     assert result.returncode == 0, result.stdout + result.stderr
     return result, home
@@ -73,6 +77,28 @@ def test_what_is_shown(ran: tuple[subprocess.CompletedProcess[str], Path]) -> No
     assert "session" in said
     assert "Traceback" not in said + ran[0].stderr
     assert "Warning" not in ran[0].stderr
+
+
+def test_its_last_line_opens_what_it_made_with_times_near_the_present(
+    ran: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
+    folder = ran[1] / "demo"
+    last = ran[0].stdout.rstrip().splitlines()[-1]
+    assert last.split()[0] == f"HEADRACE_HOME={folder}"
+    assert last.endswith(" up")
+    assert "CLOCK_OFFSET" not in last, "the shop ends near the present"
+    today = datetime.now(UTC).date()
+    assert Lake(Home(folder).lake).days()[-1] >= today - timedelta(days=1)
+
+
+def test_what_it_wrote_is_its_owners_alone(
+    ran: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
+    """Ingest, DuckDB, Dagster, Feast, the stream, serving: every writer, under a usual umask."""
+    written = {path.suffix for path in (ran[1] / "demo").rglob("*")}
+    assert {".parquet", ".db", ".sqlite3", ".seg", ".json", ".log", ".html"} <= written
+    assert readable_by_others(ran[1] / "demo") == []
+    assert readable_by_others(ran[1]) == []
 
 
 def test_the_steps_are_timed(report: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`headrace up` with its real processes: they answer, a Ctrl-C ends all, one that dies ends the rest."""
+"""`headrace up` with its real processes: they answer, a Ctrl-C ends all, one that dies is started again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.conftest import ROOT, command, environment
+from tests.e2e.conftest import ROOT, command, environment, readable_by_others
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("up")]
 DEADLINE_S = 150
@@ -55,6 +55,7 @@ class Up:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                umask=0o022,
             )
 
     def said(self) -> str:
@@ -96,6 +97,7 @@ def test_all_three_answer_and_ctrl_c_stops_them(up: Up) -> None:
     assert "stopped" in up.said()
     assert not up.others()
     assert "Traceback" not in up.said()
+    assert readable_by_others(up.home) == []
 
 
 def running(up: Up, command: bytes) -> list[int]:
@@ -108,13 +110,20 @@ def running(up: Up, command: bytes) -> list[int]:
     return found
 
 
-def test_one_that_dies_stops_the_rest(up: Up) -> None:
+def test_one_that_dies_is_started_again_and_the_rest_goes_on(up: Up) -> None:
     wait_until(lambda: bool(running(up, b"stream")), "start of the stream", up.said)
-    os.kill(running(up, b"stream")[0], signal.SIGKILL)
-    assert up.process.wait(60) == 2
+    serving, stream = running(up, b"serve"), running(up, b"stream")
+    assert serving, "serving comes first"
+    os.kill(stream[0], signal.SIGKILL)
+    wait_until(lambda: "started again" in up.said(), "restart of the stream", up.said)
+    wait_until(lambda: bool(running(up, b"stream")), "the stream", up.said)
     said = " ".join(up.said().split())
-    assert "stream ended with code -9" in said
+    assert "stream starts again in 1 s; stream ended with code -9" in said
     assert "stream.log" in said
+    assert running(up, b"serve") == serving
+    assert running(up, b"stream") != stream
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.wait(60) == 0
     assert not up.others()
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import shutil
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,11 +15,22 @@ import httpx
 import pytest
 
 from feature_repo.contract import Contract, encode
+from feature_repo.home import Home
 from feature_repo.settings import Settings
 from orchestration.demo import DemoReport
-from orchestration.demo_home import DemoError, at_end_of_data, clean_folder, events_by_type
+from orchestration.demo_home import (
+    DemoError,
+    at_end_of_data,
+    clean_folder,
+    end_of_shop,
+    events_by_type,
+    note_end,
+    open_command,
+)
 from orchestration.demo_session import Scene, SceneError, choose_scene, clicks, parts_of, play, rank
+from orchestration.up import demo_hint
 from streaming.ingest import ingest
+from streaming.service import lock
 from streaming.simulator import ShopConfig, simulate
 
 CONFIG = ShopConfig(users=200, items=60, days=2, seed=3)
@@ -41,6 +55,68 @@ def test_the_folder_is_emptied_only_if_it_is_the_demos(tmp_path: Path) -> None:
     with pytest.raises(DemoError, match=r"mine: holds files that are not the demo's; .*HEADRACE_HOME"):
         clean_folder(other)
     assert (other / "thesis.tex").exists()
+
+
+def test_a_demo_that_took_events_since_is_moved_aside(tmp_path: Path, filled: Settings) -> None:
+    folder = clean_folder(tmp_path / "demo")
+    shutil.copytree(filled.home, folder, dirs_exist_ok=True)
+    note_end(folder)
+    clean_folder(folder)
+    assert [p.name for p in tmp_path.iterdir()] == ["demo"], "only the demo's: emptied"
+    shutil.copytree(filled.home, folder, dirs_exist_ok=True)
+    note_end(folder)
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text(
+        '{"record":"event","event_id":"mine","event_type":"view","event_time":1700000000000,"session_id":"s",'
+        '"item_id":"i"}'
+    )
+    ingest([mine], "headrace", filled.model_copy(update={"home": folder}))
+    clean_folder(folder)
+    [kept] = tmp_path.glob("demo-*")
+    assert any((kept / "lake").rglob("*.parquet"))
+    assert [p.name for p in folder.iterdir()] == [".headrace-demo"]
+
+
+def test_a_demo_on_which_a_stream_runs_is_not_touched(tmp_path: Path) -> None:
+    folder = clean_folder(tmp_path / "demo")
+    held = lock(folder / "stream", fcntl.LOCK_SH)
+    with pytest.raises(DemoError, match=r"demo: `headrace up` or .* runs on it; stop it first"):
+        clean_folder(folder)
+    held.close()
+    assert clean_folder(folder) == folder
+
+
+def test_data_near_the_present_need_no_other_clock(filled: Settings) -> None:
+    now = at_end_of_data(filled).clock()
+    late = (now + timedelta(hours=3) - datetime.now(UTC)).total_seconds()
+    near = filled.model_copy(update={"clock_offset_s": late})
+    assert at_end_of_data(near) is near
+    assert CONFIG.end - end_of_shop(CONFIG.end) == timedelta(hours=1)
+
+
+def test_the_command_that_opens_it_says_what_differs(
+    filled: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [".venv/bin/headrace", "demo"])
+    plain = filled.model_copy(update={"home": Path("var/demo")})
+    assert open_command(plain) == "HEADRACE_HOME=var/demo .venv/bin/headrace up"
+    then = plain.model_copy(update={"home": Path("my home"), "clock_offset_s": -86_400.4})
+    assert open_command(then) == (
+        "HEADRACE_HOME='my home' HEADRACE_CLOCK_OFFSET_S=-86400 .venv/bin/headrace up"
+    )
+    monkeypatch.setenv("HEADRACE_EVENT_LOG", "redis")
+    assert "HEADRACE_EVENT_LOG=segments .venv" in open_command(plain)
+
+
+def test_an_empty_home_beside_a_demo_says_how_to_open_the_demo(tmp_path: Path, filled: Settings) -> None:
+    settings = Settings(home=tmp_path)
+    assert demo_hint(settings, Home(tmp_path)) == ""
+    clean_folder(tmp_path / "demo")
+    assert f"HEADRACE_HOME={tmp_path}/demo " in demo_hint(settings, Home(tmp_path))
+    (tmp_path / "demo" / "report.json").write_text('{"open_with": "THE COMMAND"}')
+    assert demo_hint(settings, Home(tmp_path)).endswith("\n    THE COMMAND")
+    shutil.copytree(filled.home / "lake", tmp_path / "lake")
+    assert demo_hint(settings, Home(tmp_path)) == "", "it has data of its own"
 
 
 def test_the_clock_stands_at_the_end_of_the_data(filled: Settings) -> None:
