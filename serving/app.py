@@ -26,7 +26,7 @@ from serving.routes.admin import admin_router
 from serving.routes.decisions import decisions_router
 from serving.routes.events import EventsRoute
 from serving.routes.health import health_router
-from serving.routes.metarank import metarank_router
+from serving.routes.metarank import MetarankLimits, metarank_router
 from serving.routes.rank import RankRoute
 from serving.services import Services
 from serving.trace import place_of
@@ -106,14 +106,20 @@ def app_of_environment() -> FastAPI:
 
 
 def _add_routes(app: ServingApp, services: Services, events: EventsRoute) -> None:
-    limit = services.settings.max_body_bytes
+    settings = services.settings
     rank = RankRoute(services)
     app.hot = {"/v1/rank": {"POST": _guard(rank)}, "/v1/events": {"POST": _guard(events)}}
     app.include_router(health_router(lambda: services.ready, services.state, services.render_metrics))
     app.include_router(decisions_router(services.find_decision, services.explain, services.keys))
     app.include_router(admin_router(services.flag_control, services.keys, services.parts.flags.refresh))
     app.include_router(
-        metarank_router(rank.answer, events.take, services.settings.weights, limit),
+        metarank_router(
+            rank.answer,
+            events.take,
+            services.keys.check,
+            settings.weights,
+            MetarankLimits(settings.max_body_bytes, settings.max_candidates),
+        ),
         responses=error_answers(400, 401, 403, 413, 422, 503),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from time import perf_counter
 from typing import Any, TypeAlias
 
 from serving.problem import ApiError, too_large
@@ -15,6 +16,12 @@ Handler: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 ARRIVED = "headrace.arrived"
 """Key of the scope: `perf_counter` time at which the request was complete, set by `serving.connection`."""
 JSON_HEADERS = [(b"content-type", b"application/json")]
+
+
+def arrived(scope: Scope) -> float:
+    """`perf_counter` time at which the request had come in whole; now, where the server does not say."""
+    at: float = scope.get(ARRIVED) or perf_counter()
+    return at
 
 
 class ClientGone(Exception):

@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from feature_repo.batch import Given, Refused, as_json, decode_batch
+from feature_repo.batch import Given, Refused, as_json
 from feature_repo.errors import ContractError
 from feature_repo.reasons import shown
 from serving.answer import RankAnswer
+from serving.posted import values_of
 from serving.problem import ApiError
 from serving.routes.events import RejectedRecord
 from streaming.sources.metarank import RELEVANCY, MetarankSource
@@ -83,8 +84,11 @@ class FeedbackBack(Struct, frozen=True):
 _decoder = msgspec.json.Decoder(RankBody)
 
 
-def to_request(body: bytes, *, explain: bool) -> bytes:
+def to_request(body: bytes, *, explain: bool, most: int) -> bytes:
     """The body of ``POST /v1/rank`` for that of ``POST /rank/{model}``.
+
+    Args:
+        most: items a request may hold.
 
     Raises:
         ApiError: 422, the body is no such request.
@@ -99,6 +103,9 @@ def to_request(body: bytes, *, explain: bool) -> bytes:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message = f"body: not valid JSON in UTF-8 ({error}); send one ranking as a JSON object"
         raise ApiError(422, "not_json", "", message) from error
+    if len(asked.items) > most:
+        message = f"items: {len(asked.items)} items; a request may hold {most} (HEADRACE_MAX_CANDIDATES)"
+        raise ApiError(422, "too_many_candidates", "items", message)
     request: dict[str, Any] = {
         "request_id": asked.id,
         "candidates": [_candidate(index, slot) for index, slot in enumerate(asked.items)],
@@ -149,18 +156,10 @@ def to_records(body: bytes, known: Container[str]) -> list[Given]:
         known: registered event types.
 
     Raises:
-        ApiError: 422, the body is no JSON, or neither object nor array.
+        ApiError: 422, the body is no JSON, neither object nor array, or holds too many events.
     """
-    try:
-        value = decode_batch(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        message = f"body: not valid JSON in UTF-8 ({error}); send one event object or an array of them"
-        raise ApiError(422, "not_json", "", message) from error
-    if not isinstance(value, dict | list):
-        message = "body: neither an object nor an array; send one event object or an array of them"
-        raise ApiError(422, "wrong_type", "", message)
     source = MetarankSource(known)
-    return [_record(source, event) for event in (value if isinstance(value, list) else [value])]
+    return [_record(source, event) for event in values_of(body)]
 
 
 def _record(source: MetarankSource, event: Any) -> Given:

@@ -6,17 +6,19 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
-from feature_repo.batch import Given, as_json, decode_batch
+from feature_repo.batch import Given, as_json
 from feature_repo.errors import LogError
 from serving.http import ClientGone, Receive, Send, read_body, respond, respond_error
 from serving.http import Scope as AsgiScope
 from serving.keys import Keys, Scope
 from serving.metrics import Metrics
+from serving.posted import values_of
 from serving.problem import ApiError, Problem
+from streaming.log import PartlyWrittenError
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +27,6 @@ RETRY_AFTER_S = 2
 THREADS = 4
 MAX_WAITING = 64
 """Batches a worker holds at once; a log that is too slow for them is no place to wait."""
-MAX_RECORDS = 10_000
-"""Records of one batch: what a body of small ones would else hold takes the event loop too long."""
 
 
 class Rejection(Protocol):
@@ -49,6 +49,8 @@ class DoorResult(Protocol):
     def accepted(self) -> int: ...
     @property
     def rejected(self) -> Sequence[Rejection]: ...
+    @property
+    def unkept(self) -> int: ...
 
 
 class Door(Protocol):
@@ -58,9 +60,13 @@ class Door(Protocol):
         """Take in records.
 
         Raises:
-            LogError: nothing was published.
+            LogError: not all was published; `PartlyWrittenError` where some was.
         """
         ...
+
+
+Read: TypeAlias = Callable[[bytes], list[Given]]
+"""Makes records of a body; raises `ApiError`."""
 
 
 class RejectedRecord(msgspec.Struct, frozen=True):
@@ -78,13 +84,15 @@ class EventsAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     accepted: int
     rejected: list[RejectedRecord]
     error: Problem | None = None
+    note: str = ""
 
 
 class EventsRoute:
-    """Reads, validates and publishes what was posted; publishing is off the event loop.
+    """Reads, validates and publishes what was posted; all but reading is off the event loop.
 
     Answers 202 where anything was taken (or nothing was sent), 422 where every record was refused, 503 with
-    ``Retry-After`` where the event log cannot be written: nothing is acknowledged then.
+    ``Retry-After`` where the event log cannot be written: nothing is acknowledged then, and the message says
+    what is stored nevertheless.
 
     Args:
         hear: told each record taken in.
@@ -111,8 +119,8 @@ class EventsRoute:
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """One request, as ASGI."""
         try:
-            body = await read_body(scope, receive, self._limit)
-            result = await self.take(scope["headers"], body)
+            self._keys.check(scope["headers"], Scope.EVENTS)
+            result = await self.take(await read_body(scope, receive, self._limit))
         except ApiError as error:
             self._metrics.refused.labels(error.code).inc()
             await respond_error(send, error)
@@ -122,46 +130,48 @@ class EventsRoute:
         answer = _answer(result)
         await respond(send, 202 if answer.error is None else 422, self._encoder.encode(answer))
 
-    async def take(
-        self, headers: Sequence[tuple[bytes, bytes]], records: bytes | Sequence[Given]
-    ) -> DoorResult:
-        """Check the key and hand records, or a body of them, to the door.
+    async def take(self, body: bytes, read: Read | None = None) -> DoorResult:
+        """Hand the records of a body to the door. The key was checked before the body was read.
+
+        Args:
+            read: makes records of the body; by default `records_of`. Called in a thread.
 
         Raises:
-            ApiError: the key does not do, the body holds no records, or the log cannot be written.
+            ApiError: the body holds no records, or the log cannot be written.
         """
-        self._keys.check(headers, Scope.EVENTS)
-        if isinstance(records, bytes):
-            records = records_of(records)
-        try:
-            result = await self._accepted(records)
-        except LogError as error:
-            log.error("events refused: %s", error)
-            message = "the event log cannot be written now; nothing was stored: send the same records again"
-            raise ApiError(503, "log_unavailable", "", message, retry_after_s=RETRY_AFTER_S) from error
-        self._metrics.events.labels("accepted").inc(result.accepted)
-        self._metrics.events.labels("rejected").inc(len(result.rejected))
-        rejected = {record.index for record in result.rejected}
-        for index, record in enumerate(records):
-            if index not in rejected and isinstance(record, Mapping):
-                self._hear(record)
-        return result
-
-    async def _accepted(self, records: Sequence[Given]) -> DoorResult:
-        if len(records) > MAX_RECORDS:
-            message = f"body: {len(records)} records; send at most {MAX_RECORDS} at once"
-            raise ApiError(422, "too_many_records", "", message)
         if self._waiting >= MAX_WAITING:
             message = (
                 "the event log is too slow for what is sent; nothing was stored: send the same records again"
             )
             raise ApiError(503, "busy", "", message, retry_after_s=RETRY_AFTER_S)
         self._waiting += 1
-        future = self._pool.submit(self._door.accept, records, SOURCE)
+        future = self._pool.submit(self._taken, body, read or records_of)
         loop = asyncio.get_running_loop()
         # Counted down when the thread is done: a client that goes away frees none.
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done))
-        return await asyncio.wrap_future(future)
+        result, heard = await asyncio.wrap_future(future)
+        self._metrics.events.labels("accepted").inc(result.accepted)
+        self._metrics.events.labels("rejected").inc(len(result.rejected))
+        for record in heard:
+            self._hear(record)
+        return result
+
+    def _taken(self, body: bytes, read: Read) -> tuple[DoorResult, list[Mapping[str, Any]]]:
+        """What became of a body, and the records taken that state a consent."""
+        records = read(body)
+        try:
+            result = self._door.accept(records, SOURCE)
+        except LogError as error:
+            log.error("events refused: %s", error)
+            message = f"the event log cannot be written now; {_stored(error)}"
+            raise ApiError(503, "log_unavailable", "", message, retry_after_s=RETRY_AFTER_S) from error
+        rejected = {record.index for record in result.rejected}
+        heard = [
+            record
+            for index, record in enumerate(records)
+            if isinstance(record, Mapping) and index not in rejected and _states_consent(record)
+        ]
+        return result, heard
 
     def _done(self) -> None:
         self._waiting -= 1
@@ -171,6 +181,20 @@ class EventsRoute:
         self._pool.shutdown(wait=False)
 
 
+def _stored(error: LogError) -> str:
+    """What of a batch is in the log although writing failed."""
+    if not isinstance(error, PartlyWrittenError):
+        return "nothing was stored: send the same records again"
+    again = "send the same records again: those stored are recognized by their event_id"
+    if error.written is None:
+        return f"some of the {error.total} records may be stored; {again}"
+    return f"{error.written} of {error.total} records are stored, the others are not; {again}"
+
+
+def _states_consent(record: Mapping[str, Any]) -> bool:
+    return record.get("record") == "user" or record.get("consent") is not None
+
+
 def records_of(body: bytes) -> list[Given]:
     """The records of a body: one object, or an array of them.
 
@@ -178,19 +202,9 @@ def records_of(body: bytes) -> list[Given]:
     a record with text that is not Unicode, or with a number too large.
 
     Raises:
-        ApiError: the body is no JSON, or neither object nor array.
+        ApiError: the body is no JSON, neither object nor array, or holds too many records.
     """
-    try:
-        value = decode_batch(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        message = f"body: not valid JSON in UTF-8 ({error}); send one event object or an array of them"
-        raise ApiError(422, "not_json", "", message) from error
-    if isinstance(value, dict):
-        return [_event_by_default(value)]
-    if isinstance(value, list):
-        return [_event_by_default(v) if isinstance(v, dict) else as_json(v) for v in value]
-    message = "body: neither an object nor an array; send one event object or an array of them"
-    raise ApiError(422, "wrong_type", "", message)
+    return [_event_by_default(v) if isinstance(v, dict) else as_json(v) for v in values_of(body)]
 
 
 def _event_by_default(record: dict[str, Any]) -> dict[str, Any]:
@@ -203,10 +217,20 @@ def rejections(rejected: Sequence[Rejection]) -> list[RejectedRecord]:
     return [RejectedRecord(r.index, r.code, r.field, r.message) for r in rejected]
 
 
+def note_of(result: DoorResult) -> str:
+    """What the sender should know beside the counts."""
+    if not result.unkept:
+        return ""
+    return (
+        f"the quarantine cannot be written: {result.unkept} of the rejected records are not kept; "
+        "keep them, and send them again once they are right"
+    )
+
+
 def _answer(result: DoorResult) -> EventsAnswer:
     rejected = rejections(result.rejected)
     error = None
     if rejected and not result.accepted:
         first = rejected[0]
         error = Problem(first.code, first.field, first.message)
-    return EventsAnswer(result.accepted, rejected, error)
+    return EventsAnswer(result.accepted, rejected, error, note_of(result))

@@ -3,69 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Container, Sequence
+from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
-from feature_repo.batch import Given
 from serving.answer import RankAnswer
-from serving.http import ClientGone, read_body
+from serving.http import ClientGone, arrived, read_body
+from serving.keys import Scope
 from serving.metarank import FeedbackBack, from_answer, to_records, to_request
 from serving.problem import ApiError
-from serving.routes.events import rejections
+from serving.routes.events import DoorResult, Read, note_of, rejections
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 
-class Taken(Protocol):
-    """What the events door made of records."""
-
-    @property
-    def accepted(self) -> int:
-        """Records taken."""
-        ...
-
-    @property
-    def rejected(self) -> Sequence[Any]:
-        """Records refused."""
-        ...
-
-
 Rank: TypeAlias = Callable[[Headers, bytes, float], Awaitable[RankAnswer]]
 """Headers, body as of ``POST /v1/rank``, time of arrival (`perf_counter`) → answer; raises `ApiError`."""
-Take: TypeAlias = Callable[[Headers, Sequence[Given]], Awaitable[Taken]]
-"""Headers and records → what was taken; raises `ApiError`."""
+Take: TypeAlias = Callable[[bytes, Read], Awaitable[DoorResult]]
+"""A body and what makes records of it → what was taken; raises `ApiError`."""
+Check: TypeAlias = Callable[[Headers, Scope], object]
+"""Headers and what is asked for; raises `ApiError` where the key does not do."""
 
 
-def metarank_router(rank: Rank, take: Take, known: Container[str], max_body_bytes: int) -> APIRouter:
-    """The routes.
+@dataclass(frozen=True)
+class MetarankLimits:
+    """What a request may hold: bytes of a body, items of a ranking."""
+
+    body_bytes: int
+    items: int
+
+
+def metarank_router(
+    rank: Rank, take: Take, check: Check, known: Container[str], limits: MetarankLimits
+) -> APIRouter:
+    """The routes. Keys are checked before anything of a request is read.
 
     Args:
-        rank, take: what `/v1/rank` and `/v1/events` do, keys checked.
+        rank, take: what `/v1/rank` and `/v1/events` do.
         known: registered event types.
-        max_body_bytes: longest body that is read.
     """
     router = APIRouter(tags=["metarank"])
 
-    @router.post("/rank/{model}", summary="Rank, in Metarank's shape", openapi_extra=_body(_RANKING))
+    def needs(scope: Scope) -> Any:
+        async def checked(request: Request) -> None:
+            check(request.headers.raw, scope)
+
+        return Depends(checked)
+
+    @router.post(
+        "/rank/{model}",
+        summary="Rank, in Metarank's shape",
+        openapi_extra=_body(_RANKING),
+        dependencies=[needs(Scope.RANK)],
+    )
     async def rank_model(
         request: Request,
         model: str,
         explain: bool = Query(False, description="Whether items say what adds to their score."),
     ) -> Response:
-        arrived = perf_counter()
-        body = to_request(await _read(request, max_body_bytes), explain=explain)
-        return _json(from_answer(await rank(request.headers.raw, body, arrived)))
+        body = await _read(request, limits.body_bytes)
+        body = to_request(body, explain=explain, most=limits.items)
+        return _json(from_answer(await rank(request.headers.raw, body, arrived(request.scope))))
 
-    @router.post("/feedback", summary="Take events, in Metarank's shape", openapi_extra=_body(_EVENT))
+    @router.post(
+        "/feedback",
+        summary="Take events, in Metarank's shape",
+        openapi_extra=_body(_EVENT),
+        dependencies=[needs(Scope.EVENTS)],
+    )
     async def feedback(request: Request) -> Response:
-        started = perf_counter()
-        records = to_records(await _read(request, max_body_bytes), known)
-        taken = await take(request.headers.raw, records)
-        status = "ok" if not taken.rejected else f"{len(taken.rejected)} rejected"
-        took = round((perf_counter() - started) * 1e3)
+        body = await _read(request, limits.body_bytes)
+        taken = await take(body, partial(to_records, known=known))
+        status = f"{len(taken.rejected)} rejected" if taken.rejected else "ok"
+        if note := note_of(taken):
+            status = f"{status}; {note}"
+        took = round((perf_counter() - arrived(request.scope)) * 1e3)
         return _json(FeedbackBack(taken.accepted, status, took, rejected=rejections(taken.rejected)))
 
     return router

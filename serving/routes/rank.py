@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from serving.answer import RankAnswer, encode_answer
 from serving.context import RankContext
 from serving.decision import Answered
-from serving.http import ClientGone, Receive, Send, read_body, respond, respond_error
+from serving.http import ClientGone, Receive, Send, arrived, read_body, respond, respond_error
 from serving.http import Scope as AsgiScope
 from serving.keys import Scope
 from serving.problem import ApiError
@@ -23,11 +23,15 @@ Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 log = logging.getLogger(__name__)
 
+WAIT_SHARE = 2 / 3
+"""Share of the budget that a request may wait for its turn and still be personalized."""
+
 
 class RankRoute:
     """Checks the key, decodes, ranks, encodes, hands the decision on.
 
-    More rankings at once than `max_concurrency` are not queued: they get the base order, at once.
+    What comes too late to be personalized gets the base order, at once: a request that has waited for two
+    thirds of its budget before it was looked at, or one beyond `max_concurrency` that are being ranked.
     """
 
     def __init__(self, services: Services) -> None:
@@ -40,14 +44,16 @@ class RankRoute:
         self._exposures = services.exposures
         self._max_body = settings.max_body_bytes
         self._max_running = settings.max_concurrency
+        self._max_wait_s = settings.budget_ms / 1e3 * WAIT_SHARE
         self._running = 0
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """One request, as ASGI."""
-        arrived = perf_counter()
+        headers = scope["headers"]
         try:
+            self._keys.check(headers, Scope.RANK)
             body = await read_body(scope, receive, self._max_body)
-            context = self._open(scope["headers"], body, arrived)
+            context = self._open(headers, body, arrived(scope))
         except ApiError as error:
             self._metrics.refused.labels(error.code).inc()
             await respond_error(send, error)
@@ -59,13 +65,13 @@ class RankRoute:
         await respond(send, 200, encoded)
         self._note(Answered(context, answer, items, body))
 
-    async def answer(self, headers: Headers, body: bytes, arrived: float) -> RankAnswer:
-        """The answer of a body as of `POST /v1/rank`, for routes of another shape.
+    async def answer(self, headers: Headers, body: bytes, since: float) -> RankAnswer:
+        """The answer of a body as of `POST /v1/rank`, for routes of another shape that checked the key.
 
         Raises:
-            ApiError: the key does not do, or the body is malformed.
+            ApiError: the body is malformed, or holds what the key does not permit.
         """
-        context = self._open(headers, body, arrived)
+        context = self._open(headers, body, since)
         answer = await self._rank(context)
         made = Answered(context, answer, encode_answer(answer)[1], body)
         asyncio.get_running_loop().call_soon(self._note, made)  # once the caller has sent it
@@ -78,15 +84,16 @@ class RankRoute:
         if log.isEnabledFor(logging.DEBUG):
             _log(made.context, made.answer)
 
-    def _open(self, headers: Headers, body: bytes, arrived: float) -> RankContext:
-        self._keys.check(headers, Scope.RANK)
+    def _open(self, headers: Headers, body: bytes, since: float) -> RankContext:
         request = self._decoder.decode(body)
         if request.overrides:
             self._keys.check(headers, Scope.ADMIN)
-        return self._ranker.open(request, arrived)
+        return self._ranker.open(request, since)
 
     async def _rank(self, context: RankContext) -> RankAnswer:
-        if self._running >= self._max_running:
+        waited = perf_counter() - context.arrived
+        context.timings_ms["waited"] = waited * 1e3
+        if self._running >= self._max_running or waited > self._max_wait_s:
             context.settle("overload")
         self._running += 1
         try:

@@ -32,6 +32,20 @@ class PositionLostError(LogError):
         )
 
 
+class PartlyWrittenError(LogError):
+    """A batch was not acknowledged, but some of it is in the log, or may be.
+
+    Attributes:
+        written: how many records are in the log; `None` where the log cannot tell.
+        total: how many there were.
+    """
+
+    def __init__(self, why: object, written: int | None, total: int) -> None:
+        super().__init__(f"{why} ({'some' if written is None else written} of {total} records were written)")
+        self.written = written
+        self.total = total
+
+
 @dataclass(frozen=True, slots=True)
 class Damage:
     """Bytes of the log that no longer hold a record: reported once, skipped, never silently dropped.
@@ -79,7 +93,8 @@ class EventLog(Protocol):
         have been written: publishing it again is safe, since readers drop repeated event ids.
 
         Raises:
-            LogError: nothing of the batch is acknowledged.
+            LogError: nothing of the batch is acknowledged, nothing was written.
+            PartlyWrittenError: nothing is acknowledged, but some was written, or may have been.
         """
         ...
 

@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from feature_repo.errors import LogError
-from streaming.log.base import Batch, Keyed, Position, partition_of
+from streaming.log.base import Batch, Keyed, PartlyWrittenError, Position, partition_of
 from streaming.log.kafka_reader import KafkaReader, offset_of, patiently, token
 
 TIMEOUT_S = 15.0
@@ -77,7 +77,9 @@ class KafkaLog:
                 producer.purge()
         if failed or left:
             why = failed[0] if failed else "no answer in time"
-            raise self._error("write", f"{len(failed) + left} of {len(records)} records refused, {why}")
+            error = self._error("write", f"{len(failed) + left} of {len(records)} records refused, {why}")
+            # What timed out may be in Kafka all the same.
+            raise PartlyWrittenError(error, None, len(records))
 
     def _produce(self, producer: Any, key: str, payload: bytes, delivered: Callable[..., None]) -> None:
         partition = partition_of(key, self._partitions)

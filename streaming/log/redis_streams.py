@@ -13,7 +13,7 @@ from redis.retry import Retry
 
 from feature_repo.errors import LogError
 from feature_repo.online.redis_url import redis_options
-from streaming.log.base import Batch, Keyed, Position, partition_of
+from streaming.log.base import Batch, Keyed, PartlyWrittenError, Position, partition_of
 
 FIELD = b"r"
 TIMEOUT_S = 10.0
@@ -56,12 +56,22 @@ class RedisLog:
         """Append a batch in one round trip; see `EventLog.publish`."""
         if not records:
             return
-        with self._mapped("write"):
-            pipeline = self._redis.pipeline(transaction=False)
-            command: Any = pipeline.execute_command  # half the time of `xadd`, which checks its arguments
-            for key, payload in records:
-                command("XADD", self._keys[partition_of(key, self._partitions)], "*", FIELD, payload)
-            pipeline.execute()
+        written: int | None = None
+        try:
+            with self._mapped("write"):
+                pipeline = self._redis.pipeline(transaction=False)
+                command: Any = pipeline.execute_command  # half the time of `xadd`, which checks its arguments
+                for key, payload in records:
+                    command("XADD", self._keys[partition_of(key, self._partitions)], "*", FIELD, payload)
+                answers: Any = pipeline.execute(raise_on_error=False)
+                failed = [answer for answer in answers if isinstance(answer, Exception)]
+                written = len(answers) - len(failed)
+                if failed:
+                    raise failed[0]
+        except LogError as error:
+            if written == 0:
+                raise
+            raise PartlyWrittenError(error, written, len(records)) from error
 
     def read(self, partition: int, position: Position, limit: int) -> Batch:
         """At most `limit` entries after a position."""

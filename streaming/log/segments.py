@@ -12,7 +12,7 @@ from threading import Lock, Timer
 from typing import Literal
 
 from feature_repo.errors import LogError
-from streaming.log.base import Batch, Keyed, Position, partition_of
+from streaming.log.base import Batch, Keyed, PartlyWrittenError, Position, partition_of
 from streaming.log.folder import make_lasting, sync_folder
 from streaming.log.partition import Partition
 
@@ -57,12 +57,19 @@ class SegmentLog:
         batches: dict[int, list[bytes]] = {}
         for key, payload in records:
             batches.setdefault(partition_of(key, count), []).append(payload)
-        for number, payloads in sorted(batches.items()):
-            self._partitions[number].append(payloads)
-        if self._fsync == "always":
-            for number in batches:
-                self._partitions[number].force()
-        elif self._fsync == "interval":
+        written = 0
+        try:
+            for number, payloads in sorted(batches.items()):
+                self._partitions[number].append(payloads)
+                written += len(payloads)
+            if self._fsync == "always":
+                for number in batches:
+                    self._partitions[number].force()
+        except LogError as error:
+            if written:
+                raise PartlyWrittenError(error, written, len(records)) from error
+            raise
+        if self._fsync == "interval":
             self._force_soon()
 
     def read(self, partition: int, position: Position, limit: int) -> Batch:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import httpx
@@ -15,10 +16,12 @@ from feature_repo.batch import Given, Refused
 from feature_repo.contract import Contract, Event, Item
 from feature_repo.settings import BUILTIN_EVENT_WEIGHTS, Settings
 from serving.answer import RankAnswer, RankedItem, Tier
+from serving.keys import Scope
 from serving.metarank import from_answer, to_records, to_request
 from serving.problem import ApiError
 from serving.request import RequestDecoder
-from serving.routes.metarank import metarank_router
+from serving.routes.metarank import MetarankLimits, metarank_router
+from streaming.door import Rejection
 from tests.conftest import NOW
 
 ASKED = {
@@ -29,6 +32,7 @@ ASKED = {
     "fields": [{"name": "query", "value": "jeans"}, {"name": "source", "value": 3}],
     "items": [{"id": "i3", "relevancy": 2.0}, {"id": "i1", "relevancy": 1}, {"id": "i2"}],
 }
+plain = partial(to_request, explain=False, most=2000)
 ANSWER = RankAnswer(
     request_id="r1",
     items=[RankedItem("i1", 0.75, 0, 1, {"base": 0.5, "item": 0.25}), RankedItem("i3", 0.5, 1, 0)],
@@ -40,7 +44,7 @@ ANSWER = RankAnswer(
 
 
 def test_a_request_becomes_one_of_ours_that_our_decoder_takes() -> None:
-    body = to_request(msgspec.json.encode(ASKED), explain=True)
+    body = to_request(msgspec.json.encode(ASKED), explain=True, most=2000)
     request = RequestDecoder(Settings()).decode(body)
     assert [(c.item_id, c.score) for c in request.candidates] == [("i3", 2.0), ("i1", 1.0), ("i2", None)]
     assert (request.request_id, request.user_id, request.session_id) == ("r1", "u1", "s1")
@@ -50,14 +54,14 @@ def test_a_request_becomes_one_of_ours_that_our_decoder_takes() -> None:
 
 def test_without_a_session_the_user_is_the_session_as_in_the_events() -> None:
     bare = {"id": "r", "items": [{"id": "a"}]}
-    assert msgspec.json.decode(to_request(msgspec.json.encode({**bare, "user": "u"}), explain=False)) == {
+    assert msgspec.json.decode(plain(msgspec.json.encode({**bare, "user": "u"}))) == {
         "request_id": "r",
         "candidates": [{"item_id": "a"}],
         "explain": False,
         "user_id": "u",
         "session_id": "u",
     }
-    anonymous = msgspec.json.decode(to_request(msgspec.json.encode(bare), explain=False))
+    anonymous = msgspec.json.decode(plain(msgspec.json.encode(bare)))
     assert "session_id" not in anonymous
 
 
@@ -72,7 +76,7 @@ def test_without_a_session_the_user_is_the_session_as_in_the_events() -> None:
 )
 def test_what_is_no_request_is_explained(body: bytes, code: str, field: str, message: str) -> None:
     with pytest.raises(ApiError) as caught:
-        to_request(body, explain=False)
+        plain(body)
     assert (caught.value.status, caught.value.code) == (422, code)
     assert caught.value.field == field
     assert message in str(caught.value)
@@ -160,7 +164,7 @@ def test_the_relevancy_may_be_a_field_of_the_item() -> None:
         "fields": None,
         "items": [named("i1", 1), named("i2", 2.5), named("i3", None), {"id": "i4", "fields": None}],
     }
-    request = RequestDecoder(Settings()).decode(to_request(msgspec.json.encode(asked), explain=False))
+    request = RequestDecoder(Settings()).decode(plain(msgspec.json.encode(asked)))
     assert [(c.item_id, c.score) for c in request.candidates] == [
         ("i1", 1.0),
         ("i2", 2.5),
@@ -168,12 +172,12 @@ def test_the_relevancy_may_be_a_field_of_the_item() -> None:
         ("i4", None),
     ]
     both = {"id": "q", "items": [{**named("i1", 1), "relevancy": 3.0}]}
-    request = RequestDecoder(Settings()).decode(to_request(msgspec.json.encode(both), explain=False))
+    request = RequestDecoder(Settings()).decode(plain(msgspec.json.encode(both)))
     assert request.candidates[0].score == 3.0
     for wrong in ("high", True, [1]):
         bad = {"id": "q", "items": [{"id": "i0"}, named("i1", wrong)]}
         with pytest.raises(ApiError, match=r"items\[1\].fields: relevancy .* is no number") as caught:
-            to_request(msgspec.json.encode(bad), explain=False)
+            plain(msgspec.json.encode(bad))
         assert (caught.value.code, caught.value.field) == ("wrong_type", "items[1].fields")
 
 
@@ -187,8 +191,10 @@ def test_feedback_that_is_no_event_is_explained(body: bytes, code: str) -> None:
 class Took:
     """What the door said."""
 
-    accepted = 1
-    rejected: Sequence[Any] = ()
+    def __init__(self, rejected: Sequence[Any] = (), unkept: int = 0) -> None:
+        self.accepted = 1
+        self.rejected = rejected
+        self.unkept = unkept
 
 
 class Http:
@@ -206,8 +212,9 @@ class Http:
         return asyncio.run(run())
 
 
-def client() -> tuple[Http, list[Any]]:
+def client(took: Took | None = None) -> tuple[Http, list[Any]]:
     seen: list[Any] = []
+    took = took or Took()
 
     async def rank(headers: Any, body: bytes, arrived: float) -> RankAnswer:
         seen.append(msgspec.json.decode(body))
@@ -215,12 +222,16 @@ def client() -> tuple[Http, list[Any]]:
             raise ApiError(401, "unauthorized", "authorization", "no key")
         return ANSWER
 
-    async def take(headers: Any, records: Sequence[Given]) -> Took:
-        seen.extend(records)
-        return Took()
+    async def take(body: bytes, read: Callable[[bytes], list[Given]]) -> Took:
+        seen.extend(read(body))
+        return took
+
+    def check(headers: Any, scope: Scope) -> None:
+        if (b"x-refuse", scope.encode()) in headers:
+            raise ApiError(401, "unauthorized", "authorization", "no key")
 
     app = FastAPI()
-    app.include_router(metarank_router(rank, take, BUILTIN_EVENT_WEIGHTS, 2000))
+    app.include_router(metarank_router(rank, take, check, BUILTIN_EVENT_WEIGHTS, MetarankLimits(2000, 3)))
 
     @app.exception_handler(ApiError)
     async def problem(_: Request, error: ApiError) -> Response:
@@ -250,3 +261,27 @@ def test_the_routes_pass_refusals_on_and_bound_their_bodies() -> None:
     assert http.post("/rank/x", content=b"[" + b" " * 3000 + b"]").status_code == 413
     assert http.post("/feedback", content=b"[" + b" " * 3000 + b"]").status_code == 413
     assert http.post("/rank/x", content=b"{").status_code == 422
+
+
+@pytest.mark.parametrize(("path", "scope"), [("/rank/x?explain=perhaps", "rank"), ("/feedback", "events")])
+def test_the_key_is_looked_at_before_anything_else(path: str, scope: str) -> None:
+    http, seen = client()
+    response = http.post(path, content=b"{" * 5000, headers={"x-refuse": scope})
+    assert response.status_code == 401
+    assert seen == []
+
+
+def test_items_are_counted_before_they_are_translated() -> None:
+    http, seen = client()
+    items = [{"id": f"i{n}", "fields": [{"name": "relevancy", "value": "no number"}]} for n in range(4)]
+    response = http.post("/rank/x", json={"id": "r", "items": items})
+    assert (response.status_code, response.json()["error"]["code"]) == (422, "too_many_candidates")
+    assert "HEADRACE_MAX_CANDIDATES" in response.json()["error"]["message"]
+    assert seen == []
+
+
+def test_what_the_quarantine_could_not_keep_is_said() -> None:
+    http, _ = client(Took([Rejection(0, "bad_value", "x", "x: wrong")], unkept=1))
+    answer = http.post("/feedback", json=CLICK).json()
+    assert answer["accepted"] == 1
+    assert answer["status"].startswith("1 rejected; the quarantine cannot be written: 1 of the rejected")

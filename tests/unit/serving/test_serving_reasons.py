@@ -119,7 +119,7 @@ def test_a_body_over_the_limit_says_both_sizes() -> None:
 )
 def test_a_ranking_of_metarank_that_cannot_be(body: bytes, message: str) -> None:
     with pytest.raises(ApiError) as caught:
-        to_request(body, explain=False)
+        to_request(body, explain=False, most=2000)
     assert (caught.value.status, str(caught.value)) == (422, message)
 
 
