@@ -24,6 +24,7 @@ from serving.openapi import document
 from serving.problem import ApiError, error_answers
 from serving.routes.admin import admin_router
 from serving.routes.decisions import decisions_router
+from serving.routes.docs import add_docs
 from serving.routes.events import EventsRoute
 from serving.routes.health import health_router
 from serving.routes.metarank import MetarankLimits, metarank_router
@@ -90,7 +91,14 @@ def create_app(settings: Settings) -> FastAPI:
     events = EventsRoute(
         services.door, services.metrics, services.keys, settings.max_body_bytes, services.permissions.hear
     )
-    app = ServingApp(title="Headrace", version="1", description=DESCRIPTION, lifespan=lifespan)
+    app = ServingApp(
+        title="Headrace",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # ours serve what they load themselves
+        redoc_url=None,
+    )
     app.state.services = services
     _add_routes(app, services, events)
     _add_error_answers(app)
@@ -109,6 +117,7 @@ def _add_routes(app: ServingApp, services: Services, events: EventsRoute) -> Non
     settings = services.settings
     rank = RankRoute(services)
     app.hot = {"/v1/rank": {"POST": _guard(rank)}, "/v1/events": {"POST": _guard(events)}}
+    add_docs(app)
     app.include_router(health_router(lambda: services.ready, services.state, services.render_metrics))
     app.include_router(decisions_router(services.find_decision, services.explain, services.keys))
     app.include_router(admin_router(services.flag_control, services.keys, services.parts.flags.refresh))

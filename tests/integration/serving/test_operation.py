@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from jsonschema import Draft202012Validator
 from feature_repo.contract import json_schema
 from feature_repo.errors import SettingsError
 from feature_repo.settings import Settings
+from serving.app import create_app
 from serving.openapi import EVENT_EXAMPLE, RANK_ANSWER_EXAMPLE, RANK_REQUEST_EXAMPLE
 from serving.server import address_of, listen
 
@@ -130,3 +133,29 @@ def test_a_home_that_cannot_be_written_fails_at_start(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match="HEADRACE_HOME"):
         create_app(Settings(home=tmp_path / "file" / "home"))
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+def test_the_api_can_be_looked_at_without_the_internet(api: httpx.Client, page: str) -> None:
+    html = api.get(page).text
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', html)
+    assert loaded
+    for address in loaded:
+        assert address.startswith("/"), f"{address} is not served here"
+        asset = api.get(address)
+        assert (asset.status_code, len(asset.content) > 500) == (200, True), address
+    assert "https:" not in html
+    assert "/openapi.json" in html
+
+
+def test_pages_behind_a_proxy_that_strips_a_prefix(shop: Any) -> None:
+    app = create_app(shop.settings)
+    transport = httpx.ASGITransport(app, root_path="/headrace")
+
+    async def page() -> str:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return (await client.get("/docs")).text
+
+    html = asyncio.run(page())
+    assert "/headrace/docs-assets/swagger-ui-bundle.js" in html
+    assert "/headrace/openapi.json" in html
