@@ -13,6 +13,7 @@ import typer
 
 from feature_repo.errors import HeadraceError
 from feature_repo.home import keep_private
+from feature_repo.printable import printable
 from orchestration import commands
 
 app = typer.Typer(
@@ -34,7 +35,8 @@ def main() -> None:
     try:
         app()
     except HeadraceError as error:
-        typer.secho(f"headrace: {error}", fg=typer.colors.RED, err=True)
+        said = printable(str(error), keep="\n")
+        typer.secho(f"headrace: {said}", fg=typer.colors.RED, err=True)
         sys.exit(2)
 
 

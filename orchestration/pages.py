@@ -73,6 +73,7 @@ class _Pages(SimpleHTTPRequestHandler):
     """GET and HEAD of files in one folder; to no page that another site's name was made to lead here."""
 
     server_version, sys_version = "headrace", ""
+    index_pages = ("index.html", "index.htm")
 
     def __init__(self, *args: object, names: set[str], directory: str) -> None:
         self._names = names
@@ -83,7 +84,19 @@ class _Pages(SimpleHTTPRequestHandler):
         if asked not in self._names:
             self.send_error(421, "Misdirected Request", "Open the pages by the address of HEADRACE_DOCS_URL.")
             return None
+        if not self._inside():
+            self.send_error(404, "File not found")
+            return None
         return super().send_head()
+
+    def _inside(self) -> bool:
+        """Whether the path, links followed, is in the folder: a link must not show what is outside it."""
+        root, path = Path(self.directory).resolve(), Path(self.translate_path(self.path))
+        try:
+            shown = (path, *(path / name for name in self.index_pages))
+            return all(each.resolve().is_relative_to(root) for each in shown)
+        except (OSError, RuntimeError, ValueError):  # a loop of links, a byte that no name has
+            return False
 
     def end_headers(self) -> None:
         self.send_header("Cache-Control", "no-cache")

@@ -119,7 +119,7 @@ def _add_routes(app: ServingApp, services: Services, events: EventsRoute) -> Non
     app.hot = {"/v1/rank": {"POST": _guard(rank)}, "/v1/events": {"POST": _guard(events)}}
     add_docs(app)
     app.include_router(health_router(lambda: services.ready, services.state, services.render_metrics))
-    app.include_router(decisions_router(services.find_decision, services.explain, services.keys))
+    app.include_router(decisions_router(services.find_decisions, services.explain, services.keys))
     app.include_router(admin_router(services.flag_control, services.keys, services.parts.flags.refresh))
     app.include_router(
         metarank_router(

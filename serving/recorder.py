@@ -68,7 +68,7 @@ class Recorder:
         self._on_dropped = on_dropped
         self._queue: queue.SimpleQueue[tuple[str, bytes] | None] = queue.SimpleQueue()
         self._queued_bytes, self._most_bytes = 0, queued_bytes
-        self._recent: OrderedDict[str, bytes] = OrderedDict()
+        self._recent: OrderedDict[str, list[bytes]] = OrderedDict()
         self._recent_bytes = 0
         self._remembered_bytes = remembered_bytes
         self._lock = threading.Lock()
@@ -113,11 +113,11 @@ class Recorder:
         except Exception as error:
             log.error("an answer could not be measured: %s", place_of(error))
 
-    def recent(self, request_id: str) -> Decision | None:
-        """A decision of this process that was written lately."""
+    def recent(self, request_id: str) -> list[Decision]:
+        """Decisions of this process that were written lately, newest first."""
         with self._lock:
-            raw = self._recent.get(request_id)
-        return None if raw is None else decode_decision(raw)
+            raws = list(self._recent.get(request_id, ()))
+        return [decode_decision(raw) for raw in reversed(raws)]
 
     def _run(self) -> None:
         while (first := self._queue.get()) is not None:
@@ -168,7 +168,10 @@ class Recorder:
     def _remember(self, records: Sequence[tuple[str, bytes]]) -> None:
         with self._lock:
             for request_id, raw in records:
-                self._recent_bytes += len(raw) - len(self._recent.pop(request_id, b""))
-                self._recent[request_id] = raw
+                of_id = self._recent.setdefault(request_id, [])
+                self._recent.move_to_end(request_id)
+                if raw not in of_id:  # a client may use an id again, for another request
+                    of_id.append(raw)
+                    self._recent_bytes += len(raw)
             while self._recent_bytes > self._remembered_bytes:
-                self._recent_bytes -= len(self._recent.popitem(last=False)[1])
+                self._recent_bytes -= sum(map(len, self._recent.popitem(last=False)[1]))

@@ -6,22 +6,23 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from time import perf_counter
 from typing import Any
 
-from feature_repo.errors import HeadraceError
+from feature_repo.errors import HeadraceError, LogError
 from feature_repo.home import Home
 from feature_repo.online import OnlineStore
 from feature_repo.settings import Settings
 from serving.blend import Blend
 from serving.breaker import Breaker
-from serving.decision import Decision
+from serving.decision import Decision, encode_decision
 from serving.exposures import Exposures
 from serving.flag_control import FlagControl
 from serving.flags import Flags, version_of
 from serving.keys import Keys
 from serving.live import Watched, Watcher
-from serving.lookup import DecisionFinder
+from serving.lookup import DecisionFinder, TooFarBackError
 from serving.metrics import Metrics
 from serving.permission import Permissions
 from serving.rank import Ranker
@@ -144,14 +145,23 @@ class Services:
         self.log.close()
         self.decisions.close()
 
-    def find_decision(self, request_id: str) -> Decision | None:
-        """The record of an answer: of this process's memory, else of the log.
+    def find_decisions(self, request_id: str) -> list[Decision]:
+        """The records of a request id, newest first: of this process's memory and of the log.
 
         Raises:
-            TooFarBackError: it is not among the newest records.
+            TooFarBackError: there is none among the newest records.
             LogError: the log cannot be read.
         """
-        return self.recorder.recent(request_id) or self.finder.find(request_id)
+        found = self.recorder.recent(request_id)
+        try:
+            logged = self.finder.find_all(request_id)
+        except (TooFarBackError, LogError):
+            if not found:
+                raise
+            logged = []
+        known = {encode_decision(decision) for decision in found}
+        found += [decision for decision in logged if encode_decision(decision) not in known]
+        return sorted(found, key=attrgetter("time"), reverse=True)
 
     def explain(self, decision: Decision) -> list[str]:
         """Why each item stands where it does, one sentence or more an item; empty where a build is gone."""

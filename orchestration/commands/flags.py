@@ -26,6 +26,7 @@ def get(flag: Annotated[str | None, typer.Argument(help="One flag; absent: all."
     """
     import msgspec  # noqa: PLC0415 - nothing is loaded before the command runs
 
+    from feature_repo.printable import printable  # noqa: PLC0415
     from serving.flags import FIELDS, FlagsError  # noqa: PLC0415
 
     flags: Any = msgspec.to_builtins(_store().load())
@@ -34,7 +35,7 @@ def get(flag: Annotated[str | None, typer.Argument(help="One flag; absent: all."
             message = f"flags: {flag!r} is no flag; known are {', '.join(FIELDS)}"
             raise FlagsError(part, message)
         flags = flags[part]
-    typer.echo(msgspec.json.format(msgspec.json.encode(flags), indent=2).decode())
+    typer.echo(printable(msgspec.json.format(msgspec.json.encode(flags), indent=2).decode(), "\n"))
 
 
 @commands.command("set")
@@ -79,8 +80,11 @@ def history(last: Annotated[int, typer.Option(help="How many changes.")] = 20) -
 
     Example: `headrace flags history --last 5`
     """
+    from feature_repo.printable import printable  # noqa: PLC0415
+
     for change in _store().history()[-last:]:
-        typer.echo(f"{change.version}  {change.when.isoformat(timespec='seconds')}  {change.who}")
+        when = change.when.isoformat(timespec="seconds")
+        typer.echo(f"{change.version}  {when}  {printable(change.who)}")
         _print(change)
 
 
@@ -102,9 +106,11 @@ def _version(store: FlagStore) -> int:
 def _print(change: Change) -> None:
     import msgspec  # noqa: PLC0415
 
+    from feature_repo.printable import printable  # noqa: PLC0415
+
     for path, values in change.differences().items():
         before, after = (msgspec.json.encode(value).decode() for value in values)
-        typer.echo(f"   {path}: {before} → {after}")
+        typer.echo(printable(f"   {path}: {before} → {after}"))
 
 
 def _assignment(text: str) -> tuple[str, Any]:

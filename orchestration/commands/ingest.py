@@ -113,7 +113,9 @@ def _print(counts: IngestCounts, said: str) -> None:
         typer.echo(
             f"fields not in the contract, kept as text: {named}{' …' if len(counts.unknown) > SHOWN else ''}"
         )
+    from feature_repo.printable import printable  # noqa: PLC0415
+
     for problem in (p for p in counts.problems if p not in said):
-        typer.secho(f"warning: {problem}", fg=typer.colors.YELLOW, err=True)
+        typer.secho(f"warning: {printable(str(problem))}", fg=typer.colors.YELLOW, err=True)
     if counts.quarantined:
         typer.secho("rejected rows and reasons: headrace quarantine list", fg=typer.colors.YELLOW, err=True)

@@ -41,13 +41,15 @@ def list_command(
     """
     from collections import Counter  # noqa: PLC0415
 
+    from feature_repo.printable import printable  # noqa: PLC0415
+
     held = _open()
     reasons: Counter[str] = Counter()
     for entry in held.entries(code=code, pending=not everything):
         reasons[entry.code] += 1
         if reasons.total() <= limit:
             typer.echo(f"{entry.id[:8]}  {entry.first_seen:%Y-%m-%d %H:%M:%S}  {entry.code}  {_place(entry)}")
-            typer.echo(f"          {entry.message}")
+            typer.echo(f"          {printable(entry.message)}")
     for day, count in held.not_kept().items():
         typer.echo(f"{day}: {count:,} further rejected records were counted, not kept: it was full")
     if not reasons:
@@ -59,31 +61,41 @@ def list_command(
 
 
 def _place(entry: Entry) -> str:
-    return entry.source if entry.line is None else f"{entry.source}:{entry.line}"
+    from feature_repo.printable import printable  # noqa: PLC0415
+
+    source = printable(entry.source)
+    return source if entry.line is None else f"{source}:{entry.line}"
 
 
 @quarantine.command("show")
 def show_command(
     entry_id: Annotated[str, typer.Argument(metavar="ID", help="As `list` prints it, or longer.")],
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Only the record, byte for byte, for a file or a pipe.")
+    ] = False,
 ) -> None:
-    """Show one rejected record, byte for byte.
+    """Show one rejected record; control characters and bytes that are not UTF-8 are escaped.
 
-    For example: `headrace quarantine show 1f0c9ab2`.
+    For example: `headrace quarantine show 1f0c9ab2`, or `headrace quarantine show 1f0c9ab2 --raw > record`.
     """
     from feature_repo.errors import LakeError  # noqa: PLC0415
+    from feature_repo.printable import printable  # noqa: PLC0415
 
     entry = _open().find(entry_id)
     if entry is None:
         msg = f"quarantine: no single record begins with id {entry_id!r}; see `headrace quarantine list`"
         raise LakeError(msg)
+    if raw:
+        typer.echo(entry.raw, nl=False)
+        return
     typer.echo(f"id          {entry.id}")
     typer.echo(f"source      {_place(entry)} (format {entry.format})")
     typer.echo(f"first seen  {entry.first_seen.isoformat()}")
     typer.echo(f"retried     {entry.retried.isoformat() if entry.retried else 'no'}")
-    typer.echo(f"reason      {entry.code}{f', field {entry.field}' if entry.field else ''}")
-    typer.echo(f"            {entry.message}")
+    typer.echo(f"reason      {entry.code}{f', field {printable(entry.field)}' if entry.field else ''}")
+    typer.echo(f"            {printable(entry.message)}")
     typer.echo("")
-    typer.echo(entry.raw.decode("utf-8", "backslashreplace"))
+    typer.echo(printable(entry.raw.decode("utf-8", "backslashreplace"), "\n\t"))
 
 
 @quarantine.command("retry")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from serving.answer import RankAnswer
     from serving.decision import Decision
 
@@ -25,6 +27,12 @@ def replay(
         ),
     ] = None,
     top: Annotated[int, typer.Option(help="Items shown.")] = 20,
+    number: Annotated[
+        int,
+        typer.Option(
+            "--number", min=1, help="Which answer, where a request id was used again: 1 is the newest."
+        ),
+    ] = 1,
 ) -> None:
     """Reproduce a ranking byte for byte, or show what it would have been.
 
@@ -50,17 +58,18 @@ def replay(
     log = open_log(settings, home, TOPIC)
     try:
         marks = marks_of(home.decisions, settings.log_retention_hours)
-        decision = DecisionFinder(log, marks).find(request_id)
+        found = DecisionFinder(log, marks).find_all(request_id)
     finally:
         log.close()
     from serving import replay as replays  # noqa: PLC0415 - what ranks takes most of a second to load
     from serving.assembly import scoring_stages  # noqa: PLC0415
 
-    if decision is None:
+    if not found:
         message = (
             f"no decision of request {request_id!r} in the log: never made, not sampled, or past retention"
         )
         raise replays.ReplayError(message)
+    decision = _chosen(found, number)
     model, stages = replays.model_of(decision, home), scoring_stages(settings)
     again = replays.replay(decision, stages, model)
     typer.echo(
@@ -76,6 +85,22 @@ def replay(
     if other.same:
         typer.echo(_unmoved(decision))
     _show(decision, other.answer, top, f"with {', '.join(changes or [])}: ")
+
+
+def _chosen(found: Sequence[Decision], number: int) -> Decision:
+    """One of the answers with a request id; says so where there are more."""
+    from serving.replay import ReplayError  # noqa: PLC0415
+
+    if number > len(found):
+        message = f"--number {number}: the log has {len(found)} answers with this request id"
+        raise ReplayError(message)
+    if len(found) > 1:
+        typer.echo(f"{len(found)} answers have this request id (--number chooses), newest first:")
+        for place, decision in enumerate(found, 1):
+            shown = "  (shown)" if place == number else ""
+            when = decision.time.isoformat(timespec="milliseconds")
+            typer.echo(f"{place:>3}  {when}  user {decision.user}  tier {decision.tier}{shown}")
+    return found[number - 1]
 
 
 def _unmoved(decision: Decision) -> str:
@@ -117,14 +142,22 @@ def _show(decision: Decision, answer: RankAnswer, top: int, what_if: str = "") -
     from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
+    from feature_repo.printable import printable  # noqa: PLC0415
+
     before = {item.item_id: item.position for item in decision.items}
     table = Table(
-        "position", "item", "score", "answered at", "base", title=escape(f"{what_if}tier {answer.tier}")
+        "position",
+        "item",
+        "score",
+        "answered at",
+        "base",
+        title=escape(printable(f"{what_if}tier {answer.tier}")),
     )
     for item in answer.items[:top]:
         was = before.get(item.item_id)
         moved = (
             "–" if was is None else f"{was}" if was == item.position else f"{was} ({was - item.position:+d})"
         )
-        table.add_row(str(item.position), item.item_id, f"{item.score:.4f}", moved, str(item.base_position))
+        name = escape(printable(item.item_id))
+        table.add_row(str(item.position), name, f"{item.score:.4f}", moved, str(item.base_position))
     Console().print(table)

@@ -34,8 +34,17 @@ def status() -> None:
             figures = all(row[number][:1].isdigit() for row in section.rows)
             table.add_column(column, justify="right" if figures else "left")
         for row in section.rows:
-            table.add_row(*row)
-        console.print(table if section.columns else section.title)
+            table.add_row(*map(_shown, row))
+        console.print(table if section.columns else _shown(section.title))
         if section.note:
-            console.print(section.note)
+            console.print(_shown(section.note))
     raise typer.Exit(0 if all(section.healthy for section in found) else 1)
+
+
+def _shown(text: str) -> str:
+    """Text as it is: neither control characters nor Rich's markup in it are obeyed."""
+    from rich.markup import escape  # noqa: PLC0415
+
+    from feature_repo.printable import printable  # noqa: PLC0415
+
+    return escape(printable(text))

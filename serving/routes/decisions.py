@@ -16,19 +16,24 @@ from serving.problem import ApiError, error_answers
 
 
 class Explained(msgspec.Struct, frozen=True):
-    """A record, and in words why each item stands where it does."""
+    """A record, and in words why each item stands where it does.
+
+    Attributes:
+        others: older records, where a client used the request id more than once; newest first.
+    """
 
     decision: Decision
     words: list[str]
+    others: list[Decision] = []
 
 
 def decisions_router(
-    find: Callable[[str], Decision | None], explain: Callable[[Decision], list[str]], keys: Keys
+    find: Callable[[str], list[Decision]], explain: Callable[[Decision], list[str]], keys: Keys
 ) -> APIRouter:
     """The route of decision records.
 
     Args:
-        find: looks a record up; may read files.
+        find: looks the records of a request up, newest first; may read files.
         explain: puts it into words; may read files.
     """
     router = APIRouter(tags=["admin"], responses=error_answers(401, 403, 404, 422, 503))
@@ -46,12 +51,13 @@ def decisions_router(
             raise ApiError(503, "log_unavailable", "", message, retry_after_s=2) from error
         except TooFarBackError as error:
             raise ApiError(404, "unknown_decision", "request_id", str(error)) from error
-        if found is None:
+        if not found:
             message = (
                 "no decision of that request id: never made, not sampled, not yet written, or past retention"
             )
             raise ApiError(404, "unknown_decision", "request_id", message)
-        words = await asyncio.to_thread(explain, found)
-        return Response(msgspec.json.encode(Explained(found, words)), media_type="application/json")
+        words = await asyncio.to_thread(explain, found[0])
+        answer = Explained(found[0], words, found[1:])
+        return Response(msgspec.json.encode(answer), media_type="application/json")
 
     return router

@@ -128,3 +128,24 @@ def test_the_command_serves_until_it_is_stopped(
     result = CliRunner().invoke(app, ["quality", "docs"])
     assert result.exit_code == 0, result.output
     assert result.output.startswith("http://127.0.0.1:")
+
+
+def test_links_that_lead_out_of_the_folder_are_not_followed(
+    served: tuple[Settings, str], home: Home, tmp_path: Path
+) -> None:
+    _, address = served
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "index.html").write_text("secret")
+    (home.docs / "page.html").write_text("page")
+    (home.docs / "alias.html").symlink_to(home.docs / "page.html")
+    (home.docs / "file.html").symlink_to(secret / "index.html")
+    (home.docs / "folder").symlink_to(secret)
+    (home.docs / "loop.html").symlink_to(home.docs / "loop.html")
+    (home.docs / "inside").mkdir()
+    (home.docs / "inside" / "index.html").symlink_to(secret / "index.html")
+    for path in ("page.html", "alias.html"):
+        assert httpx.get(f"{address}/{path}").text == "page"
+    for path in ("file.html", "folder/", "folder/index.html", "loop.html", "inside/", "inside/index.html"):
+        answer = httpx.get(f"{address}/{path}", follow_redirects=True)
+        assert (answer.status_code, "secret" in answer.text) == (404, False), path

@@ -262,3 +262,22 @@ def test_a_full_disk_loses_nothing_acknowledged_and_a_rerun_completes(
     done = cli(home, "ingest", path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-3].split("│")[2].strip() == "20,000"
+
+
+def test_what_a_rejected_record_holds_is_not_obeyed_by_a_terminal(
+    headrace: Callable[..., Run], tmp_path: Path
+) -> None:
+    raw = b'{"record":"event","event_id":"e\x1b]0;owned\x07","event_type":"\xc2\x9b31m"}'
+    (tmp_path / "evil.jsonl").write_bytes(raw + b"\n")
+    headrace("ingest", tmp_path / "evil.jsonl")
+    listed = headrace("quarantine", "list").out
+    entry = next(line.split()[0] for line in listed.splitlines() if "evil.jsonl" in line)
+    shown, exact = (
+        headrace("quarantine", "show", entry).out,
+        headrace("quarantine", "show", entry, "--raw").out,
+    )
+    for text in (listed, shown):
+        assert not {c for c in text if ord(c) < 32 or 127 <= ord(c) < 160} - {"\n"}
+    assert "\\x1b]0;owned\\x07" in shown
+    assert "\\x9b31m" in shown
+    assert exact.encode() == raw

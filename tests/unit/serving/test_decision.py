@@ -152,10 +152,19 @@ def test_what_waits_is_written_before_the_end() -> None:
     recorder.stop()
     assert [key for key, _ in log.records] == [f"r{n}" for n in range(300)]
     assert sum(outcomes) == 300
-    recent = recorder.recent("r299")
-    assert recent is not None
-    assert recent.request_id == "r299"
-    assert recorder.recent("never") is None
+    assert [found.request_id for found in recorder.recent("r299")] == ["r299"]
+    assert recorder.recent("never") == []
+
+
+def test_an_id_that_is_used_again_hides_no_record() -> None:
+    recorder, _ = recorder_of(FakeLog())
+    first, second = made("again"), made("again")
+    second.context.degraded.append("overload")
+    for each in (first, second):
+        recorder.offer(each)
+    recorder.start()
+    recorder.stop()
+    assert [found.degraded for found in recorder.recent("again")] == [["overload"], []]
 
 
 def test_only_so_many_bytes_of_records_are_remembered() -> None:
@@ -165,7 +174,7 @@ def test_only_so_many_bytes_of_records_are_remembered() -> None:
         recorder.offer(made(f"r{number}"))
     recorder.start()
     recorder.stop()
-    assert [n for n in range(5) if recorder.recent(f"r{n}") is not None] == [1, 2, 3]
+    assert [n for n in range(5) if recorder.recent(f"r{n}")] == [1, 3], "two of the first"
 
 
 def test_a_record_that_cannot_be_made_costs_no_other(caplog: pytest.LogCaptureFixture) -> None:

@@ -123,6 +123,29 @@ def test_an_id_without_a_time_is_found_from_the_newest_back(
     assert finder(log, marks).find("never") is None
 
 
+@pytest.mark.parametrize("of_ours", [True, False])
+def test_all_records_of_an_id_are_found(log: CountingLog, marks: Marks, clock: Clock, of_ours: bool) -> None:
+    fill(log, marks, clock, minutes=30, each=20)
+    name = id_at(T0 + timedelta(minutes=15), 999) if of_ours else "again"
+    for place, query in ((300, "first"), (301, "second"), (320, "third")):
+        log.records[place] = encode_decision(decision(name, query))
+    assert [found.query for found in finder(log, marks).find_all(name)] == ["third", "second", "first"]
+    newest = finder(log, marks).find(name)
+    assert newest is not None
+    assert newest.query == "third"
+    assert finder(log, marks).find_all("never") == []
+
+
+def test_the_search_for_further_records_is_bounded(log: CountingLog, marks: Marks, clock: Clock) -> None:
+    fill(log, marks, clock, minutes=100, each=20)
+    for place, query in ((1990, "new"), (5, "old")):
+        log.records[place] = encode_decision(decision("again", query))
+    found = finder(log, marks).find_all("again", further=500)
+    assert [one.query for one in found] == ["new"]
+    assert log.read_records < 1200
+    assert [one.query for one in finder(log, marks, most=600).find_all("again")] == ["new", "old"]
+
+
 def test_of_two_records_of_one_id_the_newest(log: CountingLog, marks: Marks, clock: Clock) -> None:
     for minute, query in enumerate(["first", "second", "third"]):
         clock.now = T0 + timedelta(minutes=minute)
