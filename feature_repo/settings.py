@@ -182,6 +182,14 @@ class Settings(BaseSettings):
         30.0, gt=0, description="Session lag above which session signals are off (s)."
     )
     max_candidates: int = Field(2000, ge=1, description="Candidates a request may hold.")
+    max_feature_values: int = Field(
+        20_000,
+        ge=1,
+        description="Values (entities × features) that one `POST /v1/features` may ask for.",
+    )
+    features_budget_ms: float = Field(
+        100.0, gt=0, description="Time budget of `POST /v1/features`; beyond it the answer is 503 (ms)."
+    )
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Body a request may have (bytes).")
     max_connections: int = Field(
         1024,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import feast
@@ -13,22 +12,18 @@ from feast import types as ft
 from feast.data_format import ParquetFormat
 from feast.value_type import ValueType
 
-from feature_repo.errors import BuildError
 from feature_repo.group import (
     CREATED_TIMESTAMP,
     EVENT_TIMESTAMP,
-    BatchParams,
     DType,
     Entity,
-    Feature,
     FeatureGroup,
-    LakeTables,
 )
 from feature_repo.home import Home
-from feature_repo.services import PublishedView, Service, check
+from feature_repo.services import Service, check, retired_groups
 
 if TYPE_CHECKING:
-    import ibis.expr.types as ir
+    pass
 
 FEAST_TYPES: dict[DType, ft.FeastType] = {
     DType.STRING: ft.String,
@@ -74,8 +69,7 @@ def feast_objects(
     services = tuple(services)
     declared = {group.view_name: group for group in groups}
     check(services, declared)
-    retired = [_retired(view) for service in services for view in service.views if view.view not in declared]
-    known = {**{group.view_name: group for group in retired}, **declared}
+    known = {**retired_groups(services, declared), **declared}
     entities = {group.entity.name: _entity(group.entity) for group in known.values()}
     views = {name: _view(group, entities[group.entity.name], home) for name, group in known.items()}
     return FeastObjects(
@@ -90,25 +84,6 @@ def _service(service: Service, views: Mapping[str, feast.FeatureView]) -> feast.
     return feast.FeatureService(
         name=service.name, features=features, description="What a ranking reads; never edited once published."
     )
-
-
-def _retired(view: PublishedView) -> FeatureGroup:
-    """A group that is no longer declared, as far as serving its view needs it."""
-    return FeatureGroup(
-        name=view.group,
-        entity=Entity(view.entity, view.join_key, ""),
-        meaning=view.meaning,
-        features=tuple(Feature(f.name, DType(f.dtype), f.meaning, f.unit) for f in view.features),
-        freshness=timedelta(seconds=view.ttl_s),
-        ttl=timedelta(seconds=view.ttl_s),
-        batch=None if view.stream else _not_built,
-        version=view.version,
-    )
-
-
-def _not_built(tables: LakeTables, params: BatchParams) -> ir.Table:
-    msg = "a retired view is served as it was built last"
-    raise BuildError(msg)
 
 
 def quiet_globs() -> None:

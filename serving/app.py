@@ -26,6 +26,7 @@ from serving.routes.admin import admin_router
 from serving.routes.decisions import decisions_router
 from serving.routes.docs import add_docs
 from serving.routes.events import EventsRoute
+from serving.routes.features import FeaturesRoute
 from serving.routes.health import health_router
 from serving.routes.metarank import MetarankLimits, metarank_router
 from serving.routes.rank import RankRoute
@@ -116,7 +117,14 @@ def app_of_environment() -> FastAPI:
 def _add_routes(app: ServingApp, services: Services, events: EventsRoute) -> None:
     settings = services.settings
     rank = RankRoute(services)
-    app.hot = {"/v1/rank": {"POST": _guard(rank)}, "/v1/events": {"POST": _guard(events)}}
+    features = FeaturesRoute(
+        services.feature_table, services.catalogue, services.keys, services.metrics, services.settings
+    )
+    app.hot = {
+        "/v1/rank": {"POST": _guard(rank)},
+        "/v1/events": {"POST": _guard(events)},
+        "/v1/features": {"POST": _guard(features)},
+    }
     add_docs(app)
     app.include_router(health_router(lambda: services.ready, services.state, services.render_metrics))
     app.include_router(decisions_router(services.find_decisions, services.explain, services.keys))

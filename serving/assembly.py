@@ -8,6 +8,7 @@ from feature_repo.contract import Contract
 from feature_repo.groups import all_groups
 from feature_repo.home import Home
 from feature_repo.online import OnlineStore, open_store
+from feature_repo.services import published
 from feature_repo.settings import Settings
 from quality.figures import FiguresCollector
 from quality.gate import Gate
@@ -19,6 +20,8 @@ from serving.breaker import Breaker
 from serving.decision import TOPIC
 from serving.decision_marks import Marks, marks_of
 from serving.exposures import observe_page
+from serving.features.feature_plan import Catalogue
+from serving.features.feature_table import FeatureTable
 from serving.flag_control import FlagControl
 from serving.flag_store import FlagStore
 from serving.flags import Flags
@@ -94,6 +97,14 @@ def open_services(settings: Settings) -> Services:
         parts=parts,
         permissions=(permissions := Permissions(REMEMBERED)),
         reader=(reader := _reader(settings, source, parts, permissions)),
+        feature_table=FeatureTable(
+            source,
+            permissions,
+            consent_default=settings.consent_default,
+            session_ttl=timedelta(seconds=settings.session_ttl_s),
+            clock=settings.clock,
+        ),
+        catalogue=Catalogue(list(all_groups().values()), published()),
         ranker=_ranker(settings, reader, parts),
         scoring=scoring_stages(settings),
         decoder=RequestDecoder(settings),

@@ -28,6 +28,7 @@ class Scope(StrEnum):
 
     RANK = "rank"
     EVENTS = "events"
+    FEATURES = "features"
     ADMIN = "admin"
 
 

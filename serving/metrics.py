@@ -115,6 +115,12 @@ class Metrics:
         self.rank_ms = Histogram(
             "headrace_rank_milliseconds", "Time of a ranking.", buckets=_MS, registry=registry
         )
+        self.features_ms = Histogram(
+            "headrace_features_milliseconds",
+            "Time of an answer of online features.",
+            buckets=_MS,
+            registry=registry,
+        )
         self.stage_ms = Histogram(
             "headrace_stage_milliseconds", "Time of a stage.", ["stage"], buckets=_MS, registry=registry
         )

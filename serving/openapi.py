@@ -9,9 +9,11 @@ import msgspec
 
 from feature_repo.contract import json_schema
 from serving.answer import RankAnswer
+from serving.features.feature_table import FeaturesAnswer
 from serving.problem import ProblemAnswer
 from serving.request import RankRequest
 from serving.routes.events import EventsAnswer
+from serving.routes.features import FeaturesRequest
 
 _REF = "#/components/schemas/{name}"
 
@@ -47,6 +49,39 @@ RANK_ANSWER_EXAMPLE = {
     "dropped": [],
     "arms": {},
 }
+FEATURES_REQUEST_EXAMPLE = {
+    "features": ["item_profile:ctr", "item_profile:categories"],
+    "entities": {"item_id": ["i1", "i2"]},
+}
+FEATURES_ANSWER_EXAMPLE = {
+    "metadata": {"feature_names": ["item_id", "ctr", "categories"]},
+    "results": [
+        {
+            "values": ["i1", "i2"],
+            "statuses": ["PRESENT", "PRESENT"],
+            "event_timestamps": ["1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z"],
+        },
+        {
+            "values": [0.12, None],
+            "statuses": ["PRESENT", "NOT_FOUND"],
+            "event_timestamps": ["2024-06-01T00:00:00Z", "1970-01-01T00:00:00Z"],
+        },
+        {
+            "values": [["shoes"], None],
+            "statuses": ["PRESENT", "NOT_FOUND"],
+            "event_timestamps": ["2024-06-01T00:00:00Z", "1970-01-01T00:00:00Z"],
+        },
+    ],
+    "views": {
+        "item_profile": {
+            "event_times": ["2024-06-01T00:00:00.25Z", None],
+            "age_s": [3610.2, None],
+            "expired": [False, False],
+            "stale": [False, False],
+            "withheld": [False, False],
+        }
+    },
+}
 EVENT_EXAMPLE = {
     "record": "event",
     "event_id": "e1",
@@ -72,13 +107,18 @@ def document(generated: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         generated: what FastAPI made of its own routes.
     """
-    structs = (RankRequest, RankAnswer, ProblemAnswer, EventsAnswer)
+    structs = (RankRequest, RankAnswer, ProblemAnswer, EventsAnswer, FeaturesRequest, FeaturesAnswer)
     _, schemas = msgspec.json.schema_components(structs, ref_template=_REF)
     merged = {**generated}
     components = dict(merged.get("components", {}))
     components["schemas"] = {**components.get("schemas", {}), **schemas, **_record_schemas()}
     merged["components"] = components
-    merged["paths"] = {"/v1/rank": {"post": _rank()}, "/v1/events": {"post": _events()}, **merged["paths"]}
+    merged["paths"] = {
+        "/v1/rank": {"post": _rank()},
+        "/v1/events": {"post": _events()},
+        "/v1/features": {"post": _features()},
+        **merged["paths"],
+    }
     return merged
 
 
@@ -128,6 +168,26 @@ def _rank() -> dict[str, Any]:
             "403": _error("The key lacks the scope."),
             "413": _error("The body is too large."),
             "422": _error("The body is malformed; the error names code and field."),
+        },
+    }
+
+
+def _features() -> dict[str, Any]:
+    return {
+        "operationId": "get_features",
+        "summary": "Online features of many entities, in the shape of Feast's get-online-features",
+        "tags": ["features"],
+        "requestBody": {"required": True, "content": _content("FeaturesRequest", FEATURES_REQUEST_EXAMPLE)},
+        "responses": {
+            "200": {
+                "description": "One column per join key and feature, and the age of each view's rows.",
+                "content": _content("FeaturesAnswer", FEATURES_ANSWER_EXAMPLE),
+            },
+            "401": _error("No valid API key."),
+            "403": _error("The key lacks the scope."),
+            "413": _error("The body is too large."),
+            "422": _error("The body is malformed or names an unknown feature; the error names it."),
+            "503": _error("The online store is late or failing; ask again."),
         },
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from feature_repo.online.store import OnlineRow
 from serving.context import Row
 from serving.copies import Copies
 
@@ -44,7 +45,7 @@ class Permissions:
         return key is not None and self._heard[name].get(key) is not None
 
 
-def permitted_by(row: Row | None) -> bool | None:
+def permitted_by(row: Row | OnlineRow | None) -> bool | None:
     """What a row of `user_consent` states; `None` for nothing. What is no truth value counts as denied."""
     stated = None if row is None else row.values.get("permitted")
     return stated if stated is None else stated is True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from operator import attrgetter
 from typing import Annotated
 
@@ -73,14 +74,8 @@ class RequestDecoder:
         """
         try:
             request = self._decoder.decode(body)
-        except msgspec.ValidationError as error:
-            raise _invalid(str(error)) from error
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            message = (
-                f"body: not valid JSON in UTF-8 ({error}); send one JSON object, "
-                'e.g. {"candidates": [{"item_id": "i1"}]}'
-            )
-            raise ApiError(422, "not_json", "", message) from error
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise invalid_body(error, _STRUCTS, '{"candidates": [{"item_id": "i1"}]}') from error
         self._check_size(request)
         # Without escapes, in plain ASCII, an id has as many bytes as characters, and those were checked.
         if not (body.isascii() and b"\\" not in body) or self._max_id_bytes < MAX_ID:
@@ -133,8 +128,21 @@ _CODES = (
 )
 
 
-def _invalid(text: str) -> ApiError:
-    """Map msgspec's message to a code, the field and a sentence."""
+_STRUCTS: dict[str, type[Struct]] = {"candidates": Candidate, "": RankRequest}
+
+
+def invalid_body(error: Exception, structs: Mapping[str, type[Struct]], example: str) -> ApiError:
+    """Say what is wrong with a body: a code, the field, and what would be right.
+
+    Args:
+        error: of decoding it.
+        structs: what a body holds, by the beginning of the path to it.
+        example: a body that is right.
+    """
+    text = str(error)
+    if not isinstance(error, msgspec.ValidationError):
+        message = f"body: not valid JSON in UTF-8 ({text}); send one JSON object, e.g. {example}"
+        return ApiError(422, "not_json", "", message)
     match = _FIELD_AT.search(text)
     field = match.group(1) if match else ""
     what = _FIELD_AT.sub("", text)
@@ -143,10 +151,7 @@ def _invalid(text: str) -> ApiError:
         field = f"{field}.{named.group(1)}".lstrip(".")
     message = f"{field or 'body'}: {what[:1].lower()}{what[1:]}"
     if code == "unknown_field":
-        message += f"; known are {', '.join(sorted(_known(field)))}"
+        struct = next(struct for start, struct in structs.items() if field.startswith(start))
+        known = sorted(f.encode_name for f in msgspec.structs.fields(struct))
+        message += f"; known are {', '.join(known)}"
     return ApiError(422, code, field, message)
-
-
-def _known(field: str) -> tuple[str, ...]:
-    struct = Candidate if field.startswith("candidates") else RankRequest
-    return tuple(f.encode_name for f in msgspec.structs.fields(struct))

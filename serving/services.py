@@ -18,6 +18,8 @@ from serving.blend import Blend
 from serving.breaker import Breaker
 from serving.decision import Decision, encode_decision
 from serving.exposures import Exposures
+from serving.features.feature_plan import Catalogue
+from serving.features.feature_table import FeatureTable
 from serving.flag_control import FlagControl
 from serving.flags import Flags, version_of
 from serving.keys import Keys
@@ -78,6 +80,8 @@ class Services:
     parts: Parts
     permissions: Permissions
     reader: FeatureReader
+    feature_table: FeatureTable
+    catalogue: Catalogue
     ranker: Ranker
     scoring: Sequence[Stage]
     decoder: RequestDecoder

@@ -7,13 +7,18 @@ served after a group has gone on to another version. `headrace features publish`
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
-from feature_repo.errors import SettingsError
-from feature_repo.group import FeatureGroup
+from feature_repo.errors import BuildError, SettingsError
+from feature_repo.group import BatchParams, DType, Entity, Feature, FeatureGroup, LakeTables
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
 
 FOLDER = Path(__file__).parent
 PREFIX = "ranking_v"
@@ -140,3 +145,33 @@ def check(services: Iterable[Service], views: Mapping[str, FeatureGroup]) -> Non
                     f"feature_repo/groups/{group.name}.py, which makes a view of its own"
                 )
                 raise SettingsError(msg)
+
+
+def retired_groups(
+    services: Iterable[Service], declared: Mapping[str, FeatureGroup]
+) -> dict[str, FeatureGroup]:
+    """Views that published services serve and no group declares any more, as far as reading them needs it.
+
+    Args:
+        declared: groups by view name.
+    """
+    views = [view for service in services for view in service.views if view.view not in declared]
+    return {view.view: _retired(view) for view in views}
+
+
+def _retired(view: PublishedView) -> FeatureGroup:
+    return FeatureGroup(
+        name=view.group,
+        entity=Entity(view.entity, view.join_key, ""),
+        meaning=view.meaning,
+        features=tuple(Feature(f.name, DType(f.dtype), f.meaning, f.unit) for f in view.features),
+        freshness=timedelta(seconds=view.ttl_s),
+        ttl=timedelta(seconds=view.ttl_s),
+        batch=None if view.stream else _not_built,
+        version=view.version,
+    )
+
+
+def _not_built(tables: LakeTables, params: BatchParams) -> ir.Table:
+    msg = "a retired view is served as it was built last"
+    raise BuildError(msg)

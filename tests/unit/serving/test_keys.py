@@ -53,7 +53,7 @@ def test_several_keys() -> None:
     [
         ("shop", "'' is no scope"),
         (f":rank:{'0' * 64}", "needs a name"),
-        (f"shop:rang:{'0' * 64}", "'rang' is no scope (rank, events, admin)"),
+        (f"shop:rang:{'0' * 64}", "'rang' is no scope (rank, events, features, admin)"),
         ("shop:rank:abc", "no SHA-256"),
         (f"shop:rank:{'g' * 64}", "no SHA-256"),
     ],

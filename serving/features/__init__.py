@@ -1,0 +1,1 @@
+"""Reads online features within a time budget."""

@@ -1,0 +1,248 @@
+"""Online features of many entities: read, judged by age and consent, and put into Feast's answer."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from msgspec import Struct
+
+from feature_repo.errors import StoreError
+from feature_repo.group import SESSION, USER, DType, FeatureGroup
+from feature_repo.online.consent import CONSENT
+from feature_repo.online.store import OnlineRow
+from serving.features.feature_plan import PlannedView
+from serving.permission import SESSION_ID, USER_ID, Permissions, permitted_by
+from serving.problem import ApiError
+from serving.source import Key, RowSource
+
+KEYS_AT_ONCE = 64
+"""Rows read in one round trip: they are decoded on the event loop, which must not stall for longer."""
+PRESENT, ABSENT, EXPIRED = "PRESENT", "NOT_FOUND", "OUTSIDE_MAX_AGE"
+"""Feast's statuses; a stored null is present."""
+_NEVER = "1970-01-01T00:00:00Z"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Column(Struct, frozen=True):
+    """One feature, or one join key, of all entities; event times in whole seconds, as Feast has them."""
+
+    values: list[Any]
+    statuses: list[str]
+    event_timestamps: list[str]
+
+
+class ViewAges(Struct, frozen=True):
+    """How old the rows of one view are, and why some are not shown; one entry per entity.
+
+    Attributes:
+        event_times: exact; null where there is no row.
+        age_s: seconds since the event time.
+        expired: older than the view's time-to-live; its values are null.
+        stale: older than the group's freshness; its values are shown.
+        withheld: consent does not permit them; they are answered as if there were none.
+    """
+
+    event_times: list[datetime | None]
+    age_s: list[float | None]
+    expired: list[bool]
+    stale: list[bool]
+    withheld: list[bool]
+
+
+class FeatureNames(Struct, frozen=True):
+    """Names of the columns, in order."""
+
+    feature_names: list[str]
+
+
+class FeaturesAnswer(Struct, frozen=True):
+    """Feast's answer to ``get-online-features``, and `views`: ages by view."""
+
+    metadata: FeatureNames
+    results: list[Column]
+    views: dict[str, ViewAges]
+
+
+class FeatureTable:
+    """Reads online features for other teams' serving code.
+
+    Args:
+        source: the online store.
+        permissions: denials heard at this worker's door.
+        consent_default: what holds for a user whose record states nothing.
+        session_ttl: sessions older than this are expired, whatever the view says.
+        clock: for ages.
+    """
+
+    def __init__(
+        self,
+        source: RowSource,
+        permissions: Permissions,
+        *,
+        consent_default: bool,
+        session_ttl: timedelta,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._source = source
+        self._permissions = permissions
+        self._consent_default = consent_default
+        self._session_ttl = session_ttl
+        self._clock = clock
+
+    async def read(
+        self, plan: Sequence[PlannedView], entities: Mapping[str, Sequence[str]], budget_s: float
+    ) -> FeaturesAnswer:
+        """The features of all entities.
+
+        Args:
+            entities: keys by join key; columns of one length.
+
+        Raises:
+            ApiError: 503, the store is late or failing.
+        """
+        try:
+            async with asyncio.timeout(budget_s):
+                rows = await self._rows(plan, entities)
+                consents = await self._consents(plan, entities, rows)
+        except TimeoutError as error:
+            message = "the online store is too slow now; ask again, or for fewer entities"
+            raise ApiError(503, "store_late", "", message, retry_after_s=1) from error
+        except StoreError as error:
+            raise ApiError(503, "store_failing", "", "the online store cannot be read now", 2) from error
+        now = self._clock()
+        columns, names = _key_columns(entities)
+        views = {}
+        for view in plan:
+            keys = entities[view.group.entity.join_key]
+            found = [rows.get((view.group.view_name, key)) for key in keys]
+            judged = [
+                self._judge(view.group, key, row, consents, now) for key, row in zip(keys, found, strict=True)
+            ]
+            columns += [_column(view.group, feature, judged) for feature in view.features]
+            names += view.names
+            views[view.group.view_name] = _ages(judged)
+        return FeaturesAnswer(FeatureNames(names), columns, views)
+
+    async def _rows(
+        self, plan: Sequence[PlannedView], entities: Mapping[str, Sequence[str]]
+    ) -> dict[tuple[str, str], OnlineRow]:
+        wanted = [(v.group, key) for v in plan for key in dict.fromkeys(entities[v.group.entity.join_key])]
+        found = await self._read(wanted)
+        return {
+            (group.view_name, key): row
+            for (group, key), row in zip(wanted, found, strict=True)
+            if row is not None
+        }
+
+    async def _consents(
+        self,
+        plan: Sequence[PlannedView],
+        entities: Mapping[str, Sequence[str]],
+        rows: Mapping[tuple[str, str], OnlineRow],
+    ) -> dict[str, bool]:
+        """Whether each user met in the request, or in a session of it, permits personalization."""
+        users: dict[str, None] = {}
+        for view in plan:
+            if view.group.entity == USER:
+                users |= dict.fromkeys(entities[USER.join_key])
+            elif view.group.entity == SESSION:
+                owners = (row.values.get("user_id") for row in rows.values())
+                users |= {owner: None for owner in owners if isinstance(owner, str)}
+        stated = await self._read([(CONSENT, user) for user in users])
+        return {user: self._permits(user, row) for user, row in zip(users, stated, strict=True)}
+
+    def _permits(self, user: str, row: OnlineRow | None) -> bool:
+        if self._permissions.denied(USER_ID, user):
+            return False
+        stated = permitted_by(row)
+        return self._consent_default if stated is None else stated
+
+    async def _read(self, keys: Sequence[Key]) -> list[OnlineRow | None]:
+        found: list[OnlineRow | None] = []
+        for start in range(0, len(keys), KEYS_AT_ONCE):
+            found += await self._source.read(keys[start : start + KEYS_AT_ONCE])
+        return found
+
+    def _judge(
+        self,
+        group: FeatureGroup,
+        key: str,
+        row: OnlineRow | None,
+        consents: Mapping[str, bool],
+        now: datetime,
+    ) -> _Judged:
+        if row is None:
+            return _Judged(None)
+        age, ttl = now - row.event_time, group.ttl
+        owner: Any = key if group.entity == USER else None
+        if group.entity == SESSION:
+            ttl, owner = min(ttl, self._session_ttl), row.values.get("user_id")
+            if self._permissions.denied(SESSION_ID, key):
+                return _Judged(None, withheld=True)
+        if isinstance(owner, str) and not consents[owner]:
+            return _Judged(None, withheld=True)
+        stale = group.batch is not None and age > group.freshness
+        return _Judged(row, max(age.total_seconds(), 0.0), age > ttl, stale)
+
+
+class _Judged(Struct, frozen=True):
+    """A row, or why there is none to show."""
+
+    row: OnlineRow | None
+    age_s: float | None = None
+    expired: bool = False
+    stale: bool = False
+    withheld: bool = False
+
+
+def _key_columns(entities: Mapping[str, Sequence[str]]) -> tuple[list[Column], list[str]]:
+    columns = [Column(list(keys), [PRESENT] * len(keys), [_NEVER] * len(keys)) for keys in entities.values()]
+    return columns, list(entities)
+
+
+def _column(group: FeatureGroup, name: str, judged: Iterable[_Judged]) -> Column:
+    dtype = next(feature.dtype for feature in group.features if feature.name == name)
+    column = Column([], [], [])
+    for entry in judged:
+        shown = entry.row is not None and not entry.expired
+        value = entry.row.values.get(name) if entry.row is not None and shown else None
+        status = PRESENT if shown else ABSENT if entry.row is None else EXPIRED
+        column.values.append(_json(dtype, value))
+        column.statuses.append(status)
+        column.event_timestamps.append(_NEVER if entry.row is None else _rfc3339(entry.row.event_time))
+    return column
+
+
+def _ages(judged: Sequence[_Judged]) -> ViewAges:
+    return ViewAges(
+        [None if entry.row is None else entry.row.event_time for entry in judged],
+        [entry.age_s for entry in judged],
+        [entry.expired for entry in judged],
+        [entry.stale for entry in judged],
+        [entry.withheld for entry in judged],
+    )
+
+
+def _json(dtype: DType, value: Any) -> Any:
+    """A value as Feast's server writes it: times as seconds since 1970, numbers beyond JSON as text."""
+    if dtype is DType.TIMESTAMP and value is not None:
+        return (value - _EPOCH) // timedelta(seconds=1)
+    if isinstance(value, float):
+        return _number(value)
+    if dtype in {DType.FLOAT64S, DType.FLOAT32S} and value is not None:
+        return list(map(_number, value))
+    return value
+
+
+def _number(value: float) -> float | str:
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _rfc3339(time: datetime) -> str:
+    return time.replace(tzinfo=None, microsecond=0).isoformat() + "Z"
