@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,11 +23,13 @@ class EntityFrame:
     """Entity rows that stand in DuckDB as the table or view `ENTITY`.
 
     Attributes:
+        types: of the columns.
         time_column: the column with the moment that each row is asked for.
         bounds: its least and greatest value; `None` where there is no row.
     """
 
     columns: tuple[str, ...]
+    types: Mapping[str, pa.DataType]
     time_column: str
     bounds: tuple[datetime, datetime] | None
 
@@ -54,14 +57,37 @@ def register(connection: duckdb.DuckDBPyConnection, rows: Any) -> EntityFrame:
     time = f"CAST({quoted(time_column)} AS TIMESTAMPTZ)"
     least, greatest = connection.execute(f"SELECT min({time}), max({time}) FROM {ENTITY}").fetchall()[0]
     bounds = None if least is None else (least.astimezone(UTC), greatest.astimezone(UTC))
-    return EntityFrame(tuple(schema.names), time_column, bounds)
+    types = dict(zip(schema.names, schema.types, strict=True))
+    return EntityFrame(tuple(schema.names), types, time_column, bounds)
+
+
+def is_text(dtype: pa.DataType) -> bool:
+    """Whether a column holds text."""
+    dtype = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
+    return bool(
+        pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype)
+    )
+
+
+def is_whole(dtype: pa.DataType) -> bool:
+    """Whether a column holds whole numbers, or nothing but nulls."""
+    dtype = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
+    return bool(
+        pa.types.is_integer(dtype)
+        or pa.types.is_null(dtype)
+        or (pa.types.is_decimal(dtype) and dtype.scale == 0)
+    )
 
 
 def _stand_in(connection: duckdb.DuckDBPyConnection, rows: Any) -> pa.Schema:
     if isinstance(rows, pa.RecordBatchReader):
         rows = rows.read_all()
     if isinstance(rows, pd.DataFrame):
-        rows = pa.Table.from_pandas(rows, preserve_index=False)
+        try:
+            rows = pa.Table.from_pandas(rows, preserve_index=False)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            msg = f"entity rows: {'; '.join(map(str, error.args))}; give each column values of one type"
+            raise LakeError(msg) from error
     if isinstance(rows, pa.Table):
         connection.register(ENTITY, rows)
         return rows.schema

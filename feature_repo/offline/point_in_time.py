@@ -33,6 +33,7 @@ class FeatureTable:
     Attributes:
         source: a table expression, e.g. ``read_parquet('…')``.
         keys: pairs of the source's column and the entity frame's column that must be equal; may be empty.
+        as_text: the source's key columns compared as text, so that the engine casts neither side by itself.
         features: pairs of the source's column and its name in the result.
         event_time: the source's column with the time a value became true.
         created: the source's column with the time it was written; decides between equal event times.
@@ -45,6 +46,7 @@ class FeatureTable:
     event_time: str
     created: str | None = None
     ttl: timedelta | None = None
+    as_text: frozenset[str] = frozenset()
 
 
 def point_in_time_sql(
@@ -75,7 +77,10 @@ def point_in_time_sql(
         late = exclude_late and table.created is not None
         rows = _known(table, bounds) if late else _rows(table, bounds)
         place = time if late or table.created is None else f"{_place(time, str(_LAST))}"
-        match = [f"e.{quoted(ours)} = t{number}.{quoted(theirs)}" for theirs, ours in table.keys]
+        match = [
+            f"{_key(table, theirs, f'e.{quoted(ours)}')} = t{number}.{quoted(theirs)}"
+            for theirs, ours in table.keys
+        ]
         match.append(f"{place} >= t{number}.{_ORDER}")
         joins.append(f"ASOF LEFT JOIN ({rows}) AS t{number} ON {' AND '.join(match)}")
         selected += [_value(number, name, table.ttl, time) for _, name in table.features]
@@ -110,8 +115,14 @@ def _created(table: FeatureTable) -> str:
     return f"coalesce(epoch_us(CAST({quoted(str(table.created))} AS TIMESTAMPTZ)), {-_LAST})"
 
 
+def _key(table: FeatureTable, theirs: str, column: str) -> str:
+    return f"CAST({column} AS VARCHAR)" if theirs in table.as_text else column
+
+
 def _columns(table: FeatureTable) -> list[str]:
-    keys = dict.fromkeys(quoted(theirs) for theirs, _ in table.keys)
+    keys = dict.fromkeys(
+        f"{_key(table, theirs, quoted(theirs))} AS {quoted(theirs)}" for theirs, _ in table.keys
+    )
     features = [f"{quoted(source)} AS {quoted(_prefixed(name))}" for source, name in table.features]
     return [*keys, *features, f"{_time(table)} AS {_TIME}"]
 

@@ -11,6 +11,7 @@ DuckDB store, which this one extends.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMeta
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import RepoConfig
+from feast.types import String
 from pydantic import StrictStr
 
 from feature_repo.errors import LakeError
@@ -88,7 +90,7 @@ class HeadraceOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
         connection = _connect(config)
         frame = frames.register(connection, entity_df)
         tables = [_table(config, view, feature_refs, full_feature_names) for view in feature_views]
-        _require_keys(feature_views, tables, frame)
+        tables = [_keyed(view, table, frame) for view, table in zip(feature_views, tables, strict=True)]
         sql = point_in_time_sql(
             frames.ENTITY,
             frame.columns,
@@ -239,17 +241,35 @@ def _table(
     )
 
 
-def _require_keys(
-    views: Iterable[FeatureView], tables: Iterable[FeatureTable], frame: frames.EntityFrame
-) -> None:
-    for view, table in zip(views, tables, strict=True):
-        missing = [ours for _, ours in table.keys if ours not in frame.columns]
-        if missing:
-            msg = (
-                f"entity rows: no column {', '.join(missing)}, which joins {view.name}; "
-                f"there are {', '.join(frame.columns)}"
-            )
-            raise LakeError(msg)
+def _keyed(view: FeatureView, table: FeatureTable, frame: frames.EntityFrame) -> FeatureTable:
+    """The table with its keys compared as what they are: text with text, a whole number by its digits.
+
+    Raises:
+        LakeError: the entity rows lack a key, or hold it in a type that has no one spelling, like 1.0.
+    """
+    missing = [ours for _, ours in table.keys if ours not in frame.columns]
+    if missing:
+        msg = (
+            f"entity rows: no column {', '.join(missing)}, which joins {view.name}; "
+            f"there are {', '.join(frame.columns)}"
+        )
+        raise LakeError(msg)
+    mapped = view.projection.join_key_map
+    text = {mapped.get(key.name, key.name) for key in view.entity_columns if key.dtype == String}
+    as_text = set()
+    for theirs, ours in table.keys:
+        dtype = frame.types[ours]
+        if frames.is_text(dtype):
+            as_text.add(theirs)
+        elif ours in text:
+            if not frames.is_whole(dtype):
+                msg = (
+                    f"entity rows: column {ours} has type {dtype}, and {view.name} is keyed by text; "
+                    f'give text or whole numbers, e.g. frame["{ours}"].astype("Int64").astype("string")'
+                )
+                raise LakeError(msg)
+            as_text.add(theirs)
+    return replace(table, as_text=frozenset(as_text))
 
 
 __all__ = ["HeadraceOfflineStore", "HeadraceOfflineStoreConfig"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +290,81 @@ def test_the_ttl_is_inclusive_and_older_values_are_absent(small: Repo) -> None:
     found = dict(zip(rows["event_timestamp"].to_pylist(), rows["score"].to_pylist(), strict=True))
     assert list(found.values()).count(None) == 1
     assert found[T0 + timedelta(hours=4)] == 20.0
+
+
+@pytest.fixture
+def numbered(repo: Repo) -> Repo:
+    """Ids that are one number and several texts, and one that is no number."""
+    at = T0 + timedelta(hours=1)
+    rows = [
+        {"user_id": name, "ts": at, "created": at, "score": float(place)}
+        for place, name in enumerate(["01", "1", "1.0", "10", "true", "u9"])
+    ]
+    repo.write("users", rows, USERS)
+    pairs = [{"uid": "1", "shop_id": 1, "ts": T0, "created": T0, "raw_visits": 7, "tags": ["x"]}]
+    repo.write("pairs", pairs, PAIRS)
+    return repo
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [1, 10],
+        pd.array([1, 10], "UInt8"),
+        pd.array([1, None, 10], "Int64"),
+        [Decimal(1), Decimal(10)],
+        ["1", None, "10"],
+        pd.Categorical(["1", "10"]),
+        pd.Categorical([1, 10]),
+    ],
+    ids=lambda keys: str(getattr(keys, "dtype", type(keys[0]))),
+)
+@pytest.mark.parametrize("late", [False, True])
+def test_a_whole_number_names_the_row_of_its_digits(numbered: Repo, keys: Any, late: bool) -> None:
+    found = numbered.ours.get_historical_features(
+        entity_df=asked(user_id=keys), features=["profile:score"], filter_by_created_timestamp=late
+    )
+    rows = found.to_arrow().to_pylist()
+    assert {str(row["user_id"]): row["score"] for row in rows if row["user_id"] is not None} == {
+        "1": 1.0,
+        "10": 3.0,
+    }
+
+
+def test_by_sql_too(numbered: Repo) -> None:
+    query = f"SELECT 1 AS user_id, TIMESTAMPTZ '{T0 + TTL}' AS event_timestamp"
+    found = numbered.ours.get_historical_features(entity_df=query, features=["profile:score"])
+    assert found.to_arrow()["score"].to_pylist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("keys", "dtype"),
+    [
+        ([1.0, 10.0], "double"),
+        ([1, None], "double"),
+        ([True, False], "bool"),
+        ([Decimal("1.0")], "decimal128(2, 1)"),
+        ([T0], "timestamp"),
+    ],
+)
+def test_keys_that_have_no_one_spelling_are_refused(numbered: Repo, keys: list[Any], dtype: str) -> None:
+    with pytest.raises(LakeError, match=r"give text or whole numbers, e\.g\. frame\[\"user_id\"\]") as caught:
+        numbered.ours.get_historical_features(entity_df=asked(user_id=keys), features=["profile:score"])
+    assert f"entity rows: column user_id has type {dtype}" in str(caught.value)
+
+
+def test_keys_of_several_types_are_refused(numbered: Repo) -> None:
+    with pytest.raises(LakeError, match=r"column user_id.*; give each column values of one type"):
+        numbered.ours.get_historical_features(
+            entity_df=asked(user_id=["1", 1]), features=["profile:score"]
+        ).to_df()
+
+
+@pytest.mark.parametrize(("shop", "visits"), [(1, 7), ("1", 7), ("01", None), ("u9", None)])
+def test_a_source_keyed_by_numbers_is_met_by_their_digits(numbered: Repo, shop: Any, visits: Any) -> None:
+    frame = asked(user_id=["1"], shop_id=[shop])
+    found = numbered.ours.get_historical_features(entity_df=frame, features=["visits:visits"]).to_arrow()
+    assert found["visits"].to_pylist() == [visits]
 
 
 def test_full_feature_names(small: Repo) -> None:
