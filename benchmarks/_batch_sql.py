@@ -48,19 +48,14 @@ def _rate(half_life: object) -> float:
 
 def _keys(items: str) -> str:
     return (
-        "CREATE OR REPLACE TEMP TABLE keys AS SELECT DISTINCT item_id, lower(k) AS k FROM ("
-        f"SELECT item_id, 'category:' || unnest(categories) AS k FROM '{items}' UNION ALL "
-        "SELECT item_id, name || ':' || unnest(vals) FROM (SELECT item_id, a.name AS name, a.\"values\" AS vals "
-        f"FROM (SELECT item_id, unnest(attributes) AS a FROM '{items}')))"
+        f"CREATE OR REPLACE TEMP TABLE keys AS SELECT item_id, unnest(_facts.attr_keys) AS k FROM '{items}'"
     )
 
 
 def _numbers(items: str) -> str:
     return (
-        f"SELECT item_id, 'price' AS name, price AS v FROM '{items}' WHERE price IS NOT NULL UNION ALL "
-        f"SELECT item_id, 'created_year', year(created_at)::DOUBLE FROM '{items}' WHERE created_at IS NOT NULL "
-        "UNION ALL SELECT item_id, lower(a.name), a.number FROM "
-        f"(SELECT item_id, unnest(attributes) AS a FROM '{items}') WHERE a.number IS NOT NULL"
+        'SELECT item_id, n.name AS name, n."value" AS v '
+        f"FROM (SELECT item_id, unnest(_facts.numerics) AS n FROM '{items}')"
     )
 
 

@@ -1,13 +1,16 @@
-"""What the rest of the platform needs to know of an item: the one definition of its attribute values."""
+"""What the rest of the platform needs to know of items and users: the one definition of attribute values."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import isfinite
 from typing import TypeAlias
+from unicodedata import normalize
 
-from feature_repo.contract import Item
+from feature_repo.normal import normalized
+from feature_repo.records import EXACT, Attribute, Item, User
 
 CATEGORY = "category"
 PRICE = "price"
@@ -19,8 +22,9 @@ class ItemFacts:
     """An item as folds and signals see it.
 
     Attributes:
-        attr_keys: each category and each text attribute value once, as ``type:value`` in lower case.
-        numerics: ``price``, ``created_year`` and each numeric attribute by name.
+        attr_keys: each category and each text attribute value once, as ``type:value``, `normalized`.
+        numerics: ``price``, ``created_year`` and each numeric attribute by its `normalized` name; of several
+            of one name the fields of the item win, then the later attribute.
     """
 
     item_id: str
@@ -37,14 +41,14 @@ Catalogue: TypeAlias = Mapping[str, ItemFacts]
 
 def facts_of(item: Item) -> ItemFacts:
     """The facts of a contract item."""
-    keys = [f"{CATEGORY}:{category}".lower() for category in item.categories]
+    keys = [normalized(f"{CATEGORY}:{category}") for category in item.categories]
     numerics: dict[str, float] = {}
     for name, value in item.attributes.items():
         if isinstance(value, int | float):
-            numerics[name.lower()] = float(value)
+            numerics[normalized(name)] = float(value)
             continue
         values = (value,) if isinstance(value, str) else value
-        keys.extend(f"{name}:{v}".lower() for v in values)
+        keys.extend(normalized(f"{name}:{v}") for v in values)
     if item.price is not None:
         numerics[PRICE] = item.price
     if item.created_at is not None:
@@ -63,3 +67,22 @@ def facts_of(item: Item) -> ItemFacts:
 def catalogue_of(items: Iterable[Item]) -> dict[str, ItemFacts]:
     """Facts by item id; of several records of one id the last wins."""
     return {item.item_id: facts_of(item) for item in items}
+
+
+def texts_of(user: User) -> dict[str, str]:
+    """What is declared about a user, as names of segments by `normalized` attribute name; the later wins."""
+    return {normalized(n): text for n, value in user.attributes.items() if (text := text_of(value))}
+
+
+def text_of(value: Attribute) -> str:
+    """A declared value as the name of a segment: text or the first of a list, in NFC; a number's digits.
+
+    Names keep their case: others look them up.
+    """
+    if isinstance(value, list):
+        value = value[0] if value else ""
+    if isinstance(value, str):
+        return normalize("NFC", value)
+    if not isfinite(value):
+        return ""
+    return str(int(value)) if abs(value) <= EXACT and value == int(value) else str(value)

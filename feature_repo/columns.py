@@ -12,7 +12,13 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from feature_repo.records import RECORD_TYPES, Attribute, Kind, Record, ShownItem
+from feature_repo.catalogue import facts_of, texts_of
+from feature_repo.records import RECORD_TYPES, Attribute, Item, Kind, Record, ShownItem, User
+
+FACTS = "_facts"
+"""Column of items and users that holds what batch expressions read of attributes, `normalized` in Python."""
+LAKE_ONLY = frozenset({"ingested_at", FACTS})
+"""Columns of the lake that are no fields of a record."""
 
 _ATTRIBUTE = pa.struct(
     [
@@ -22,19 +28,27 @@ _ATTRIBUTE = pa.struct(
     ]
 )
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
+_NUMERICS = pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))
+_TEXTS = pa.list_(pa.struct([("name", pa.string()), ("value", pa.string())]))
+_FACTS = {
+    "item": pa.struct([("attr_keys", pa.list_(pa.string())), ("numerics", _NUMERICS)]),
+    "user": pa.struct([("texts", _TEXTS)]),
+}
 
 
 @cache
 def arrow_schema(kind: Kind) -> pa.Schema:
-    """Columns of one kind of record in the lake: the struct's fields in order, then ``ingested_at``.
+    """Columns of one kind of record in the lake: the struct's fields in order, ``ingested_at``, and `FACTS`.
 
     Attributes become a list of ``{name, values, number}`` (text in ``values``, a number in ``number``), which
-    both DuckDB and Spark unnest; properties become a map of text.
+    both DuckDB and Spark unnest; properties become a map of text. `FACTS` holds of an item ``attr_keys`` and
+    ``numerics`` as `facts_of` has them, of a user ``texts`` as `texts_of`.
     """
     info = msgspec.inspect.type_info(RECORD_TYPES[kind])
     assert isinstance(info, msgspec.inspect.StructType)
     columns = [pa.field(f.name, _arrow_type(f.type), nullable=not f.required) for f in info.fields]
-    return pa.schema([*columns, pa.field("ingested_at", _TIMESTAMP, nullable=False)])
+    columns.append(pa.field("ingested_at", _TIMESTAMP, nullable=False))
+    return pa.schema([*columns, *(pa.field(FACTS, _FACTS[kind]) for _ in range(kind in _FACTS))])
 
 
 def _arrow_type(info: msgspec.inspect.Type) -> pa.DataType:
@@ -74,6 +88,9 @@ def to_arrow(kind: Kind, records: Sequence[Record], ingested_at: datetime) -> pa
         if field.name == "ingested_at":
             columns.append(pa.repeat(pa.scalar(ingested_at, field.type), len(records)))
             continue
+        if field.name == FACTS:
+            columns.append(pa.array(map(_facts, records), field.type))
+            continue
         values: list[Any] = list(map(attrgetter(field.name), records))
         if field.name == "items":
             columns.append(_shown(values, field.type))
@@ -87,6 +104,55 @@ def to_arrow(kind: Kind, records: Sequence[Record], ingested_at: datetime) -> pa
         else:
             columns.append(pa.array(values, field.type))
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    if isinstance(record, Item):
+        facts = facts_of(record)
+        return {"attr_keys": facts.attr_keys, "numerics": _named(facts.numerics)}
+    assert isinstance(record, User)
+    return {"texts": _named(texts_of(record))}
+
+
+def _named(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{"name": name, "value": value} for name, value in values.items()]
+
+
+def with_facts(kind: Kind, table: pa.Table) -> pa.Table:
+    """A table of the lake with `FACTS`, computed where a row was written by a version that had none."""
+    if kind not in _FACTS:
+        return table
+    if FACTS in table.column_names and not table[FACTS].null_count:
+        return table
+    made = [
+        pa.array((_facts(_unchecked(kind, row)) for row in batch.to_pylist()), _FACTS[kind])
+        for batch in table.drop_columns([n for n in (FACTS,) if n in table.column_names]).to_batches(10_000)
+    ]
+    column = pa.chunked_array(made, _FACTS[kind])
+    if FACTS in table.column_names:
+        return table.set_column(table.column_names.index(FACTS), FACTS, column)
+    return table.append_column(FACTS, column)
+
+
+def _unchecked(kind: Kind, row: Mapping[str, Any]) -> Record:
+    """The part of a record that its facts come from, whatever the contract says of it now."""
+    attributes = {
+        name: [text for text in value if text is not None] if isinstance(value, list) else value
+        for name, value in _attributes(row.get("attributes") or ()).items()
+    }
+    if kind == "user":
+        return User(user_id="", attributes=attributes)
+    return Item(
+        item_id="",
+        categories=tuple(c for c in row.get("categories") or () if c is not None),
+        price=row.get("price"),
+        created_at=row.get("created_at"),
+        attributes=attributes,
+    )
+
+
+def _attributes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {a["name"]: a["number"] if a["number"] is not None else list(a["values"] or ()) for a in rows}
 
 
 def _shown(values: Sequence[Sequence[ShownItem]], kind: pa.DataType) -> pa.Array:
@@ -109,12 +175,9 @@ def _attribute(name: str, value: Attribute) -> dict[str, Any]:
 
 def from_arrow(kind: Kind, row: Mapping[str, Any]) -> Record:
     """One row of the lake (``table.to_pylist()``) back to the record."""
-    fields = {k: v for k, v in row.items() if v is not None and k != "ingested_at"}
+    fields = {k: v for k, v in row.items() if v is not None and k not in LAKE_ONLY}
     if "attributes" in fields:
-        fields["attributes"] = {
-            a["name"]: a["number"] if a["number"] is not None else list(a["values"] or ())
-            for a in fields["attributes"]
-        }
+        fields["attributes"] = _attributes(fields["attributes"])
     if "properties" in fields:
         fields["properties"] = dict(fields["properties"])
     return msgspec.convert({**fields, "record": kind}, RECORD_TYPES[kind])

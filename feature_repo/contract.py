@@ -15,9 +15,10 @@ import msgspec
 
 from feature_repo.columns import arrow_schema, from_arrow, to_arrow
 from feature_repo.errors import ContractError
-from feature_repo.fields import EXACT, check_exact, check_finite, drop_nulls, keep_unknown
+from feature_repo.fields import check_exact, check_finite, drop_nulls, keep_unknown
 from feature_repo.reasons import cut, explain, json_type, key, not_json, shown, to_utc
 from feature_repo.records import (
+    EXACT,
     ID_BYTES,
     RECORD_TYPES,
     SCHEMA_VERSION,

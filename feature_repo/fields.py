@@ -11,12 +11,10 @@ import msgspec
 
 from feature_repo.errors import ContractError
 from feature_repo.reasons import cut, key, shown
-from feature_repo.records import RECORD_TYPES, Kind, ShownItem
+from feature_repo.records import EXACT, RECORD_TYPES, Kind, ShownItem
 
 ROOMS: dict[Kind, str] = {"event": "properties", "item": "attributes", "user": "attributes"}
 """Where a kind of record keeps what the contract does not name."""
-EXACT = 2**53
-"""Whole numbers up to here are exact as floats."""
 
 _ROOMS = tuple(dict.fromkeys(ROOMS.values()))
 _KNOWN: dict[Kind, frozenset[str]] = {

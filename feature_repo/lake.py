@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from feature_repo.columns import FACTS, with_facts
 from feature_repo.contract import Kind, arrow_schema
 from feature_repo.errors import LakeError
 
@@ -145,10 +146,24 @@ def read_tables(con: ibis.BaseBackend, lake: Lake, as_of: datetime, history: tim
     events = events.filter(events.event_time < as_of, events.event_time >= since)
     newest = {}
     for kind, key in (("item", "item_id"), ("user", "user_id")):
-        table = read_kind(con, lake, kind)  # type: ignore[arg-type]
+        table = _complete(con, kind, read_kind(con, lake, kind))  # type: ignore[arg-type]
         rank = ibis.row_number().over(group_by=table[key], order_by=table.ingested_at.desc())
         newest[kind] = table.mutate(_rank=rank).filter(lambda t: t._rank == 0).drop("_rank")
     return LakeTables(events=events, items=newest["item"], users=newest["user"])
+
+
+def _complete(con: ibis.BaseBackend, kind: Kind, table: ir.Table) -> ir.Table:
+    """The table with `FACTS` in every row; rows of an earlier version, which lack them, pass through Python.
+
+    Files of such a version are rewritten by the next `LakeWriter.sync`.
+    """
+    import ibis  # noqa: PLC0415
+
+    older = con.to_pyarrow(table.filter(table[FACTS].isnull()))
+    if not older.num_rows:
+        return table
+    completed = ibis.memtable(with_facts(kind, older)).cast(table.schema())
+    return ibis.union(table.filter(table[FACTS].notnull()), completed)
 
 
 @contextmanager

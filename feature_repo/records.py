@@ -9,6 +9,8 @@ from msgspec import Meta, Struct
 
 SCHEMA_VERSION = 1
 ID_BYTES = 256
+EXACT = 2**53
+"""Whole numbers up to here are exact as floats."""
 
 Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=ID_BYTES)]
 Time: TypeAlias = Annotated[

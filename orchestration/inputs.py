@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from feature_repo import expressions
+from feature_repo import catalogue, columns, expressions, normal
 from feature_repo import group as declaration
 from feature_repo import lake as layout
 from feature_repo.group import BatchParams, FeatureGroup
@@ -41,7 +41,7 @@ def data_version(
 
 
 def _sources(group: FeatureGroup) -> Iterator[Path]:
-    for module in (declaration, layout):
+    for module in (declaration, layout, catalogue, columns, normal):
         yield Path(inspect.getfile(module))
     for folder in expressions.__path__:
         yield from Path(folder).glob("*.py")

@@ -10,6 +10,7 @@ from typing import Any
 
 from feature_repo.errors import LakeError
 from feature_repo.lake import unreadable
+from feature_repo.normal import normalized
 from quality.measure import MEMORY
 from quality.rates import DayRates, Sums
 
@@ -96,12 +97,29 @@ def _views(con: Any, files: Sequence[str], items: Sequence[str], profiles: Path 
         newest = (
             "SELECT item_id, arg_max(categories[1], ingested_at) AS category FROM records GROUP BY item_id"
         )
-    con.execute(f"CREATE TEMP TABLE items AS {newest}")
+    con.execute(f"CREATE TEMP TABLE written AS {newest}")
+    _normalize(con)
     liked = "SELECT NULL::VARCHAR AS user_id, NULL::VARCHAR[] AS liked WHERE false"
     if profiles is not None:
         con.read_parquet(str(profiles), hive_partitioning=False).create_view("built")
         liked = f"SELECT user_id, categories[:{TOP}] AS liked FROM built"
     con.execute(f"CREATE TEMP VIEW profiles AS {liked}")
+
+
+def _normalize(con: Any) -> None:
+    """``items`` from ``written``, with categories spelled as the profiles spell them."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    found = con.execute("SELECT DISTINCT category FROM written WHERE category IS NOT NULL").fetchall()
+    names = [name for (name,) in found]
+    spelling = pa.table(
+        {"written": pa.array(names, pa.string()), "category": pa.array(map(normalized, names), pa.string())}
+    )
+    con.register("spelling", spelling)
+    con.execute(
+        "CREATE TEMP TABLE items AS SELECT item_id, s.category "
+        "FROM written AS w LEFT JOIN spelling AS s ON w.category = s.written"
+    )
 
 
 def _rates(con: Any) -> dict[str, Sums]:

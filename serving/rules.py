@@ -24,6 +24,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from feature_repo.errors import SettingsError
+from feature_repo.normal import normalized
 from serving.attributes import Ints
 
 MAX_RULES = 200
@@ -37,8 +38,12 @@ class _Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
 class _Matching(_Rule, frozen=True, kw_only=True, forbid_unknown_fields=True):
     items: Annotated[tuple[str, ...], Meta(description="Item ids it matches.")] = ()
     attributes: Annotated[
-        tuple[str, ...], Meta(description="Attribute values it matches: `type:value`, as `category:shoes`.")
+        tuple[str, ...],
+        Meta(description="Attribute values it matches: `type:value`, as `category:shoes`, in any case."),
     ] = ()
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "attributes", tuple(map(normalized, self.attributes)))
 
 
 class Exclude(_Matching, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="exclude"):
@@ -64,6 +69,9 @@ class AtMost(_Rule, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
         Annotated[int, Meta(ge=1, le=10_000)] | None,
         Meta(description="Among so many first positions, others move behind; null: in all, others drop."),
     ] = None
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "type", normalized(self.type))
 
 
 class Pin(_Rule, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="pin"):
@@ -210,6 +218,6 @@ def _check_matching(rule: _Matching) -> None:
         msg = f"rules: {rule.name!r} matches nothing; give items, attributes or, to exclude, bought"
         raise SettingsError(msg)
     for key in rule.attributes:
-        if ":" not in key or key != key.lower():
-            msg = f"rules: {rule.name!r}: {key!r} is no attribute value; write type:value in lower case"
+        if ":" not in key:
+            msg = f"rules: {rule.name!r}: {key!r} is no attribute value; write type:value, as category:shoes"
             raise SettingsError(msg)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from feature_repo.errors import LakeError
 from feature_repo.lake import Build, Builds
+from feature_repo.normal import normalized
 from serving.attributes import Attributes, Floats, Ints, attributes_of
 from serving.columns import bounds_of, floats_of, list_of, texts_of
 from serving.item_index import ItemIndex
@@ -176,7 +177,7 @@ def snapshot_of(
     names, numerics = _numerics(list_of(items["numeric_keys"]), list_of(items["numeric_values"]))
     known = alone(floats_of(items["ctr"], np.nan), floats_of(items["clicks"], np.nan), popularity, numerics)
     categories = list_of(items["categories"])
-    coded = categories.flatten().dictionary_encode()
+    category_names, numbers = _numbered(categories.flatten().dictionary_encode())
     vectors = _vectors(list_of(items["vector"]))
     return ItemSnapshot(
         version=version,
@@ -191,14 +192,21 @@ def snapshot_of(
         share=(popularity[:, 2] + 1.0) / (float(popularity[:, 2].sum()) + len(popularity)),
         numeric_names=names,
         neighbours=neighbours_of(neighbours, index),
-        category_names=tuple(coded.dictionary.to_pylist()),
+        category_names=category_names,
         category_offsets=bounds_of(categories),
-        categories=coded.indices.to_numpy(zero_copy_only=False).astype(np.intp),
+        categories=numbers,
         vectors=vectors,
         vector_lengths=np.sqrt(np.square(vectors).sum(axis=1)),
         popular_from=_popular_from(popularity[:, 2]),
         age_days=floats_of(items["age_days"], np.nan),
     )
+
+
+def _numbered(coded: pa.DictionaryArray) -> tuple[tuple[str, ...], Ints]:
+    """Distinct categories, however each item spells them, and the number of each occurrence."""
+    of: dict[str, int] = {}
+    number = np.array([of.setdefault(normalized(n), len(of)) for n in coded.dictionary.to_pylist()], np.intp)
+    return tuple(of), number[coded.indices.to_numpy(zero_copy_only=False)]
 
 
 def _popular_from(popularity: Floats) -> float:

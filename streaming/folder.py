@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from feature_repo.columns import FACTS, with_facts
+from feature_repo.contract import Kind
 from feature_repo.errors import LakeError
 from feature_repo.lake import PART, UPTO, numbered, present, unreadable
 
@@ -23,12 +25,12 @@ class ParquetFolder:
 
     Args:
         folder: made at the first table.
-        newest_of: key column of which only the newest row survives a merge; `None` keeps all rows.
+        kind: of the records. Of items and users only the newest row of each id survives a merge.
     """
 
-    def __init__(self, folder: Path, newest_of: str | None = None) -> None:
+    def __init__(self, folder: Path, kind: Kind = "event") -> None:
         self._folder = folder
-        self._newest_of = newest_of
+        self._kind = kind
 
     def add(self, table: pa.Table) -> None:
         """Write a table as a file of its own; merge when there are more than `MAX_FILES`."""
@@ -39,6 +41,12 @@ class ParquetFolder:
         if len(files) > MAX_FILES:
             self._merge([p for p in files if numbered(p)[0]], number)
             self._sweep()
+
+    def upgrade(self) -> None:
+        """Merge files written by a version that had no `FACTS`, so that builds need not compute them."""
+        files = [p for p in present(self._folder) if numbered(p)[0]]
+        if files and any(FACTS not in pq.read_schema(p).names for p in files):
+            self._merge(files, 1 + max(numbered(p)[1] for p in files))
 
     def _write(self, table: pa.Table, name: str) -> None:
         aside = self._folder / f".{name}.tmp"
@@ -54,10 +62,10 @@ class ParquetFolder:
             table = pa.concat_tables([pq.read_table(p) for p in files], promote_options="default")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise unreadable([str(p) for p in files]) or LakeError(f"{self._folder}: {error}") from error
-        if self._newest_of is not None:
-            table = table.take(_newest(table, self._newest_of))
-        else:
+        if self._kind == "event":
             table = table.sort_by("event_time")
+        else:
+            table = with_facts(self._kind, table.take(_newest(table, f"{self._kind}_id")))
         self._write(table, f"{UPTO}-{number:08d}.parquet")
 
     def _sweep(self) -> None:

@@ -87,6 +87,7 @@ class LakeWriter:
         self._clock = clock
         self._state = state
         self._quarantine = quarantine
+        self._upgraded = False
 
     def sync(self) -> SyncCounts:
         """Write everything the log holds beyond the last sync.
@@ -98,6 +99,7 @@ class LakeWriter:
         """
         counts = SyncCounts()
         with self._alone():
+            self._upgrade()
             lookup = LakeLookup(self._lake)
             try:
                 state = SyncState.load(self._state)
@@ -109,6 +111,12 @@ class LakeWriter:
             finally:
                 lookup.close()
         return counts
+
+    def _upgrade(self) -> None:
+        if not self._upgraded:
+            for kind in ("item", "user"):
+                ParquetFolder(self._lake.folder(kind), kind).upgrade()
+            self._upgraded = True
 
     def prune(self, older_than: timedelta) -> int:
         """Remove event days that lie further back than this from the newest one; how many.
@@ -196,8 +204,7 @@ class LakeWriter:
         rows = rows_of(kind, list(newest.values()))
         changed = [r for r, row in zip(newest.values(), rows, strict=True) if known.get(id_of(r)) != row]
         if changed:
-            key = f"{kind}_id"
-            ParquetFolder(self._lake.folder(kind), newest_of=key).add(to_arrow(kind, changed, ingested_at))
+            ParquetFolder(self._lake.folder(kind), kind).add(to_arrow(kind, changed, ingested_at))
         return SyncCounts(items=len(changed)) if kind == "item" else SyncCounts(users=len(changed))
 
     def _decoded(self, raw: bytes) -> Record | None:

@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from feature_repo.columns import LAKE_ONLY
 from feature_repo.contract import Event, Item, Kind, Record, User, arrow_schema, to_arrow
 from feature_repo.errors import LakeError
 from feature_repo.lake import Lake, unreadable
@@ -104,6 +105,6 @@ def id_of(record: Record) -> str:
 
 _ANY_TIME = datetime.min.replace(tzinfo=UTC)
 _COLUMNS: dict[Kind, list[str]] = {
-    kind: [name for name in arrow_schema(kind).names if name != "ingested_at"]
+    kind: [name for name in arrow_schema(kind).names if name not in LAKE_ONLY]
     for kind in ("event", "item", "user")
 }

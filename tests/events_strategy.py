@@ -35,7 +35,9 @@ class World:
 
 
 _time = st.sampled_from(AGES).map(lambda age: AS_OF - age)
-_words = st.lists(st.sampled_from(["Shoes", "hats", "a:b", "Ärmel"]), max_size=3)
+_words = st.lists(
+    st.sampled_from(["Shoes", "hats", "a:b", "Ärmel", "A\u0308RMEL", "ΧΕΙΡΟΣ", "İl"]), max_size=3
+)
 
 
 @st.composite
@@ -63,6 +65,7 @@ def _item(draw: st.DrawFn, item_id: str) -> Item:
         for name, values in (
             ("Genres", _words),
             ("brand", st.sampled_from(["Acme", "acme", ""])),
+            ("ΜΆΡΚΑ", st.sampled_from(["ΕΛΛΆΣ", "ελλάς"])),
             ("Votes", st.sampled_from([1.0, 2.5, -3.0])),
             ("price", st.just(99.0)),
         )
@@ -82,7 +85,9 @@ def _item(draw: st.DrawFn, item_id: str) -> Item:
 
 @st.composite
 def _user(draw: st.DrawFn, user_id: str) -> User:
-    segment = draw(st.sampled_from([None, "gold", "", ["silver", "x"], [], 3.0, "all"]))
+    segment = draw(
+        st.sampled_from([None, "gold", "", ["silver", "x"], [], 3.0, 2.5, 1e19, "all", "Cafe\u0301"])
+    )
     return User(
         user_id=user_id,
         attributes={} if segment is None else {"segment": segment, "other": "x"},

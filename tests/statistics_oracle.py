@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -203,6 +204,7 @@ class Oracle:
             value = value[0] if value else None
         if isinstance(value, float | int):
             value = f"{value:g}"
+        value = unicodedata.normalize("NFC", value or "")
         return value or (f"likes:{categories[0]}" if categories else "all")
 
     def user_profile(self) -> dict[str, Row]:

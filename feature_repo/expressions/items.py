@@ -1,27 +1,18 @@
-"""Attributes of items as rows; the same definitions as `feature_repo.catalogue`."""
+"""Attributes of items as rows: what `feature_repo.catalogue` made of them when they were written."""
 
 from __future__ import annotations
 
 import ibis
 import ibis.expr.types as ir
 
-from feature_repo.catalogue import CATEGORY, CREATED_YEAR, PRICE
+from feature_repo.columns import FACTS
 
 HEX = "0123456789abcdef"
 
 
 def attribute_keys(items: ir.Table) -> ir.Table:
     """`item_id`, `attr_key`: each category and each text attribute value of an item once."""
-    categories = items.select("item_id", value="categories").unnest("value")
-    named = items.select("item_id", attribute="attributes").unnest("attribute")
-    named = named.select(
-        "item_id", name=named["attribute"]["name"], value=named["attribute"]["values"]
-    ).unnest("value")
-    rows = ibis.union(
-        categories.select("item_id", attr_key=(f"{CATEGORY}:" + categories["value"]).lower()),
-        named.select("item_id", attr_key=(named["name"] + ":" + named["value"]).lower()),
-    )
-    return rows.distinct()
+    return items.select("item_id", attr_key=items[FACTS]["attr_keys"]).unnest("attr_key")
 
 
 def attribute_type(attr_key: ir.StringColumn) -> ir.StringColumn:
@@ -30,24 +21,9 @@ def attribute_type(attr_key: ir.StringColumn) -> ir.StringColumn:
 
 
 def numerics(items: ir.Table) -> ir.Table:
-    """`item_id`, `name`, `value`: price, year of creation and each numeric attribute, one row per name.
-
-    Of several of one name (in lower case) the fields of the item win, then the later attribute.
-    """
-    named = items.select("item_id", attribute="attributes").unnest("attribute", offset="place")
-    named = named.select(
-        "item_id",
-        name=named["attribute"]["name"].lower(),
-        value=named["attribute"]["number"],
-        rank=named["place"].cast("int64"),
-    )
-    last = ibis.literal(2**31, "int64")
-    price = items.select("item_id", name=ibis.literal(PRICE), value=items.price, rank=last)
-    year = items.created_at.year().cast("float64")
-    created = items.select("item_id", name=ibis.literal(CREATED_YEAR), value=year, rank=last)
-    rows = ibis.union(named, price, created)
-    rows = rows.filter(rows["value"].notnull())
-    return rows.group_by("item_id", "name").agg(value=rows["value"].argmax(rows["rank"]))
+    """`item_id`, `name`, `value`: price, year of creation and each numeric attribute, one row per name."""
+    named = items.select("item_id", numeric=items[FACTS]["numerics"]).unnest("numeric")
+    return named.select("item_id", name=named["numeric"]["name"], value=named["numeric"]["value"])
 
 
 def vectors(keys: ir.Table, dimensions: int) -> ir.Table:

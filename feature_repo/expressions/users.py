@@ -9,8 +9,10 @@ import ibis
 import ibis.expr.types as ir
 
 from feature_repo.catalogue import PRICE
+from feature_repo.columns import FACTS
 from feature_repo.expressions.events import age_us, instant
 from feature_repo.group import BatchParams
+from feature_repo.normal import normalized
 
 DAY_US = 86_400_000_000
 PURCHASE = "purchase"
@@ -43,14 +45,9 @@ def purchases(events: ir.Table, params: BatchParams, most: int) -> ir.Table:
 
 def declared(users: ir.Table, params: BatchParams) -> ir.Table:
     """`user_id`, `declared` (segment or null), `listed`: whether the record alone makes a profile."""
-    named = users.select("user_id", attribute="attributes").unnest("attribute")
-    named = named.filter(named["attribute"]["name"] == params.segment_attribute)
-    number = named["attribute"]["number"]
-    whole = number == number.floor()
-    written = whole.ifelse(number.cast("int64").cast("string"), number.cast("string"))
-    texts = named["attribute"]["values"]
-    first = ibis.coalesce((texts.length() > 0).ifelse(texts[0], ibis.null("string")), written)
-    segments = named.group_by("user_id").agg(declared=first.nullif("").max())
+    named = users.select("user_id", text=users[FACTS]["texts"]).unnest("text")
+    named = named.filter(named["text"]["name"] == normalized(params.segment_attribute))
+    segments = named.select("user_id", declared=named["text"]["value"])
     allowed = users.filter(ibis.coalesce(users.consent, True))
     rows = allowed.left_join(segments.rename(_user="user_id"), allowed.user_id == segments.user_id)
     return rows.select(

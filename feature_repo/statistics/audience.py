@@ -9,10 +9,11 @@ from datetime import timedelta
 
 import numpy as np
 
-from feature_repo.catalogue import CATEGORY, Catalogue
-from feature_repo.contract import Attribute, User
+from feature_repo.catalogue import CATEGORY, Catalogue, texts_of
+from feature_repo.contract import User
 from feature_repo.group import BatchParams
 from feature_repo.groups.segment_profile import EVERYONE
+from feature_repo.normal import normalized
 from feature_repo.statistics.pool import Pool, strongest
 from feature_repo.statistics.vocabulary import Vocabulary
 
@@ -60,6 +61,7 @@ class Audience:
         records: Mapping[str, User],
     ) -> None:
         self._params = params
+        self._segment_attribute = normalized(params.segment_attribute)
         self._half_life_us = params.affinity_half_life / timedelta(microseconds=1)
         self._vocabulary = vocabulary
         self._catalogue = catalogue
@@ -90,7 +92,7 @@ class Audience:
     def _enter(self, user_id: str, record: User | None) -> Member:
         user = self.users[user_id] = Member()
         if record is not None:
-            user.declared = text_of(record.attributes.get(self._params.segment_attribute))
+            user.declared = texts_of(record).get(self._segment_attribute)
         user.segment = user.declared or EVERYONE
         self.members[user.segment] = self.members.get(user.segment, 0) + 1
         self.segments.setdefault(user.segment, Pool())
@@ -167,12 +169,3 @@ class Audience:
     def unit(self, now: int) -> float:
         """What a sum of the pools is worth at a time."""
         return float(2.0 ** (-max(now - self._origin, 0) / self._half_life_us))
-
-
-def text_of(value: Attribute | None) -> str | None:
-    """A declared attribute as the name of a segment: text, the first of a list, or a whole number."""
-    if isinstance(value, list):
-        value = value[0] if value else None
-    if isinstance(value, int | float):
-        value = str(int(value)) if value == int(value) else str(value)
-    return value or None

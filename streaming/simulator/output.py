@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from feature_repo.columns import LAKE_ONLY
 from feature_repo.contract import Event, Kind, Record, ShownItem, arrow_schema, encode, to_arrow
 from feature_repo.errors import SourceError
 from streaming.simulator.delivery import Delivery
@@ -94,8 +95,8 @@ class ParquetOutput:
             ("user", shop.user_records()),
         ]
         for kind, records in kinds:
-            table = to_arrow(kind, records, shop.config.start).drop_columns(["ingested_at"])
-            schema = pa.schema([f for f in arrow_schema(kind) if f.name != "ingested_at"])
+            table = to_arrow(kind, records, shop.config.start).drop_columns(sorted(LAKE_ONLY))
+            schema = pa.schema([f for f in arrow_schema(kind) if f.name not in LAKE_ONLY])
             pq.write_table(table.cast(schema), self._out.with_suffix(f".{kind}s.parquet"), compression="zstd")
 
     def events(self, delivery: Delivery) -> None:

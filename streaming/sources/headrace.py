@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
+from feature_repo.columns import LAKE_ONLY
 from feature_repo.contract import Kind
 from feature_repo.errors import SourceError
 from streaming.sources import tables
@@ -66,7 +67,7 @@ def _parquet(file: InputFile, kind: Kind | None) -> Iterator[Row]:
 
 def _present(fields: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
     """The cells that hold something, with Arrow's maps and lists of pairs as mappings."""
-    present = {name: value for name, value in fields.items() if value is not None and name != "ingested_at"}
+    present = {name: value for name, value in fields.items() if value is not None and name not in LAKE_ONLY}
     for name in ("properties", "attributes"):
         if isinstance(value := present.get(name), list):
             present[name] = dict(tables.pair(entry) for entry in value)

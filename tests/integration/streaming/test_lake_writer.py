@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from feature_repo.columns import FACTS
 from feature_repo.contract import Event, Item, Record, User, encode, from_arrow
 from feature_repo.errors import LakeError
 from feature_repo.home import Home
@@ -329,6 +330,24 @@ def test_files_of_the_version_before_are_read_and_merged(bench: Bench) -> None:
     assert bench.events() == sorted(f"e{n}" for n in range(MAX_FILES + 1))
     assert len(bench.newest("item")) == MAX_FILES + 1
     assert {row["consent"] for row in bench.rows()} == {None}
+
+
+def test_a_lake_without_facts_is_upgraded_once(bench: Bench) -> None:
+    """Files of a version that computed them in the build; their records are known, and no row is lost."""
+    first = (Item(item_id="i0", categories=("ΧΕΙΡΟΣ",)), User(user_id="u0", attributes={"segment": 3}))
+    bench.sync(*first)
+    for kind in ("item", "user"):
+        (name,) = bench.lake.files(kind)  # type: ignore[arg-type]
+        pq.write_table(pq.read_table(name).drop_columns([FACTS]), name)
+    assert bench.sync(*first, Item(item_id="i1")).duplicates == 2
+    assert {row["item_id"]: row[FACTS]["attr_keys"] for row in bench.rows("item")} == {
+        "i0": ["category:χειροσ"],
+        "i1": [],
+    }
+    assert [row[FACTS] for row in bench.rows("user")] == [{"texts": [{"name": "segment", "value": "3"}]}]
+    files = set(bench.lake.files("user"))
+    bench.sync(User(user_id="u1"))
+    assert files < set(bench.lake.files("user")), "once"
 
 
 def test_a_log_that_was_deleted_is_read_from_its_start(

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from feature_repo.contract import Event, Item
 from feature_repo.errors import LakeError
 from feature_repo.lake import Lake
+from feature_repo.normal import normalized
 from quality.day_rates import FAMILIAR, day_rates
 from quality.rates import Sums
 from tests.offline import event, write_events, write_records
@@ -123,6 +124,20 @@ def test_the_newest_record_of_an_item_says_its_category(tmp_path: Path) -> None:
     pq.write_table(table, lake.folder("item") / "part-1.parquet")
     found = day_rates(DAY, lake.files_of(DAY), lake.files("item"), None, ENGAGING)
     assert found.categories == {"new": 1.0}
+
+
+def test_a_category_is_familiar_however_it_is_spelled(tmp_path: Path) -> None:
+    """Profiles hold it normalized, items as it came."""
+    lake = Lake(tmp_path / "lake")
+    write_events(lake, DAY, events_of([("click", 0, "u0", "i0"), ("click", 1, "u0", "i1")]))
+    write_records(
+        lake, [Item(item_id="i0", categories=("ΧΕΙΡΟΣ",)), Item(item_id="i1", categories=("χειρος",))]
+    )
+    built = tmp_path / "built.parquet"
+    pq.write_table(pa.table({"user_id": ["u0"], "categories": [[normalized("ΧΕΙΡΟΣ")]]}), built)
+    found = day_rates(DAY, lake.files_of(DAY), lake.files("item"), built, ENGAGING)
+    assert (found.rates[FAMILIAR].x, found.rates[FAMILIAR].y) == (2, 2)
+    assert found.categories == {normalized("ΧΕΙΡΟΣ"): 2.0}
 
 
 @pytest.mark.parametrize("torn", ["events", "profiles"])

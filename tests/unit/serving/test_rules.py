@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feature_repo.catalogue import facts_of
+from feature_repo.contract import Item
 from feature_repo.errors import SettingsError
 from serving.rules import AtMost, Demote, Exclude, Pin, Ruled, Rules, load_rules, parse_rules, rules_path
 from serving.ruling import apply_rules
@@ -168,8 +171,8 @@ def test_the_file_is_read_and_a_missing_one_has_no_rules(tmp_path: Path) -> None
         ('{"rules": [{"kind": "exclude", "name": "x"}]}', "'x' matches nothing; give items, attributes or"),
         ('{"rules": [{"kind": "demote", "name": "x"}]}', "'x' matches nothing"),
         (
-            '{"rules": [{"kind": "exclude", "name": "x", "attributes": ["Category:A"]}]}',
-            "'Category:A' is no attribute value; write type:value in lower case",
+            '{"rules": [{"kind": "exclude", "name": "x", "attributes": ["shoes"]}]}',
+            "'x': 'shoes' is no attribute value; write type:value, as category:shoes",
         ),
         (
             '{"rules": [{"kind": "at_most", "name": "x", "count": 1},'
@@ -192,3 +195,34 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     path.mkdir()
     with pytest.raises(SettingsError, match=r"rules\.json: cannot be read"):
         load_rules(path)
+
+
+CYRILLIC, GREEK, TURKISH, GERMAN = "ОБУВЬ", "ΡΟΛΟΓΙΑ ΧΕΙΡΟΣ", "İSTANBUL", "Straße"
+SPELLINGS = {
+    text: {text, text.lower(), text.title(), text.casefold(), unicodedata.normalize("NFD", text)}
+    for text in (CYRILLIC, GREEK, TURKISH, GERMAN, "Café", "Shoes")
+}
+
+
+@pytest.mark.parametrize("text", SPELLINGS)
+def test_a_rule_matches_in_any_case_and_composition(text: str) -> None:
+    stored = facts_of(Item(item_id="i0", categories=(text,), attributes={"Größe": text})).attr_keys
+    items = snapshot([item("i0", list(stored)), item("i1", ["category:other"])])
+    for spelling in SPELLINGS[text]:
+        for kind, name in (("exclude", "category"), ("exclude", "CATEGORY"), ("demote", "größe")):
+            rules = parse_rules(
+                json.dumps(
+                    {"rules": [{"kind": kind, "name": "n", "attributes": [f"{name}:{spelling}"]}]}
+                ).encode()
+            )
+            found = apply_rules(rules, np.arange(2), ["i0", "i1"], items)
+            assert found.order.tolist() == ([1] if kind == "exclude" else [1, 0]), spelling
+
+
+def test_a_type_matches_in_any_case_and_composition() -> None:
+    keys = [list(facts_of(Item(item_id="x", attributes={"ΜΆΡΚΑ": "a"})).attr_keys) for _ in range(2)]
+    items = snapshot([item(f"i{n}", of) for n, of in enumerate(keys)])
+    for spelling in ("ΜΆΡΚΑ", "μάρκα", unicodedata.normalize("NFD", "Μάρκα")):
+        rule = AtMost(name="one", type=spelling, count=1)
+        found = apply_rules(Rules((rule,)), np.arange(2), ["i0", "i1"], items)
+        assert found.dropped == ((1, "one"),)

@@ -58,9 +58,7 @@ def test_of_a_key_the_newest_row_survives_a_merge(
     folder = tmp_path_factory.mktemp("items")
     for n, (item_id, version) in enumerate(versions):
         at = NOW + timedelta(seconds=n)
-        ParquetFolder(folder, "item_id").add(
-            to_arrow("item", [Item(item_id=item_id, title=str(version))], at)
-        )
+        ParquetFolder(folder, "item").add(to_arrow("item", [Item(item_id=item_id, title=str(version))], at))
     found = [row for path in present(folder) for row in pq.read_table(path).to_pylist()]
     newest = {row["item_id"]: row["title"] for row in sorted(found, key=lambda r: r["ingested_at"])}
     assert newest == {item_id: str(version) for item_id, version in versions}
