@@ -169,6 +169,13 @@ class Settings(BaseSettings):
     # Serving.
     host: str = Field("127.0.0.1", description="Address serving binds to.")
     port: int = Field(8080, ge=0, le=65_535, description="Port serving binds to.")
+    ui_host: str = Field(
+        "127.0.0.1", description="Address of Dagster's UI and of the built pages; neither asks for a key."
+    )
+    ui_names: str = Field(
+        "",
+        description="Further host names by which UI and pages are opened, comma-separated.",
+    )
     dagster_port: int = Field(3000, ge=0, le=65_535, description="Port of Dagster's UI under `headrace up`.")
     docs_port: int = Field(
         3002, ge=0, le=65_535, description="Port of the built pages (Data Docs, drift) under `headrace up`."

@@ -15,11 +15,11 @@ from urllib.parse import quote, urlsplit
 from feature_repo.errors import SettingsError
 from feature_repo.home import Home
 from feature_repo.settings import Settings
+from orchestration.dagster_ui import ui_names
 
 logger = logging.getLogger(__name__)
 
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 def page_url(settings: Settings, home: Home, page: Path) -> str:
@@ -31,7 +31,7 @@ def page_url(settings: Settings, home: Home, page: Path) -> str:
 def _root(settings: Settings, port: int) -> str:
     if settings.docs_url:
         return settings.docs_url.rstrip("/")
-    host = _ANY.get(settings.host, settings.host)
+    host = _ANY.get(settings.ui_host, settings.ui_host)
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
@@ -43,15 +43,16 @@ def serve_pages(settings: Settings, home: Home) -> Iterator[tuple[str, int]]:
         SettingsError: the port is taken or forbidden.
     """
     home.docs.mkdir(parents=True, exist_ok=True)
-    names = _LOOPBACK | {settings.host, urlsplit(settings.docs_url).hostname or ""}
+    names = ui_names(settings) | {urlsplit(settings.docs_url).hostname or ""}
     handler = partial(_Pages, names=names, directory=str(home.docs))
-    server = type("Server", (ThreadingHTTPServer,), {"address_family": _family(settings.host)})
+    server = type("Server", (ThreadingHTTPServer,), {"address_family": _family(settings.ui_host)})
     try:
-        listening = server((settings.host, settings.docs_port), handler)
+        listening = server((settings.ui_host, settings.docs_port), handler)
     except OSError as error:
         msg = (
-            f"HEADRACE_DOCS_PORT={settings.docs_port}: cannot listen on {settings.host} ({error.strerror}); "
-            "stop what uses the port, or set HEADRACE_DOCS_PORT to another (0: any free one)"
+            f"HEADRACE_DOCS_PORT={settings.docs_port}: cannot listen on {settings.ui_host} "
+            f"({error.strerror}); stop what uses the port, or set HEADRACE_DOCS_PORT to another "
+            "(0: any free one)"
         )
         raise SettingsError(msg) from error
     thread = threading.Thread(target=listening.serve_forever, args=(0.05,), name="pages", daemon=True)
@@ -75,7 +76,7 @@ class _Pages(SimpleHTTPRequestHandler):
     server_version, sys_version = "headrace", ""
     index_pages = ("index.html", "index.htm")
 
-    def __init__(self, *args: object, names: set[str], directory: str) -> None:
+    def __init__(self, *args: object, names: frozenset[str], directory: str) -> None:
         self._names = names
         super().__init__(*args, directory=directory)  # type: ignore[arg-type]
 

@@ -7,8 +7,10 @@ import re
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from datetime import datetime
+from pathlib import Path
 from types import FrameType
 
 import httpx
@@ -21,6 +23,7 @@ from orchestration.pages import serve_pages
 from orchestration.supervisor import Supervisor, Tell
 
 READY_S = 120.0
+_LOCATION = "orchestration.definitions"
 _ADDRESS = re.compile(r"https?://[^\s]+?(?=[\s)]|$)")
 
 
@@ -37,9 +40,13 @@ def up(settings: Settings, tell: Tell, stop: threading.Event) -> None:
         SettingsError: a port is taken.
         ProcessError: all of them are given up.
     """
-    dagster_port = free_port(settings.host, settings.dagster_port)
+    dagster_port = free_port(settings.ui_host, settings.dagster_port)
     home = Home(settings.home.resolve())
-    with serve_pages(settings, home) as (pages, docs_port), Children(stop) as children:
+    with (
+        serve_pages(settings, home) as (pages, docs_port),
+        tempfile.TemporaryDirectory(prefix="headrace-") as sockets,
+        Children(stop) as children,
+    ):
         crew = Supervisor(children, tell, stop)
         serving = crew.start(_serving_child(settings))
         crew.wait_for(
@@ -60,8 +67,12 @@ def up(settings: Settings, tell: Tell, stop: threading.Event) -> None:
             lambda: tell("stream", f"running ({metrics}, log {stream.log})", True),
             READY_S,
         )
-        url = f"http://{settings.host}:{dagster_port}"
-        ui = crew.start(dagster_child(settings, dagster_port, docs_port))
+        url = f"http://{settings.ui_host}:{dagster_port}"
+        dagster = DagsterProcesses(settings, Path(sockets), docs_port)
+        crew.start(dagster.code())
+        crew.wait_for("dagster-code", dagster.socket.exists, lambda: None, READY_S)
+        crew.start(dagster.daemon())
+        ui = crew.start(dagster.webserver(dagster_port))
 
         def dagster_answers() -> None:
             tell("pages", f"{pages} (what the checks found)")
@@ -92,25 +103,43 @@ def _serving_child(settings: Settings) -> Child:
     return headrace("serving", ["serve"], settings, port=port)
 
 
-def dagster_child(settings: Settings, port: int, docs_port: int) -> Child:
-    """``dagster dev``: webserver and daemon, on the definitions of this installation.
+class DagsterProcesses:
+    """What `dagster dev` would run, each watched by itself, with a guard in front of the webserver.
 
     Args:
+        folder: private; holds the socket on which the code location answers the other two.
         docs_port: where the built pages are served, for the links to them.
     """
-    from orchestration.instance import prepare_instance  # noqa: PLC0415
 
-    child = headrace("dagster", [], settings, docs_port=docs_port)
-    folder = prepare_instance(Home(settings.home.resolve()).ensure())
-    return Child(
-        name="dagster",
-        args=[
-            *(sys.executable, "-m", "dagster", "dev", "-m", "orchestration.definitions"),
-            *("--host", settings.host, "--port", str(port)),
-        ],
-        log=child.log,
-        env={**child.env, "DAGSTER_HOME": str(folder)},
-    )
+    def __init__(self, settings: Settings, folder: Path, docs_port: int) -> None:
+        from orchestration.instance import prepare_instance  # noqa: PLC0415
+
+        self.socket = folder / "code.sock"
+        self._settings = settings
+        self._docs_port = docs_port
+        self._home = prepare_instance(Home(settings.home.resolve()).ensure())
+        self._workspace = folder / "workspace.yaml"
+        location = {"socket": str(self.socket), "location_name": _LOCATION}
+        self._workspace.write_text(json.dumps({"load_from": [{"grpc_server": location}]}))
+
+    def code(self) -> Child:
+        """The code location: the definitions, imported once for daemon and webserver."""
+        where = ("-m", _LOCATION, "--socket", str(self.socket), "--use-python-environment-entry-point")
+        return self._child("dagster-code", "dagster", "code-server", "start", *where)
+
+    def daemon(self) -> Child:
+        """The daemon: schedules, sensors and the run queue."""
+        return self._child("dagster-daemon", "dagster._daemon", "run", "-w", str(self._workspace))
+
+    def webserver(self, port: int) -> Child:
+        """The UI."""
+        address = ("--host", self._settings.ui_host, "--port", str(port))
+        return self._child("dagster", "orchestration.dagster_ui", "-w", str(self._workspace), *address)
+
+    def _child(self, name: str, module: str, *arguments: str) -> Child:
+        child = headrace(name, [], self._settings, docs_port=self._docs_port)
+        args = [sys.executable, "-m", module, *arguments]
+        return Child(name=name, args=args, log=child.log, env={**child.env, "DAGSTER_HOME": str(self._home)})
 
 
 def serving_address(serving: Child) -> str | None:

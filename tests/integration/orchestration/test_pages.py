@@ -64,8 +64,8 @@ def test_the_link_of_a_check_leads_to_its_page(served: tuple[Settings, str], hom
     ("given", "link"),
     [
         ({}, "http://127.0.0.1:3002/drift/a%20b/index.html"),
-        ({"host": "0.0.0.0", "docs_port": 1}, "http://127.0.0.1:1/drift/a%20b/index.html"),
-        ({"host": "::"}, "http://[::1]:3002/drift/a%20b/index.html"),
+        ({"ui_host": "0.0.0.0", "docs_port": 1}, "http://127.0.0.1:1/drift/a%20b/index.html"),
+        ({"ui_host": "::"}, "http://[::1]:3002/drift/a%20b/index.html"),
         ({"docs_url": "https://shop.example/docs/"}, "https://shop.example/docs/drift/a%20b/index.html"),
     ],
 )

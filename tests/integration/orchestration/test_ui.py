@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from feature_repo.home import Home
@@ -40,12 +41,12 @@ pytestmark = [
 
 @pytest.fixture
 def ui(home: Home) -> Iterator[str]:
-    """The webserver on `workspace.yaml`, as `dagster dev` starts it."""
+    """The guarded webserver on `workspace.yaml`."""
     port = free_port()
     environment = {**os.environ, "HEADRACE_HOME": str(home.root), "DAGSTER_HOME": str(prepare_instance(home))}
     log = home.root / "ui.log"
     with log.open("wb") as out:
-        command = [sys.executable, "-m", "dagster_webserver", "-w", "workspace.yaml", "-p", str(port)]
+        command = [sys.executable, "-m", "orchestration.dagster_ui", "-w", "workspace.yaml", "-p", str(port)]
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
     try:
         url = f"http://127.0.0.1:{port}"
@@ -83,6 +84,19 @@ def test_the_graph_shows_lineage_from_the_log_to_the_views(ui: str, browser: Any
     for name in ("event_log", "user_profile", "segment_profile", "item_profile", "session_profile"):
         page.get_by_text(name, exact=True).first.wait_for(timeout=60_000, state="attached")
     assert "Failed to load" not in page.inner_text("body")
+
+
+def test_no_page_of_another_site_reaches_the_api(ui: str) -> None:
+    """Over real sockets: the right way, a rebound name, a foreign origin, a mutation by GET."""
+    host, query = ui.removeprefix("http://"), {"query": "{ version }"}
+    with httpx.Client(base_url=ui, timeout=60.0) as client:
+        assert client.post("/graphql", json=query).json()["data"]["version"]
+        assert client.post("/graphql", json=query, headers={"origin": ui}).status_code == 200
+        assert client.get("/server_info", headers={"host": "rebound.example"}).status_code == 421
+        foreign = {"origin": "https://evil.example", "host": host}
+        assert client.post("/graphql", json=query, headers=foreign).status_code == 403
+        by_get = 'mutation { terminateRun(runId: "x") { __typename } }'
+        assert client.get("/graphql", params={"query": by_get}).status_code == 405
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from feature_repo.home import Home
 from feature_repo.online import open_store
 from feature_repo.settings import Settings
 from orchestration.children import Child, Children, ProcessError
-from orchestration.up import answers, dagster_child, stream_is_ready, wait_for_serving
+from orchestration.pages import serve_pages
+from orchestration.up import DagsterProcesses, answers, stream_is_ready, wait_for_serving
 from streaming.heartbeat import Heartbeat, write_heartbeats
 
 SINCE = datetime(2024, 6, 1, 12, tzinfo=UTC)
@@ -102,12 +103,24 @@ def test_serving_asked_to_stop_while_starting_has_no_address(tmp_path: Path) -> 
         assert wait_for_serving(children, serving, 60) is None
 
 
-def test_dagster_runs_on_its_prepared_home(settings: Settings) -> None:
-    child = dagster_child(settings, 4321, 4322)
-    assert child.args[1:5] == ["-m", "dagster", "dev", "-m"]
-    assert list(child.args[-2:]) == ["--port", "4321"]
-    assert child.env["HEADRACE_DOCS_PORT"] == "4322"
-    folder = Path(child.env["DAGSTER_HOME"])
-    assert folder == Home(settings.home.resolve()).dagster
-    assert "freshness" in (folder / "dagster.yaml").read_text()
-    assert child.env["HEADRACE_HOME"] == str(settings.home.resolve())
+def test_dagster_runs_on_its_prepared_home(settings: Settings, tmp_path: Path) -> None:
+    dagster = DagsterProcesses(settings, tmp_path, 4322)
+    code, daemon, webserver = dagster.code(), dagster.daemon(), dagster.webserver(4321)
+    assert code.args[1:5] == ["-m", "dagster", "code-server", "start"]
+    assert daemon.args[1:4] == ["-m", "dagster._daemon", "run"]
+    assert webserver.args[1:3] == ["-m", "orchestration.dagster_ui"]
+    assert list(webserver.args[-4:]) == ["--host", "127.0.0.1", "--port", "4321"]
+    for child in (code, daemon, webserver):
+        assert child.env["HEADRACE_DOCS_PORT"] == "4322"
+        folder = Path(child.env["DAGSTER_HOME"])
+        assert folder == Home(settings.home.resolve()).dagster
+        assert "freshness" in (folder / "dagster.yaml").read_text()
+        assert child.env["HEADRACE_HOME"] == str(settings.home.resolve())
+
+
+def test_the_ui_stays_on_this_machine_wherever_serving_listens(settings: Settings, tmp_path: Path) -> None:
+    """`HEADRACE_HOST=0.0.0.0` opens rankings behind keys; the UI knows no keys."""
+    beyond = settings.model_copy(update={"host": "0.0.0.0"})
+    assert "127.0.0.1" in DagsterProcesses(beyond, tmp_path, 0).webserver(4321).args
+    with serve_pages(beyond.model_copy(update={"docs_port": 0}), Home(settings.home)) as (address, _):
+        assert address.startswith("http://127.0.0.1:")

@@ -230,7 +230,7 @@ def test_the_settings_of_serving_are_all_in_the_table() -> None:
     named = {name.lower() for name, _ in defaults()}
     fields = list(Settings.model_fields)
     serving_s = set(fields[fields.index("host") : fields.index("log_level")])
-    assert serving_s - {"dagster_port", "docs_port", "docs_url"} <= named
+    assert serving_s - {"dagster_port", "docs_port", "docs_url", "ui_host", "ui_names"} <= named
 
 
 def test_defaults_of_flags_are_those_of_the_code() -> None:
