@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from enum import Enum
 from http import HTTPStatus
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from prometheus_client import Counter
@@ -77,6 +77,7 @@ class Connection(HttpToolsProtocol):
         self._limits = edge.limits
         self._phase = Phase.HEAD
         self._chunk = self._head = self._body = 0
+        self._received = 0.0
         self._refusal: ApiError | None = None
         self.due = monotonic() + self._limits.head_s
 
@@ -93,6 +94,7 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what came, unless it is too much."""
         phase, self._chunk = self._phase, len(data)
+        self._received = self._edge.received(self.loop)
         if phase is Phase.CLOSING:
             return
         if phase is Phase.HEAD:
@@ -132,7 +134,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is complete: from now on the time is ours. A slow client spends its own."""
-        cast("dict[str, Any]", self.cycle.scope)[ARRIVED] = perf_counter()
+        cast("dict[str, Any]", self.cycle.scope)[ARRIVED] = self._received
         if self.cycle.response_complete:
             self._turn(Phase.IDLE, self._limits.idle_s)
         else:

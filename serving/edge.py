@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any
 
 from prometheus_client import Gauge
@@ -27,6 +27,8 @@ class Edge:
         self._open: set[Connection] = set()
         self._waiting: dict[Connection, None] = {}
         self._sweeping = False
+        self._reading = False
+        self._ran: float | None = None
 
     def __call__(
         self,
@@ -67,6 +69,29 @@ class Edge:
     def rested(self, connection: Connection) -> None:
         """A request was answered: the connection now waits for its client."""
         self._waiting[connection] = None
+
+    def received(self, loop: asyncio.AbstractEventLoop) -> float:
+        """`perf_counter` time at which the bytes just read came in.
+
+        While the loop runs what was read before, bytes wait in the socket, and nobody is told since when: on
+        average since the middle of that run.
+        """
+        now = perf_counter()
+        if not self._reading:
+            self._reading = True
+            loop.call_soon(self._run, loop)
+        return now if self._ran is None else (self._ran + now) / 2
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The loop begins to run what was read; it looks at its sockets again before it calls `_rest`."""
+        self._reading = False
+        self._ran = perf_counter()
+        loop.call_soon(self._rest)
+
+    def _rest(self) -> None:
+        """Nothing more came meanwhile: the loop will wait, and what it reads then has just come in."""
+        if not self._reading:
+            self._ran = None
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         now = monotonic()

@@ -14,7 +14,7 @@ Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Handler: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 ARRIVED = "headrace.arrived"
-"""Key of the scope: `perf_counter` time at which the request was complete, set by `serving.connection`."""
+"""Key of the scope: `perf_counter` time at which the last byte came in, set by `serving.connection`."""
 JSON_HEADERS = [(b"content-type", b"application/json")]
 
 

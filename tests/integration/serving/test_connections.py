@@ -26,8 +26,13 @@ PATIENCE_S = 20.0
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
+STALL_S = 0.4
+stalling, sent = threading.Event(), threading.Event()
+
+
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Answers the size of a body; what asks for /unread is refused without a look at it."""
+    """Answers the size of a body and how long it waited; what asks for /unread is refused without a look at
+    it, what asks for /stall keeps the loop until another request was sent, and for a while after."""
     if scope["path"] == "/unread":
         await respond_error(send, ApiError(401, "unauthorized", "", "no key"))
         return
@@ -38,7 +43,12 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     except ClientGone:
         pass
     else:
-        await respond(send, 200, json.dumps({"size": len(body), "stamped": ARRIVED in scope}).encode())
+        waited = time.perf_counter() - scope[ARRIVED]
+        if scope["path"] == "/stall":
+            stalling.set()
+            sent.wait(PATIENCE_S)
+            threading.Event().wait(STALL_S)
+        await respond(send, 200, json.dumps({"size": len(body), "waited": waited}).encode())
 
 
 @dataclass
@@ -222,7 +232,23 @@ def test_what_fits_is_answered(patient: Running) -> None:
     url = b"/" + b"a" * 8000
     data = b"POST " + url + b" HTTP/1.1\r\nx: " + b"a" * 20_000 + b"\r\ncontent-length: %d\r\n\r\n" % BODY
     status, body = patient.ask(data + b"b" * BODY)
-    assert (status, json.loads(body)) == (200, {"size": BODY, "stamped": True})
+    assert (status, json.loads(body)["size"]) == (200, BODY)
+
+
+def test_the_time_in_the_socket_of_a_busy_loop_counts(patient: Running) -> None:
+    """Nobody says since when bytes have been there: the middle of the time the loop was busy is assumed."""
+    with closing(patient.connect()) as first, closing(patient.connect()) as second:
+        for sock in (first, second):  # both are known to the loop before it stalls
+            sock.sendall(GET)
+            assert json.loads(answer(sock)[1])["waited"] < STALL_S / 2
+        first.sendall(GET.replace(b"/", b"/stall", 1))
+        assert stalling.wait(PATIENCE_S)
+        second.sendall(GET)
+        sent.set()
+        assert answer(first)[0] == 200
+        assert json.loads(answer(second)[1])["waited"] >= STALL_S / 2 - 0.01
+        second.sendall(GET)
+        assert json.loads(answer(second)[1])["waited"] < STALL_S / 2
 
 
 def test_what_is_no_http(patient: Running) -> None:
@@ -284,7 +310,7 @@ def test_pipelined_requests_are_answered_in_order(patient: Running) -> None:
         posts = [b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % n + b"x" * n for n in range(20)]
         sock.sendall(b"".join(posts))
         got = b""
-        while got.count(b"stamped") < len(posts):
+        while got.count(b"waited") < len(posts):
             part = sock.recv(65_536)
             assert part
             got += part
