@@ -86,6 +86,11 @@ class Settings(BaseSettings):
     )
     log_segment_mb: int = Field(64, ge=1, description="Size at which a segment file is rotated (MiB).")
     log_retention_hours: float = Field(168.0, gt=0, description="Age at which log segments may be removed.")
+    decision_retention_hours: float = Field(
+        168.0,
+        gt=0,
+        description="Age at which decision records may be removed: replay and training lack them then.",
+    )
     lake_retention_days: float | None = Field(
         None, gt=0, description="Age (from the newest day held) at which lake days are removed; unset: never."
     )

@@ -1,4 +1,4 @@
-"""What may be removed: builds, reports, quarantine beyond their keep, and what a crash left.
+"""What may be removed: builds, blends, pages, reports, quarantine beyond their keep, and what a crash left.
 
 Builds age by event time, from the newest of their group: a history built today is as new as today's.
 Lake days are the source of everything and stay unless ``HEADRACE_LAKE_RETENTION_DAYS`` says otherwise.
@@ -7,7 +7,7 @@ Lake days are the source of everything and stay unless ``HEADRACE_LAKE_RETENTION
 import logging
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from feature_repo.group import FeatureGroup
 from feature_repo.home import Home
 from feature_repo.lake import Build, Builds
 from quality.quarantine import Quarantine
+from serving.blend import current_path
 
+_STAMP = "%Y%m%dT%H%M%SZ"
 logger = logging.getLogger(__name__)
 
 
@@ -26,13 +28,17 @@ class Keep:
 
     Attributes:
         intraday: builds within a day; after it only the day's last remains.
-        builds, runs, quarantine: one build per day, reports, rejected records.
+        blends: every blend; after it only the day's last. Longer than decisions, whose replay needs them.
+        builds: one build and one blend per day.
+        runs, pages, quarantine: reports, pages of checks and drift with their figures, rejected records.
         scratch: temporary files; one this old is nobody's any more.
     """
 
     intraday: timedelta = timedelta(days=2)
+    blends: timedelta = timedelta(days=14)
     builds: timedelta = timedelta(days=120)
     runs: timedelta = timedelta(days=90)
+    pages: timedelta = timedelta(days=90)
     quarantine: timedelta = timedelta(days=90)
     scratch: timedelta = timedelta(days=1)
 
@@ -45,6 +51,8 @@ class Removed:
     """What a retention run removed, by kind."""
 
     builds: int = 0
+    blends: int = 0
+    pages: int = 0
     runs: int = 0
     quarantined: int = 0
     scratch: int = 0
@@ -79,9 +87,12 @@ def retain(groups: Iterable[FeatureGroup], home: Home, clock: Clock, keep: Keep 
         current = builds.current(group.name, group.version)
         for build in superseded(held, current, keep):
             _remove(build.path.parent)
+            _remove(home.docs / "drift" / group.view_name / f"{build.as_of:{_STAMP}}")
             removed += 1
     done = Removed(
         builds=removed,
+        blends=_remove_blends(home, keep),
+        pages=_remove_older(_pages(home), now - keep.pages),
         runs=_remove_older(home.runs.glob("*"), now - keep.runs),
         quarantined=Quarantine(home.quarantine, clock).prune(keep.quarantine),
         scratch=_remove_older(_scratch(home), now - keep.scratch),
@@ -92,8 +103,35 @@ def retain(groups: Iterable[FeatureGroup], home: Home, clock: Clock, keep: Keep 
 
 def _build(path: Path) -> Build:
     """A build by its name alone: a damaged file must not keep retention from running."""
-    as_of = datetime.strptime(f"{path.parent.name}+0000", "as_of=%Y%m%dT%H%M%SZ%z")
+    as_of = datetime.strptime(f"{path.parent.name}+0000", f"as_of={_STAMP}%z")
     return Build(path, as_of, as_of, 0)
+
+
+def _remove_blends(home: Home, keep: Keep) -> int:
+    """Remove blends as builds are: at first none, later all but the day's last; never the one that serves."""
+    held = sorted(filter(None, map(_blend, home.models.glob("blend-*.json"))), key=lambda b: b.as_of)
+    current = current_path(home.models)
+    name = current.read_text().strip() if current.exists() else ""
+    serves = next((blend for blend in held if blend.path.name == name), None)
+    old = superseded(held, serves, replace(keep, intraday=keep.blends))
+    for blend in old:
+        _remove(blend.path)
+    return len(old)
+
+
+def _blend(path: Path) -> Build | None:
+    try:
+        fitted = datetime.strptime(f"{path.stem}+0000", "blend-%Y%m%dT%H%M%S%fZ%z")
+    except ValueError:
+        return None  # put there by hand
+    return Build(path, fitted, fitted, 0)
+
+
+def _pages(home: Home) -> Iterable[Path]:
+    """Pages of checks, drift and behaviour, and the figures of single days."""
+    yield from (page for page in home.docs.glob("*.html") if page.name != "index.html")
+    yield from home.docs.glob("drift/*/*")
+    yield from home.quality.glob("behaviour/*.json")
 
 
 def _day(build: Build) -> date:
@@ -102,6 +140,11 @@ def _day(build: Build) -> date:
 
 def _scratch(home: Home) -> Iterable[Path]:
     yield from home.features.rglob(".*.tmp")
+    yield from home.lake.rglob(".*.removed")
+    yield from (home.root / "spill").glob("*")
+    yield from home.docs.rglob(".*.tmp")
+    yield from home.quality.rglob(".*.tmp")
+    yield from home.root.glob(".writable-*")
     yield from (home.features / ".spill").glob("*")
     yield from (home.root / "training").glob(".*.tmp")
 
@@ -114,7 +157,7 @@ def _remove_older(paths: Iterable[Path], before: datetime) -> int:
 
 
 def _remove(path: Path) -> None:
-    if not path.is_dir():
+    if not path.is_dir() or path.is_symlink():
         path.unlink(missing_ok=True)
         return
     aside = path.with_name(f".{path.name}.removed.tmp")

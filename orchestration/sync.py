@@ -37,16 +37,29 @@ def prune_lake(settings: Settings, home: Home) -> int:
 
 
 def trim_log(settings: Settings, home: Home) -> int:
-    """Remove log records past ``HEADRACE_LOG_RETENTION_HOURS``, once the lake holds them.
+    """Remove events of the log past ``HEADRACE_LOG_RETENTION_HOURS``, once the lake holds them.
 
     Returns:
         what the log counts: segments, or stream entries.
     """
-    from streaming.log import open_log  # noqa: PLC0415
-
     sync_lake(settings, home)
-    log = open_log(settings, home)
+    return _trim(settings, home, "events")
+
+
+def trim_decisions(settings: Settings, home: Home) -> int:
+    """Remove decision records past ``HEADRACE_DECISION_RETENTION_HOURS``; how many, as `trim_log` counts."""
+    from serving.decision import TOPIC  # noqa: PLC0415
+
+    if settings.event_log == "segments" and not (home.log / TOPIC).exists():
+        return 0
+    return _trim(settings, home, TOPIC)
+
+
+def _trim(settings: Settings, home: Home, topic: str) -> int:
+    from streaming.log import open_log, retention_of  # noqa: PLC0415
+
+    log = open_log(settings, home, topic)
     try:
-        return log.trim(timedelta(hours=settings.log_retention_hours))
+        return log.trim(retention_of(settings, topic))
     finally:
         log.close()

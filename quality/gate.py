@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from quality.checks import CheckReport, CheckResult
 
 ACCEPTED = "accepted.jsonl"
+BLOCKED_KEPT = 200
+"""Builds held back that are remembered: an upstream that stays broken adds one with each run."""
 MAX_ROW_DROP = 0.5
 """Share of the last good build's rows that a new build may lose before it is held back."""
 
@@ -193,7 +195,7 @@ def _after(
     if not report.passed:
         reasons = tuple(r.message for r in report.blocking_failures)
         held = BlockedBuild(as_of, now, reasons, docs, None if drop.passed else report.rows)
-        blocked = tuple(sorted((*others, held), key=lambda b: b.as_of))
+        blocked = tuple(sorted((*others, held), key=lambda b: b.as_of))[-BLOCKED_KEPT:]
         return replace(state, blocked=blocked, warnings=warnings)
     if state.good is not None and state.good.as_of > as_of:  # a backfill of an older day passed
         return replace(state, blocked=others, warnings=warnings)

@@ -86,7 +86,7 @@ def open_services(settings: Settings) -> Services:
     )
     source = open_source(settings, store)
     event_log, decisions = open_log(settings, home), open_log(settings, home, TOPIC)
-    marks = marks_of(home.decisions, settings.log_retention_hours)
+    marks = marks_of(home.decisions, settings.decision_retention_hours)
     return Services(
         settings=settings,
         home=home,

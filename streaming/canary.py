@@ -13,16 +13,23 @@ class StoreWatch:
     Args:
         read: names of the marks present; raises `StoreError`.
         write: puts a mark; raises `StoreError`.
+        era: part of the canaries' names: those of another one say nothing.
     """
 
-    def __init__(self, read: Callable[[], Mapping[str, bytes]], write: Callable[[Mapping[str, bytes]], None]):
+    def __init__(
+        self,
+        read: Callable[[], Mapping[str, bytes]],
+        write: Callable[[Mapping[str, bytes]], None],
+        era: str = "",
+    ) -> None:
+        self._era = era
         self._read = read
         self._write = write
         self._put: set[str] = set()
 
     def lost(self, shard: str, known: bool) -> bool:
         """Whether the shard's canary is gone; `known`: the shard holds state, so that one was written."""
-        name = f"canary/{shard}"
+        name = f"canary/{self._era}{shard}"
         try:
             if name in self._read():
                 self._put.add(name)

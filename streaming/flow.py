@@ -24,6 +24,7 @@ from feature_repo.groups.session_profile import GROUP as SESSION_GROUP
 from feature_repo.groups.user_profile import GROUP as PROFILE_GROUP
 from feature_repo.home import Home
 from feature_repo.lake import Lake
+from feature_repo.mode import check_mode
 from feature_repo.online import OnlineStore, open_store
 from feature_repo.online.consent import CONSENT, consent_rows
 from feature_repo.online.store import encode_rows
@@ -141,6 +142,7 @@ def open_stream(settings: Settings, to_end: bool = False) -> OpenStream:
         to_end: stop at the end of the log.
     """
     home = Home(settings.home).ensure()
+    mode = check_mode(settings, home)
     log, store, stop = open_log(settings, home), open_store(settings, home), threading.Event()
     metrics = shared_metrics()
     writer = BackgroundWriter(
@@ -154,7 +156,8 @@ def open_stream(settings: Settings, to_end: bool = False) -> OpenStream:
     rules = SourceRules(
         settings.stream_batch_size, settings.stream_batch_ms / 1000, settings.heartbeat_s, to_end
     )
-    watch = StoreWatch(lambda: store.marks("canary/"), store.put_marks)
+    era = f"{mode.stores}/" if mode is not None and mode.stores else ""
+    watch = StoreWatch(lambda: store.marks("canary/"), store.put_marks, era)
     parts = FlowParts(
         log,
         rules,

@@ -57,7 +57,7 @@ def replay(
     home = Home(settings.home).ensure()
     log = open_log(settings, home, TOPIC)
     try:
-        marks = marks_of(home.decisions, settings.log_retention_hours)
+        marks = marks_of(home.decisions, settings.decision_retention_hours)
         found = DecisionFinder(log, marks).find_all(request_id)
     finally:
         log.close()

@@ -37,6 +37,14 @@ def serve(
     os.environ.update({f"HEADRACE_{name.upper()}": str(value) for name, value in overrides.items()})
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
+    from feature_repo.errors import SettingsError  # noqa: PLC0415
+    from feature_repo.home import Home  # noqa: PLC0415
+    from feature_repo.mode import check_mode  # noqa: PLC0415
     from serving.server import serve as run  # noqa: PLC0415
+
+    try:
+        check_mode(settings, Home(settings.home))
+    except SettingsError as error:
+        typer.echo(f"warning: {error}", err=True)
 
     run(settings, lambda address: typer.echo(f"serving on {address} (docs at {address}/docs)"), workers)

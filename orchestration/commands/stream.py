@@ -30,12 +30,16 @@ def stream(
     """
     import logging  # noqa: PLC0415 - nothing is loaded before the command runs
 
+    from feature_repo.home import Home  # noqa: PLC0415
     from feature_repo.settings import load_settings  # noqa: PLC0415
+    from orchestration.mode_switch import switch_mode  # noqa: PLC0415
     from streaming.service import run_stream  # noqa: PLC0415
 
     given = {} if metrics_port is None else {"stream_metrics_port": metrics_port}
     settings = load_settings(**given)
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+    switch_mode(settings, Home(settings.home).ensure(), typer.echo)
 
     def started(metrics: str) -> None:
         where = f", metrics at {metrics}" if metrics else ""

@@ -26,11 +26,13 @@ def up() -> None:
     from feature_repo.home import Home  # noqa: PLC0415
     from feature_repo.settings import load_settings  # noqa: PLC0415
     from orchestration import up as running  # noqa: PLC0415
+    from orchestration.mode_switch import switch_mode  # noqa: PLC0415
 
     console = Console(highlight=False, soft_wrap=True)
     settings = load_settings()
     home = Home(settings.home).ensure()
     stop = running.stop_on_signals()
+    switch_mode(settings, home, lambda said: console.print(said, markup=False))
     if hint := running.demo_hint(settings, home):
         console.print(hint, markup=False)
     console.print("starting serving, then the stream, then Dagster …")

@@ -10,8 +10,9 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from feature_repo.group import FeatureGroup
 from orchestration.defs.keys import EVENTS, PARITY, RUNTIME, TRAINING_SET
 from orchestration.retention import retain
+from orchestration.run_retention import prune_runs
 from orchestration.runtime import Runtime
-from orchestration.sync import prune_lake, trim_log
+from orchestration.sync import prune_lake, trim_decisions, trim_log
 
 Job: TypeAlias = UnresolvedAssetJobDefinition
 """What `define_asset_job` returns; Dagster exports no public name for it."""
@@ -48,7 +49,7 @@ def lake_job() -> Job:
 
 
 def retention_job(batch: Sequence[FeatureGroup]) -> dg.JobDefinition:
-    """Removes what is kept no longer: builds, lake days, log segments, reports, quarantine, scratch."""
+    """Removes what is kept no longer: of the log, lake, builds, blends, pages, quarantine, runs, scratch."""
 
     @dg.op(required_resource_keys={RUNTIME}, description="Removes what is kept no longer.")
     def remove(context: dg.OpExecutionContext) -> None:
@@ -56,6 +57,8 @@ def retention_job(batch: Sequence[FeatureGroup]) -> dg.JobDefinition:
         removed = asdict(retain(batch, runtime.home, runtime.clock))
         removed["lake_days"] = prune_lake(runtime.settings, runtime.home)
         removed["log"] = trim_log(runtime.settings, runtime.home)
+        removed["decisions"] = trim_decisions(runtime.settings, runtime.home)
+        removed["dagster_runs"] = prune_runs(context.instance, runtime.home, runtime.clock())
         context.log.info("removed: %s", removed)
         context.add_output_metadata(removed)
 

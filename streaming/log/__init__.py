@@ -29,6 +29,7 @@ __all__ = [
     "key_of",
     "open_log",
     "partition_of",
+    "retention_of",
 ]
 
 
@@ -54,5 +55,10 @@ def open_log(settings: Settings, home: Home, topic: str = "events") -> EventLog:
     from streaming.log.kafka import KafkaLog  # noqa: PLC0415
 
     name = settings.kafka_topic if topic == "events" else f"{settings.kafka_topic}-{topic}"
-    retention = timedelta(hours=settings.log_retention_hours)
-    return KafkaLog(settings.kafka_bootstrap, name, settings.log_partitions, retention)
+    return KafkaLog(settings.kafka_bootstrap, name, settings.log_partitions, retention_of(settings, topic))
+
+
+def retention_of(settings: Settings, topic: str) -> timedelta:
+    """How long records of a topic are kept."""
+    events = topic == "events"
+    return timedelta(hours=settings.log_retention_hours if events else settings.decision_retention_hours)
