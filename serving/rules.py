@@ -18,14 +18,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
 
 from feature_repo.errors import SettingsError
 from feature_repo.normal import normalized
-from serving.attributes import Ints
+
+if TYPE_CHECKING:
+    from serving.attributes import Ints  # brings numpy and Arrow, which `headrace flags` needs not
 
 MAX_RULES = 200
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=100)]
