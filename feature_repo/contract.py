@@ -82,6 +82,8 @@ def decode(raw: bytes) -> Record:
     """
     try:
         return _decoder.decode(raw)
+    except (UnicodeError, RecursionError) as error:
+        raise not_json(raw, error) from error
     except msgspec.MsgspecError as error:
         return _decode_newer(raw, error)
 
@@ -95,7 +97,9 @@ def _decode_newer(raw: bytes, error: msgspec.MsgspecError) -> Record:
             raise explain(error) from error
         fields["schema_version"] = min(fields.get("schema_version", 1), SCHEMA_VERSION)
         return msgspec.convert(fields, RECORD_TYPES[kind])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError):
+    except (UnicodeError, RecursionError) as wrong:
+        raise not_json(raw, wrong) from wrong
+    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError):
         raise explain(error) from error
 
 
@@ -147,7 +151,7 @@ class Contract:
         for name in TIME_FIELDS[kind]:
             if name in fields:
                 fields[name] = to_utc(fields[name], name)
-        check_exact(fields.get("attributes"))
+        check_exact(fields)
         record = _converted(fields, kind, unknown)
         self._check(record)
         if unknown and self._on_unknown is not None:
@@ -253,10 +257,12 @@ def _as_written(raw: bytes | str, kind: Kind | None) -> Record | None:
         return None
     if isinstance(record, Event):
         return record if record.event_time.tzinfo is UTC else None
-    if any(isinstance(value, float) and abs(value) > EXACT for value in record.attributes.values()):
+    if any(isinstance(value, float) and abs(value) >= EXACT for value in record.attributes.values()):
         return None
-    if isinstance(record, Item) and record.created_at is not None:
-        return record if record.created_at.tzinfo is UTC else None
+    if isinstance(record, Item):
+        if record.price is not None and record.price >= EXACT:
+            return None
+        return record if record.created_at is None or record.created_at.tzinfo is UTC else None
     return record
 
 

@@ -124,19 +124,23 @@ def check_finite(name: str, value: Any) -> None:
         raise ContractError("not_finite", name, msg)
 
 
-def check_exact(attributes: Any) -> None:
+def check_exact(fields: Mapping[str, Any]) -> None:
     """Refuse whole numbers that would lose digits, such as a code of 20 digits sent as a number.
 
     Raises:
-        ContractError: names the attribute.
+        ContractError: names the field or attribute.
     """
-    if not isinstance(attributes, Mapping):
-        return
-    for name, value in attributes.items():
-        if isinstance(value, int) and abs(value) > EXACT and not _survives(value):
-            field = key("attributes", name)
-            msg = f"{field}: {shown(value)} has more digits than a number keeps; send it as text, in quotes"
-            raise ContractError("bad_value", field, msg)
+    _check_digits("price", fields.get("price"))
+    attributes = fields.get("attributes")
+    for name, value in attributes.items() if isinstance(attributes, Mapping) else ():
+        if isinstance(value, int):
+            _check_digits(key("attributes", name), value)
+
+
+def _check_digits(field: str, value: Any) -> None:
+    if isinstance(value, int) and abs(value) > EXACT and not _survives(value):
+        msg = f"{field}: {shown(value)} has more digits than a number keeps; send it as text, in quotes"
+        raise ContractError("bad_value", field, msg)
 
 
 def _survives(value: int) -> bool:

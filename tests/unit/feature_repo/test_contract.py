@@ -273,7 +273,20 @@ def test_a_record_of_a_later_version_is_read_and_what_is_new_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"[]", b"{}", b"\xff", b'{"record": "order"}', b'{"record": "user", "x": 1}']
+    "raw",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"\xff",
+        b'{"record": "order"}',
+        b'{"record": "user", "x": 1}',
+        b'{"record": "user", "user_id": "\xff"}',
+        b'{"record": "user", "user_id": "a", "x": "\xff"}',
+        b'{"record": "user", "user_id": "a", "x": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b"[" * 100_000,
+    ],
+    ids=range(10),
 )
 def test_bytes_that_are_no_record_are_an_error(raw: bytes) -> None:
     with pytest.raises(ContractError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -153,6 +154,8 @@ def test_so_does_text_with_bytes_changed(fields: dict[str, Any], at: int, put: b
         return
     at %= len(text)
     for raw in (text, text[:at] + put + text[at + len(put) :]):
+        with suppress(ContractError):  # another producer may have written it into the log
+            decode(raw)
         try:
             record = Contract(Settings(), lambda: NOW).parse(raw)
         except ContractError:

@@ -119,14 +119,24 @@ def test_the_attribute_that_is_wrong_is_named(fields: dict[str, Any], field: str
 @pytest.mark.parametrize("code", [12345678901234567890, -(2**53) - 1, 10**400])
 @pytest.mark.parametrize("record", [ITEM, USER])
 def test_a_number_that_would_lose_digits_is_refused(record: dict[str, Any], code: int) -> None:
+    given_ = {**record, "attributes": {"segment": code}}
     with pytest.raises(ContractError, match=r"has more digits than a number keeps; send it as text") as error:
-        Contract(Settings(), lambda: NOW).parse({**record, "attributes": {"segment": code}})
+        Contract(Settings(), lambda: NOW).parse(given_)
+    if abs(code) < 10**300:  # beyond, JSON text is no number at all
+        assert str(refused(given_)) == str(error.value)
     assert (error.value.code, error.value.field) == ("bad_value", 'attributes["segment"]')
     assert accepted({**record, "attributes": {"segment": str(code)}}).attributes == {"segment": str(code)}
     # By itself the field is text, digit by digit.
     assert accepted({**record, "segment": 12345678901234567890}).attributes == {
         "segment": "12345678901234567890"
     }
+
+
+def test_so_is_such_a_price() -> None:
+    error = refused({**ITEM, "price": 2**53 + 1})
+    assert (error.code, error.field) == ("bad_value", "price")
+    assert "9007199254740993 has more digits" in str(error)
+    assert accepted({**ITEM, "price": 2**53}).price == 2**53
 
 
 @pytest.mark.parametrize("number", [2**53, -(2**53), 2**60, 1e300, 0.1, -0.0])
