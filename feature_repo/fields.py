@@ -9,9 +9,10 @@ from typing import Any
 
 import msgspec
 
+from feature_repo.attribute import attribute, scalar_text
 from feature_repo.errors import ContractError
 from feature_repo.reasons import cut, key, shown
-from feature_repo.records import EXACT, RECORD_TYPES, Kind, ShownItem
+from feature_repo.records import EXACT, RECORD_TYPES, Attribute, Kind, ShownItem
 
 ROOMS: dict[Kind, str] = {"event": "properties", "item": "attributes", "user": "attributes"}
 """Where a kind of record keeps what the contract does not name."""
@@ -36,8 +37,9 @@ def drop_nulls(fields: dict[str, Any]) -> None:
 
 
 def keep_unknown(fields: dict[str, Any], kind: Kind, *, strict: bool) -> list[str]:
-    """Move fields the contract does not know into the record's room, as text; return their names.
+    """Move fields the contract does not know into the record's room; return their names.
 
+    Properties are text; attributes keep numbers and lists, by the one rule of `feature_repo.attribute`.
     Unknown fields of the slots of an impression go there together, as one JSON text named ``items``. A room
     that is no object is left alone, for validation to refuse.
 
@@ -61,7 +63,7 @@ def keep_unknown(fields: dict[str, Any], kind: Kind, *, strict: bool) -> list[st
     for name, value in found.items():
         if value is None or _is_nan(value):
             continue
-        text = _text(name, value)
+        text = _text(name, value) if kind == "event" else _attribute(name, value)
         if strict and kept.get(name, text) not in (text, value):
             field = key(ROOMS[kind], name)
             msg = f"{field}: given twice with different values, here and as a field of its own; send one"
@@ -90,6 +92,12 @@ def _less(slot: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
     return {name: value for name, value in slot.items() if name not in known and value is not None}
 
 
+def _attribute(name: str, value: Any) -> Attribute:
+    check_finite(cut(name), value)
+    found = attribute(value)
+    return _text(name, value) if found is None else found
+
+
 def _text(name: str, value: Any) -> str:
     if isinstance(value, str):
         return value
@@ -99,6 +107,8 @@ def _text(name: str, value: Any) -> str:
         # Beyond 64 bits the encoder gives up; the digits of a whole number are its JSON text.
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
+        if not isinstance(value, float) and (plain := scalar_text(value)) is not None:
+            return plain
         text = _encoder.encode(value)
         if b"null" in text:  # what is infinite or not a number is written so
             json.dumps(value, allow_nan=False, default=str)

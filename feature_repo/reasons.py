@@ -31,8 +31,22 @@ def not_json(raw: bytes | str, error: Exception) -> ContractError:
     except UnicodeError as wrong:
         msg = f"not valid UTF-8 ({wrong}); save the file in UTF-8"
         return ContractError("not_utf8", "", msg)
+    if _has_half_pair(raw):
+        msg = "not Unicode text: half a surrogate pair (such as \\ud83d alone); send whole characters"
+        return ContractError("not_utf8", "", msg)
     msg = f"not valid JSON: {error}; write one JSON object per line"
     return ContractError("not_json", "", msg)
+
+
+def _has_half_pair(raw: bytes | str) -> bool:
+    """Whether it is JSON but for a character that is half there, which msgspec reports as a cut text."""
+    try:
+        json.dumps(json.loads(raw), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    except (ValueError, RecursionError):
+        return False
+    return False
 
 
 class _Short(Repr):

@@ -78,6 +78,17 @@ class Settings(BaseSettings):
         86_400.0, ge=0, description="How far after now an event time may lie before it is quarantined."
     )
 
+    # Files.
+    ingest_row_bytes: int = Field(
+        8_388_608, ge=1024, description="Length a line, or a row of a table, may have in a file (bytes)."
+    )
+    ingest_unpacked_bytes: int = Field(
+        107_374_182_400, ge=1024, description="Size a packed file may have unpacked (bytes)."
+    )
+    ingest_unpacked_ratio: float = Field(
+        200.0, ge=2, description="How many times its size a file may unpack to, from 64 MiB on."
+    )
+
     # Event log.
     event_log: Literal["segments", "redis", "kafka"] = Field("segments", description="Which event log.")
     log_partitions: int = Field(4, ge=1, le=1024, description="Partitions of the event log.")

@@ -14,7 +14,7 @@ from feature_repo.contract import Contract, Event, Item, Kind, Record, User, fro
 from feature_repo.errors import ContractError, SourceError
 from feature_repo.lake import Lake
 from feature_repo.settings import Settings
-from streaming.sources import InputFile, TruncatedError, open_source
+from streaming.sources import InputFile, Limits, TruncatedError, open_source
 
 REPORT_EVERY = 2000
 Progress = Callable[[str, int, int], None]
@@ -89,7 +89,7 @@ def read_history(path: Path, fmt: str, settings: Settings, progress: Progress = 
     source = open_source(fmt, settings.weights)
     contract = Contract(settings, settings.clock)
     found = _Gathering()
-    for file in source.files(InputFile(path)):
+    for file in source.files(InputFile(path, Limits.of(settings))):
         try:
             for row in source.rows(file, None):
                 try:

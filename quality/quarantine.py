@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -85,6 +85,7 @@ class Quarantine:
         *,
         fmt: str = "headrace",
         kind: Kind | None = None,
+        layout: Mapping[str, Any] | None = None,
     ) -> bool:
         """Keep a rejected record; whether it was new. One that a full day cannot keep is counted instead.
 
@@ -92,7 +93,7 @@ class Quarantine:
             LakeError: the quarantine cannot be written; the record is then not lost silently.
         """
         now = self._clock().astimezone(UTC)
-        entry = new_entry(raw, source, line, error, now, fmt=fmt, kind=kind)
+        entry = new_entry(raw, source, line, error, now, fmt=fmt, kind=kind, layout=layout)
         day, text = now.date(), to_line(entry)
         with self._lock, self._alone(self._days.path(day)):
             self._days.catch_up()

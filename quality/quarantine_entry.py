@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -29,7 +30,7 @@ class Entry:
         line: line (text), row (tables) or byte offset (log segments) in it; `None` where there is none.
         code, field, message: the reason; the code is stable.
         first_seen: when it was rejected first.
-        format, kind: how the source was read, to read the bytes again.
+        format, kind, layout: how the source was read, to read the bytes again.
         retried: when it was replayed with success, else `None`.
     """
 
@@ -44,6 +45,7 @@ class Entry:
     format: str = "headrace"
     kind: Kind | None = None
     retried: datetime | None = None
+    layout: Mapping[str, Any] | None = None
 
 
 def new_entry(
@@ -55,6 +57,7 @@ def new_entry(
     *,
     fmt: str,
     kind: Kind | None,
+    layout: Mapping[str, Any] | None = None,
 ) -> Entry:
     """The entry of a rejection; text that no file can hold is spelt out."""
     source = _text(source)
@@ -69,6 +72,7 @@ def new_entry(
         first_seen=first_seen,
         format=fmt,
         kind=kind,
+        layout=layout,
     )
 
 
@@ -87,6 +91,7 @@ def to_line(entry: Entry) -> bytes:
         "message": entry.message,
         "first_seen": entry.first_seen.isoformat(),
         "format": entry.format,
+        **({} if entry.layout is None else {"layout": entry.layout}),
         "kind": entry.kind,
     }
     return json.dumps(fields, ensure_ascii=False).encode() + b"\n"

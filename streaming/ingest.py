@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from feature_repo.contract import Contract, Event, Item, Kind, Record, User, encode
-from feature_repo.errors import ContractError, SourceError
+from feature_repo.errors import ContractError, HeadraceError, SourceError
 from feature_repo.event_types import register, with_registered
 from feature_repo.home import Home
 from feature_repo.lake import Lake
@@ -22,9 +22,10 @@ from streaming.ingest_counts import IngestCounts, KindCounts
 from streaming.lake import LakeWriter
 from streaming.log import EventLog, key_of, open_log
 from streaming.lookup import LakeLookup, id_of, rows_of
-from streaming.sources import InputFile, Row, Source, TruncatedError, open_source, raw_bytes
+from streaming.sources import InputFile, Limits, Row, Source, TruncatedError, open_source
 
 CHUNK_RECORDS = 100_000
+CHUNK_BYTES = 256 << 20
 
 Progress: TypeAlias = Callable[[Path, int, int], None]
 """Told the file, the bytes of it read so far and its size."""
@@ -34,11 +35,13 @@ class IngestError(SourceError):
     """Files that could not be read at all. The others were ingested.
 
     Attributes:
-        counts: what became of those.
+        refused: why, a line for each.
+        counts: what became of the others.
     """
 
-    def __init__(self, message: str, counts: IngestCounts) -> None:
-        super().__init__(message)
+    def __init__(self, refused: Sequence[str], counts: IngestCounts) -> None:
+        super().__init__("; ".join(refused))
+        self.refused = refused
         self.counts = counts
 
 
@@ -64,7 +67,7 @@ def ingest(
         LogError, LakeError: the log or lake cannot be written; running it again completes it.
     """
     source = open_source(fmt, with_registered(settings).weights)
-    files = [file for path in paths for file in source.files(InputFile(path))]
+    files = [file for path in paths for file in source.files(InputFile(path, Limits.of(settings)))]
     home = Home(settings.home).ensure()
     register(home.root, source.event_types)
     settings = with_registered(settings)
@@ -109,9 +112,9 @@ class Ingestion:
                     counts += portion
             except SourceError as error:
                 counts += self._refuse_file(file, kind, error)
-                failed.append(str(error))
+                failed.append(" ".join(str(error).split()))
         if failed:
-            raise IngestError("; ".join(failed), counts)
+            raise IngestError(failed, counts)
         return counts
 
     def _count_unknown(self, kind: Kind, names: Sequence[str]) -> None:
@@ -119,32 +122,49 @@ class Ingestion:
         self._unknown.update(names)
 
     def _file(self, file: InputFile, kind: Kind | None, progress: Progress | None) -> Iterator[IngestCounts]:
-        rows = self._source.rows(file, kind)
-        cut: TruncatedError | None = None
-        while cut is None:
+        rows = self._rows(file, kind)
+        stop: SourceError | None = None
+        read = 0
+        while stop is None:
             chunk: list[Row] = []
             try:
-                chunk.extend(islice(rows, CHUNK_RECORDS))
-            except TruncatedError as error:
-                cut = error
-            if not chunk and cut is None:
+                _fill(chunk, rows)
+            except SourceError as error:
+                stop = error
+            except Exception as error:  # of a library, at bytes nobody thought of: the other files are read
+                stop = SourceError(f"{file.path}: cannot be read ({type(error).__name__}: {error})")
+            read += len(chunk)
+            if chunk:
+                yield self._chunk(file.path, chunk, kind)
+            elif stop is None:
                 break
-            yield self._chunk(file.path, chunk, kind)
             if progress is not None:
                 progress(file.path, file.done, file.size)
-        if cut is not None:
-            yield self._refuse_rest(file, kind, cut)
+        if isinstance(stop, TruncatedError) and read:
+            yield self._refuse_rest(file, kind, stop)
+        elif stop is not None:
+            raise stop
+        elif not read:
+            yield IngestCounts(problems=(f"{file.path}: no record in it",))
+
+    def _rows(self, file: InputFile, kind: Kind | None) -> Iterator[Row]:
+        """The rows; opening the file is part of reading them, so that it fails where reading may."""
+        yield from self._source.rows(file, kind)
 
     def _chunk(self, path: Path, rows: Sequence[Row], kind: Kind | None) -> IngestCounts:
         events: dict[tuple[date, str], Event] = {}
         others: list[Item | User] = []
-        quarantined = repeated = 0
+        reasons: Counter[str] = Counter()
+        problems: list[str] = []
+        repeated = 0
         for row in rows:
             try:
                 record = self._parse(row, kind)
             except ContractError as error:
-                self._quarantine.put(raw_bytes(row.raw), str(path), row.line, error, fmt=self._fmt, kind=kind)
-                quarantined += 1
+                self._reject(row, path, kind, error)
+                reasons[error.code] += 1
+                if error.code == "unreadable_rows":
+                    problems.append(str(error))
                 continue
             if not isinstance(record, Event):
                 others.append(record)
@@ -154,7 +174,14 @@ class Ingestion:
         if new:
             self._log.publish([(key_of(r), encode(r)) for r in new])
         days = self._writer.sync().days if new else frozenset()
-        counts = IngestCounts(read=len(rows), quarantined=quarantined, days=days, unknown=self._unknown)
+        counts = IngestCounts(
+            read=len(rows),
+            quarantined=reasons.total(),
+            days=days,
+            unknown=self._unknown,
+            problems=tuple(problems),
+            reasons=reasons,
+        )
         self._unknown = Counter()
         kinds = {**counts.kinds}
         for record_kind in kinds:
@@ -167,7 +194,25 @@ class Ingestion:
     def _parse(self, row: Row, kind: Kind | None) -> Record:
         if row.error is not None:
             raise row.error
-        return self._contract.parse(self._source.convert(row.raw, kind), kind)
+        try:
+            return self._contract.parse(self._source.convert(row.raw, kind), kind)
+        except HeadraceError:
+            raise
+        except Exception as error:  # of a value nobody thought of: it must not stop the rows after it
+            msg = f"cannot be read ({type(error).__name__}: {error})"
+            raise ContractError("unreadable_row", "", msg) from error
+
+    def _reject(self, row: Row, path: Path, kind: Kind | None, error: ContractError) -> None:
+        layout = row.layout
+        self._quarantine.put(
+            row.original,
+            str(path),
+            row.line,
+            error,
+            fmt=self._fmt,
+            kind=kind or (layout.kind if layout else None),
+            layout=layout.fields() if layout and layout.columns else None,
+        )
 
     def _new(
         self, events: dict[tuple[date, str], Event], others: Sequence[Item | User]
@@ -191,9 +236,21 @@ class Ingestion:
     def _refuse_rest(self, file: InputFile, kind: Kind | None, cut: TruncatedError) -> IngestCounts:
         error = ContractError("truncated_file", "", str(cut))
         self._quarantine.put(cut.rest, str(file.path), cut.line, error, fmt=self._fmt, kind=kind)
-        return IngestCounts(read=1, quarantined=1, problems=(str(cut),))
+        return IngestCounts(read=1, quarantined=1, problems=(str(cut),), reasons={error.code: 1})
 
     def _refuse_file(self, file: InputFile, kind: Kind | None, error: SourceError) -> IngestCounts:
         reason = ContractError("unreadable_file", "", str(error))
         self._quarantine.put(b"", str(file.path), None, reason, fmt=self._fmt, kind=kind)
-        return IngestCounts(read=1, quarantined=1, problems=(str(error),))
+        return IngestCounts(
+            read=1, quarantined=1, problems=(str(error),), reasons={reason.code: 1}, refused=1
+        )
+
+
+def _fill(chunk: list[Row], rows: Iterator[Row]) -> None:
+    """Append rows up to a portion's number and size; what was appended stays there when reading fails."""
+    room = CHUNK_BYTES
+    for row in islice(rows, CHUNK_RECORDS):
+        chunk.append(row)
+        room -= len(row.raw) if isinstance(row.raw, bytes) else len(row.kept or b"") or 1_000
+        if room < 0:
+            return

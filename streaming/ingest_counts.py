@@ -32,6 +32,8 @@ class IngestCounts:
         days: event days that got events.
         unknown: fields the contract does not know, by name, kept as text.
         problems: files that were cut short or could not be read at all, as sentences.
+        reasons: rejected by reason code.
+        refused: files that could not be read at all; each counts as one row, rejected.
     """
 
     read: int = 0
@@ -42,6 +44,8 @@ class IngestCounts:
     days: frozenset[date] = frozenset()
     unknown: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    refused: int = 0
 
     @property
     def accepted(self) -> int:
@@ -61,4 +65,6 @@ class IngestCounts:
             self.days | other.days,
             Counter(self.unknown) + Counter(other.unknown),
             self.problems + other.problems,
+            Counter(self.reasons) + Counter(other.reasons),
+            self.refused + other.refused,
         )

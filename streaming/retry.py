@@ -14,9 +14,22 @@ from quality.quarantine import Entry, Quarantine
 from streaming.door import count_unknown
 from streaming.ingest import lake_writer
 from streaming.log import EventLog, key_of, open_log
-from streaming.sources import open_source
+from streaming.sources import Raw, open_source
+from streaming.sources.headrace import read_cells
+from streaming.sources.plain import Layout
 
-NOT_RECORDS = frozenset({"truncated_file", "unreadable_file", "damaged_log", "bad_csv_row", "not_utf8"})
+NOT_RECORDS = frozenset(
+    {
+        "truncated_file",
+        "unreadable_file",
+        "unreadable_rows",
+        "unreadable_cell",
+        "row_too_long",
+        "damaged_log",
+        "bad_csv_row",
+        "not_utf8",
+    }
+)
 """Reasons for which what is kept is no whole record: mend the source and ingest it again."""
 
 _AT_ONCE = 10_000
@@ -104,4 +117,7 @@ def _replay(entries: list[Entry], contract: Contract, log: EventLog, quarantine:
 
 def _parse(entry: Entry, contract: Contract) -> Record:
     source = open_source(entry.format, contract.weights)
-    return contract.parse(source.convert(entry.raw, entry.kind), entry.kind)
+    raw: Raw = entry.raw
+    if entry.layout is not None:
+        raw = read_cells(entry.raw, Layout.of(entry.layout))
+    return contract.parse(source.convert(raw, entry.kind), entry.kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -20,14 +21,14 @@ def register(app: typer.Typer) -> None:
 
 
 def ingest_command(
-    paths: Annotated[list[Path], typer.Argument(help="Files (.jsonl, .csv, .parquet; .gz and .zip too).")],
+    paths: Annotated[list[Path], typer.Argument(help="Files: JSON, CSV and its kin, Parquet; packed too.")],
     fmt: Annotated[
         str, typer.Option("--format", "-f", help="headrace, metarank, movielens or deskdrop.")
     ] = "headrace",
     kind: Annotated[
         Optional[str],  # noqa: UP045 - typer reads the annotation at run time
         typer.Option(
-            "--kind", help="events, items or users, for files of one kind; else seen from the data."
+            "--kind", help="events, items or users, for files of one kind; else seen where it is clear."
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when a record was quarantined.")] = False,
@@ -52,9 +53,9 @@ def ingest_command(
             counts = ingest(paths, fmt, settings, KINDS.get(kind or ""), progress)  # type: ignore[arg-type]
         except IngestError as error:
             failed, counts = error, error.counts
-    _print(counts, said=str(failed or ""))
+    _print(counts, said=failed.refused if failed is not None else ())
     if failed is not None:
-        raise failed
+        raise typer.Exit(2)
     if strict and counts.quarantined:
         raise typer.Exit(1)
 
@@ -88,8 +89,8 @@ class _Bars:
             self._progress.stop()
 
 
-def _print(counts: IngestCounts, said: str) -> None:
-    """Print the counts and every problem that the final error does not say anyway."""
+def _print(counts: IngestCounts, said: Sequence[str]) -> None:
+    """Print the counts, every problem and, last, a line for each refused file."""
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
@@ -100,8 +101,8 @@ def _print(counts: IngestCounts, said: str) -> None:
         read = of_kind.accepted + of_kind.duplicate
         if read:
             table.add_row(f"{kind}s", f"{read:,}", f"{of_kind.accepted:,}", f"{of_kind.duplicate:,}", "")
-    if counts.quarantined:
-        table.add_row("rejected", f"{counts.quarantined:,}", "", "", f"{counts.quarantined:,}")
+    for reason, count in sorted(counts.reasons.items(), key=lambda pair: (-pair[1], pair[0])):
+        table.add_row(f"rejected: {reason}", f"{count:,}", "", "", f"{count:,}")
     total = (counts.read, counts.accepted, counts.duplicate, counts.quarantined)
     table.add_row("all", *(f"{n:,}" for n in total), style="bold")
     Console().print(table)
@@ -119,3 +120,5 @@ def _print(counts: IngestCounts, said: str) -> None:
         typer.secho(f"warning: {printable(str(problem))}", fg=typer.colors.YELLOW, err=True)
     if counts.quarantined:
         typer.secho("rejected rows and reasons: headrace quarantine list", fg=typer.colors.YELLOW, err=True)
+    for line in said:
+        typer.secho(f"headrace: {line}", fg=typer.colors.RED, err=True)

@@ -7,8 +7,19 @@ from collections.abc import Container
 from feature_repo.errors import SourceError
 from streaming.sources.base import Raw, Row, Source, raw_bytes
 from streaming.sources.files import InputFile, TruncatedError
+from streaming.sources.packing import Limits
 
-__all__ = ["FORMATS", "InputFile", "Raw", "Row", "Source", "TruncatedError", "open_source", "raw_bytes"]
+__all__ = [
+    "FORMATS",
+    "InputFile",
+    "Limits",
+    "Raw",
+    "Row",
+    "Source",
+    "TruncatedError",
+    "open_source",
+    "raw_bytes",
+]
 
 FORMATS = ("headrace", "metarank", "movielens", "deskdrop")
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
 import xxhash
 
+from feature_repo.attribute import attribute
 from feature_repo.batch import as_json
 from feature_repo.contract import Kind, json_type, not_json
-from feature_repo.errors import ContractError
+from feature_repo.errors import ContractError, SourceError
 from feature_repo.reasons import shown
 from streaming.sources.files import InputFile
+from streaming.sources.plain import Layout
+from streaming.sources.plain_file import PlainFile
 
 Fields: TypeAlias = Mapping[str, Any]
 Raw: TypeAlias = bytes | Fields
@@ -25,14 +29,56 @@ class Row:
     """One row of a file.
 
     Attributes:
-        raw: as it stands there.
+        raw: as it is there, or its cells by column.
         line: line of a text file, row of a table; from 1.
         error: why the row cannot even be split into fields, else `None`.
+        kept: its bytes in the file, where `raw` is not that.
+        layout: how `kept` is read again, where the row does not say itself what it is.
     """
 
     raw: Raw
     line: int
     error: ContractError | None = None
+    kept: bytes | None = None
+    layout: Layout | None = None
+
+    @property
+    def original(self) -> bytes:
+        """The bytes quarantine keeps."""
+        return raw_bytes(self.raw) if self.kept is None else self.kept
+
+
+def table_rows(file: InputFile, columns: str, fmt: str) -> Iterator[Row]:
+    """Rows of a table in text or Parquet, for a format that has no other files.
+
+    Args:
+        file: to read.
+        columns: what the format expects, for the message.
+        fmt: name of the format.
+
+    Raises:
+        SourceError: the file is JSON.
+    """
+    plain = PlainFile(file)
+    if plain.columns is None:
+        msg = f"{file.path}: JSON, where {fmt} is a table with columns {columns}; is --format right?"
+        raise SourceError(msg)
+    for row in plain.rows():
+        yield Row(row.fields, row.line, row.error, row.kept, row.layout)
+
+
+def object_rows(file: InputFile, fmt: str) -> Iterator[Row]:
+    """Objects of a JSON file, for a format that has no other files.
+
+    Raises:
+        SourceError: the file is a table.
+    """
+    plain = PlainFile(file)
+    if plain.columns is not None:
+        msg = f"{file.path}: a table, where {fmt} is JSON lines; is --format right?"
+        raise SourceError(msg)
+    for row in plain.rows():
+        yield Row(row.fields, row.line, row.error)
 
 
 class Source(Protocol):
@@ -67,7 +113,11 @@ class Source(Protocol):
 
 def raw_bytes(raw: Raw) -> bytes:
     """The bytes quarantine keeps of a row; cells of a table as one JSON object."""
-    return raw if isinstance(raw, bytes) else as_json(dict(raw))
+    if isinstance(raw, bytes):
+        return raw
+    # A decimal number stays a number, so that it is one when the row is read again.
+    exact = {n: float(v) if isinstance(v, Decimal) and attribute(v) == v else v for n, v in raw.items()}
+    return as_json(exact)
 
 
 def fields_of(raw: Raw) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from feature_repo.contract import Kind
 from feature_repo.errors import ContractError, SourceError
-from streaming.sources.base import Raw, Row, epoch_seconds, fields_of, identity, required
+from streaming.sources.base import Raw, Row, epoch_seconds, fields_of, identity, required, table_rows
 from streaming.sources.files import InputFile
 
 COLUMNS = ("timestamp", "eventType", "contentId", "personId", "sessionId")
@@ -37,11 +37,11 @@ class DeskdropSource:
 
     def rows(self, file: InputFile, kind: Kind | None) -> Iterator[Row]:
         """Rows by column name."""
-        for line, fields, error in file.records():
-            if missing := [c for c in COLUMNS if c not in fields and error is None]:
+        for row in table_rows(file, ", ".join(COLUMNS), "deskdrop"):
+            if missing := [c for c in COLUMNS if c not in row.raw and row.error is None]:
                 msg = f"{file.path}: no column {', '.join(missing)}; Deskdrop has {', '.join(COLUMNS)}"
                 raise SourceError(msg)
-            yield Row(fields, line, error)
+            yield row
 
     def convert(self, raw: Raw, kind: Kind | None) -> Raw:
         """One interaction."""

@@ -1,27 +1,29 @@
-"""Reading files as lines: plain, ``.gz`` and ``.zip``; a file cut short gives all its whole lines first."""
+"""A file being read: its bytes unpacked, as lines; one that is cut short gives all its whole lines first."""
 
 from __future__ import annotations
 
-import csv
-import zipfile
-import zlib
-from collections import deque
+import codecs
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
-from typing import IO
 
 from feature_repo.errors import ContractError, SourceError
+from streaming.sources.content import Content, recognize
+from streaming.sources.packing import DAMAGED, PACKED_SUFFIXES, Limits, unpack
 
-_CHUNK = 1 << 20
-_GZIP = 31  # window bits of zlib: a gzip header is expected
+SAMPLE = 1 << 16
+"""Bytes looked at to see what a file is."""
+KEPT_OF_LONG = 1 << 16
+"""Bytes quarantine keeps of a line over the limit."""
+_BLANK_BLOCK = 1 << 16
 
 
 class TruncatedError(SourceError):
-    """A file ends before its compression does.
+    """A file ends before its compression, or its last record, does.
 
     Attributes:
         rest: the bytes after the last whole line.
-        line: the line they stand on.
+        line: the line they are on.
     """
 
     def __init__(self, message: str, rest: bytes, line: int) -> None:
@@ -35,12 +37,14 @@ class InputFile:
 
     Attributes:
         path: of the file.
+        limits: what it may cost.
         size: in bytes, as stored.
         done: bytes read so far, as stored.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limits: Limits | None = None) -> None:
         self.path = path
+        self.limits = limits or Limits()
         try:
             self.size = path.stat().st_size
         except OSError as error:
@@ -51,185 +55,126 @@ class InputFile:
 
     @property
     def suffix(self) -> str:
-        """The format by name: ``.csv`` for ``ratings.csv.gz``."""
+        """The format by name: ``.csv`` for ``ratings.csv.gz``. Content decides; this is a hint."""
         name = self.path.name.lower()
-        for packed in (".gz", ".zip"):
+        for packed in PACKED_SUFFIXES:
             name = name.removesuffix(packed)
         return Path(name).suffix
 
+    @cached_property
+    def sample(self) -> bytes:
+        """The first bytes, unpacked.
+
+        Raises:
+            SourceError: unreadable, empty, or no such archive.
+        """
+        found = b""
+        try:
+            for piece in self._pieces():
+                found += piece
+                if len(found) >= SAMPLE:
+                    break
+        except DAMAGED:  # reading it in full tells where it is cut
+            pass
+        self.done = 0
+        return found[:SAMPLE]
+
+    @cached_property
+    def content(self) -> Content:
+        """What the file is, seen from its first bytes.
+
+        Raises:
+            SourceError: unreadable, empty, or nothing that is read here; says what it is.
+        """
+        return recognize(self.path, self.sample, self.suffix)
+
     def lines(self) -> Iterator[tuple[int, bytes]]:
-        """Lines with their number from 1, without the line end.
+        """Lines with their number from 1, without the line end, as they are in the file.
+
+        A line over the limit is cut: it has one byte more than `Limits.row_bytes`. Of a large block of empty
+        lines none is given.
 
         Raises:
             SourceError: unreadable, empty, or no such archive.
             TruncatedError: after the last whole line.
         """
-        if self.size == 0:
+        return self._split(self._pieces(), b"\n")
+
+    def text_lines(self) -> Iterator[tuple[int, bytes]]:
+        """As `lines`, in UTF-8 without a byte-order mark, whatever the encoding and the line ends.
+
+        Bytes that are no text in the file's encoding come as bytes that are no UTF-8.
+        """
+        return self._split(self.text(), self.content.newline)
+
+    def text(self) -> Iterator[bytes]:
+        """The file in UTF-8, a piece at a time, without a byte-order mark."""
+        content, first = self.content, True
+        decoder = None
+        if content.encoding != "utf-8":
+            decoder = codecs.getincrementaldecoder(content.encoding)("surrogatepass")
+        for piece in self._pieces():
+            part = piece
+            if first:
+                part, first = part[content.mark :], False
+            yield part if decoder is None else decoder.decode(part).encode("utf-8", "surrogatepass")
+        if decoder is not None:
+            yield decoder.decode(b"", True).encode("utf-8", "surrogatepass")
+
+    def too_long(self, number: int) -> ContractError:
+        """Why a line or row is not read that is longer than the limit."""
+        msg = (
+            f"line {number}: longer than {self.limits.row_bytes:,} bytes, the limit "
+            f"HEADRACE_INGEST_ROW_BYTES; raise it, or shorten the record "
+            f"(its first {KEPT_OF_LONG:,} bytes are kept)"
+        )
+        return ContractError("row_too_long", "", msg)
+
+    def _pieces(self) -> Iterator[bytes]:
+        if self.path.is_file() and self.size == 0:
             msg = f"{self.path}: empty file; nothing to ingest"
             raise SourceError(msg)
         try:
-            with self.path.open("rb") as file:
-                yield from self._lines(file)
+            file = self.path.open("rb")
         except OSError as error:
             msg = f"{self.path}: cannot read ({error.strerror or error})"
             raise SourceError(msg) from error
+        with file:
+            yield from unpack(file, self.path, self.limits, self._read)
 
-    def _lines(self, file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-        number, rest, cut = 0, b"", ""
-        chunks = self._chunks(file)
+    def _read(self, done: int) -> None:
+        self.done = min(done, self.size)
+
+    def _split(self, pieces: Iterator[bytes], end: bytes) -> Iterator[tuple[int, bytes]]:
+        limit = self.limits.row_bytes
+        number, rest, long = 0, b"", False
         while True:
             try:
-                chunk = next(chunks, None)
-            except (EOFError, zlib.error, zipfile.BadZipFile) as error:
-                cut = str(error)
+                piece = next(pieces, None)
+            except DAMAGED as error:
+                msg = (
+                    f"{self.path}: truncated or damaged after line {number} ({error}); "
+                    "the lines before it were read; fetch the file again"
+                )
+                raise TruncatedError(msg, rest, number + 1) from error
+            if piece is None:
                 break
-            if chunk is None:
-                break
-            parts = (rest + chunk).split(b"\n")
+            if long:
+                _, ended, piece = piece.partition(end)
+                if not ended:
+                    continue
+                number, long = number + 1, False
+                yield number, rest
+                rest = b""
+            if not rest and len(piece) >= _BLANK_BLOCK and not piece.strip(b"\r\n"):
+                number += piece.count(end)
+                continue
+            parts = (rest + piece).split(end)
             rest = parts.pop()
             for part in parts:
                 number += 1
-                yield number, part
-        if cut:
-            msg = (
-                f"{self.path}: truncated or damaged after line {number} ({cut}); "
-                "the lines before it were read; fetch the file again"
-            )
-            raise TruncatedError(msg, rest, number + 1)
+                yield number, part if len(part) <= limit else part[: limit + 1]
+            if len(rest) > limit:
+                rest, long = rest[: limit + 1], True
         if rest:
             yield number + 1, rest
-
-    def _chunks(self, file: IO[bytes]) -> Iterator[bytes]:
-        match self.path.suffix.lower():
-            case ".gz":
-                yield from self._gunzip(file)
-            case ".zip":
-                yield from self._unzip(file)
-            case _:
-                while chunk := file.read(_CHUNK):
-                    self.done += len(chunk)
-                    yield chunk
-
-    def _gunzip(self, file: IO[bytes]) -> Iterator[bytes]:
-        # zlib and not gzip.open: that keeps back what it had decoded before the cut.
-        stream = zlib.decompressobj(_GZIP)
-        packed = b""
-        while packed := packed or file.read(_CHUNK):
-            if stream.eof:
-                stream = zlib.decompressobj(_GZIP)
-            yield stream.decompress(packed)
-            self.done = file.tell()
-            packed = stream.unused_data.lstrip(b"\0") if stream.eof else b""
-        if not stream.eof:
-            msg = "the gzip stream has no end"
-            raise EOFError(msg)
-
-    def _unzip(self, file: IO[bytes]) -> Iterator[bytes]:
-        try:
-            archive = zipfile.ZipFile(file)
-        except zipfile.BadZipFile as error:
-            msg = f"{self.path}: not a whole zip archive ({error}); fetch the file again"
-            raise SourceError(msg) from error
-        names = [n for n in archive.namelist() if not n.endswith("/")]
-        if len(names) != 1:
-            msg = f"{self.path}: holds {len(names)} files ({', '.join(names[:5])}); an archive of one is read"
-            raise SourceError(msg)
-        try:
-            member = archive.open(names[0])
-        except (RuntimeError, NotImplementedError) as error:  # it wants a password, or a method unknown here
-            msg = f"{self.path}: cannot unpack ({error}); unpack it and give the file"
-            raise SourceError(msg) from error
-        with member:
-            while chunk := member.read(_CHUNK):
-                self.done = min(file.tell(), self.size)
-                yield chunk
-
-    def cells(self) -> Iterator[tuple[int, list[str], ContractError | None]]:
-        """Rows of a CSV file with the line they end on; the first is the header. Quoted line ends are read.
-
-        A row that is not UTF-8 comes with an error and its bytes as backslash escapes. A line whose quote is
-        never closed comes with an error as one cell, and the lines after it are read again as rows.
-        """
-        lines = _Lines(self.lines())
-        rows = csv.reader(lines, strict=True)
-        while True:
-            lines.taken.clear()
-            try:
-                row = next(rows, None)
-            except csv.Error as error:
-                at, line = lines.give_back()
-                msg = f"line {at}: {error}; close the quote, or double it in a cell"
-                yield at, [_readable(line)], ContractError("bad_csv_row", "", msg)
-                rows = csv.reader(lines, strict=True)  # the one that failed has seen the lines given back
-                continue
-            if row is None:
-                break
-            at = lines.taken[-1][0]
-            if any(not cell.isascii() and _escaped(cell) for cell in row):
-                msg = "not valid UTF-8; save the file in UTF-8"
-                yield at, [_readable(cell) for cell in row], ContractError("not_utf8", "", msg)
-            else:
-                yield at, row, None
-        if lines.cut is not None:
-            raise lines.cut
-
-    def records(self) -> Iterator[tuple[int, dict[str, str], ContractError | None]]:
-        """Rows of a CSV file by the names of its header, with their line."""
-        rows = self.cells()
-        _, header, error = next(rows, (0, [], None))
-        if error is not None or not any(header):
-            msg = f"{self.path}: no header; the first line must name the columns"
-            raise SourceError(msg)
-        header = [name.strip().removeprefix("\ufeff") for name in header]
-        for line, row, bad in rows:
-            fields = {**dict.fromkeys(header, ""), **dict(zip(header, row, strict=False))}
-            if bad is not None and bad.code == "bad_csv_row":
-                yield line, {**dict.fromkeys(header, ""), "_cells": row[0]}, bad
-            elif bad is None and len(row) not in (0, len(header)):
-                msg = f"{len(row)} cells where the header names {len(header)} columns"
-                yield line, {**fields, "_cells": ",".join(row)}, ContractError("bad_csv_row", "", msg)
-            elif row:
-                yield line, fields, bad
-
-
-class _Lines:
-    """Lines for a CSV reader, which can be given back: an open quote must not swallow the rows after it.
-
-    Attributes:
-        taken: lines of the row that is being read, with their number.
-        cut: that the file ends before its compression does; the lines before come first.
-    """
-
-    def __init__(self, lines: Iterator[tuple[int, bytes]]) -> None:
-        self._lines = lines
-        self._again: deque[tuple[int, str]] = deque()
-        self.taken: list[tuple[int, str]] = []
-        self.cut: TruncatedError | None = None
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        if self._again:
-            self.taken.append(self._again.popleft())
-        else:
-            try:
-                number, line = next(self._lines)
-            except TruncatedError as error:
-                self.cut = error
-                raise StopIteration from None
-            self.taken.append((number, line.decode("utf-8", "surrogateescape") + "\n"))
-        return self.taken[-1][1]
-
-    def give_back(self) -> tuple[int, str]:
-        """Give back all lines of the row but the first, which is returned with its number."""
-        self._again.extendleft(reversed(self.taken[1:]))
-        return self.taken[0]
-
-
-def _readable(cell: str) -> str:
-    return cell.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _escaped(cell: str) -> bool:
-    return any("\udc80" <= letter <= "\udcff" for letter in cell)

@@ -14,7 +14,7 @@ from feature_repo.batch import as_json
 from feature_repo.contract import Kind
 from feature_repo.errors import ContractError, SourceError
 from feature_repo.reasons import shown, to_utc
-from streaming.sources.base import Fields, Raw, Row, fields_of, required
+from streaming.sources.base import Fields, Raw, Row, fields_of, object_rows, required
 from streaming.sources.files import InputFile
 
 RELEVANCY = "relevancy"
@@ -59,8 +59,8 @@ class MetarankSource:
         return [path]
 
     def rows(self, file: InputFile, kind: Kind | None) -> Iterator[Row]:
-        """Lines; empty ones are passed over."""
-        return (Row(line, number) for number, line in file.lines() if line.strip())
+        """Objects; empty lines are passed over."""
+        return object_rows(file, "metarank")
 
     def convert(self, raw: Raw, kind: Kind | None) -> Raw:
         """One event of any of the four kinds."""

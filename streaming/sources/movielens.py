@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from feature_repo.contract import Kind
 from feature_repo.errors import ContractError, SourceError
-from streaming.sources.base import Raw, Row, epoch_seconds, fields_of, identity, required
+from streaming.sources.base import Raw, Row, epoch_seconds, fields_of, identity, required, table_rows
 from streaming.sources.files import InputFile
 
 LIKED = 4.0
@@ -39,19 +39,19 @@ class MovieLensSource:
         if not names:
             msg = f"{path.path}: no movies.csv, ratings.csv or tags.csv (or .gz, .zip) in this folder"
             raise SourceError(msg)
-        return [InputFile(p) for p in names]
+        return [InputFile(p, path.limits) for p in names]
 
     def rows(self, file: InputFile, kind: Kind | None) -> Iterator[Row]:
         """Rows by column name."""
         known = False
-        for line, fields, error in file.records():
-            if not known and error is None:
-                if not any(columns <= fields.keys() for columns in TABLES.values()):
-                    wanted = "; ".join(f"{t}: {', '.join(sorted(c))}" for t, c in TABLES.items())
-                    msg = f"{file.path}: columns {', '.join(fields)} are of no table read here ({wanted})"
+        wanted = "; ".join(f"{t}: {', '.join(sorted(c))}" for t, c in TABLES.items())
+        for row in table_rows(file, wanted, "movielens"):
+            if not known and not isinstance(row.raw, bytes):
+                if not any(columns <= row.raw.keys() for columns in TABLES.values()):
+                    msg = f"{file.path}: columns {', '.join(row.raw)} are of no table read here ({wanted})"
                     raise SourceError(msg)
                 known = True
-            yield Row(fields, line, error)
+            yield row
 
     def convert(self, raw: Raw, kind: Kind | None) -> Raw:
         """One movie, rating or tag."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
 from collections.abc import Callable
@@ -9,9 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from feature_repo.contract import Contract
 from feature_repo.errors import SourceError
 from feature_repo.home import Home
 from feature_repo.lake import Lake
@@ -20,6 +23,7 @@ from quality.quarantine import Quarantine
 from streaming.ingest import IngestError, ingest
 from streaming.ingest_counts import IngestCounts, KindCounts
 from streaming.log import open_log
+from streaming.sources import InputFile
 
 Shared = Callable[[str], Path]
 
@@ -163,9 +167,93 @@ def test_a_file_that_cannot_be_read_at_all_does_not_stop_the_others(
     ) as caught:
         ingest([tmp_path / "empty.jsonl", tmp_path / "bad.parquet", good], "headrace", settings)
     assert (caught.value.counts.accepted, caught.value.counts.quarantined) == (1, 2)
+    assert caught.value.counts.refused == 2
     assert [r["event_id"] for r in rows(home)] == ["e1"]
     codes = [e.code for e in Quarantine(home.quarantine, settings.clock).entries()]
     assert codes == ["unreadable_file", "unreadable_file"]
+
+
+def test_files_of_any_make_are_read_or_refused_in_one_line_and_never_end_the_run(
+    settings: Settings, home: Home, tmp_path: Path
+) -> None:
+    lines = "".join(json.dumps(click(n)) + "\n" for n in range(3)).encode()
+    table = pa.table(
+        {name: [click(7)[name]] for name in ("event_id", "event_type", "event_time", "session_id", "item_id")}
+    )
+    pq.write_table(table.append_column("seen", pa.array([10**18], pa.timestamp("ns"))), tmp_path / "pandas")
+    twice = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["item_id", "item_id"])
+    pq.write_table(twice, tmp_path / "twice")
+    pq.write_table(pa.table({"item_id": ["a", "b"], "action": ["x", "y"]}), tmp_path / "which")
+    files = {
+        "packed": bz2.compress(lines),
+        "array": json.dumps([click(4), click(5)]).encode(),
+        "utf16": "item_id;price\ni1;9,50\n".encode("utf-16"),
+        "photo": b"\x89PNG\r\n\x1a\n" + bytes(100),
+        "latin": b"user_id,pr\xe9nom\nu,x\n",
+        "text": b"hello\n",
+        "good": json.dumps(click(6)).encode(),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    order = ["photo", "twice", "which", "latin", "text", "packed", "array", "utf16", "pandas", "good"]
+    with pytest.raises(IngestError) as caught:
+        ingest([tmp_path / name for name in order], "headrace", settings)
+    counts = caught.value.counts
+    assert "\n" not in str(caught.value)
+    assert [str(caught.value).count(f"{tmp_path / name}: ") for name in order] == [1] * 5 + [0] * 5
+    assert (counts.refused, counts.reasons) == (5, {"unreadable_file": 5})
+    assert counts.kinds["event"] == KindCounts(accepted=7)
+    assert [row["price"] for row in rows(home, "item")] == [9.5]
+    assert balanced(counts)
+    seen = [dict(row["properties"]) for row in rows(home) if row["event_id"] == "e7"]
+    assert seen == [{"seen": "2001-09-09T01:46:40"}]
+
+
+def test_a_rejected_row_is_kept_byte_for_byte(settings: Settings, home: Home, tmp_path: Path) -> None:
+    row = b'u1,"02138, west",1_000.50,  \r'
+    (tmp_path / "u.csv").write_bytes(b"user_id,zip,code,consent\r\n" + row + b"\n" + b"u2,1,2,true\r\n")
+    counts = ingest([tmp_path / "u.csv"], "headrace", settings)
+    assert (counts.accepted, counts.reasons) == (1, {"wrong_type": 1})
+    (entry,) = Quarantine(home.quarantine, settings.clock).entries()
+    assert (entry.raw, entry.line, entry.field) == (row, 2, "consent")
+
+
+def test_rows_before_a_limit_are_kept(settings: Settings, home: Home, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl.gz", *(click(n) for n in range(20_000)))
+    small = settings.model_copy(update={"ingest_unpacked_bytes": 1_500_000})
+    with pytest.raises(IngestError, match=r"a\.jsonl\.gz: unpacks to more than 1,500,000 bytes") as caught:
+        ingest([path], "headrace", small)
+    assert caught.value.counts.kinds["event"].accepted == len(rows(home)) > 5_000
+
+
+def test_a_file_without_a_record_is_told(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("item_id,title\n")
+    (tmp_path / "b.jsonl").write_text("\n\n")
+    counts = ingest([tmp_path / "a.csv", tmp_path / "b.jsonl"], "headrace", settings)
+    assert counts.read == 0
+    assert counts.problems == (f"{tmp_path}/a.csv: no record in it", f"{tmp_path}/b.jsonl: no record in it")
+
+
+def test_an_error_nobody_thought_of_costs_its_row_or_its_file(
+    settings: Settings, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Contract.parse
+
+    def parse(self: Contract, raw: Any, kind: Any = None) -> Any:
+        if b"e1" in raw:
+            raise KeyError("e1")
+        return real(self, raw, kind)
+
+    monkeypatch.setattr(Contract, "parse", parse)
+    counts = ingest([write(tmp_path / "a.jsonl", click(0), click(1), click(2))], "headrace", settings)
+    assert (counts.accepted, counts.reasons) == (2, {"unreadable_row": 1})
+
+    def lines(_: InputFile) -> Any:
+        raise ZeroDivisionError("odd")
+
+    monkeypatch.setattr(InputFile, "text_lines", lines)
+    with pytest.raises(IngestError, match=r"b\.jsonl: cannot be read \(ZeroDivisionError: odd\)"):
+        ingest([write(tmp_path / "b.jsonl", click(3))], "headrace", settings)
 
 
 def test_a_missing_path_stops_before_anything_is_read(settings: Settings, home: Home, tmp_path: Path) -> None:

@@ -125,6 +125,24 @@ def test_rows_of_tables_come_back_too(
     assert ids(home) == ["e1", "e2"]
 
 
+def test_rows_come_back_as_what_their_file_said_they_are(
+    settings: Settings, fixed: Settings, home: Home, tmp_path: Path
+) -> None:
+    """The bytes of a row alone tell neither its columns nor its kind."""
+    fields = {k: v for k, v in WINK.items() if k != "record"}
+    (tmp_path / "a.json").write_text(json.dumps([fields, {**fields, "event_id": "e2", "event_type": "view"}]))
+    assert ingest([tmp_path / "a.json"], "headrace", settings).quarantined == 1
+    early = settings.model_copy(update={"earliest_event_time": datetime(2005, 1, 1, tzinfo=UTC)})
+    (tmp_path / "r.csv").write_text("userId;movieId;rating;timestamp\n7;9;4.0;978307200\n")
+    assert ingest([tmp_path / "r.csv"], "movielens", early).quarantined == 1
+    (tmp_path / "i.csv").write_text("item_id\tprice\tweight\tsku\ni\t-1\t240\t007\n")
+    assert ingest([tmp_path / "i.csv"], "headrace", settings).quarantined == 1
+    kept = [entry.raw for entry in Quarantine(home.quarantine, settings.clock).entries()]
+    assert kept == [json.dumps(fields).encode(), b"7;9;4.0;978307200", b"i\t-1\t240\t007"]
+    assert retry(fixed) == RetryCounts(replayed=2, failed=1)
+    assert len(ids(home)) == 3
+
+
 def test_rows_of_other_formats_are_read_by_their_format(
     settings: Settings, home: Home, tmp_path: Path
 ) -> None:

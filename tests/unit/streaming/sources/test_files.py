@@ -2,24 +2,51 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
+import lzma
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_repo.errors import ContractError, SourceError
+from streaming.sources.csv_rows import csv_rows, header_of
 from streaming.sources.files import InputFile, TruncatedError
+from streaming.sources.plain import PlainRow
 
 LINES = [b"line %d " % n + b"x" * 50 for n in range(5000)]
 
 
 def lines_of(path: Path) -> list[bytes]:
     return [line for _, line in InputFile(path).lines()]
+
+
+def zipped(content: bytes) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("inner", content)
+    return made.getvalue()
+
+
+def zstandard(content: bytes) -> bytes:
+    return bytes(pa.compress(content, codec="zstd", asbytes=True))
+
+
+PACKINGS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": lambda content: gzip.compress(content, 6),
+    "bzip2": bz2.compress,
+    "xz": lambda content: lzma.compress(content, preset=0),
+    "zstd": zstandard,
+    "zip": zipped,
+}
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -69,10 +96,12 @@ def test_a_gzip_with_a_flipped_byte_gives_what_came_before(tmp_path: Path) -> No
         lines_of(path)
 
 
-def test_what_is_no_gzip_says_so(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl.gz").write_bytes(b'{"record": "event"}\n')
-    with pytest.raises(TruncatedError, match=r"after line 0 .*incorrect header check"):
-        lines_of(tmp_path / "a.jsonl.gz")
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zip", "a.bz2", "a.jsonl"])
+def test_the_content_tells_how_a_file_is_packed_and_not_its_name(tmp_path: Path, name: str) -> None:
+    content = b"\n".join(LINES)
+    for packed in (content, *(pack(content) for pack in PACKINGS.values())):
+        (tmp_path / name).write_bytes(packed)
+        assert lines_of(tmp_path / name) == LINES
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv.gz", "a.zip"])
@@ -107,8 +136,17 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
         lines_of(tmp_path)
 
 
-def records(path: Path) -> list[tuple[int, dict[str, str], ContractError | None]]:
-    return list(InputFile(path).records())
+def rows_of(path: Path) -> Iterator[PlainRow]:
+    file = InputFile(path)
+    return csv_rows(file, header_of(file))
+
+
+def records(path: Path) -> list[tuple[int, Any, ContractError | None]]:
+    return [(row.line, row.fields, row.error) for row in rows_of(path)]
+
+
+def rejected(path: Path) -> list[tuple[int, bytes | None]]:
+    return [(row.line, row.kept) for row in rows_of(path) if row.error is not None]
 
 
 def test_csv_rows_by_name_with_their_line(tmp_path: Path) -> None:
@@ -128,7 +166,7 @@ def test_a_csv_row_that_does_not_fit_is_told_and_the_next_is_read(tmp_path: Path
         assert error is not None
         assert error.code == "bad_csv_row"
         assert "cells where the header names 2 columns" in str(error)
-    assert long[1]["_cells"] == "1,2,3"
+    assert rejected(path) == [(2, b"1"), (3, b"1,2,3"), (4, b"x,\xff")]
     assert latin[2] is not None
     assert (latin[2].code, latin[1]) == ("not_utf8", {"a": "x", "b": "\\xff"})
     assert good == (5, {"a": "4", "b": "5"}, None)
@@ -138,10 +176,11 @@ def test_a_csv_row_that_does_not_fit_is_told_and_the_next_is_read(tmp_path: Path
 @pytest.mark.parametrize("ends", ["", "\n", '\n7,"fine"\n', '\n7,"two\nlines"\n'])
 def test_a_quote_that_is_never_closed_costs_its_own_line_only(tmp_path: Path, rows: int, ends: str) -> None:
     after = "\n".join(f"{n},ü" for n in range(rows))
-    found = records(write(tmp_path / "a.csv", f'a,b\n1,x\n2,"open\n{after}{ends}'.encode()))
+    path = write(tmp_path / "a.csv", f'a,b\n1,x\n2,"open\n{after}{ends}'.encode())
+    found = records(path)
     assert found[0] == (2, {"a": "1", "b": "x"}, None)
-    at, fields, error = found[1]
-    assert (at, fields["_cells"]) == (3, '2,"open\n')
+    _, _, error = found[1]
+    assert rejected(path) == [(3, b'2,"open')]
     assert error is not None
     assert error.code == "bad_csv_row"
     assert str(error).startswith("line 3: ")
@@ -159,18 +198,16 @@ def test_an_open_quote_in_a_file_that_is_cut_loses_no_whole_row(tmp_path: Path) 
     path.write_bytes(path.read_bytes()[:-20])
     found = []
     with pytest.raises(TruncatedError, match=r"truncated or damaged after line \d+"):
-        found.extend(InputFile(path).records())
-    assert [bad is None for _, _, bad in found[:2]] == [False, True]
-    assert [int(f["a"]) for _, f, _ in found[1:]] == list(range(len(found) - 1))
+        found.extend(rows_of(path))
+    assert [row.error is None for row in found[:2]] == [False, True]
+    assert [dict(row.fields)["a"] for row in found[1:]] == [str(n) for n in range(len(found) - 1)]  # type: ignore[arg-type]
     assert len(found) > 1_000
 
 
 def test_every_line_with_an_open_quote_is_told(tmp_path: Path) -> None:
     lines = [f'{n},"open {n}' for n in range(2_001)]
-    found = records(write(tmp_path / "a.csv", ("a,b\n" + "\n".join(lines)).encode()))
-    assert [(at, f["_cells"]) for at, f, bad in found if bad is not None] == [
-        (n + 2, line + "\n") for n, line in enumerate(lines)
-    ]
+    path = write(tmp_path / "a.csv", ("a,b\n" + "\n".join(lines)).encode())
+    assert rejected(path) == [(n + 2, line.encode()) for n, line in enumerate(lines)]
 
 
 _CELLS = st.text(st.sampled_from('a",\n'), max_size=6)
@@ -187,9 +224,9 @@ def test_well_written_rows_before_an_open_quote_are_read_as_the_csv_module_write
     out.writerows([("a", "b"), *rows[:at]])
     whole = records(write(folder / "whole.csv", written.getvalue().encode()))
     assert [(f["a"], f["b"]) for _, f, _ in whole] == rows[:at]
-    damaged = records(write(folder / "open.csv", (written.getvalue() + 'x,"open\n').encode()))
-    assert damaged[: len(whole)] == whole
-    assert [f.get("_cells") for _, f, _ in damaged[len(whole) :]] == ['x,"open\n']
+    path = write(folder / "open.csv", (written.getvalue() + 'x,"open\n').encode())
+    assert records(path)[: len(whole)] == whole
+    assert [kept for _, kept in rejected(path)] == [b'x,"open']
 
 
 def test_a_zip_with_a_password_says_so(tmp_path: Path) -> None:
@@ -202,9 +239,16 @@ def test_a_zip_with_a_password_says_so(tmp_path: Path) -> None:
         lines_of(path)
 
 
-@pytest.mark.parametrize("content", [b"\n", b"\xff\n1\n"])
-def test_a_csv_without_header_says_so(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(SourceError, match="no header; the first line must name the columns"):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\n", "no header; the first line must name the columns"),
+        (b"\xe9,a\n1,2\n", r"not UTF-8 \(b'\\xe9' in the first line\); it may be Latin-1 .* iconv"),
+        (b"a,b,a\n1,2,3\n", "column a is there twice; rename one"),
+    ],
+)
+def test_a_csv_whose_header_does_not_serve_says_so(tmp_path: Path, content: bytes, words: str) -> None:
+    with pytest.raises(SourceError, match=words):
         records(write(tmp_path / "a.csv", content))
 
 
