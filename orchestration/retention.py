@@ -31,6 +31,7 @@ class Keep:
         blends: every blend; after it only the day's last. Longer than decisions, whose replay needs them.
         builds: one build and one blend per day.
         runs, pages, quarantine: reports, pages of checks and drift with their figures, rejected records.
+        damaged: recovery files of the stream that were set aside.
         scratch: temporary files; one this old is nobody's any more.
     """
 
@@ -40,6 +41,7 @@ class Keep:
     runs: timedelta = timedelta(days=90)
     pages: timedelta = timedelta(days=90)
     quarantine: timedelta = timedelta(days=90)
+    damaged: timedelta = timedelta(days=30)
     scratch: timedelta = timedelta(days=1)
 
 
@@ -95,7 +97,8 @@ def retain(groups: Iterable[FeatureGroup], home: Home, clock: Clock, keep: Keep 
         pages=_remove_older(_pages(home), now - keep.pages),
         runs=_remove_older(home.runs.glob("*"), now - keep.runs),
         quarantined=Quarantine(home.quarantine, clock).prune(keep.quarantine),
-        scratch=_remove_older(_scratch(home), now - keep.scratch),
+        scratch=_remove_older(_scratch(home), now - keep.scratch)
+        + _remove_older(home.stream.glob("*-damaged-*"), now - keep.damaged),
     )
     logger.info("retention: %s", done)
     return done

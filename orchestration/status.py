@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from feature_repo.errors import HeadraceError
 from feature_repo.home import Home
+from feature_repo.mode import check_mode
 from feature_repo.online import open_store
 from feature_repo.settings import Settings
 from streaming.heartbeat import Heartbeat, read_heartbeats
@@ -49,7 +50,12 @@ STREAM_FIGURES = (
 
 
 def stream_section(settings: Settings, home: Home) -> Section:
-    """Every partition of the stream, from its heartbeat in the online store."""
+    """Every partition of the stream, from its heartbeat in the online store.
+
+    Raises:
+        SettingsError: the home ran with another log or store, whose heartbeats are not there.
+    """
+    check_mode(settings, home)
     store = open_store(settings, home)
     try:
         heartbeats = read_heartbeats(store)
@@ -121,7 +127,21 @@ def features_section(settings: Settings, home: Home) -> Section:
     return Section(title, columns, found, not blocked, held)
 
 
-PROVIDERS: tuple[Provider, ...] = (stream_section, features_section)
+def quarantine_section(settings: Settings, home: Home) -> Section:
+    """How much is held of rejected records, and how many a full quarantine could not keep."""
+    from quality.quarantine import Quarantine  # noqa: PLC0415
+
+    size = sum(path.stat().st_size for path in home.quarantine.glob("day=*.jsonl"))
+    lost = Quarantine.of(settings, home).not_kept()
+    title, columns = "quarantine", ("held", "bound", "not kept")
+    if not size and not lost:
+        return Section(title, (), (), True, "empty")
+    row = (f"{size / 2**20:,.1f} MiB", f"{settings.quarantine_mb:,} MiB", f"{sum(lost.values()):,}")
+    full = f"full on {', '.join(map(str, lost))}: what was rejected then is counted, not kept" if lost else ""
+    return Section(title, columns, (row,), True, full or "`headrace quarantine list` says why")
+
+
+PROVIDERS: tuple[Provider, ...] = (stream_section, features_section, quarantine_section)
 
 
 def sections(settings: Settings, home: Home) -> list[Section]:

@@ -12,7 +12,7 @@ from feature_repo.errors import ContractError, SettingsError
 from feature_repo.home import Home
 from feature_repo.lake import Build, Builds, Lake
 from feature_repo.settings import Settings, load_settings
-from orchestration.retention import Keep, Removed, retain, superseded
+from orchestration.retention import KEEP, Keep, Removed, retain, superseded
 from orchestration.sync import prune_lake
 from quality.quarantine import Quarantine
 from tests.offline import click_group, day_events, write_events
@@ -96,6 +96,56 @@ def test_a_run_removes_what_is_past_its_keep_and_nothing_else(home: Home) -> Non
     assert [path for path in stays if not path.exists()] == []
     assert not list(home.root.rglob("*.removed.tmp"))
     assert retain([click_group()], home, lambda: NOW) == Removed()
+
+
+def test_pages_figures_and_what_was_set_aside_go_by_age(home: Home) -> None:
+    def folder(name: str, days: float) -> Path:
+        path = home.root / name
+        path.mkdir(parents=True)
+        (path / "part").touch()
+        return aged(path, timedelta(days=days))
+
+    gone = [
+        folder("docs/drift/behaviour/2024-01-01", 91),
+        folder("stream/recovery-damaged-20240401T000000", 31),
+        aged(home.docs / "events_2024-01-01.html", timedelta(days=91)),
+        aged(home.quality / "behaviour" / "2024-01-01.json", timedelta(days=91)),
+        aged(home.root / "spill" / "duckdb_temp.tmp", timedelta(days=2)),
+    ]
+    stays = [
+        folder("docs/drift/behaviour/2024-05-01", 89),
+        folder("stream/recovery-damaged-20240601T000000", 29),
+        folder("stream/recovery", 400),
+        aged(home.docs / "index.html", timedelta(days=400)),
+        aged(home.quality / "drift" / "clicks.json", timedelta(days=400)),
+    ]
+    assert retain([click_group()], home, lambda: NOW) == Removed(pages=3, scratch=2)
+    assert [path for path in gone if path.exists()] == []
+    assert [path for path in stays if not path.exists()] == []
+
+
+def test_drift_pages_go_with_their_build(home: Home) -> None:
+    pages = []
+    for when in (day(28, 1), day(28, 5), day(31)):
+        build(home, when)
+        name = f"{when:%Y%m%dT%H%M%SZ}"
+        pages.append(aged(home.docs / "drift" / click_group().view_name / name / "f.svg", timedelta(0)))
+    retain([click_group()], home, lambda: NOW)
+    assert [page.exists() for page in pages] == [False, True, True]
+
+
+def test_blends_stay_longer_than_decisions_and_the_one_that_serves_stays(home: Home) -> None:
+    def blend(*when: int) -> Path:
+        return aged(home.models / f"blend-{day(*when):%Y%m%dT%H%M%S%fZ}.json", timedelta(0))
+
+    first, serves, last = blend(2, 1), blend(2, 2), blend(2, 3)
+    recent = [blend(31, hour) for hour in (1, 2)]
+    by_hand = aged(home.models / "blend-mine.json", timedelta(days=400))
+    (home.models / "CURRENT").write_text(serves.name)
+    assert retain([click_group()], home, lambda: NOW).blends == 1
+    assert not first.exists()
+    assert all(path.exists() for path in (serves, last, *recent, by_hand))
+    assert KEEP.blends > timedelta(hours=Settings().decision_retention_hours)
 
 
 def test_the_current_build_is_never_removed(home: Home) -> None:
