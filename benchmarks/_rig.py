@@ -28,6 +28,7 @@ from feature_repo.groups import all_groups
 from feature_repo.home import Home
 from feature_repo.lake import Build, Builds
 from feature_repo.online import OnlineRow, OnlineStore, open_store
+from feature_repo.online.consent import COMPLETE
 from feature_repo.settings import Settings
 from serving.blend import Blend, Gate, save_blend
 from serving.signals import signal_names
@@ -147,6 +148,7 @@ def stock_profiles(store: OnlineStore, rng: random.Random, now: datetime) -> Non
             for number, row in enumerate(rows):
                 dict.update(row.values, user_id=f"u{number}")
         store.write(group, rows)
+    store.put_marks({COMPLETE: b"1"})
 
 
 def profile(group: FeatureGroup, rng: random.Random, now: datetime) -> dict[str, Any]:

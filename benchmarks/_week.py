@@ -40,7 +40,6 @@ def week() -> list[tuple[float, int, int, float]]:
         tools = ShardTools(
             rules=FoldRules.of(settings),
             weights=settings.weights,
-            consent_default=True,
             knowledge=Knowledge(Lake(Path(folder))),
             quarantine=_Nowhere(),
             clock=lambda: clock[0],

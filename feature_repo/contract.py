@@ -135,14 +135,15 @@ class Contract:
 
         Returns:
             the record; what is null is absent, and fields the contract does not know are kept in
-            ``properties`` (events) or ``attributes`` (items, users) as text.
+            ``properties`` (events) or ``attributes`` (items, users) as text. The query of an event that
+            denies consent is left out.
 
         Raises:
             ContractError: with a stable code, the field, and what would be right.
         """
         if not isinstance(raw, Mapping) and (record := _as_written(raw, kind)) is not None:
             self._check(record)
-            return record
+            return _as_permitted(record)
         fields = self._object(raw)
         kind = _kind(fields, kind)
         fields["record"] = kind
@@ -156,7 +157,7 @@ class Contract:
         self._check(record)
         if unknown and self._on_unknown is not None:
             self._on_unknown(kind, list(map(cut, unknown[:NAMES_TOLD])))
-        return record
+        return _as_permitted(record)
 
     def _object(self, raw: bytes | str | Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(raw, Mapping):
@@ -208,7 +209,7 @@ class Contract:
                     msg = f"items.score: {slot.score} of {slot.item_id!r} is not a finite number"
                     raise ContractError("not_finite", "items.score", msg)
         elif event.event_type == "search":
-            if not event.query:
+            if not event.query and event.consent is not False:
                 msg = "query: a search must say what was asked"
                 raise ContractError("missing_field", "query", msg)
         elif event.item_id is None:
@@ -245,6 +246,17 @@ def _is_unicode(value: Any) -> bool:
     except (TypeError, ValueError, OverflowError, RecursionError):  # of another fault, told elsewhere
         return True
     return True
+
+
+def _as_permitted(record: Record) -> Record:
+    """The record without what its own denial of consent does not permit to be kept: the query.
+
+    That of a search is empty then, as a search has one.
+    """
+    if not isinstance(record, Event) or record.consent is not False:
+        return record
+    query = "" if record.event_type == "search" else None
+    return record if record.query == query else msgspec.structs.replace(record, query=query)
 
 
 def _as_written(raw: bytes | str, kind: Kind | None) -> Record | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from feature_repo.catalogue import Catalogue, catalogue_of
+from feature_repo.consent import permitted
 from feature_repo.contract import Contract, Event, Item, Kind, Record, User, from_arrow
 from feature_repo.errors import ContractError, SourceError
 from feature_repo.lake import Lake
@@ -35,6 +36,7 @@ class History:
         users: newest record of each declared user.
         weights: engagement weight by event type.
         duplicates, rejected: records left out because their id repeats, or because they break the contract.
+        consent_default: what holds where neither an event nor its user states anything.
     """
 
     events: tuple[Event, ...]
@@ -43,11 +45,17 @@ class History:
     weights: dict[str, float]
     duplicates: int = 0
     rejected: int = 0
+    consent_default: bool = True
 
     @property
     def span(self) -> timedelta:
         """From the first event to the last."""
         return self.events[-1].event_time - self.events[0].event_time if self.events else timedelta(0)
+
+    def permits(self, event: Event) -> bool:
+        """Whether an event may be used to personalize: nobody who denies consent today is evaluated on."""
+        user = None if event.user_id is None else self.users.get(event.user_id)
+        return permitted(event.consent, None if user is None else user.consent, self.consent_default)
 
     def engages(self, event: Event) -> bool:
         """Whether an event is an engagement with an item."""
@@ -71,10 +79,18 @@ class _Gathering:
         else:
             self.users[record.user_id] = record
 
-    def history(self, weights: dict[str, float]) -> History:
+    def history(self, settings: Settings) -> History:
         ordered = sorted(self.events.values(), key=lambda event: event.event_time)
         catalogue = catalogue_of(self.items.values())
-        return History(tuple(ordered), catalogue, self.users, weights, self.duplicates, self.rejected)
+        return History(
+            tuple(ordered),
+            catalogue,
+            self.users,
+            settings.weights,
+            self.duplicates,
+            self.rejected,
+            settings.consent_default,
+        )
 
 
 def read_history(path: Path, fmt: str, settings: Settings, progress: Progress = silent) -> History:
@@ -107,7 +123,7 @@ def read_history(path: Path, fmt: str, settings: Settings, progress: Progress = 
     if not found.events:
         msg = f"{path}: no valid event in it ({found.rejected} records rejected); is --format {fmt} right?"
         raise SourceError(msg)
-    return found.history(settings.weights)
+    return found.history(settings)
 
 
 def lake_history(lake: Lake, settings: Settings, max_events: int, progress: Progress = silent) -> History:
@@ -122,7 +138,7 @@ def lake_history(lake: Lake, settings: Settings, max_events: int, progress: Prog
         for record in _records(lake, "event", lake.files("event", day, _next(day))):
             found.take(record)
         progress("read the lake", done + 1, len(days))
-    return found.history(settings.weights)
+    return found.history(settings)
 
 
 def _newest_days(lake: Lake, max_events: int) -> list[date]:

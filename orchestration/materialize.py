@@ -19,11 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_repo.errors import BuildError
-from feature_repo.group import FeatureGroup
+from feature_repo.group import USER, FeatureGroup
 from feature_repo.home import Home
 from feature_repo.lake import Build
 from feature_repo.online import OnlineStore, open_store
 from feature_repo.settings import Settings
+from orchestration.consent import state_consent
 from orchestration.encoding import encode_batch
 from orchestration.watermark import Watermark
 
@@ -37,12 +38,19 @@ Progress = Callable[[int], Any]
 
 
 def materialize(
-    group: FeatureGroup, build: Build, store: OnlineStore, progress: Progress = lambda rows: None
+    group: FeatureGroup,
+    build: Build,
+    store: OnlineStore,
+    progress: Progress = lambda rows: None,
+    without: frozenset[str] = frozenset(),
 ) -> int:
     """Write a build's rows to the online store; returns how many were written, resumed ones included.
 
     Idempotent and monotone: a row older than the stored one is left out, so running it again, or running an
     old build late, does no harm.
+
+    Args:
+        without: keys whose rows are left out: users who deny consent today.
 
     Raises:
         BuildError: the build cannot be read; names the file.
@@ -50,7 +58,7 @@ def materialize(
     """
     mark = Watermark.begin(group, build, store)
     for piece in _pending(build.path, mark, progress):
-        rows = write_piece(group, build.path, piece, store, progress)
+        rows = write_piece(group, build.path, piece, store, progress, without=without)
         mark = mark.advanced(piece, rows).save(store)
     return _finish(mark, store)
 
@@ -66,6 +74,8 @@ def materialize_current(
 ) -> int:
     """`materialize` into the store of the settings, large builds over several processes.
 
+    Rows of users come after what they stated of consent today, and without those of who denies it.
+
     Args:
         workers: processes; by default one per core for Redis, and this one alone for small builds and for
             SQLite, which takes one writer at a time.
@@ -75,22 +85,31 @@ def materialize_current(
         large = settings.online_store == "redis" and build.rows >= PARALLEL_FROM
         workers = len(os.sched_getaffinity(0)) if large else 1
     try:
+        without = state_consent(store, settings, home) if group.entity == USER else frozenset()
         if workers == 1:
-            return materialize(group, build, store, progress)
-        return _in_parallel(
-            group, build, store, opened_by=(settings, home), progress=progress, workers=workers
-        )
+            return materialize(group, build, store, progress, without)
+        opened_by = settings, home, without
+        return _in_parallel(group, build, store, opened_by=opened_by, progress=progress, workers=workers)
     finally:
         store.close()
 
 
 def write_piece(
-    group: FeatureGroup, path: Path, piece: int, store: OnlineStore, progress: Progress = lambda rows: None
+    group: FeatureGroup,
+    path: Path,
+    piece: int,
+    store: OnlineStore,
+    progress: Progress = lambda rows: None,
+    *,
+    without: frozenset[str] = frozenset(),
 ) -> int:
-    """Write one row group; returns the rows taken."""
+    """Write one row group, leaving out the rows of some keys; returns the rows taken."""
     written = 0
     for batch in read_batches(path, [piece]):
-        written += store.write_encoded(group, encode_batch(group, batch))
+        rows = encode_batch(group, batch)
+        if without:
+            rows = [row for row in rows if row.key not in without]
+        written += store.write_encoded(group, rows)
         progress(batch.num_rows)
     return written
 
@@ -135,7 +154,7 @@ def _in_parallel(
     build: Build,
     store: OnlineStore,
     *,
-    opened_by: tuple[Settings, Home],
+    opened_by: tuple[Settings, Home, frozenset[str]],
     progress: Progress,
     workers: int,
 ) -> int:
@@ -164,11 +183,12 @@ def _in_parallel(
 
 
 _worker_store: OnlineStore | None = None
+_worker_without: frozenset[str] = frozenset()
 
 
-def _open_worker(settings: Settings, home: Home) -> None:
-    global _worker_store  # noqa: PLW0603 - a pool's initializer has no other place for what it opens
-    _worker_store = open_store(settings, home)
+def _open_worker(settings: Settings, home: Home, without: frozenset[str]) -> None:
+    global _worker_store, _worker_without
+    _worker_store, _worker_without = open_store(settings, home), without
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
@@ -181,4 +201,4 @@ def _die_with_parent() -> None:
 
 def _work(group: FeatureGroup, path: Path, piece: int) -> int:
     assert _worker_store is not None
-    return write_piece(group, path, piece, _worker_store)
+    return write_piece(group, path, piece, _worker_store, without=_worker_without)

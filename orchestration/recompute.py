@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 
 from feature_repo.catalogue import catalogue_of
+from feature_repo.consent import permitted
 from feature_repo.contract import Event, Item, Record, User, from_arrow
 from feature_repo.errors import LakeError
 from feature_repo.group import CREATED_TIMESTAMP, FeatureGroup
@@ -74,7 +75,6 @@ class Folder:
         self._hashed = hashed
         self._weights = settings.weights
         self._rules = SessionRules.of(settings)
-        self._default = None if settings.consent_default else False
         items = [r for r in self._records("item") if isinstance(r, Item)]
         self._facts = catalogue_of(items)
         self._stated = {r.user_id: r.consent for r in self._records("user") if isinstance(r, User)}
@@ -114,11 +114,8 @@ class Folder:
         return chosen
 
     def _consent(self, event: Event) -> bool | None:
-        """As the stream takes it: a user's refusal first, then what the event says, the user, the default."""
         stated = None if event.user_id is None else self._stated.get(event.user_id)
-        if stated is False or event.consent is not None:
-            return False if stated is False else event.consent
-        return self._default if stated is None else stated
+        return permitted(event.consent, stated, None)
 
     def _events(self, wanted: set[str], day: date) -> dict[str, list[Event]]:
         files = self._lake.files("event", day - timedelta(days=1), day + timedelta(days=1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+from feature_repo.consent import permitted
 from feature_repo.contract import Event
 from feature_repo.groups.session_profile import Profile, SessionRules, step, touch_of, values
 from feature_repo.settings import Settings
@@ -20,7 +21,6 @@ class ReplaySessions:
 
     def __init__(self, history: History, settings: Settings) -> None:
         self._history = history
-        self._default = None if settings.consent_default else False
         self._rules = SessionRules.of(settings)
         self._ttl_us = int(settings.session_ttl_s * 1e6)
         self._profiles: dict[str, Profile] = {}
@@ -43,8 +43,4 @@ class ReplaySessions:
 
     def _consent(self, event: Event) -> bool | None:
         user = None if event.user_id is None else self._history.users.get(event.user_id)
-        if user is not None and user.consent is False:
-            return False
-        if event.consent is None and user is not None and user.consent is not None:
-            return user.consent
-        return self._default if event.consent is None else event.consent
+        return permitted(event.consent, None if user is None else user.consent, None)

@@ -58,7 +58,7 @@ def find_tasks(history: History, candidates: PopularCandidates, max_tasks: int |
     Args:
         max_tasks: about as many are kept, chosen by a hash of the event id; `None` keeps all.
     """
-    impressions = [e for e in history.events if e.event_type == "impression" and e.consent is not False]
+    impressions = [e for e in history.events if e.event_type == "impression" and history.permits(e)]
     if impressions:
         return _of_impressions(history, impressions, max_tasks)
     return _of_engagements(history, candidates, max_tasks)
@@ -129,7 +129,7 @@ def _of_engagements(history: History, candidates: PopularCandidates, max_tasks: 
             if not counts[item_id]:
                 del counts[item_id]
         mine = touched.setdefault(event.session_id, set())
-        if event.item_id not in mine and event.consent is not False and chosen(event):
+        if event.item_id not in mine and history.permits(event) and chosen(event):
             top = _most_touched(counts, candidates.count, mine)
             if len(top) > 1:
                 tasks.append(_task(event, top))

@@ -8,6 +8,7 @@ from feature_repo.contract import Contract
 from feature_repo.groups import all_groups
 from feature_repo.home import Home
 from feature_repo.online import OnlineStore, open_store
+from feature_repo.online.consent import is_complete
 from feature_repo.services import published
 from feature_repo.settings import Settings
 from quality.figures import FiguresCollector
@@ -17,6 +18,7 @@ from quality.quarantine import Quarantine
 from serving.blend import Blend
 from serving.blend_store import BlendStore
 from serving.breaker import Breaker
+from serving.consent_store import ConsentStore
 from serving.decision import TOPIC
 from serving.decision_marks import Marks, marks_of
 from serving.exposures import observe_page
@@ -81,6 +83,7 @@ def open_services(settings: Settings) -> Services:
         blend=_blend(home, metrics),
         flags=_flags(control, metrics),
         rules=_rules(RuleStore(home.flags, home.last_good), metrics),
+        consent=ConsentStore(lambda: is_complete(store)),
         stream=StreamHealth(lambda: read_heartbeats(store), settings.clock, settings.stream_stale_s),
         breakers={n: Breaker(n, on_change=metrics.breaker_moved) for n in ("store", "blend", "event_log")},
     )
@@ -103,6 +106,7 @@ def open_services(settings: Settings) -> Services:
             consent_default=settings.consent_default,
             session_ttl=timedelta(seconds=settings.session_ttl_s),
             clock=settings.clock,
+            consent_complete=lambda: parts.consent.complete,
         ),
         catalogue=Catalogue(list(all_groups().values()), published()),
         ranker=_ranker(settings, reader, parts),
@@ -165,6 +169,7 @@ def _reader(settings: Settings, source: RowSource, parts: Parts, permissions: Pe
         stream_stale=lambda: parts.stream.stale,
         breaker=parts.breakers["store"],
         permissions=permissions,
+        consent_complete=lambda: parts.consent.complete,
         copies=REMEMBERED,
     )
 

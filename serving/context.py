@@ -63,6 +63,7 @@ class RankContext(Struct, eq=False):
         deadline: `perf_counter` time at which personalization ends.
         item_ids: of the candidates, as given.
         flags: those of the model, with what the experiment arms of this unit replace.
+        consented: whether consent was asked for, and permits what is personal to be used and recorded.
         held_out: whether the base order is answered although everything is computed.
         gathered: item numbers of the candidates, in base order, where they are at hand already.
         recent: what the user did in the last day; read where a rule asks for what was bought.
@@ -85,6 +86,7 @@ class RankContext(Struct, eq=False):
     flags: Flags
     tier: Tier = Tier.BASE
     settled: bool = False
+    consented: bool = False
     held_out: bool = False
     _base: BaseOrder | None = None
     _order: Ints | None = None

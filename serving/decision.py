@@ -43,6 +43,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     Attributes:
         time: the moment ages refer to (event-time clock).
         user, session: hashed ids.
+        withheld: fields of the request that are left out since consent was denied, or is not known.
         completed: stages that ran to their end; only these are run again in a replay.
         seed: what exploration drew from: the request id.
     """
@@ -70,6 +71,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     timings_ms: dict[str, float]
     items: list[RankedItem]
     dropped: list[Dropped]
+    withheld: list[str] = []
 
     @property
     def ranking(self) -> bytes:
@@ -99,12 +101,13 @@ class Answered(Struct, frozen=True, eq=False):
 def decision_of(context: RankContext, answer: RankAnswer, salt: str) -> Decision:
     """The record of an answer."""
     request, model = context.request, context.model
+    withheld = withheld_of(context)
     return Decision(
         request_id=answer.request_id,
         time=context.now,
-        user=_hashed(request.user_id, salt),
-        session=_hashed(request.session_id, salt),
-        query=request.query,
+        user=None if "user" in withheld else _hashed(request.user_id, salt),
+        session=None if "session" in withheld else _hashed(request.session_id, salt),
+        query=None if "query" in withheld else request.query,
         candidates=request.candidates,
         limit=request.limit,
         explain=bool(request.explain),
@@ -135,7 +138,17 @@ def decision_of(context: RankContext, answer: RankAnswer, salt: str) -> Decision
         timings_ms=answer.timings_ms,
         items=answer.items,
         dropped=answer.dropped,
+        withheld=withheld,
     )
+
+
+def withheld_of(context: RankContext) -> list[str]:
+    """What a record must not keep of a request, unless consent is known to permit it: who asked, for what."""
+    request = context.request
+    personal = {"user": request.user_id, "session": request.session_id, "query": request.query}
+    if context.consented or (request.user_id is None and request.session_id is None):
+        return []
+    return [name for name, value in personal.items() if value is not None]
 
 
 def _hashed(value: str | None, salt: str) -> str | None:

@@ -51,6 +51,13 @@ def permitted_by(row: Row | OnlineRow | None) -> bool | None:
     return stated if stated is None else stated is True
 
 
+def refused_in(session: Row | OnlineRow | None) -> bool:
+    """Whether consent was refused in a session: the stream then keeps a row of it without any feature."""
+    if session is None or session.values.get("event_count", 0) is not None:
+        return False
+    return all(value is None for value in session.values.values())
+
+
 def of_another(session: Row | None, user_id: str) -> bool:
     """Whether a session is of another user: on a shared device a request may come before the first event."""
     return session is not None and session.values.get("user_id") not in (None, user_id)

@@ -19,8 +19,8 @@ from feature_repo.online.consent import CONSENT
 from serving.breaker import Breaker
 from serving.context import Row
 from serving.copies import Copies
-from serving.permission import SESSION_ID, USER_ID, Permissions, of_another, permitted_by
-from serving.reading import Reading, ReadLimits
+from serving.permission import SESSION_ID, USER_ID, Permissions, of_another, permitted_by, refused_in
+from serving.reading import UNANSWERED, Reading, ReadLimits
 from serving.source import Key, RowSource
 
 USER, SEGMENT, SESSION, RECENT = "user_profile", "segment_profile", "session_profile", "user_recent"
@@ -38,6 +38,7 @@ class FeatureReader:
         stream_stale: whether the stream lags so far that session rows cannot be trusted.
         breaker: of the store.
         permissions: denials heard at this worker's door.
+        consent_complete: whether a user without a row of consent is known to have stated nothing.
         copies: rows of each group kept for when the store does not serve.
     """
 
@@ -50,6 +51,7 @@ class FeatureReader:
         stream_stale: Callable[[], bool] = lambda: False,
         breaker: Breaker | None = None,
         permissions: Permissions | None = None,
+        consent_complete: Callable[[], bool] = lambda: True,
         copies: int = 10_000,
     ) -> None:
         self._source = source
@@ -57,6 +59,7 @@ class FeatureReader:
         self._user, self._segment, self._session = groups[USER], groups[SEGMENT], groups[SESSION]
         self._recent = groups[RECENT]
         self._permissions = permissions or Permissions(copies)
+        self._consent_complete = consent_complete
         self._stream_stale = stream_stale
         profile_copy = limits.profile_copy.total_seconds()
         self._copies = {
@@ -104,7 +107,8 @@ class FeatureReader:
             keys += [(self._user, user_id), (CONSENT, user_id)]
             if recent:
                 keys.append((self._recent, user_id))
-        if session_id is not None and not self._permissions.denied(SESSION_ID, session_id):
+        reading.refused = self._permissions.denied(SESSION_ID, session_id)
+        if session_id is not None and not reading.refused:
             if self._stream_stale():
                 reading.codes.append("stream_stale")
             else:
@@ -114,10 +118,12 @@ class FeatureReader:
         rows = await self._fetch(keys, deadline, reading, meanwhile)
         session = rows.get((SESSION, session_id or ""))
         await self._permit(user_id, session, rows, deadline, reading)
-        if reading.permitted is False:
+        if reading.permitted is False or reading.unknown:
             self._copies[USER].drop(user_id or "")
             self._copies[SESSION].drop(session_id or "")
             return reading
+        if refused_in(session):
+            reading.refused, session = True, None
         reading.user = self._judge(USER, rows.get((USER, user_id or "")), now, reading)
         if user_id is not None and of_another(session, user_id):
             reading.codes.append("session_of_another")
@@ -145,7 +151,11 @@ class FeatureReader:
                 reading.permitted = False
                 return
             rows = await self._fetch([(CONSENT, owner)], deadline, reading)
-        reading.permitted = permitted_by(rows.get((PERMISSION, owner)))
+        row = rows.get((PERMISSION, owner))
+        reading.permitted = permitted_by(row)
+        reading.read = row is not None or UNANSWERED.isdisjoint(reading.codes)
+        if row is None and not self._consent_complete():
+            reading.unknown = session is not None or any((group, owner) in rows for group in (USER, RECENT))
 
     async def warm(self) -> None:
         """Read the prior of last resort, so that it is at hand when the store is not."""

@@ -9,13 +9,19 @@ from msgspec import Struct
 
 from serving.context import Row
 
+UNANSWERED = frozenset({"store_failing", "store_late", "store_open"})
+"""Codes of a reading that the store did not answer."""
+
 
 class Reading(Struct, eq=False):
-    """The rows a request may use; none where the user denied consent.
+    """The rows a request may use; none where the user denied consent, or may have.
 
     Attributes:
         recent: what the user did in the last day, where it was asked for.
         permitted: what the user's record states of consent; `None` for nothing.
+        unknown: whether the user's word may have been lost with an emptied store; there are no rows then.
+        read: whether the user's word was read, from the store or a copy, or there is no user.
+        refused: whether an event of the session denied consent, and none gave it since.
         ages: seconds since the event time, by group; of a row over its time-to-live too.
         codes: what was late, failing, stale or a copy.
     """
@@ -25,6 +31,9 @@ class Reading(Struct, eq=False):
     session: Row | None = None
     recent: Row | None = None
     permitted: bool | None = None
+    unknown: bool = False
+    read: bool = True
+    refused: bool = False
     ages: dict[str, float] = {}
     codes: list[str] = []
 

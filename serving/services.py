@@ -16,6 +16,7 @@ from feature_repo.online import OnlineStore
 from feature_repo.settings import Settings
 from serving.blend import Blend
 from serving.breaker import Breaker
+from serving.consent_store import ConsentStore
 from serving.decision import Decision, encode_decision
 from serving.exposures import Exposures
 from serving.features.feature_plan import Catalogue
@@ -59,6 +60,7 @@ class Parts:
     flags: Watched[Flags]
     rules: Watched[Rules]
     stream: StreamHealth
+    consent: ConsentStore
     breakers: Mapping[str, Breaker]
 
     @property
@@ -104,6 +106,7 @@ class Services:
             parts.snapshot.refresh,
             parts.blend.refresh,
             parts.stream.refresh,
+            parts.consent.refresh,
         ):
             try:
                 await asyncio.to_thread(refresh)
@@ -113,7 +116,9 @@ class Services:
         self._watchers = [
             Watcher(controls, FLAGS_INTERVAL_S, "flags"),
             Watcher([parts.snapshot.refresh, parts.blend.refresh], MODEL_INTERVAL_S, "model"),
-            Watcher([parts.stream.refresh, self._observe], STREAM_INTERVAL_S, "stream"),
+            Watcher(
+                [parts.stream.refresh, parts.consent.refresh, self._observe], STREAM_INTERVAL_S, "stream"
+            ),
         ]
         for watcher in self._watchers:
             watcher.start()
@@ -188,6 +193,7 @@ class Services:
             "reloads": {part.name: part.state for part in parts.reloaded},
             "stream_lag_s": parts.stream.lag_s,
             "stream_stale": parts.stream.stale,
+            "consent_complete": parts.consent.complete,
             "breakers": {name: breaker.state.value for name, breaker in parts.breakers.items()},
         }
 

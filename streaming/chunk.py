@@ -38,13 +38,16 @@ class Changes:
     """What a chunk changed: rows to write, sessions to delete, contributions to users, a heartbeat.
 
     `consents` is what the records of users stated, kept beside the features: the long-term profile of those
-    who denied must go as well.
+    who denied must go as well. `restated` is what is said again to a store that lost it; `complete` says that
+    with it the store holds all there is.
     """
 
     rows: list[EncodedRow] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     contributions: list[Contribution] = field(default_factory=list)
     consents: dict[str, bool | None] = field(default_factory=dict)
+    restated: dict[str, bool] = field(default_factory=dict)
+    complete: bool = False
     heartbeat: Heartbeat | None = None
     horizon_us: int = 0
     rewrite: bool = False

@@ -49,6 +49,9 @@ class Knowledge:
 
     Args:
         lake: read at the first `refresh`, and again when it has new files.
+
+    Attributes:
+        whole: whether every file of users could be read.
     """
 
     def __init__(self, lake: Lake, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -58,6 +61,7 @@ class Knowledge:
         self._lock = threading.Lock()
         self._read: set[str] = set()
         self._heard: set[str] = set()
+        self.whole = True
         self.facts: dict[str, ItemFacts] = {}
         self.consents: dict[str, bool] = {}
 
@@ -85,6 +89,7 @@ class Knowledge:
                     try:
                         self._read_file(kind, file)
                     except (OSError, ValueError, LakeError) as error:
+                        self.whole = self.whole and kind != "user"
                         _log.warning(
                             "lake file %s cannot be read, its %ss are unknown: %s", file, kind, error
                         )

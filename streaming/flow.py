@@ -11,22 +11,22 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import xxhash
 from bytewax import operators as op
 from bytewax.dataflow import Dataflow
 
-from feature_repo.errors import HeadraceError
+from feature_repo.errors import HeadraceError, StoreError
 from feature_repo.groups.session_profile import GROUP as SESSION_GROUP
 from feature_repo.groups.user_profile import GROUP as PROFILE_GROUP
 from feature_repo.home import Home
 from feature_repo.lake import Lake
 from feature_repo.mode import check_mode
 from feature_repo.online import OnlineStore, open_store
-from feature_repo.online.consent import CONSENT, consent_rows
+from feature_repo.online.consent import COMPLETE, CONSENT, consent_rows, is_complete
 from feature_repo.online.store import encode_rows
 from feature_repo.settings import Settings
 from streaming.canary import StoreWatch
@@ -43,6 +43,7 @@ from streaming.sink import OnlineSink
 from streaming.source import EventLogSource, SourceRules, part_name
 from streaming.writer import BackgroundWriter, OnlineWriter, WriteJob
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _log = logging.getLogger(__name__)
 _FACTS = (b'{"record":"user"', b'{"record":"item"')
 
@@ -100,14 +101,36 @@ def jobs_of(parts: FlowParts, partition: int, changes: Changes) -> list[WriteJob
     if changes.heartbeat is not None:
         parts.metrics.observe(changes.heartbeat)
     sessions = WriteJob(partition, SESSION_GROUP, changes.rows, changes.deleted, changes.heartbeat)
+    if changes.restated or changes.complete:
+        return [*restating(parts, partition, changes), *stating(parts, partition, changes), sessions]
     if not changes.consents:
         return [sessions]
+    return [*stating(parts, partition, changes), sessions]
+
+
+def stating(parts: FlowParts, partition: int, changes: Changes) -> list[WriteJob]:
+    """What records of users state, and what follows for their profiles."""
     stated = encode_rows(CONSENT, consent_rows(changes.consents, parts.tools.clock()))
     denying = [user_id for user_id, permitted in changes.consents.items() if permitted is False]
     return [
         WriteJob(partition, CONSENT, stated, denying),
         WriteJob(partition, PROFILE_GROUP, deleted=denying),
-        sessions,
+    ]
+
+
+def restating(parts: FlowParts, partition: int, changes: Changes) -> list[WriteJob]:
+    """What an emptied store is told again, and that it is complete.
+
+    A denial is as new as can be. Consent is as old as can be: whatever else the store was told of the user
+    meanwhile is newer than what this process knows.
+    """
+    denying = {user_id: said for user_id, said in changes.restated.items() if said is False}
+    giving = {user_id: said for user_id, said in changes.restated.items() if said is True}
+    rows = [*consent_rows(denying, parts.tools.clock()), *consent_rows(giving, EPOCH)]
+    marks = {COMPLETE: b"1"} if changes.complete else {}
+    return [
+        WriteJob(partition, PROFILE_GROUP, deleted=list(denying)),
+        WriteJob(partition, CONSENT, encode_rows(CONSENT, rows), marks=marks),
     ]
 
 
@@ -161,7 +184,7 @@ def open_stream(settings: Settings, to_end: bool = False) -> OpenStream:
     parts = FlowParts(
         log,
         rules,
-        shard_tools(settings, home, watch.lost),
+        replace(shard_tools(settings, home, watch.lost), consent_lost=lambda: consent_lost(store)),
         home.stream / "state",
         writer,
         metrics,
@@ -185,12 +208,19 @@ def shard_tools(
     return ShardTools(
         rules=FoldRules.of(settings),
         weights=settings.weights,
-        consent_default=settings.consent_default,
         knowledge=knowledge,
         quarantine=Quarantine.of(settings, home, now),
         clock=now,
         store_lost=store_lost,
     )
+
+
+def consent_lost(store: OnlineStore) -> bool:
+    """Whether the store lacks what users stated; one that does not answer is asked again."""
+    try:
+        return not is_complete(store)
+    except StoreError:
+        return False
 
 
 def own_error(error: BaseException | None) -> HeadraceError | None:

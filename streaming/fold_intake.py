@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from feature_repo.consent import permitted
 from feature_repo.contract import Item, User
 from feature_repo.errors import ContractError
 from feature_repo.groups.session_profile import Touch, touch_of
@@ -93,7 +94,7 @@ class Intake:
     def _sort(self, records: list[bytes], now_us: int, changes: Changes) -> dict[str, list[Entry]]:
         sorted_: dict[str, list[Entry]] = {}
         tools, tally = self._tools, self._tally
-        stated, default = tools.knowledge.consents.get, None if tools.consent_default else False
+        stated = tools.knowledge.consents.get
         tally.read += len(records)
         for raw in records:
             try:
@@ -105,12 +106,7 @@ class Intake:
                 self._hear(record, raw, changes)
                 continue
             of_user = None if record.user_id is None else stated(record.user_id)
-            consent = record.consent
-            if of_user is False:  # what the user denied stays denied, whatever an event says
-                consent = False
-            elif consent is None:
-                consent = default if of_user is None else of_user
-            touch = touch_of(record, tools.weights, consent)
+            touch = touch_of(record, tools.weights, permitted(record.consent, of_user, None))
             if self.newest_us is None or touch.time_us > self.newest_us:
                 self.newest_us = touch.time_us
                 self.advance(min(touch.time_us, now_us))

@@ -14,6 +14,7 @@ import msgspec
 
 from feature_repo.errors import ContractError
 from feature_repo.groups.session_profile import GROUP, Profile, time_of
+from feature_repo.online import EncodedRow, layout_of
 from feature_repo.online.row_encoder import RowEncoder
 from streaming.chunk import Changes, Chunk, Tally
 from streaming.fold import Session, profile_of
@@ -30,6 +31,7 @@ _log = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _rows = RowEncoder(GROUP)
+_NO_FEATURES = layout_of(GROUP).encode({})
 REWRITTEN_PER_TICK = 5_000
 
 
@@ -52,6 +54,7 @@ class SessionShard:
         self._dirty: set[str] = set()
         self._sweep = Sweep(self._held)
         self._rewrite: Iterator[str] = iter(())
+        self._restating: Iterator[tuple[str, bool]] | None = None
         facts = state.facts()
         self._outbox = Outbox(facts.get(OUTBOX))
         self._intake = Intake(partition, tools, self.tally, facts)
@@ -114,12 +117,18 @@ class SessionShard:
     def _emit(self, session_id: str, profile: Profile, changes: Changes) -> None:
         """The session's row, or its deletion where consent is denied. Repeats are written again on purpose.
 
+        A refusal in a session is a row without features: serving must tell it from a session never seen.
         After a crash the state may be ahead of the online store; the events read again then bring it level.
         """
-        if profile.denied or self._tools.knowledge.denies(profile.user_id):
+        if self._tools.knowledge.denies(profile.user_id):
             changes.deleted.append(session_id)
-            return
-        changes.rows.append(_rows.encode(session_id, profile.last_us, profile, self._tools.rules.session))
+        elif profile.refused:
+            changes.rows.append(EncodedRow(session_id, profile.last_us, _NO_FEATURES))
+        elif profile.denied:
+            changes.deleted.append(session_id)
+        else:
+            rules = self._tools.rules.session
+            changes.rows.append(_rows.encode(session_id, profile.last_us, profile, rules))
 
     def _contribute(self, session_id: str, session: Session, changes: Changes, *, over: bool = False) -> None:
         """What a session says of its users. Events read again repeat only what the live profile says."""
@@ -162,8 +171,26 @@ class SessionShard:
         for session_id in portion:
             if (raw := self._held.get(session_id)) is not None:
                 self._emit(session_id, profile_of(raw), changes)
+        self._restate(chunk, changes)
         changes.horizon_us = self._intake.horizon_us
         changes.heartbeat = self._heartbeat(chunk)
+
+    def _restate(self, chunk: Chunk, changes: Changes) -> None:
+        """Say again what users stated of consent to a store that was emptied or is new; one shard for all."""
+        tools = self._tools
+        if self.partition != 0 or chunk.behind_s > 0:
+            return
+        if self._restating is None:
+            if not tools.consent_lost():
+                return
+            self._restating = iter(list(tools.knowledge.consents.items()))
+        portion = list(islice(self._restating, REWRITTEN_PER_TICK))
+        # What was stated meanwhile was written when it came.
+        now = tools.knowledge.consents
+        changes.restated = {user_id: said for user_id, said in portion if now.get(user_id) is said}
+        if len(portion) < REWRITTEN_PER_TICK:
+            self._restating = None
+            changes.complete = tools.knowledge.whole
 
     def _expire(self, changes: Changes) -> None:
         expired = self._sweep.expired(self._intake.horizon_us)

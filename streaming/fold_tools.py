@@ -26,14 +26,15 @@ class ShardTools:
 
     Attributes:
         store_lost: asked at each tick with the shard's name: whether the online store lost what was written.
+        consent_lost: asked at each tick of the first partition: whether the store lacks what users stated.
         every_event: a row for each event instead of one for each session of a chunk: history, not the newest.
     """
 
     rules: FoldRules
     weights: Mapping[str, float]
-    consent_default: bool
     knowledge: Knowledge
     quarantine: PutsAside
     clock: Callable[[], datetime]
     store_lost: Callable[[str, bool], bool] = lambda name, known: False
+    consent_lost: Callable[[], bool] = lambda: False
     every_event: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -23,6 +23,7 @@ from tenacity.nap import sleep_using_event
 from feature_repo.errors import StoreError
 from feature_repo.group import FeatureGroup
 from feature_repo.online import EncodedRow, OnlineStore
+from feature_repo.online.consent import CONSENT
 from streaming.heartbeat import Heartbeat, write_heartbeats
 
 _log = logging.getLogger(__name__)
@@ -42,11 +43,12 @@ while the store takes what it was handed at once, and the store rests while the 
 
 @dataclass(frozen=True, slots=True)
 class WriteJob:
-    """What one chunk changed in one group. Deletions go first, then rows, then the heartbeat.
+    """What one chunk changed in one group. Deletions go first, then rows, then marks and the heartbeat.
 
     Attributes:
         partition: whose metrics count it.
         heartbeat: last, so that it never promises more than there is.
+        marks: put once the rows are written.
     """
 
     partition: int
@@ -54,6 +56,7 @@ class WriteJob:
     rows: Sequence[EncodedRow] = ()
     deleted: Sequence[str] = ()
     heartbeat: Heartbeat | None = None
+    marks: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -108,6 +111,9 @@ class OnlineWriter:
             if job.rows:
                 self.written[job.partition] += len(job.rows)
                 self.wrote(job.partition, len(job.rows))
+        for job in jobs:
+            if job.marks:
+                self._insist(job.partition, partial(self.store.put_marks, job.marks))
         beats = [self._counted(job.heartbeat) for job in jobs if job.heartbeat is not None]
         if beats:
             self._insist(beats[0].partition, lambda: write_heartbeats(self.store, beats))
@@ -131,6 +137,8 @@ class OnlineWriter:
         waiting.rows.clear()
 
     def _known_of(self, group: FeatureGroup) -> set[str]:
+        if group is CONSENT:  # the batch side states it too
+            return set()
         return self._known.setdefault(group.view_name, set())
 
     def _counted(self, heartbeat: Heartbeat) -> Heartbeat:

@@ -91,7 +91,18 @@ def stream_to_end(settings: Settings, stream: OpenStream | None = None) -> None:
 
 
 def session_values(settings: Settings, sessions: Sequence[str]) -> dict[str, dict[str, Any] | None]:
-    return _read(settings, GROUP, sessions)
+    """Features by session; `None` also where consent was refused: such a row has a time and no feature."""
+    rows = _read(settings, GROUP, sessions)
+    return {key: None if row is None or not any_feature(row) else row for key, row in rows.items()}
+
+
+def any_feature(row: dict[str, Any]) -> bool:
+    return any(value is not None for value in row.values())
+
+
+def refused_sessions(settings: Settings, sessions: Sequence[str]) -> list[str]:
+    rows = _read(settings, GROUP, sessions)
+    return [key for key, row in rows.items() if row is not None and not any_feature(row)]
 
 
 def user_values(settings: Settings, users: Sequence[str]) -> dict[str, dict[str, Any] | None]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import ibis
 import ibis.expr.types as ir
 
+from feature_repo.consent import permitted_column
 from feature_repo.group import BatchParams, LakeTables
 
 MICROSECOND = 1e-6
@@ -57,8 +58,7 @@ def marked(tables: LakeTables, params: BatchParams) -> ir.Table:
     events = tables.events.left_join(stated, tables.events.user_id == stated._user_id)
     columns = ("session_id", "event_type", "event_time", "item_id", "items", "request_id", "position")
     events = events.select(*columns, "user_id", "consent", "_stated")
-    denied = (events._stated == ibis.literal(False)).fill_null(False)
-    permitted = ~denied & ibis.coalesce(events.consent, events._stated, params.consent_default)
+    permitted = permitted_column(events.consent, events._stated, params.consent_default)
     return events.select(
         *columns,
         user_id=permitted.ifelse(events.user_id, ibis.null("string")),

@@ -10,6 +10,7 @@ import ibis.expr.types as ir
 
 from feature_repo.catalogue import PRICE
 from feature_repo.columns import FACTS
+from feature_repo.consent import permitted_column
 from feature_repo.expressions.events import age_us, instant
 from feature_repo.group import BatchParams
 from feature_repo.normal import normalized
@@ -48,11 +49,11 @@ def declared(users: ir.Table, params: BatchParams) -> ir.Table:
     named = users.select("user_id", text=users[FACTS]["texts"]).unnest("text")
     named = named.filter(named["text"]["name"] == normalized(params.segment_attribute))
     segments = named.select("user_id", declared=named["text"]["value"])
-    allowed = users.filter(ibis.coalesce(users.consent, True))
+    nothing = ibis.null("boolean")
+    allowed = users.filter(permitted_column(nothing, users.consent, True))
     rows = allowed.left_join(segments.rename(_user="user_id"), allowed.user_id == segments.user_id)
-    return rows.select(
-        "user_id", "declared", listed=ibis.coalesce(rows.consent, ibis.literal(params.consent_default))
-    )
+    listed = permitted_column(nothing, rows.consent, ibis.literal(params.consent_default))
+    return rows.select("user_id", "declared", listed=listed)
 
 
 def numeric_tastes(engaged: ir.Table, numerics: ir.Table) -> ir.Table:

@@ -47,7 +47,7 @@ class Touch(Struct, array_like=True, frozen=True, gc=False):
     Attributes:
         time_us: event time, microseconds since 1970.
         weight: engagement weight of the event type; 0 is context.
-        consent: whether personalization is permitted; `None`: not stated.
+        consent: what is stated of personalization, by the event or its user; `None`: nothing.
     """
 
     time_us: int
@@ -81,7 +81,8 @@ class Profile(Struct, array_like=True, gc=False):
     """State of a session. Every list in it is capped.
 
     Attributes:
-        denied: personalization was denied; nothing else is kept then.
+        denied: personalization is not permitted; nothing else is kept then.
+        refused: somebody said so; else it is the default of those who state nothing.
         items: item id to ``(last touched (µs), weight so far)``, oldest touch first.
         attrs: attribute value to weight, scaled by ``2^((t − landmark) / half-life)``, so that an event adds
             to its own values only and no others need decaying.
@@ -101,23 +102,31 @@ class Profile(Struct, array_like=True, gc=False):
     cart: list[str] = []
     price_sum: float = 0.0
     price_count: int = 0
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SessionRules:
-    """What the fold depends on besides its events, in microseconds."""
+    """What the fold depends on besides its events, in microseconds.
+
+    Attributes:
+        consent_default: what holds where nothing is stated of consent.
+    """
 
     gap_us: int
     half_life_us: float
+    consent_default: bool = True
 
     @classmethod
     def of(cls, settings: Settings) -> SessionRules:
         """The rules of the settings."""
-        return cls(int(settings.session_gap_s * 1e6), settings.session_half_life_s * 1e6)
+        return cls(
+            int(settings.session_gap_s * 1e6), settings.session_half_life_s * 1e6, settings.consent_default
+        )
 
 
 def touch_of(event: EventLike, weights: Mapping[str, float], consent: bool | None) -> Touch:
-    """The touch of an event; `consent` is what holds for it: by the event, its user, or the settings."""
+    """The touch of an event; `consent` is what the event or its user states (`consent.permitted`)."""
     return Touch(
         (event.event_time - _EPOCH) // _MICROSECOND,
         event.event_id,
@@ -141,10 +150,9 @@ def step(profile: Profile | None, touch: Touch, facts: ItemFacts | None, rules: 
         facts: of the touched item, where the catalogue knows it.
     """
     now = touch.time_us
-    if touch.consent is False:
-        known = touch.user_id if profile is None else touch.user_id or profile.user_id
-        return Profile(now, now, now, known, True, counts=[0] * len(COUNTED))
-    if profile is None or now - profile.last_us > rules.gap_us or _another(profile, touch):
+    if touch.consent is False or (touch.consent is None and not rules.consent_default):
+        return _denied(profile, touch, rules)
+    if profile is None or _ended(profile, touch, rules):
         profile = _begin(now)
     elif profile.denied:
         if touch.consent is None:
@@ -163,6 +171,19 @@ def step(profile: Profile | None, touch: Touch, facts: ItemFacts | None, rules: 
     if touch.item_id is not None and touch.weight > 0:
         _engage(profile, touch, touch.item_id, facts, rules)
     return profile
+
+
+def _ended(profile: Profile, touch: Touch, rules: SessionRules) -> bool:
+    return touch.time_us - profile.last_us > rules.gap_us or _another(profile, touch)
+
+
+def _denied(profile: Profile | None, touch: Touch, rules: SessionRules) -> Profile:
+    """Nothing but whose session it is, and whether somebody refused: that holds as long as the session."""
+    now, user_id, refused = touch.time_us, touch.user_id, touch.consent is False
+    if profile is not None:
+        user_id = user_id or profile.user_id
+        refused = refused or (profile.refused and not _ended(profile, touch, rules))
+    return Profile(now, now, now, user_id, True, counts=[0] * len(COUNTED), refused=refused)
 
 
 def _begin(now: int) -> Profile:

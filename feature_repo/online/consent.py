@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from feature_repo.group import USER, DType, Feature, FeatureGroup
-from feature_repo.online.store import OnlineRow
+from feature_repo.online.store import OnlineRow, OnlineStore
 
+COMPLETE = "consent/complete"
+"""Mark of a store that holds what every user stated. An emptied store has lost it with the statements."""
 _EVER = timedelta(days=36_500)
 
 CONSENT = FeatureGroup(
@@ -22,6 +24,15 @@ CONSENT = FeatureGroup(
     freshness=_EVER,
     ttl=_EVER,
 )
+
+
+def is_complete(store: OnlineStore) -> bool:
+    """Whether a user without a row here is known to have stated nothing.
+
+    Raises:
+        StoreError: the store is unreachable.
+    """
+    return COMPLETE in store.marks(COMPLETE)
 
 
 def consent_rows(stated: Mapping[str, bool | None], time: datetime) -> list[OnlineRow]:

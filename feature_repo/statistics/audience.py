@@ -10,6 +10,7 @@ from datetime import timedelta
 import numpy as np
 
 from feature_repo.catalogue import CATEGORY, Catalogue, texts_of
+from feature_repo.consent import permitted
 from feature_repo.contract import User
 from feature_repo.group import BatchParams
 from feature_repo.groups.segment_profile import EVERYONE
@@ -79,11 +80,7 @@ class Audience:
     def consents(self, user_id: str | None, stated: bool | None) -> bool:
         """Whether a user may be profiled by an event that states this."""
         record = self._records.get(user_id) if user_id is not None else None
-        if record is not None and record.consent is False:
-            return False
-        if stated is None and record is not None:
-            stated = record.consent
-        return self._params.consent_default if stated is None else stated
+        return permitted(stated, None if record is None else record.consent, self._params.consent_default)
 
     def user(self, user_id: str) -> Member:
         """The user, who enters where never met."""

@@ -25,13 +25,16 @@ def materialize(
 
         headrace materialize user_profile item_profile
 
-    It may be repeated: a stored value that is newer stays.
+    It may be repeated: a stored value that is newer stays. What users stated of consent comes first, from the
+    log and the lake; who denies it today gets no row, whatever the build holds.
     """
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
+    from feature_repo.group import USER  # noqa: PLC0415
     from feature_repo.home import Home  # noqa: PLC0415
     from feature_repo.settings import load_settings  # noqa: PLC0415
+    from orchestration.consent import forget_withdrawn  # noqa: PLC0415
     from orchestration.current import chosen_builds  # noqa: PLC0415
     from orchestration.materialize import materialize_current  # noqa: PLC0415
 
@@ -44,4 +47,6 @@ def materialize(
         for group, build in builds:
             task = bar.add_task(group.view_name, total=build.rows)
             rows = materialize_current(group, build, settings, home, progress=partial(bar.advance, task))
+            if group.entity == USER:
+                forget_withdrawn(group, settings, home)
             bar.update(task, completed=build.rows, description=f"{group.view_name}: {rows:,} written")

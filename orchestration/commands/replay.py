@@ -77,6 +77,9 @@ def replay(
         if again.same
         else "DIFFERS from the ranking that was answered"
     )
+    if decision.withheld:
+        left_out = ", ".join(decision.withheld)
+        typer.echo(f"left out of the record, since consent was denied or not known: {left_out}")
     if blend is None and not flags:
         _show(decision, again.answer, top)
         raise typer.Exit(0 if again.same else 1)

@@ -10,12 +10,13 @@ from typing import Any
 
 from msgspec import Struct
 
+from feature_repo.consent import permitted
 from feature_repo.errors import StoreError
 from feature_repo.group import SESSION, USER, DType, FeatureGroup
 from feature_repo.online.consent import CONSENT
 from feature_repo.online.store import OnlineRow
 from serving.features.feature_plan import PlannedView
-from serving.permission import SESSION_ID, USER_ID, Permissions, permitted_by
+from serving.permission import SESSION_ID, USER_ID, Permissions, permitted_by, refused_in
 from serving.problem import ApiError
 from serving.source import Key, RowSource
 
@@ -74,6 +75,7 @@ class FeatureTable:
         source: the online store.
         permissions: denials heard at this worker's door.
         consent_default: what holds for a user whose record states nothing.
+        consent_complete: whether a user without a row of consent is known to have stated nothing.
         session_ttl: sessions older than this are expired, whatever the view says.
         clock: for ages.
     """
@@ -86,10 +88,12 @@ class FeatureTable:
         consent_default: bool,
         session_ttl: timedelta,
         clock: Callable[[], datetime],
+        consent_complete: Callable[[], bool] = lambda: True,
     ) -> None:
         self._source = source
         self._permissions = permissions
         self._consent_default = consent_default
+        self._consent_complete = consent_complete
         self._session_ttl = session_ttl
         self._clock = clock
 
@@ -158,8 +162,9 @@ class FeatureTable:
     def _permits(self, user: str, row: OnlineRow | None) -> bool:
         if self._permissions.denied(USER_ID, user):
             return False
-        stated = permitted_by(row)
-        return self._consent_default if stated is None else stated
+        if row is None and not self._consent_complete():
+            return False
+        return permitted(None, permitted_by(row), self._consent_default)
 
     async def _read(self, keys: Sequence[Key]) -> list[OnlineRow | None]:
         found: list[OnlineRow | None] = []
@@ -181,7 +186,7 @@ class FeatureTable:
         owner: Any = key if group.entity == USER else None
         if group.entity == SESSION:
             ttl, owner = min(ttl, self._session_ttl), row.values.get("user_id")
-            if self._permissions.denied(SESSION_ID, key):
+            if self._permissions.denied(SESSION_ID, key) or refused_in(row):
                 return _Judged(None, withheld=True)
         if isinstance(owner, str) and not consents[owner]:
             return _Judged(None, withheld=True)

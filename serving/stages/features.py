@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from feature_repo.consent import permitted
 from serving.answer import Tier
 from serving.context import RankContext
 from serving.reader import FeatureReader
@@ -13,7 +14,8 @@ from serving.stages.blending import gather, tier_of
 class FeaturesStage:
     """Reads the online groups within the store budget; settles on the base order where consent is denied.
 
-    The user's newest record decides where it denies; else the request, else the record, else the default.
+    The user's newest record decides where it denies; else the request, else a denial by an event of the
+    session, else the record, else the default.
 
     Args:
         consent_default: what holds where neither request nor record states anything.
@@ -39,8 +41,12 @@ class FeaturesStage:
         )
         for code in reading.codes:
             context.degrade(code)
-        if not self._permitted(request.consent, reading.permitted):
+        if reading.unknown:
+            return context.settle("consent_unknown")
+        asked = False if request.consent is None and reading.refused else request.consent
+        if not permitted(asked, reading.permitted, self._default):
             return context.settle("consent_denied")
+        context.consented = reading.read
         context.user = reading.user
         context.segment = reading.segment
         context.session = reading.session
@@ -48,11 +54,6 @@ class FeaturesStage:
         context.ages.update(reading.ages)
         forgo(context)
         return None
-
-    def _permitted(self, asked: bool | None, stated: bool | None) -> bool:
-        if stated is False:
-            return False
-        return next((said for said in (asked, stated) if said is not None), self._default)
 
 
 def forgo(context: RankContext) -> None:

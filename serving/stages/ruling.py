@@ -10,11 +10,12 @@ import numpy as np
 
 from serving.answer import Dropped
 from serving.context import RankContext, Row
+from serving.reading import UNANSWERED
 from serving.ruling import apply_rules
 
 log = logging.getLogger(__name__)
 
-UNREAD = frozenset({"consent_denied", "store_failing", "store_late", "store_open", "stream_stale"})
+UNREAD = frozenset({"consent_denied", "consent_unknown", "stream_stale", *UNANSWERED})
 """Codes of features that were asked for and not, or not all, read."""
 
 

@@ -21,6 +21,7 @@ from feature_repo.groups import all_groups
 from feature_repo.home import Home
 from feature_repo.lake import Build, Builds
 from feature_repo.online import OnlineRow, open_store
+from feature_repo.online.consent import COMPLETE
 from feature_repo.settings import Settings
 from serving.app import create_app
 from serving.blend import Blend, Gate, save_blend
@@ -38,6 +39,7 @@ class Shop:
         self.settings = settings
         self.home = Home(settings.home)
         self.store = open_store(settings, self.home)
+        self.store.put_marks({COMPLETE: b"1"})
 
     def build(self, as_of: datetime | None = None, ctr: float = 0.1) -> None:
         """Write and promote a build of `item_profile`."""

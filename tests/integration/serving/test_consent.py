@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -96,14 +97,29 @@ def test_a_refused_record_denies_nothing(api: httpx.Client, body: Body) -> None:
     assert personalized(rank(api, body(user_id="u", session_id="s")))
 
 
-def test_a_session_in_which_consent_was_denied_is_left_out_at_once(api: httpx.Client, body: Body) -> None:
+def test_a_denial_by_an_event_ends_personalization_for_its_session_at_once(
+    shop: Any, serving: Callable[..., Any], body: Body
+) -> None:
+    """By the worker that heard it before the stream did, by every other one once the stream did."""
+    here_and_there = body(user_id="u", session_id="s"), body(session_id="s"), body(user_id="u")
     event = {
         "event_id": "e1",
         "event_type": "view",
-        "event_time": "2024-06-01T12:00:00Z",
+        "event_time": datetime.now(UTC).isoformat(),
         "session_id": "s",
         "item_id": "i1",
         "consent": False,
     }
-    assert api.post("/v1/events", json=event).status_code == 202
-    assert rank(api, body(user_id="u", session_id="s"))["tier"] == "long_term"
+    with serving(shop.settings) as here, serving(shop.settings) as there:
+        assert here.post("/v1/events", json=event).status_code == 202
+        assert [personalized(rank(here, asked)) for asked in here_and_there[:2]] == [False, False]
+        assert rank(here, here_and_there[2])["tier"] == "long_term", "other sessions of the user go on"
+        assert personalized(rank(there, here_and_there[0])), "it has not heard of it"
+        stream_to_end(shop.settings)
+        assert [personalized(rank(there, asked)) for asked in here_and_there[:2]] == [False, False]
+        assert rank(there, here_and_there[2])["tier"] == "long_term"
+        again = {**event, "event_id": "e2", "event_time": datetime.now(UTC).isoformat(), "consent": True}
+        assert here.post("/v1/events", json=again).status_code == 202
+        stream_to_end(shop.settings)
+        for worker in (here, there):
+            assert personalized(rank(worker, here_and_there[0])), "given again, in the same session"

@@ -17,6 +17,7 @@ import redis
 from pydantic import SecretStr
 
 from feature_repo.home import Home
+from feature_repo.online.consent import COMPLETE
 from feature_repo.settings import Settings
 
 Body = Callable[..., dict[str, Any]]
@@ -170,6 +171,8 @@ def test_stopped_then_back_empty_then_filled(  # noqa: PLR0917 - fixtures
     shop.user()
     shop.session()
     shop.segment("likes:hats", "hats")
+    until(lambda: "consent_unknown" in rank(client, request_body)["degraded"])
+    shop.store.put_marks({COMPLETE: b"1"})
     until(lambda: rank(client, request_body)["tier"] == "session+long_term")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,8 +15,8 @@ from pydantic import SecretStr
 
 from feature_repo.groups import all_groups
 from feature_repo.home import Home
-from feature_repo.online import OnlineRow, OnlineStore
-from feature_repo.online.consent import CONSENT
+from feature_repo.online import OnlineRow, OnlineStore, online_path
+from feature_repo.online.consent import COMPLETE, CONSENT
 from feature_repo.settings import Settings
 from serving.keys import Scope, new_key
 
@@ -161,6 +162,27 @@ def test_a_denial_at_the_door_holds_at_once(api: httpx.Client, store: OnlineStor
     denial = {"record": "user", "user_id": "u9", "consent": False}
     assert api.post("/v1/events", json=denial).status_code == 202
     assert named(ask(api, **body))["segment"]["values"] == [None]
+
+
+def test_a_session_in_which_consent_was_refused_is_withheld(api: httpx.Client, store: OnlineStore) -> None:
+    put(store, "session_profile", "refused")
+    asked = {"features": ["session_profile:item_ids"], "entities": {"session_id": ["refused", "s"]}}
+    assert ask(api, **asked)["views"]["session_profile"]["withheld"] == [True, False]
+
+
+def test_a_store_that_may_have_lost_denials_shows_nothing_of_who_has_no_word_in_it(
+    shop: Any, serving: Callable[..., Any]
+) -> None:
+    shop.store.write(CONSENT, [OnlineRow("permits", {"permitted": True}, datetime.now(UTC))])
+    put(shop.store, "user_profile", "permits", segment="likes:hats")
+    asked = {"features": ["user_profile:segment"], "entities": {"user_id": ["u", "permits"]}}
+    with serving(shop.settings) as client:
+        assert ask(client, **asked)["views"]["user_profile"]["withheld"] == [False, False]
+    with sqlite3.connect(online_path(shop.home)) as file:
+        file.execute("DELETE FROM headrace_marks WHERE name = ?", [COMPLETE])
+    file.close()
+    with serving(shop.settings) as client:
+        assert ask(client, **asked)["views"]["user_profile"]["withheld"] == [True, False]
 
 
 WRONG: list[tuple[dict[str, Any], str, str, str]] = [

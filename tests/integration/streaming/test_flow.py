@@ -27,6 +27,7 @@ from tests.stream_support import (
     expected,
     publish,
     publish_raw,
+    refused_sessions,
     session_values,
     stream_to_end,
     user_values,
@@ -179,6 +180,7 @@ def test_denied_consent_erases_the_session_and_the_user(settings: Settings) -> N
     publish(settings, [event(3, 2, consent=False, user_id="u"), event(4, 3, user_id="u")])
     stream_to_end(settings)
     assert session_values(settings, ["s1"])["s1"] is None
+    assert refused_sessions(settings, ["s1"]) == ["s1"]
     assert user_values(settings, ["u"])["u"] is None
 
     publish(settings, [event(5, 4, consent=True, user_id="u")])

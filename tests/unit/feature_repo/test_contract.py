@@ -308,3 +308,25 @@ def test_the_schema_says_what_validation_does() -> None:
     assert {"type": "integer", "description": "epoch milliseconds"} in events["properties"]["event_time"][
         "anyOf"
     ]
+
+
+@pytest.mark.parametrize("kind", ["search", "click", "impression"])
+@pytest.mark.parametrize("written", ["canonical", "loose"])
+def test_of_an_event_that_denies_consent_the_query_is_not_kept(kind: str, written: str) -> None:
+    contract = Contract(Settings(), lambda: datetime(2024, 6, 1, 12, tzinfo=UTC))
+    fields = {
+        "record": "event",
+        "event_id": "e1",
+        "event_type": kind,
+        "event_time": "2024-06-01T12:00:00Z" if written == "canonical" else "2024-06-01T13:00:00+01:00",
+        "session_id": "s",
+        "item_id": "i1",
+        "items": [{"item_id": "i1"}],
+        "query": "a secret",
+    }
+    nothing = "" if kind == "search" else None
+    for consent, kept in ((False, nothing), (True, "a secret"), (None, "a secret")):
+        record = contract.parse(json.dumps({**fields, "consent": consent}))
+        assert isinstance(record, Event)
+        assert record.query == kept
+        assert contract.parse(encode(record)) == record, "what was kept passes the door again"

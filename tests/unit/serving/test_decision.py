@@ -43,7 +43,7 @@ def answered(
         candidates=[Candidate("a", 1.0), Candidate("b")], user_id="u", session_id="s", request_id=request_id
     )
     context = ranker.open(request, perf_counter())
-    context.session = session
+    context.session, context.consented = session, True
     return context, asyncio.run(ranker.rank(context))
 
 
@@ -84,6 +84,27 @@ def test_a_record_survives_the_log() -> None:
     assert again == decision
     assert again.ranking == decision.ranking
     assert again.features["session"].values["item_weights"] == [0.1]
+
+
+@pytest.mark.parametrize("consented", [True, False])
+def test_what_consent_does_not_permit_is_left_out_and_named(consented: bool) -> None:
+    context, answer = answered()
+    context.request = msgspec.structs.replace(context.request, query="a secret", session_id=None)
+    context.consented = consented
+    raw = encode_decision(decision_of(context, answer, "salt"))
+    decision = decode_decision(raw)
+    assert (b"a secret" in raw) is consented
+    assert (hashed("u", "salt").encode() in raw) is consented
+    assert decision.withheld == ([] if consented else ["user", "query"])
+    assert (decision.query, decision.user is None) == (("a secret", False) if consented else (None, True))
+
+
+def test_a_query_of_nobody_is_kept() -> None:
+    context, answer = answered()
+    context.request = msgspec.structs.replace(context.request, query="hats", user_id=None, session_id=None)
+    context.consented = False
+    decision = decision_of(context, answer, "salt")
+    assert (decision.query, decision.withheld) == ("hats", [])
 
 
 def test_no_id_of_a_person_is_in_the_bytes() -> None:

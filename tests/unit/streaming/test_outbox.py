@@ -49,7 +49,6 @@ class Desk:
         tools = ShardTools(
             FoldRules.of(settings),
             settings.weights,
-            consent_default=True,
             knowledge=Knowledge(Lake(self.folder / "lake")),
             quarantine=NoQuarantine(),
             clock=lambda: T0 + timedelta(days=1),

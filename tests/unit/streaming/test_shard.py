@@ -64,7 +64,6 @@ class Stage:
         self.tools = ShardTools(
             rules=FoldRules.of(settings),
             weights=settings.weights,
-            consent_default=True,
             knowledge=knowledge or Knowledge(Lake(folder / "lake")),
             quarantine=self.aside,
             clock=self.clock,
@@ -88,6 +87,29 @@ def event(number: int, at: datetime, session: str = "s", item: str = "i") -> byt
 
 def chunk(*records: bytes, tick: bool = True, **more: Any) -> Chunk:
     return Chunk(2, list(records), position=more.pop("position", "p"), tick=tick, **more)
+
+
+def restating(stage: Stage, partition: int = 0, **more: Any) -> list[Any]:
+    """What a shard says of consent at each of three ticks to a store that has no mark."""
+    tools = replace(stage.tools, consent_lost=lambda: True)
+    shard = SessionShard(partition, tools, StateFolder(stage.path.with_name(f"p{partition}")))
+    found = [shard.process(Chunk(partition, [], position="p", tick=True, **more)) for _ in range(3)]
+    return [(changes.restated, changes.complete) for changes in found]
+
+
+def test_the_first_shard_states_consent_again_and_then_that_it_is_complete(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    knowledge = stage.tools.knowledge
+    assert restating(stage)[0] == ({}, True)
+    for user, said in (("no", False), ("yes", True), ("late", False), ("silent", None)):
+        knowledge.hear(User(user_id=user, consent=said))
+    monkeypatch.setattr("streaming.fold_shard.REWRITTEN_PER_TICK", 2)
+    assert restating(stage)[:2] == [({"no": False, "yes": True}, False), ({"late": False}, True)]
+    assert restating(stage, partition=1) == [({}, False)] * 3, "one shard speaks for all"
+    assert restating(stage, behind_s=1.0) == [({}, False)] * 3, "a denial may still be unread"
+    knowledge.whole = False
+    assert [complete for _, complete in restating(stage)] == [False] * 3, "a file of users is unreadable"
 
 
 def test_expired_sessions_leave_memory_file_and_store(stage: Stage) -> None:

@@ -37,7 +37,8 @@ def test_what_is_written_as_lines_or_parquet_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, world: World
 ) -> None:
     folder = tmp_path_factory.mktemp("files")
-    events = [replace(e, query="socks") if e.event_type == "search" else e for e in world.events]
+    asked = {None: "socks", True: "socks", False: ""}  # of who denies consent it is not kept
+    events = [replace(e, query=asked[e.consent]) if e.event_type == "search" else e for e in world.events]
     mixed: list[Any] = [*world.items, *events, *world.users]
     (folder / "all.jsonl").write_bytes(b"".join(encode(r) + b"\n" for r in mixed) or b"\n")
     assert read(folder / "all.jsonl") == mixed
