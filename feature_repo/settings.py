@@ -139,6 +139,12 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(1.0, gt=0, description="How often the stream writes its heartbeat.")
 
     # Batch features.
+    chain_every_s: float = Field(
+        60.0, ge=1, description="How often the sensor moves the log into the lake and looks for changed days."
+    )
+    blend_every_s: float = Field(
+        3600.0, ge=0, description="Least time between two fits of the blend that nobody asked for by hand."
+    )
     segment_attribute: str = Field("segment", description="Declared user attribute that names the segment.")
     affinity_half_life_days: Half = Field(30.0, description="Half-life of long-term affinities.")
     affinity_top_k: int = Field(64, ge=1, description="Attribute values kept per profile and attribute type.")

@@ -17,6 +17,7 @@ from orchestration.defs.assembly import build_definitions
 from orchestration.defs.jobs import CHAIN
 from orchestration.defs.keys import daily_partitions
 from orchestration.instance import open_instance
+from orchestration.orphans import held
 from orchestration.runtime import Runtime
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -61,10 +62,14 @@ def run_chain(
     chosen = _days(runtime, days)
     batch = tuple(batch_groups().values()) if groups is None else groups
     job = build_definitions(runtime, batch).resolve_job_def(CHAIN)
-    with open_instance(runtime.home) as instance:
+    with open_instance(runtime.home) as instance, held(runtime.home.dagster) as tags:
         for day in chosen:
             result = job.execute_in_process(
-                partition_key=day.isoformat(), instance=instance, raise_on_error=False, run_config=_QUIET
+                partition_key=day.isoformat(),
+                instance=instance,
+                raise_on_error=False,
+                run_config=_QUIET,
+                tags=tags,
             )
             if not result.success:
                 raise BuildError(failure_of(result, day))

@@ -20,7 +20,7 @@ nux:
   enabled: false       # no newsletter dialogue
 concurrency:
   runs:
-    max_concurrent_runs: 1   # a run uses every core already
+    max_concurrent_runs: 1   # a run uses every core; two would materialize each other's unchecked builds
 retention:
   schedule:
     purge_after_days: 30

@@ -1,5 +1,6 @@
 """What every asset, check, job and command of the offline path is handed."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -54,3 +55,8 @@ class Runtime:
         today = self.now().date()
         days = [day for day in self.lake.days() if day <= today]
         return days[-1] if days else None
+
+    def lake_changed(self) -> float:
+        """When the newest file of events was written (s since 1970); 0 while the lake is empty."""
+        files = (path for day in self.lake.days() for path in self.lake.files_of(day))
+        return max((os.stat(path).st_mtime for path in files), default=0.0)

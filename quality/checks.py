@@ -10,7 +10,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from feature_repo.group import FeatureGroup
     from feature_repo.settings import Settings
-    from quality.measure import Source
+    from quality.measure import Measurement, Source
     from quality.suites import Suite
 
 
@@ -92,6 +92,7 @@ def check_group(
     table: pa.Table | Path,
     docs: Path | None = None,
     overrides: Sequence[Rule] = (),
+    keep_page: timedelta | None = None,
 ) -> CheckReport:
     """Check the rows of a built group against its declaration.
 
@@ -99,6 +100,7 @@ def check_group(
         table: the rows, or the Parquet file (or folder of files) that holds them.
         docs: folder of the Data Docs; a page of this report is written there.
         overrides: accepted bounds (`quality.proposals`).
+        keep_page: as of `check`.
 
     Raises:
         LakeError: the file is missing or not readable.
@@ -106,7 +108,7 @@ def check_group(
     from quality.measure import file_source  # noqa: PLC0415
 
     source = file_source(table) if isinstance(table, Path) else table
-    return check(group_suite(group).with_overrides(overrides), source, docs)
+    return check(group_suite(group).with_overrides(overrides), source, docs, keep_page=keep_page)
 
 
 def check_events(
@@ -115,25 +117,42 @@ def check_events(
     *,
     settings: Settings | None = None,
     day: date | None = None,
+    keep_page: timedelta | None = None,
 ) -> CheckReport:
     """Check Parquet files of events (usually one lake day) against the event contract.
 
     Raises:
         LakeError: a file is missing or not readable; names it.
     """
-    return check(event_suite(settings, day), list(files), docs)
+    return check(event_suite(settings, day), list(files), docs, keep_page=keep_page)
 
 
-def check(suite: Suite, source: Source, docs: Path | None = None, clock: Clock = wall_clock) -> CheckReport:
-    """Check any data against a suite; imports Great Expectations (seconds, once per process)."""
-    with warnings.catch_warnings():
-        # Great Expectations 1.24 imports `sre_constants`, which is not ours to mend.
-        warnings.filterwarnings("ignore", "module 'sre_", DeprecationWarning)
-        from quality.expectations import judge, verdicts  # noqa: PLC0415
+def check(
+    suite: Suite,
+    source: Source,
+    docs: Path | None = None,
+    clock: Clock = wall_clock,
+    keep_page: timedelta | None = None,
+) -> CheckReport:
+    """Check any data against a suite.
+
+    Great Expectations judges, and is imported for it (seconds, once in a process), unless every rule plainly
+    holds and the page may be kept.
+
+    Args:
+        keep_page: the age up to which a page of the same rules, all of which held then too, need not be
+            written again.
+    """
+    from quality.kept_pages import kept_page  # noqa: PLC0415
     from quality.measure import measure  # noqa: PLC0415
+    from quality.plain import NAMES, all_hold  # noqa: PLC0415
 
     measurement = measure(suite, source)
-    judged = judge(suite, measurement, clock())
+    page = None if docs is None or keep_page is None else kept_page(docs, suite, keep_page)
+    if page is not None and all_hold(suite, measurement):
+        judged: Sequence[tuple[str, bool]] = [(NAMES[rule.kind], True) for rule in suite.rules]
+    else:
+        judged, page = _judged(suite, measurement, docs, clock)
     results = tuple(
         CheckResult(
             name=name,
@@ -143,13 +162,26 @@ def check(suite: Suite, source: Source, docs: Path | None = None, clock: Clock =
             observed=observed_text(rule, measured, suite, measurement),
             wanted=wanted_text(rule, suite),
         )
-        for rule, measured, (name, passed) in zip(
-            suite.rules, measurement.rules, verdicts(judged), strict=True
-        )
+        for rule, measured, (name, passed) in zip(suite.rules, measurement.rules, judged, strict=True)
     )
-    page = None
-    if docs is not None:
-        from quality.datadocs import write_page  # noqa: PLC0415
-
-        page = write_page(judged, docs)
     return CheckReport(suite.name, results, measurement.rows, page)
+
+
+def _judged(
+    suite: Suite,
+    measurement: Measurement,
+    docs: Path | None,
+    clock: Clock,
+) -> tuple[Sequence[tuple[str, bool]], Path | None]:
+    """Great Expectations' verdicts, and its page."""
+    with warnings.catch_warnings():
+        # Great Expectations 1.24 imports `sre_constants`, which is not ours to mend.
+        warnings.filterwarnings("ignore", "module 'sre_", DeprecationWarning)
+        from quality.expectations import judge, verdicts  # noqa: PLC0415
+    judged = judge(suite, measurement, clock())
+    if docs is None:
+        return verdicts(judged), None
+    from quality.datadocs import write_page  # noqa: PLC0415
+    from quality.kept_pages import mark  # noqa: PLC0415
+
+    return verdicts(judged), write_page(judged, docs, mark(suite, bool(judged.success)))

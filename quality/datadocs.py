@@ -10,6 +10,8 @@ from great_expectations.core import ExpectationSuiteValidationResult
 from great_expectations.render.renderer import ValidationResultsPageRenderer
 from great_expectations.render.view import DefaultJinjaPageView
 
+from quality.kept_pages import page_path
+
 _REMOTE = re.compile(
     r"<script\b[^>]*\bsrc=\"https?://[^\"]*\"[^>]*>\s*</script>"
     r"|<link\b[^>]*\bhref=\"(?:https?://|\.\./)[^\"]*\"[^>]*/?>"
@@ -27,17 +29,20 @@ h1,h2,h3,h4{line-height:1.2}nav,.navbar,.modal,.card,.ge-cta-footer,footer,img{d
 </style>"""
 
 
-def write_page(result: ExpectationSuiteValidationResult, docs: Path) -> Path:
+def write_page(result: ExpectationSuiteValidationResult, docs: Path, mark: str = "") -> Path:
     """Render a result to ``<docs>/<suite>.html`` and renew ``<docs>/index.html``.
 
     The pages name no other host: Great Expectations' own link style sheets and scripts from public CDNs.
+
+    Args:
+        mark: a comment to end the page with (`quality.kept_pages`).
     """
     docs.mkdir(parents=True, exist_ok=True)
     document = ValidationResultsPageRenderer(run_info_at_end=False).render(result)
     page = DefaultJinjaPageView().render(document)
     page = _REMOTE.sub("", page).replace("</head>", f"{_STYLE}</head>", 1)
-    path = docs / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', str(result.suite_name))}.html"
-    path.write_text(page, encoding="utf-8")
+    path = page_path(docs, str(result.suite_name))
+    path.write_text(f"{page}{mark}", encoding="utf-8")
     _write_index(docs)
     return path
 

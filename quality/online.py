@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,13 @@ _TOLERANCE = 1e-6
 
 
 def check_online(
-    group: FeatureGroup, build: Path, store: OnlineStore, docs: Path | None = None, sample: int = SAMPLE
+    group: FeatureGroup,
+    build: Path,
+    store: OnlineStore,
+    docs: Path | None = None,
+    sample: int = SAMPLE,
+    *,
+    keep_page: timedelta | None = None,
 ) -> CheckReport:
     """Compare a sample of a build with what the online store answers.
 
@@ -35,6 +41,7 @@ def check_online(
 
     Args:
         sample: rows read back, the same keys for the same build (smallest hash of the key).
+        keep_page: as of `quality.checks.check`.
 
     Raises:
         LakeError: the build cannot be read.
@@ -46,7 +53,7 @@ def check_online(
     key = group.entity.join_key
     online = store.read([(group, row[key]) for row in built])
     table = comparison(group, built, online)
-    return check(online_suite(group), table, docs)
+    return check(online_suite(group), table, docs, keep_page=keep_page)
 
 
 def online_suite(group: FeatureGroup) -> Suite:

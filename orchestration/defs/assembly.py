@@ -48,11 +48,11 @@ def _definitions(runtime: Runtime, batch: Sequence[FeatureGroup]) -> dg.Definiti
         ],
         jobs=[chain, days, jobs.training_job(), retention],
         schedules=[
-            schedules.hourly(chain, runtime),
+            schedules.hourly(chain, runtime, batch),
             quality.parity_schedule(runtime),
             schedules.nightly(retention),
         ],
-        sensors=[sensors.lake_sensor([chain, days], partitions, runtime)],
+        sensors=[sensors.lake_sensor([chain, days], partitions, runtime, batch)],
         resources={keys.RUNTIME: runtime},
         executor=dg.in_process_executor,
     )

@@ -9,7 +9,7 @@ from feature_repo.errors import BuildError
 from feature_repo.group import EVENT_TIMESTAMP, FeatureGroup
 from orchestration.build import as_of_day, build_group, build_of_day, inputs_of
 from orchestration.defs.keys import EVENTS, ITEMS, RUNTIME, USERS, days_of, features_key
-from orchestration.defs.results import check_results, check_specs
+from orchestration.defs.results import check_results, check_specs, kept_age
 from orchestration.inputs import code_version
 from orchestration.metadata import file_metadata
 from orchestration.runtime import Runtime
@@ -74,7 +74,8 @@ def group_check(group: FeatureGroup) -> dg.AssetChecksDefinition:
             msg = f"{group.name}: no build of {day} to check; materialize its partition first"
             raise BuildError(msg)
         quality = runtime.home.quality
-        report = check_group(group, build.path, runtime.home.docs, accepted(quality, group))
+        bounds = accepted(quality, group)
+        report = check_group(group, build.path, runtime.home.docs, bounds, kept_age(context))
         report = Gate(quality, runtime.clock).judge(group.view_name, build.as_of, report)
         if report.passed:
             runtime.builds.confirm(build)

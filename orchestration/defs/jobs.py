@@ -8,7 +8,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from feature_repo.group import FeatureGroup
-from orchestration.defs.keys import EVENTS, PARITY, RUNTIME, TRAINING_SET
+from orchestration.defs.keys import AUTOMATIC, EVENTS, PARITY, RUNTIME, SENSOR, TRAINING_SET
 from orchestration.retention import retain
 from orchestration.run_retention import prune_runs
 from orchestration.runtime import Runtime
@@ -19,6 +19,10 @@ Job: TypeAlias = UnresolvedAssetJobDefinition
 
 CHAIN, LAKE, TRAINING = "feature_chain", "lake_days", "training_set"
 RETENTION = "retention"
+BEHIND, AHEAD = {"dagster/priority": "-10"}, {"dagster/priority": "10"}
+"""A person's run, of priority 0, goes before the sensor's. The hourly run goes first, or a backfill of a year
+would hold it up for hours."""
+SENSED, SCHEDULED = {AUTOMATIC: SENSOR}, {AUTOMATIC: "schedule"}
 
 
 def chain_job() -> Job:

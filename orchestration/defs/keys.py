@@ -19,6 +19,9 @@ TRAINING_SET = dg.AssetKey(["training", "training_set"])
 RUNTIME = "runtime"
 """Name of the resource that holds the `Runtime`."""
 
+AUTOMATIC, SENSOR = "headrace/automatic", "sensor"
+"""Tag of runs that nobody started by hand, and its value for those that the sensor started."""
+
 _LATE_DAYS = 7
 
 

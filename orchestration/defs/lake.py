@@ -12,7 +12,7 @@ from feature_repo.contract import Kind
 from feature_repo.event_types import with_registered
 from feature_repo.lake import unreadable
 from orchestration.defs.keys import EVENT_LOG, EVENTS, ITEMS, RUNTIME, USERS, days_of
-from orchestration.defs.results import check_results, check_specs
+from orchestration.defs.results import check_results, check_specs, kept_age
 from orchestration.fingerprint import fingerprint
 from orchestration.metadata import file_metadata
 from orchestration.runtime import Runtime
@@ -78,6 +78,7 @@ def events_check() -> dg.AssetChecksDefinition:
                 runtime.home.docs,
                 settings=settings,
                 day=day,
+                keep_page=kept_age(context),
             )
             for day in days_of(context)
         ]

@@ -1,7 +1,7 @@
 """The fitted blend, behind its do-no-harm gate."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 import msgspec
@@ -9,6 +9,8 @@ import msgspec
 from feature_repo.group import FeatureGroup
 from orchestration.defs.keys import BLEND, EVENTS, RUNTIME, features_key
 from orchestration.runtime import Runtime
+
+GATE = "gate"
 
 
 def blend_asset(batch: Sequence[FeatureGroup]) -> dg.AssetsDefinition:
@@ -20,16 +22,23 @@ def blend_asset(batch: Sequence[FeatureGroup]) -> dg.AssetsDefinition:
         group_name="models",
         kinds={"scipy"},
         description="Blend weights fitted on history, with the gate's figures.",
+        check_specs=[
+            dg.AssetCheckSpec(
+                GATE,
+                asset=BLEND,
+                description="Whether the fitted blend beats the simple orders on held-out lists.",
+            )
+        ],
         required_resource_keys={RUNTIME},
     )
-    def blend(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+    def blend(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
         from orchestration.fit import fit_blend  # noqa: PLC0415 - scipy and numba take seconds to import
 
         runtime: Runtime = context.resources.runtime
         started = time.monotonic()
         found = fit_blend(runtime.settings, runtime.home)
         gate = msgspec.to_builtins(found.gate)
-        return dg.MaterializeResult(
+        yield dg.MaterializeResult(
             metadata={
                 "version": found.version,
                 "serves": found.kind,
@@ -37,7 +46,16 @@ def blend_asset(batch: Sequence[FeatureGroup]) -> dg.AssetsDefinition:
                 "gate": dg.JsonMetadataValue(gate),
                 "weights": dg.JsonMetadataValue(dict(zip(found.names, found.weights, strict=True))),
                 "seconds": round(time.monotonic() - started, 3),
-            }
+            },
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name=GATE,
+                    passed=found.gate_passed,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    description=found.gate.reason,
+                    metadata={"serves": found.kind, "gate": dg.JsonMetadataValue(gate)},
+                )
+            ],
         )
 
     return blend

@@ -9,8 +9,9 @@ from feature_repo.errors import BuildError
 from feature_repo.group import FeatureGroup
 from feature_repo.online import open_store
 from orchestration.build import build_of_day
+from orchestration.defs.jobs import SCHEDULED
 from orchestration.defs.keys import EVENTS, PARITY, RUNTIME, days_of, features_key, view_key
-from orchestration.defs.results import result_of
+from orchestration.defs.results import kept_age, result_of
 from orchestration.runtime import Runtime
 
 DRIFT, BEHAVIOUR, BUDGET, READ_BACK = "drift", "behaviour", "budget", "read_back"
@@ -95,7 +96,7 @@ def read_back_check(group: FeatureGroup) -> dg.AssetChecksDefinition:
             raise BuildError(msg)
         store = open_store(runtime.settings, runtime.home)
         try:
-            report = check_online(group, build.path, store, runtime.home.docs)
+            report = check_online(group, build.path, store, runtime.home.docs, keep_page=kept_age(context))
             return result_of(report, runtime.page_url)
         finally:
             store.close()
@@ -141,6 +142,6 @@ def parity_schedule(runtime: Runtime) -> dg.ScheduleDefinition:
     )
     def daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         day = runtime.now().date() - timedelta(days=1)
-        return dg.RunRequest(partition_key=day.isoformat())
+        return dg.RunRequest(partition_key=day.isoformat(), tags=SCHEDULED)
 
     return daily

@@ -1,17 +1,26 @@
 """Quality's reports as Dagster's check results."""
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from orchestration.defs.keys import AUTOMATIC, SENSOR
 from quality.checks import CheckReport, CheckResult
 
 BLOCKING, ADVICE = "contract", "advice"
 _SEVERITY = {"block": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
 PageUrl = Callable[[Path], str]
+KEEP_PAGE = timedelta(hours=1)
+"""Age up to which the sensor's runs leave a page of a check that passed as it is."""
 _NAMES = {"block": BLOCKING, "warn": ADVICE}
+
+
+def kept_age(context: dg.AssetCheckExecutionContext) -> timedelta | None:
+    """How old a page may be that this run leaves as it is; a run that is not the sensor's writes them all."""
+    return KEEP_PAGE if context.run.tags.get(AUTOMATIC) == SENSOR else None
 
 
 def check_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:

@@ -1,12 +1,20 @@
 """The hourly schedule."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 
-from orchestration.defs.jobs import CHAIN, Job
+from feature_repo.group import FeatureGroup
+from orchestration.defs.jobs import AHEAD, BEHIND, CHAIN, SCHEDULED, Job
+from orchestration.defs.selection import chain_selection, fit_is_due
 from orchestration.runtime import Runtime
 
+_WAITING = dg.RunsFilter(
+    job_name=CHAIN, statuses=[dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED], tags=SCHEDULED
+)
 
-def hourly(job: Job, runtime: Runtime) -> dg.ScheduleDefinition:
+
+def hourly(job: Job, runtime: Runtime, batch: Sequence[FeatureGroup]) -> dg.ScheduleDefinition:
     """Every hour the chain of the newest day, so that decayed features follow the clock."""
 
     @dg.schedule(
@@ -22,7 +30,15 @@ def hourly(job: Job, runtime: Runtime) -> dg.ScheduleDefinition:
         day = runtime.newest_day()
         if day is None:
             return dg.SkipReason("the lake is empty; `headrace ingest` or POST /v1/events fills it")
-        return dg.RunRequest(partition_key=day.isoformat())
+        if context.instance.get_runs(_WAITING, limit=1):
+            return dg.SkipReason("the run of an hour before waits still; it will read the newest state")
+        selection = chain_selection(batch, blend=fit_is_due(runtime), drift=True)
+        return dg.RunRequest(
+            partition_key=day.isoformat(),
+            tags={**SCHEDULED, **AHEAD},
+            asset_selection=selection.assets,
+            asset_check_keys=selection.checks,
+        )
 
     return chain_hourly
 
@@ -33,5 +49,6 @@ def nightly(job: dg.JobDefinition) -> dg.ScheduleDefinition:
         job=job,
         cron_schedule="30 3 * * *",
         execution_timezone="UTC",
+        tags={**SCHEDULED, **BEHIND},
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )

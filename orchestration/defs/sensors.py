@@ -1,82 +1,71 @@
-"""The sensor: new events in the log become lake days, and changed days start the chain."""
+"""The sensor: new events in the log become lake days, and changed days start the chain, one run at a time."""
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
 from datetime import date
 
 import dagster as dg
+import msgspec
 
+from feature_repo.group import FeatureGroup
 from feature_repo.lake import Lake
-from orchestration.defs.jobs import CHAIN, LAKE, Job
+from orchestration.defs.jobs import BEHIND, CHAIN, LAKE, SENSED, Job
+from orchestration.defs.keys import AUTOMATIC, SENSOR
+from orchestration.defs.selection import chain_selection, fit_is_due
 from orchestration.fingerprint import fingerprint
+from orchestration.orphans import end_orphans
 from orchestration.runtime import Runtime
+from orchestration.turns import Asked, Turn, changes_since, covered, next_turn
 
-INTERVAL_S = 30
-MAX_CHAINS = 7
-"""Changed days that get the whole chain at once. A bulk load of months is a backfill's business."""
 _RELOAD = (
     "the lake begins %s, before the first partition %s: reload the code location (Deployment → Reload) "
     "to see those %d days"
 )
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+_WAITING = dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED])
 
 
-@dataclass(frozen=True)
-class Changes:
-    """Days that changed since the cursor.
-
-    Attributes:
-        days: changed days, ascending.
-        before: changed days older than the first partition; they need a reload of the code location.
-        state: fingerprint of every day; the next cursor.
-    """
-
-    days: tuple[date, ...]
-    before: tuple[date, ...]
-    state: Mapping[str, str]
-
-
-def day_states(lake: Lake) -> dict[str, str]:
+def day_states(lake: Lake) -> dict[date, str]:
     """Fingerprint of each event day's files."""
-    return {d.isoformat(): fingerprint(lake.files_of(d)) for d in lake.days()}
+    return {day: fingerprint(lake.files_of(day)) for day in lake.days()}
 
 
-def changes_since(cursor: str | None, state: Mapping[str, str], first: date, today: date) -> Changes:
-    """Compare with the cursor. Days that have not begun wait and stay out of the state."""
-    seen: dict[str, str] = json.loads(cursor) if cursor else {}
-    begun = {day: found for day, found in state.items() if date.fromisoformat(day) <= today}
-    changed = sorted(date.fromisoformat(day) for day, found in begun.items() if seen.get(day) != found)
-    return Changes(
-        days=tuple(day for day in changed if day >= first),
-        before=tuple(day for day in changed if day < first),
-        state=begun,
+def waiting_days(runs: Sequence[dg.DagsterRun]) -> set[date]:
+    """Days of which a run waits that will do the whole of what the sensor would ask for."""
+    whole = (run for run in runs if run.job_name == CHAIN and (is_ours(run) or not run.asset_selection))
+    return {date.fromisoformat(day) for run in whole if (day := run.tags.get("dagster/partition"))}
+
+
+def is_ours(run: dg.DagsterRun) -> bool:
+    """Whether the sensor asked for a run."""
+    return run.tags.get(AUTOMATIC) == SENSOR
+
+
+def request_of(turn: Turn, batch: Sequence[FeatureGroup], *, fit: bool) -> dg.RunRequest:
+    """The run of a turn. It waits behind whatever a person starts.
+
+    The first run of a day judges drift as well; later ones leave that to the hourly schedule.
+    """
+    tags = {**SENSED, **BEHIND}
+    if turn.kind == "lake":
+        bounds = {RANGE_START: turn.days[0].isoformat(), RANGE_END: turn.days[-1].isoformat()}
+        return dg.RunRequest(run_key=f"{LAKE}:{turn.key}", tags={**tags, **bounds}, job_name=LAKE)
+    selection = chain_selection(batch, blend=fit, drift=turn.first)
+    return dg.RunRequest(
+        run_key=f"{CHAIN}:{turn.days[0]}:{turn.key}",
+        partition_key=turn.days[0].isoformat(),
+        job_name=CHAIN,
+        tags=tags,
+        asset_selection=selection.assets,
+        asset_check_keys=selection.checks,
     )
 
 
-def run_requests(changes: Changes) -> list[dg.RunRequest]:
-    """The chain for the newest changed days; beyond those, one run that records the older days' events."""
-    chained = changes.days[-MAX_CHAINS:]
-    older = changes.days[: -len(chained)] if chained else ()
-    requests = [_chain(day, changes.state[day.isoformat()]) for day in chained]
-    newest = date.fromisoformat(max(changes.state)) if changes.state else None
-    if chained and newest is not None and newest > chained[-1]:
-        # Older days changed: what is online was computed from them too.
-        stamp = fingerprint([], *(f"{d}{changes.state[d.isoformat()]}" for d in changes.days))
-        requests.append(_chain(newest, stamp))
-    if older:
-        stamp = fingerprint([], *(changes.state[d.isoformat()] for d in older))
-        bounds = {RANGE_START: older[0].isoformat(), RANGE_END: older[-1].isoformat()}
-        requests.insert(0, dg.RunRequest(run_key=f"{LAKE}:{stamp}", tags=bounds, job_name=LAKE))
-    return requests
-
-
-def _chain(day: date, stamp: str) -> dg.RunRequest:
-    return dg.RunRequest(run_key=f"{CHAIN}:{day}:{stamp}", partition_key=day.isoformat(), job_name=CHAIN)
-
-
 def lake_sensor(
-    jobs: list[Job], partitions: dg.DailyPartitionsDefinition, runtime: Runtime
+    jobs: list[Job],
+    partitions: dg.DailyPartitionsDefinition,
+    runtime: Runtime,
+    batch: Sequence[FeatureGroup],
 ) -> dg.SensorDefinition:
     """Syncs the log into the lake and starts the chain for new and changed days."""
     first = partitions.start.date()
@@ -84,18 +73,33 @@ def lake_sensor(
     @dg.sensor(
         jobs=jobs,
         name="lake_sensor",
-        minimum_interval_seconds=INTERVAL_S,
+        minimum_interval_seconds=round(runtime.settings.chain_every_s),
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Log → lake; new and changed days start the chain.",
+        description="Log → lake; new and changed days start the chain, at most one run of which waits.",
     )
     def sense(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        for run in end_orphans(context.instance):
+            context.log.warning("run %s: its process is gone; marked as failed", run)
         runtime.sync(runtime.settings, runtime.home)
-        changes = changes_since(context.cursor, day_states(runtime.lake), first, runtime.now().date())
-        requests = run_requests(changes)
+        asked = Asked.read(context.cursor)
+        states, today = day_states(runtime.lake), runtime.now().date()
+        changes = changes_since(asked, states, first, today)
         if changes.before:
             context.log.warning(_RELOAD, changes.before[0], first, len(changes.before))
-        if not requests:
-            return dg.SensorResult(skip_reason="no day changed", cursor=json.dumps(changes.state))
-        return dg.SensorResult(run_requests=requests, cursor=json.dumps(changes.state))
+        # After the states were read: what waits now starts later, and reads at least those.
+        waiting = context.instance.get_runs(_WAITING)
+        asked = covered(asked, changes, waiting_days(waiting))
+        if any(is_ours(run) for run in waiting):
+            return dg.SensorResult(
+                skip_reason="a run waits already; it will read the newest state", cursor=asked.write()
+            )
+        found = next_turn(asked, changes_since(asked, states, first, today))
+        if found is None:
+            return dg.SensorResult(skip_reason="no day changed", cursor=asked.write())
+        turn, asked = found
+        fit = turn.kind == "chain" and fit_is_due(runtime, asked.fit)
+        if fit:
+            asked = msgspec.structs.replace(asked, fit=time.time())
+        return dg.SensorResult(run_requests=[request_of(turn, batch, fit=fit)], cursor=asked.write())
 
     return sense

@@ -19,7 +19,7 @@ from orchestration.build import end_of
 from orchestration.chain import run_chain
 from orchestration.defs.assembly import build_definitions
 from orchestration.defs.jobs import CHAIN, LAKE
-from orchestration.defs.keys import EVENTS, features_key, view_key
+from orchestration.defs.keys import BLEND, EVENTS, REGISTRY, features_key, view_key
 from orchestration.defs.sensors import RANGE_END, RANGE_START
 from orchestration.runtime import Runtime
 from tests.offline import click_group, day_events, rows_of, three_days
@@ -127,8 +127,23 @@ def test_a_failing_advisory_check_blocks_nothing(run: Run, runtime: Runtime) -> 
     result = run(DAY, group)
     assert result.success
     assert online(runtime, group, "u1") is not None
-    failed = [e for e in result.get_asset_check_evaluations() if not e.passed]
+    found = [e for e in result.get_asset_check_evaluations() if e.asset_key == features_key(group)]
+    failed = [e for e in found if not e.passed]
     assert [(e.check_name, e.severity.value) for e in failed] == [("advice", "WARN")]
+
+
+def test_a_closed_gate_is_a_warning_on_the_blend(run: Run) -> None:
+    result = run(DAY)
+    assert result.success
+    [gate] = [e for e in result.get_asset_check_evaluations() if e.asset_key == BLEND]
+    assert (gate.check_name, gate.passed, gate.severity) == ("gate", False, dg.AssetCheckSeverity.WARN)
+    assert "a fit needs 300: the base order serves" in (gate.description or "")
+    assert gate.metadata["serves"].value == "base"
+
+
+def test_the_registry_is_applied_once(run: Run) -> None:
+    applied = [materialized(run(DAY), REGISTRY)[0] for _ in range(2)]
+    assert [figure(found, "unchanged") for found in applied] == [False, True]
 
 
 def test_a_backfilled_day_stays_history(run: Run, runtime: Runtime) -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -23,15 +19,14 @@ from orchestration.defs.assembly import build_definitions
 from orchestration.defs.keys import features_key
 from orchestration.instance import open_instance
 from orchestration.runtime import Runtime
+from tests.dagster_daemon import Until, running_daemon
 from tests.offline import day_events, write_events
 
-ROOT = Path(__file__).resolve().parents[3]
-DEADLINE_S = 240
 EVERY_SECOND = {"FRESHNESS_DAEMON_INTERVAL_SECONDS": "1"}
 GROUP = all_groups()["item_neighbours"]
 
 pytestmark = [
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings(
         "ignore:Function `AssetSelection.sources`:DeprecationWarning"
@@ -49,34 +44,13 @@ def days(home: Home) -> list[date]:
 
 
 @pytest.fixture
-def daemon(home: Home, days: list[date]) -> Iterator[Callable[[Callable[[], bool]], None]]:
-    """The daemon on ``workspace.yaml``; called with a condition, it waits until that holds."""
-    with open_instance(home) as instance:
-        folder = instance.root_directory
-    log = home.root / "daemon.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dagster._daemon", "run", "-w", "workspace.yaml"],
-            cwd=ROOT,
-            env={**os.environ, "HEADRACE_HOME": str(home.root), "DAGSTER_HOME": folder, **EVERY_SECOND},
-            stdout=out,
-            stderr=out,
-        )
-
-    def until(condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + DEADLINE_S
-        while not condition():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
-
-    yield until
-    process.terminate()
-    process.wait(60)
+def daemon(home: Home, days: list[date]) -> Iterator[Until]:
+    with running_daemon(home, EVERY_SECOND) as until:
+        yield until
 
 
 def test_a_backfill_runs_through_the_daemon_and_freshness_is_evaluated(
-    settings: Settings, home: Home, days: list[date], daemon: Callable[[Callable[[], bool]], None]
+    settings: Settings, home: Home, days: list[date], daemon: Until
 ) -> None:
     runtime = Runtime.of(settings)
     graph = build_definitions(runtime).resolve_asset_graph()

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from quality.measure import Measured, Measurement, measure
+from quality.plain import NAMES, holds
 from quality.suites import ANY_VALUE, Rule, Suite, Where
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
@@ -116,3 +117,48 @@ def test_each_rule_is_an_expectation_with_its_severity(rule: Rule, kind: str, se
     expectation = expectation_of(rule, Suite("s", SCHEMA, (rule,)))
     assert expectation.configuration.type == kind
     assert expectation.configuration.severity.value == severity
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(rows, max_size=8))
+def test_what_plainly_holds_great_expectations_passes(data: list[dict[str, Any]]) -> None:
+    from quality.expectations import judge, verdicts  # noqa: PLC0415
+
+    suite = Suite("s", SCHEMA, (Rule("columns"), *RULES, Rule("finite", ("x",), where=Where("kind", ("a",)))))
+    measurement = measure(suite, pa.Table.from_pylist(data, schema=SCHEMA))
+    for rule, measured, (name, passed) in zip(
+        suite.rules, measurement.rules, verdicts(judge(suite, measurement, NOW)), strict=True
+    ):
+        assert name == NAMES[rule.kind]
+        assert passed or not holds(rule, measured, suite, measurement), rule
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from([r for r in RULES if r.columns]),
+    st.integers(0, 40),
+    st.integers(0, 40),
+    st.integers(0, 40),
+)
+def test_counts_that_plainly_hold_pass_whatever_they_are(rule: Rule, rows: int, nulls: int, bad: int) -> None:
+    from quality.expectations import judge  # noqa: PLC0415
+
+    nulls = min(rows, nulls)
+    measured = Measured(rows, nulls, min(bad, rows - nulls))
+    suite, measurement = Suite("s", SCHEMA, (rule,)), Measurement(rows, (), (measured,))
+    if holds(rule, measured, suite, measurement):
+        assert judge(suite, measurement, NOW).success
+
+
+def test_what_breaks_or_could_not_be_measured_never_plainly_holds() -> None:
+    suite = Suite("s", SCHEMA, (Rule("columns"),))
+    table = Measurement(10, ("key string", "extra string"), ())
+    assert not holds(Rule("columns"), Measured(10), suite, table)
+    for rule in RULES:
+        assert not holds(rule, Measured(10, fault="column x is string, not double"), suite, table)
+    assert not holds(RULES[0], Measured(7), suite, table)
+    assert holds(RULES[0], Measured(6), suite, table)
+    assert not holds(Rule("finite", ("x",)), Measured(10, 0, 1), suite, table)
+    edge = Rule("between", ("x",), minimum=0, mostly=0.9)
+    assert not holds(edge, Measured(10, 0, 1), suite, table)
+    assert holds(edge, Measured(100, 0, 1), suite, table)
