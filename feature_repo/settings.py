@@ -145,6 +145,9 @@ class Settings(BaseSettings):
     blend_every_s: float = Field(
         3600.0, ge=0, description="Least time between two fits of the blend that nobody asked for by hand."
     )
+    failure_webhook: SecretStr = Field(
+        SecretStr(""), description="URL that a failed batch run is posted to as JSON (may hold a token)."
+    )
     segment_attribute: str = Field("segment", description="Declared user attribute that names the segment.")
     affinity_half_life_days: Half = Field(30.0, description="Half-life of long-term affinities.")
     affinity_top_k: int = Field(64, ge=1, description="Attribute values kept per profile and attribute type.")
@@ -271,6 +274,10 @@ class Settings(BaseSettings):
                 f"HEADRACE_STORE_BUDGET_MS ({self.store_budget_ms:g}) must not exceed "
                 f"HEADRACE_BUDGET_MS ({self.budget_ms:g})"
             )
+            raise ValueError(msg)
+        webhook = self.failure_webhook.get_secret_value()
+        if webhook and not webhook.startswith(("http://", "https://")):
+            msg = "HEADRACE_FAILURE_WEBHOOK: write the whole address, https://…, or leave it unset"
             raise ValueError(msg)
         if self.lake_retention_days is not None and self.lake_retention_days < self.history_days:
             msg = (

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 import dagster as dg
-from dagster_shared.error import SerializableErrorInfo
 
 from feature_repo.errors import BuildError
 from feature_repo.group import FeatureGroup
@@ -16,6 +15,7 @@ from feature_repo.settings import Settings
 from orchestration.defs.assembly import build_definitions
 from orchestration.defs.jobs import CHAIN
 from orchestration.defs.keys import daily_partitions
+from orchestration.failures import failed_check, said
 from orchestration.instance import open_instance
 from orchestration.orphans import held
 from orchestration.runtime import Runtime
@@ -108,22 +108,10 @@ def _days(runtime: Runtime, days: Sequence[date] | None) -> list[date]:
 
 def failure_of(result: dg.ExecuteInProcessResult, day: date) -> str:
     """One sentence: the check and what it found, or the step and what it said."""
-    for found in result.get_asset_check_evaluations():
-        if found.blocking and not found.passed and found.severity is dg.AssetCheckSeverity.ERROR:
-            where = found.asset_key.to_user_string()
-            return f"chain of {day}: check of {where}: {found.description}; what is online stays"
+    if (check := failed_check(result.all_events)) is not None:
+        return f"chain of {day}: check of {check[0]}: {check[1]}; what is online stays"
     for event in result.all_events:
         if event.is_step_failure:
-            return f"chain of {day}: {event.step_key}: {_said(event.step_failure_data.error)}"
-    said = [event.message for event in result.all_events if event.is_failure and event.message]
-    return f"chain of {day}: {said[0] if said else 'failed before any step ran'}"
-
-
-def _said(error: SerializableErrorInfo | None) -> str:
-    """The first line of the first error that is not Dagster's own wrapping."""
-    while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
-        error = error.cause
-    if error is None:
-        return "failed"
-    text = error.message.strip().splitlines()[0]
-    return text.partition(": ")[2] or text
+            return f"chain of {day}: {event.step_key}: {said(event.step_failure_data.error)}"
+    messages = [event.message for event in result.all_events if event.is_failure and event.message]
+    return f"chain of {day}: {messages[0] if messages else 'failed before any step ran'}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from feature_repo.errors import HeadraceError
 from feature_repo.home import Home
@@ -28,6 +28,8 @@ class Section:
     healthy: bool = True
     note: str = ""
 
+
+_FAILURES_SHOWN, _RECENT = 3, timedelta(hours=1)
 
 Provider = Callable[[Settings, Home], Section]
 
@@ -141,7 +143,43 @@ def quarantine_section(settings: Settings, home: Home) -> Section:
     return Section(title, columns, (row,), True, full or "`headrace quarantine list` says why")
 
 
-PROVIDERS: tuple[Provider, ...] = (stream_section, features_section, quarantine_section)
+def ranking_section(settings: Settings, home: Home) -> Section:
+    """What orders the rankings: the fitted blend, or what the gate kept in its place."""
+    from serving.blend_state import read_blend_state  # noqa: PLC0415
+
+    state = read_blend_state(home.models)
+    if state is None:
+        return Section("ranking", (), (), True, "no blend was fitted yet: the base order serves")
+    gate = "open" if state.gate.passed else "closed"
+    row = (state.kind, gate, state.fitted_at[:16], state.gate.reason)
+    note = "" if state.gate.passed else f"the gate is closed: {state.kind} serves, not the fitted blend"
+    return Section("ranking", ("serves", "gate", "fitted at", "why"), (row,), True, note)
+
+
+def runs_section(settings: Settings, home: Home) -> Section:
+    """Batch runs that failed; unhealthy for an hour after the last."""
+    from quality.run_failures import read_failures  # noqa: PLC0415
+
+    found = read_failures(home.runs)
+    title = f"failed runs: {sum(found.totals.values()):,}"
+    if not found.recent:
+        return Section(title, (), ())
+    rows = tuple(
+        (f"{f.time:%Y-%m-%d %H:%M}", f.run[:8], f"{f.job} {f.partition}".strip(), f.step, f.error)
+        for f in reversed(found.recent[-_FAILURES_SHOWN:])
+    )
+    recent = settings.clock() - found.recent[-1].time < _RECENT
+    note = "the last one failed within the hour: see its run in Dagster's UI" if recent else ""
+    return Section(title, ("time", "run", "what", "step", "error"), rows, not recent, note)
+
+
+PROVIDERS: tuple[Provider, ...] = (
+    stream_section,
+    features_section,
+    ranking_section,
+    runs_section,
+    quarantine_section,
+)
 
 
 def sections(settings: Settings, home: Home) -> list[Section]:

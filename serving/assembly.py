@@ -15,7 +15,9 @@ from quality.figures import FiguresCollector
 from quality.gate import Gate
 from quality.gate_metrics import GateCollector
 from quality.quarantine import Quarantine
+from quality.run_failures import RunFailuresCollector
 from serving.blend import Blend
+from serving.blend_state import BlendCollector
 from serving.blend_store import BlendStore
 from serving.breaker import Breaker
 from serving.consent_store import ConsentStore
@@ -74,7 +76,10 @@ def open_services(settings: Settings) -> Services:
     home = Home(settings.home).ensure()
     keys = Keys.of(settings)
     metrics = Metrics.of_process(
-        GateCollector(Gate(home.quality, settings.clock)), FiguresCollector(home.quality)
+        GateCollector(Gate(home.quality, settings.clock)),
+        FiguresCollector(home.quality),
+        BlendCollector(home.models),
+        RunFailuresCollector(home.runs),
     )
     store = open_store(settings, home, remembered=REMEMBERED)
     control = FlagControl(FlagStore(home.flags, settings.clock, home.last_good))

@@ -14,20 +14,24 @@ from feature_repo.home import Home
 from orchestration.instance import open_instance
 
 ROOT = Path(__file__).resolve().parents[1]
-DEADLINE_S = 480
+DEADLINE_S = 240
 
 Until = Callable[[Callable[[], bool]], None]
 
 
 @contextmanager
-def running_daemon(home: Home, env: Mapping[str, str]) -> Iterator[Until]:
-    """Run it until the context is left; called with a condition, what is yielded waits until that holds."""
+def running_daemon(home: Home, env: Mapping[str, str], *location: str) -> Iterator[Until]:
+    """Run it until the context is left; called with a condition, what is yielded waits until that holds.
+
+    Args:
+        location: options that name the code location; ``workspace.yaml`` by default.
+    """
     with open_instance(home) as instance:
         folder = instance.root_directory
     log = home.root / "daemon.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dagster._daemon", "run", "-w", "workspace.yaml"],
+            [sys.executable, "-m", "dagster._daemon", "run", *(location or ("-w", "workspace.yaml"))],
             cwd=ROOT,
             env={**os.environ, "HEADRACE_HOME": str(home.root), "DAGSTER_HOME": folder, **env},
             stdout=out,

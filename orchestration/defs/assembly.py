@@ -7,7 +7,19 @@ import dagster as dg
 
 from feature_repo.group import FeatureGroup
 from feature_repo.groups import batch_groups, stream_groups
-from orchestration.defs import groups, jobs, keys, lake, models, online, quality, schedules, sensors, training
+from orchestration.defs import (
+    failures,
+    groups,
+    jobs,
+    keys,
+    lake,
+    models,
+    online,
+    quality,
+    schedules,
+    sensors,
+    training,
+)
 from orchestration.runtime import Runtime
 
 
@@ -18,7 +30,9 @@ def build_definitions(runtime: Runtime, batch: Sequence[FeatureGroup] | None = N
         batch: the batch groups; by default every declared one.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)  # backfill policies; pinned by the lock
+        # Partitioned checks and backfill policies; pinned by the lock.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        warnings.simplefilter("ignore", dg.BetaWarning)
         return _definitions(runtime, tuple(batch_groups().values()) if batch is None else batch)
 
 
@@ -39,11 +53,11 @@ def _definitions(runtime: Runtime, batch: Sequence[FeatureGroup]) -> dg.Definiti
             training.training_asset(batch),
         ],
         asset_checks=[
-            lake.events_check(),
-            quality.behaviour_check(),
-            *(groups.group_check(group) for group in batch),
-            *(quality.drift_check(group) for group in batch),
-            *(quality.read_back_check(group) for group in batch),
+            lake.events_check(partitions),
+            quality.behaviour_check(partitions),
+            *(groups.group_check(group, partitions) for group in batch),
+            *(quality.drift_check(group, partitions) for group in batch),
+            *(quality.read_back_check(group, partitions) for group in batch),
             training.training_check(),
         ],
         jobs=[chain, days, jobs.training_job(), retention],
@@ -52,7 +66,10 @@ def _definitions(runtime: Runtime, batch: Sequence[FeatureGroup]) -> dg.Definiti
             quality.parity_schedule(runtime),
             schedules.nightly(retention),
         ],
-        sensors=[sensors.lake_sensor([chain, days], partitions, runtime, batch)],
+        sensors=[
+            sensors.lake_sensor([chain, days], partitions, runtime, batch),
+            failures.failure_sensor(runtime),
+        ],
         resources={keys.RUNTIME: runtime},
         executor=dg.in_process_executor,
     )

@@ -50,7 +50,7 @@ def group_asset(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.
     return features
 
 
-def group_check(group: FeatureGroup) -> dg.AssetChecksDefinition:
+def group_check(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
     """The declared expectations on the day's build: those that block, and those that only advise.
 
     What fails is taken out of the history, so that no training set, drift reference or restart reads it.
@@ -59,7 +59,7 @@ def group_check(group: FeatureGroup) -> dg.AssetChecksDefinition:
 
     @dg.multi_asset_check(
         name=f"check_{group.view_name}",
-        specs=check_specs(key),
+        specs=check_specs(key, partitions),
         required_resource_keys={RUNTIME},
     )
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:

@@ -59,10 +59,12 @@ def events_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
     return events
 
 
-def events_check() -> dg.AssetChecksDefinition:
+def events_check(partitions: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
     """The event contract over the days of the run."""
 
-    @dg.multi_asset_check(name="check_events", specs=check_specs(EVENTS), required_resource_keys={RUNTIME})
+    @dg.multi_asset_check(
+        name="check_events", specs=check_specs(EVENTS, partitions), required_resource_keys={RUNTIME}
+    )
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         from quality.checks import check_events  # noqa: PLC0415 - Great Expectations takes seconds to import
         from quality.door import check_door, rejections  # noqa: PLC0415

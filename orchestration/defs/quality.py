@@ -18,13 +18,14 @@ DRIFT, BEHAVIOUR, BUDGET, READ_BACK = "drift", "behaviour", "budget", "read_back
 PARITY_JOB = "parity_daily"
 
 
-def drift_check(group: FeatureGroup) -> dg.AssetChecksDefinition:
+def drift_check(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
     """Whether the day's build has left the distribution of the week before; warns, never blocks."""
     key = features_key(group)
 
     @dg.asset_check(
         asset=key,
         name=DRIFT,
+        partitions_def=partitions,
         description="Distributions, null shares and cardinalities against the 7 days before.",
         required_resource_keys={RUNTIME},
     )
@@ -45,7 +46,7 @@ def drift_check(group: FeatureGroup) -> dg.AssetChecksDefinition:
     return drift
 
 
-def behaviour_check() -> dg.AssetChecksDefinition:
+def behaviour_check(partitions: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
     """Whether visitors do what they did in the weeks before; warns, never blocks.
 
     Days that last are not judged, their evening is missing; of a range of days, the last is.
@@ -54,6 +55,7 @@ def behaviour_check() -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=EVENTS,
         name=BEHAVIOUR,
+        partitions_def=partitions,
         description="Visits, conversion and tastes of the last 1, 3 and 7 days against the 4 weeks before.",
         required_resource_keys={RUNTIME},
     )
@@ -76,13 +78,14 @@ def behaviour_check() -> dg.AssetChecksDefinition:
     return behaviour
 
 
-def read_back_check(group: FeatureGroup) -> dg.AssetChecksDefinition:
+def read_back_check(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
     """Whether what was materialized is what the store answers, on a sample by key hash."""
     key = view_key(group)
 
     @dg.asset_check(
         asset=key,
         name=READ_BACK,
+        partitions_def=partitions,
         description="A hash sample of the build, read from the online store and compared.",
         required_resource_keys={RUNTIME},
     )
@@ -112,7 +115,14 @@ def parity_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
         partitions_def=partitions,
         group_name="quality",
         description="Sampled decisions of a day: the features they used, recomputed and compared.",
-        check_specs=[dg.AssetCheckSpec(BUDGET, asset=PARITY, description="Values that differ, per feature.")],
+        check_specs=[
+            dg.AssetCheckSpec(
+                BUDGET,
+                asset=PARITY,
+                description="Values that differ, per feature.",
+                partitions_def=partitions,
+            )
+        ],
         required_resource_keys={RUNTIME},
     )
     def parity(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:

@@ -23,16 +23,19 @@ def kept_age(context: dg.AssetCheckExecutionContext) -> timedelta | None:
     return KEEP_PAGE if context.run.tags.get(AUTOMATIC) == SENSOR else None
 
 
-def check_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+def check_specs(key: dg.AssetKey, partitions: dg.PartitionsDefinition) -> list[dg.AssetCheckSpec]:
     """The two checks of an asset: what must hold before anything reads it, and what should."""
     return [
         dg.AssetCheckSpec(
             BLOCKING,
             asset=key,
             blocking=True,
+            partitions_def=partitions,
             description="Must hold before anything reads the data.",
         ),
-        dg.AssetCheckSpec(ADVICE, asset=key, description="Should hold; reported, never blocking."),
+        dg.AssetCheckSpec(
+            ADVICE, asset=key, description="Should hold; reported, never blocking.", partitions_def=partitions
+        ),
     ]
 
 

@@ -141,6 +141,19 @@ def test_a_closed_gate_is_a_warning_on_the_blend(run: Run) -> None:
     assert gate.metadata["serves"].value == "base"
 
 
+def test_a_days_check_results_stay_that_days(run: Run, instance: dg.DagsterInstance) -> None:
+    group, days = click_group(), [DAY, DAY + timedelta(days=1)]
+    for day in days:
+        evaluations = run(day, group).get_asset_check_evaluations()
+        assert {e.partition for e in evaluations if e.asset_key == features_key(group)} == {day.isoformat()}
+    # A result of one day neither hides nor replaces that of another.
+    for name in ("contract", "advice", "drift"):
+        history = instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(features_key(group), name), limit=5
+        )
+        assert [record.partition for record in history] == [day.isoformat() for day in reversed(days)]
+
+
 def test_the_registry_is_applied_once(run: Run) -> None:
     applied = [materialized(run(DAY), REGISTRY)[0] for _ in range(2)]
     assert [figure(found, "unchanged") for found in applied] == [False, True]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -15,73 +15,73 @@ from orchestration.defs.jobs import CHAIN, SENSED
 from orchestration.instance import open_instance
 from tests.dagster_daemon import running_daemon
 from tests.offline import day_events, write_events
+from tests.queue_location import HELD
 
 pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings(
-        "ignore:Function `AssetSelection.sources`:DeprecationWarning"
-    ),  # Dagster's own
+    # Dagster's own.
+    pytest.mark.filterwarnings("ignore:Function `AssetSelection.sources`:DeprecationWarning"),
 ]
 
 WAITING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
-LEAST_RUNS = 3
+FILES = 25
+"""New files of events while one run is held: many ticks' worth, had each asked for a run."""
 
 
 @dataclass
 class Traffic:
-    """A file of new events each time it is looked at, and what the queue is like then."""
+    """A file of new events each time it is looked at, and the most runs of the sensor that ever waited."""
 
     home: Home
     instance: dg.DagsterInstance
     written: int = 0
     most_waiting: int = 0
-    by_hand: dg.DagsterRun | None = None
-    waited_then: set[str] = field(default_factory=set)
 
     def goes_on(self) -> None:
         today = datetime.now(UTC).date()
         self.written += 1
         events = day_events(today, 3, offset=1000 + 3 * self.written)
         write_events(Lake(self.home.lake), today, events, f"live-{self.written}")
-        waiting = self.instance.get_runs(dg.RunsFilter(job_name=CHAIN, statuses=WAITING, tags=SENSED))
-        self.most_waiting = max(self.most_waiting, len(waiting))
-        if waiting and self.by_hand is None and self.ended():
-            self.start_by_hand(waiting[0])
+        self.most_waiting = max(self.most_waiting, len(self.waiting()))
 
-    def start_by_hand(self, like: dg.DagsterRun) -> None:
-        """As a person does in the UI: the same job, queued behind what waits already."""
-        tags = {"dagster/partition": like.tags["dagster/partition"]}
-        run = like._replace(run_id=make_new_run_id(), tags=tags, run_op_concurrency=None)
-        self.waited_then = {like.run_id}
-        self.by_hand = self.instance.add_run(run)
+    def waiting(self) -> list[dg.DagsterRun]:
+        return list(self.instance.get_runs(dg.RunsFilter(job_name=CHAIN, statuses=WAITING, tags=SENSED)))
 
-    def ended(self) -> int:
-        """How many runs of the sensor succeeded."""
-        done = [dg.DagsterRunStatus.SUCCESS]
-        return len(self.instance.get_runs(dg.RunsFilter(job_name=CHAIN, statuses=done, tags=SENSED)))
+    def runs(self, *statuses: dg.DagsterRunStatus) -> int:
+        return len(self.instance.get_runs(dg.RunsFilter(job_name=CHAIN, statuses=list(statuses))))
 
-    def over(self) -> bool:
+    def one_waits_behind_one_that_runs(self) -> bool:
         self.goes_on()
-        by_hand = self.by_hand and self.instance.get_run_by_id(self.by_hand.run_id)
-        return bool(by_hand and by_hand.is_finished) and self.ended() >= LEAST_RUNS
+        running = self.runs(dg.DagsterRunStatus.STARTED) == 1
+        return running and len(self.waiting()) == 1 and self.written >= FILES
+
+    def all_are_over(self) -> bool:
+        """Traffic has stopped: the run held, the one by hand and the one that waited are done."""
+        self.most_waiting = max(self.most_waiting, len(self.waiting()))
+        return self.runs(dg.DagsterRunStatus.SUCCESS) >= 3
 
 
 def test_live_traffic_leaves_one_run_waiting_and_a_persons_run_goes_first(home: Home) -> None:
     today = datetime.now(UTC).date()
     write_events(Lake(home.lake), today, day_events(today, 20))
+    hold = home.root / HELD
+    hold.touch()
     with open_instance(home) as instance:
         traffic = Traffic(home, instance)
-        with running_daemon(home, {"HEADRACE_CHAIN_EVERY_S": "1"}) as until:
-            until(traffic.over)
+        with running_daemon(home, {"HEADRACE_CHAIN_EVERY_S": "1"}, "-m", "tests.queue_location") as until:
+            until(traffic.one_waits_behind_one_that_runs)
+            [waiting] = traffic.waiting()
+            # As a person does in the UI: the same job, queued behind what waits already.
+            tags = {"dagster/partition": today.isoformat()}
+            by_hand = instance.add_run(waiting._replace(run_id=make_new_run_id(), tags=tags))
+            traffic.goes_on()
+            hold.unlink()
+            until(traffic.all_are_over)
         records = {r.dagster_run.run_id: r for r in instance.get_run_records()}
-        failed = [
-            r.dagster_run for r in records.values() if r.dagster_run.status == dg.DagsterRunStatus.FAILURE
-        ]
-    assert failed == []
+    assert {r.dagster_run.status for r in records.values()} == {dg.DagsterRunStatus.SUCCESS}
     assert traffic.most_waiting == 1
-    assert traffic.by_hand is not None
-    started = records[traffic.by_hand.run_id].start_time
-    [then] = [records[run].start_time for run in traffic.waited_then]
-    assert started is not None
-    assert then is None or started < then
+    mine, theirs = records[by_hand.run_id].start_time, records[waiting.run_id].start_time
+    assert mine is not None
+    assert theirs is not None
+    assert mine < theirs
