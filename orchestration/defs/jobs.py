@@ -9,10 +9,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from feature_repo.group import FeatureGroup
 from orchestration.defs.keys import AUTOMATIC, EVENTS, PARITY, RUNTIME, SENSOR, TRAINING_SET
-from orchestration.retention import retain
-from orchestration.run_retention import prune_runs
 from orchestration.runtime import Runtime
-from orchestration.sync import prune_lake, trim_decisions, trim_log
 
 Job: TypeAlias = UnresolvedAssetJobDefinition
 """What `define_asset_job` returns; Dagster exports no public name for it."""
@@ -57,6 +54,10 @@ def retention_job(batch: Sequence[FeatureGroup]) -> dg.JobDefinition:
 
     @dg.op(required_resource_keys={RUNTIME}, description="Removes what is kept no longer.")
     def remove(context: dg.OpExecutionContext) -> None:
+        from orchestration.retention import retain  # noqa: PLC0415 - numba and SQLAlchemy take seconds to load
+        from orchestration.run_retention import prune_runs  # noqa: PLC0415
+        from orchestration.sync import prune_lake, trim_decisions, trim_log  # noqa: PLC0415
+
         runtime: Runtime = context.resources.runtime
         removed = asdict(retain(batch, runtime.home, runtime.clock))
         removed["lake_days"] = prune_lake(runtime.settings, runtime.home)
