@@ -164,7 +164,7 @@ class Settings(BaseSettings):
         64, ge=1, description="Size at which a day's quarantine keeps no more: the rest is counted (MiB)."
     )
     quarantine_mb: int = Field(
-        512, ge=1, description="Size of the quarantine at which its oldest day is removed (MiB)."
+        256, ge=1, description="Size of the quarantine at which its oldest day is removed (MiB)."
     )
     drift_psi: float = Field(0.2, gt=0, description="Population stability index that counts as drift.")
     drift_shift: float = Field(

@@ -35,7 +35,7 @@ NOT_KEPT = Metric(
     ["limit"],
 )
 RETRIED = "retried.jsonl"
-DAY_BYTES, FOLDER_BYTES = 64 << 20, 512 << 20
+DAY_BYTES, FOLDER_BYTES = 64 << 20, 256 << 20
 
 
 class Quarantine:
@@ -75,6 +75,19 @@ class Quarantine:
             day_bytes=settings.quarantine_day_mb << 20,
             folder_bytes=settings.quarantine_mb << 20,
         )
+
+    def warm(self) -> Quarantine:
+        """Read the ids that are kept now, not at the first rejection: a full folder takes a second.
+
+        A folder that cannot be read holds nothing up; the first rejection tells of it.
+        """
+        if self._root.is_dir():
+            try:
+                with self._lock, self._alone(self._root):
+                    self._days.catch_up()
+            except LakeError as error:
+                _log.warning("%s", error)
+        return self
 
     def put(
         self,

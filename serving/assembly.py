@@ -195,7 +195,7 @@ def _recorder(
 
 def _door(settings: Settings, home: Home, event_log: EventLog) -> EventDoor:
     contract = Contract(settings, settings.clock, count_unknown)
-    return EventDoor(contract, event_log, Quarantine.of(settings, home))
+    return EventDoor(contract, event_log, Quarantine.of(settings, home).warm())
 
 
 def _snapshot(home: Home, metrics: Metrics) -> Watched[ItemSnapshot | None]:

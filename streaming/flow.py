@@ -209,7 +209,7 @@ def shard_tools(
         rules=FoldRules.of(settings),
         weights=settings.weights,
         knowledge=knowledge,
-        quarantine=Quarantine.of(settings, home, now),
+        quarantine=Quarantine.of(settings, home, now).warm(),
         clock=now,
         store_lost=store_lost,
     )

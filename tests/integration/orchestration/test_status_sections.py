@@ -20,12 +20,12 @@ def test_the_quarantine_is_empty_filled_or_full(settings: Settings, home: Home) 
     held = Quarantine(home.quarantine, lambda: NOW, day_bytes=2_000_000)
     held.put(b"x" * 1_500_000, "f", 1, ERROR)
     section = quarantine_section(settings, home)
-    assert section.rows == (("1.4 MiB", "512 MiB", "0"),)
+    assert section.rows == (("1.4 MiB", "256 MiB", "0"),)
     assert section.note == "`headrace quarantine list` says why"
     for line in range(2, 5):
         held.put(b"x" * 1_500_000, "f", line, ERROR)
     section = quarantine_section(settings, home)
-    assert section.rows == (("1.4 MiB", "512 MiB", "3"),)
+    assert section.rows == (("1.4 MiB", "256 MiB", "3"),)
     assert section.note == "full on 2024-06-01: what was rejected then is counted, not kept"
 
 

@@ -43,6 +43,14 @@ def test_each_line_is_read_once_by_each_process(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(quarantine_days, "id_of_line", counted)
     put_many(Quarantine(tmp_path, lambda: NOW), 300)
     assert read["lines"] == 0, "its own lines are known"
+    Quarantine(tmp_path / "absent", lambda: NOW).warm()
+    (tmp_path / "damaged" / ".lock").mkdir(parents=True)
+    assert Quarantine(tmp_path / "damaged", lambda: NOW).warm().count() == 0, "holds nothing up"
+    warm = Quarantine(tmp_path, lambda: NOW).warm()
+    assert read["lines"] == 300
+    warm.put(b"x" * 200, "http", 0, ERROR)
+    assert read["lines"] == 300, "nothing is left to read for the first rejection"
+    read.clear()
     stream, serving = (Quarantine(tmp_path, lambda: NOW) for _ in range(2))
     for number in range(300, 400, 2):
         put_many(stream, 1, number)
