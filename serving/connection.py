@@ -173,13 +173,14 @@ class Connection(HttpToolsProtocol):
     def refuse(self, error: ApiError, reason: str) -> None:
         """Answer with an error and close soon; what the client still sends is dropped."""
         CLOSED.labels(reason).inc()
+        cycle, phase = self.cycle, self._phase
+        self._edge.rested(self)  # its place may be taken
         self._turn(Phase.CLOSING, LINGER_S)
-        cycle = self.cycle
-        answering = cycle is not None and cycle.response_started
         if cycle is not None:
             cycle.disconnected = True
             cycle.message_event.set()
-        if answering and not cycle.response_complete:
+        # A request has one answer: what is wrong with the rest of one that was answered is not said.
+        if cycle is not None and cycle.response_started and phase in {Phase.BODY, Phase.ANSWER}:
             self.drop(None)
         else:
             self.transport.write(_raw(error))

@@ -67,7 +67,7 @@ class Edge:
         self._waiting.pop(connection, None)
 
     def rested(self, connection: Connection) -> None:
-        """A request was answered: the connection now waits for its client."""
+        """A request was answered or refused: the connection now waits for its client."""
         self._waiting[connection] = None
 
     def received(self, loop: asyncio.AbstractEventLoop) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import threading
 import time
@@ -334,3 +335,58 @@ def send_quietly(sock: socket.socket, data: bytes) -> None:
         sock.sendall(data)
     except OSError:
         return
+
+
+SEEDS = [
+    GET,
+    GET * 3,
+    b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\nhello" * 2,
+    b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nt: v\r\n\r\n" + GET,
+    b"POST /unread HTTP/1.1\r\ncontent-length: 5\r\nexpect: 100-continue\r\n\r\nhello",
+    b"GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nmore",
+    b"GET / HTTP/1.1\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAA\r\n\r\n",
+    b"CONNECT example.com:443 HTTP/1.1\r\nhost: x\r\n\r\n",
+    b"OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n",
+    b"GET http://[::1 HTTP/1.1\r\n\r\n",
+    b"HEAD /%ff%00 HTTP/1.0\r\nconnection: keep-alive\r\n\r\n",
+    b"\r\n\r\n" + GET,
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"POST / HTTP/1.1\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+]
+
+
+def mutated(data: bytes, draw: random.Random) -> bytes:
+    """A few bytes changed, taken out, put in or doubled."""
+    changed = bytearray(data)
+    for _ in range(draw.choice((0, 1, 1, 2, 5))):
+        at = draw.randrange(len(changed) or 1)
+        match draw.randrange(4):
+            case 0:
+                changed[at : at + 1] = bytes([draw.randrange(256)])
+            case 1:
+                del changed[at : at + draw.randrange(1, 9)]
+            case 2:
+                changed[at:at] = bytes(draw.randrange(256) for _ in range(draw.randrange(1, 9)))
+            case _:
+                changed[at:at] = changed[at : at + 40]
+    return bytes(changed)
+
+
+def test_bytes_of_all_kinds_leave_the_server_as_it_was(
+    strict: Running, until: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    draw = random.Random(5)
+    with ExitStack() as stack:
+        for number in range(600):
+            data = mutated(SEEDS[number % len(SEEDS)], draw)
+            sock = stack.enter_context(closing(strict.connect()))
+            cut = draw.randrange(len(data) + 1)
+            send_quietly(sock, data[:cut])
+            send_quietly(sock, data[cut:])
+            if number % 3 == 0:
+                sock.close()
+        assert strict.ask(GET)[0] == 200
+        until(lambda: strict.open == 0)
+    failed = [r.getMessage() for r in caplog.records if r.levelname in {"ERROR", "CRITICAL"}]
+    assert failed == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +22,7 @@ from quality.quarantine import Quarantine
 from serving.app import create_app
 from serving.http import ARRIVED
 from serving.keys import Scope, new_key
+from serving.posted import values_of
 from streaming.log import open_log
 
 OPEN = {"/healthz", "/readyz", "/metrics", "/v1/schema", "/openapi.json", "/docs"}
@@ -64,11 +66,35 @@ def test_keys_are_looked_at_before_the_body_on_every_route(shop: Any, serving: C
             for method in methods:
                 assert refused_unsent(port, method.upper(), url, "wrong") == 401, path
                 asked.add(path)
-        assert asked >= {"/v1/rank", "/v1/events", "/v1/flags", "/rank/{model}", "/feedback"}
+        assert asked >= {"/v1/rank", "/v1/events", "/v1/features", "/v1/flags", "/rank/{model}", "/feedback"}
         assert refused_unsent(port, "POST", "/v1/events", secret) == 403
         assert refused_unsent(port, "POST", "/feedback", secret) == 403
         # A query that does not fit says nothing to those without a key.
         assert client.post("/rank/m?explain=perhaps", content=b"{").status_code == 401
+
+
+def test_bodies_are_decoded_and_written_off_the_event_loop(
+    shop: Any, serve_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[str] = set()
+
+    def noting(call: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any, **options: Any) -> Any:
+            threads.add(threading.current_thread().name)
+            return call(*args, **options)
+
+        return noted
+
+    for where in ("serving.routes.events.values_of", "serving.metarank.values_of"):
+        monkeypatch.setattr(where, noting(values_of))
+    app = create_app(shop.settings)
+    services = app.state.services
+    monkeypatch.setattr(services.door, "accept", noting(services.door.accept))
+    with serve_app(app) as client:
+        assert client.post("/v1/events", json=[event(1)]).status_code == 202
+        assert client.post("/feedback", json=[{"event": "dance"}]).status_code == 200
+    assert threads
+    assert all(name.startswith("events") for name in threads), threads
 
 
 def stored(settings: Settings) -> set[str]:
@@ -203,6 +229,9 @@ def flood(client: httpx.Client, body: Callable[..., dict[str, Any]], mark: str) 
     client.post("/v1/rank", json=body(3, user_id="u", overrides={mark: mark, "holdout": mark}))
     client.post("/v1/rank", json=body(3, **{mark: mark}))
     client.post("/v1/rank", json={"candidates": [{"item_id": "a", mark: 1}]})
+    client.post("/v1/features", json={"features": [mark, f"{mark}:{mark}"], "entities": {mark: [mark]}})
+    client.post("/v1/features", json={"feature_service": mark, "entities": {"user_id": [mark]}})
+    client.post("/v1/features", json={"features": ["item_profile:ctr"], "entities": {"item_id": [mark]}})
     client.get(f"/{mark}")
     client.get(f"/v1/decisions/{mark}")
     client.get("/healthz", headers={"x-request-id": mark, "user-agent": mark, "x-api-key": mark})

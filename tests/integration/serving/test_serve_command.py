@@ -26,12 +26,14 @@ from feature_repo.clock import wall_clock
 from serving.flag_store import FlagStore
 
 
-def command(home: Path, *arguments: str) -> subprocess.Popen[str]:
+def command(home: Path, *arguments: str, files: int | None = None) -> subprocess.Popen[str]:
     # Budgets that a busy machine keeps, as in the other tests.
     budgets = {"HEADRACE_BUDGET_MS": "10000", "HEADRACE_STORE_BUDGET_MS": "5000"}
     env = {**os.environ, **budgets, "HEADRACE_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+    serve = [sys.executable, "-m", "orchestration.cli", "serve", *arguments]
+    bounded = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"] if files is not None else []
     return subprocess.Popen(
-        [sys.executable, "-m", "orchestration.cli", "serve", *arguments],
+        [*bounded, *serve],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -41,8 +43,10 @@ def command(home: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def served(home: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    process = command(home, *arguments)
+def served(
+    home: Path, *arguments: str, files: int | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    process = command(home, *arguments, files=files)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -67,6 +71,36 @@ def test_it_says_where_it_is_and_ends_cleanly(tmp_path: Path, number: signal.Sig
         _, errors = process.communicate(timeout=20)
         assert process.returncode == 0, errors
         assert "Traceback" not in errors
+
+
+def test_slow_clients_leave_descriptors_for_the_log_and_the_store(tmp_path: Path) -> None:
+    """Of 900 files that the process may open, some hundred are connections, whoever asks for more."""
+    body = {"candidates": [{"item_id": "a"}], "user_id": "u"}
+    event = {
+        "event_id": "e",
+        "event_type": "click",
+        "event_time": "2024-06-01T12:00:00Z",
+        "session_id": "s",
+        "item_id": "a",
+    }
+    with served(tmp_path, "--port", "0", files=900) as (process, address), contextlib.ExitStack() as stack:
+        retries = httpx.HTTPTransport(retries=5)
+        client = stack.enter_context(httpx.Client(base_url=address, transport=retries, timeout=20))
+        assert client.get("/readyz").status_code == 200
+        for _ in range(1100):
+            slow = socket.create_connection(("127.0.0.1", urlsplit(address).port or 0), timeout=20)
+            stack.enter_context(contextlib.closing(slow))
+            slow.sendall(b"POST /v1/rank HTTP/1.1\r\nx-half: ")
+        for number in range(20):
+            fresh = {"connection": "close"}
+            assert client.post("/v1/rank", json=body, headers=fresh).json()["degraded"] == ["items_missing"]
+            posted = client.post("/v1/events", json={**event, "event_id": f"e{number}"}, headers=fresh)
+            assert posted.status_code == 202
+        assert psutil.Process(process.pid).num_fds() < 900 - 256
+        lines = client.get("/metrics").text.splitlines()
+    dropped = [line for line in lines if line.startswith("headrace_decisions_dropped_total{")]
+    assert dropped
+    assert all(line.endswith(" 0.0") for line in dropped)
 
 
 def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
