@@ -3,21 +3,16 @@
 Each item has a window of positions around its base position. Sorting by the wanted position cut to *half* the
 window keeps every item inside the *whole* window: only items whose own half window begins at ``i + P/2`` or
 earlier can come before it, and those are at most ``i + P``. The same holds for windows of equal base score
-distance, and for the intersection of both. Exact, and one sort: of half positions, so by counting.
+distance, and for the intersection of both. Exact, and one sort, of half positions.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from serving.base import BaseOrder, Floats, Ints
-from serving.compiled import Plain, compiled
+from serving.base import BaseOrder, Ints
 from serving.flags import Cap
-from serving.order import indices
 
-_NO_SHARE = -1.0
 _NOT_ALL = "order: not a permutation of the candidates"
 
 
@@ -37,65 +32,21 @@ def capped(order: Ints, base: BaseOrder, cap: Cap) -> Ints:
     free = cap.positions is None or cap.positions >= 2 * (n - 1)
     if n == 0 or (free and cap.share is None):
         return order  # every half window holds all places
-    out = np.empty(n, np.intp)
-    if len(base.order) != n:
+    if len(base.order) != n or order.min() < 0 or order.max() >= n:
         raise IndexError(_NOT_ALL)
+    half = np.arange(0, 2 * n, 2)  # places count double, for halves of them are met
     reach = 2 * n if cap.positions is None else cap.positions
-    share = _NO_SHARE if cap.share is None else float(cap.share)
-    moved = _cut_and_sorted(indices(order), (base.order, base.positions, base.scores), reach, share, out)
-    if moved < 0:
-        raise IndexError(_NOT_ALL)
-    return out if moved else order
+    low, high = np.maximum(half - reach, 0), np.minimum(half + reach, 2 * (n - 1))
+    if cap.share is not None:
+        _narrow(low, high, base, cap.share)
+    home = base.positions[order]
+    cut = np.clip(half, low[home], high[home])
+    return order if (cut[1:] >= cut[:-1]).all() else order[cut.argsort(kind="stable")]
 
 
-class _Base(NamedTuple):
-    """The arrays of a `BaseOrder`."""
-
-    order: Ints
-    positions: Ints
-    scores: Floats
-
-
-@compiled
-def _cut_and_sorted(order: Ints, of_base: Plain, reach: int, share: float, out: Ints) -> int:
-    """Fill `out`. Places count double, for halves of them are met.
-
-    Returns:
-        how many candidates were moved, -1 where `order` holds what is no candidate.
-    """
-    n, base = len(order), _Base(*of_base)
-    low, high = np.empty(n, np.int64), np.empty(n, np.int64)
-    for place in range(n):
-        low[place], high[place] = max(0, 2 * place - reach), min(2 * (n - 1), 2 * place + reach)
-    if share >= 0.0:
-        _within(base, share, low, high)
-    ends, cut, moved = np.zeros(2 * n, np.int64), np.empty(n, np.int64), 0
-    for place in range(n):
-        if not 0 <= order[place] < n:
-            return -1
-        home = base.positions[order[place]]
-        cut[place] = min(max(2 * place, low[home]), high[home])
-        ends[cut[place] + 1] += 1
-    for half in range(1, 2 * n):
-        ends[half] += ends[half - 1]
-    for place in range(n):
-        out[ends[cut[place]]] = order[place]
-        moved += ends[cut[place]] != place
-        ends[cut[place]] += 1
-    return moved
-
-
-@compiled
-def _within(base: _Base, share: float, low: Ints, high: Ints) -> None:
+def _narrow(low: Ints, high: Ints, base: BaseOrder, share: float) -> None:
     """Narrow windows of base places to those whose score lies within half the share of the spread."""
-    n, order, scores = len(base.order), base.order, base.scores
-    half = share * (scores[order[0]] - scores[order[n - 1]]) / 2
-    first = last = 0
-    for place in range(n):
-        score = scores[order[place]]
-        while first < place and scores[order[first]] > score + half:
-            first += 1
-        last = max(last, place)
-        while last + 1 < n and scores[order[last + 1]] >= score - half:
-            last += 1
-        low[place], high[place] = max(low[place], 2 * first), min(high[place], 2 * last)
+    falling = -base.scores[base.order]
+    half = share * (falling[-1] - falling[0]) / 2
+    np.maximum(low, 2 * falling.searchsorted(falling - half), out=low)
+    np.minimum(high, 2 * (falling.searchsorted(falling + half, "right") - 1), out=high)

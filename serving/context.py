@@ -152,7 +152,7 @@ class RankContext(Struct, eq=False):
         Each place keeps its score and each item takes the score of its place, so that scores still fall from
         first to last and every part is in the same unit.
         """
-        moved, added = rescored(self.order, order, self.scores)
+        moved, added = rescored(order, self.scores)
         self.adjustments = {**self.adjustments, part: added}
         self.scores, self.order = moved, order
 

@@ -1,4 +1,4 @@
-"""What is drawn for exploration, as machine code: who stands where, and with which chance."""
+"""What is drawn for exploration: who stands where, and with which chance."""
 
 from __future__ import annotations
 
@@ -7,39 +7,14 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from serving.attributes import Bools, Floats, Ints
-from serving.compiled import compiled
+from serving.attributes import Floats, Ints
 
 Bits: TypeAlias = npt.NDArray[np.uint64]
+_UNUSED = np.uint64(11)
+_FEW = 200
+"""Numbers that are sorted sooner than parted."""
 
 
-@compiled
-def _uniform(bits: Bits) -> Floats:
-    """Numbers in ``[0, 1)``: the upper 53 of 64 bits, as many as a float holds."""
-    numbers = np.empty(len(bits))
-    for i in range(len(bits)):
-        numbers[i] = (bits[i] >> np.uint64(11)) * 2.0**-53
-    return numbers
-
-
-@compiled
-def _smallest(numbers: Floats, most: int) -> Ints:
-    """Places of the `most` smallest numbers, smallest first."""
-    least, places, held = np.empty(most), np.empty(most, np.int64), 0
-    for i in range(len(numbers)):
-        value = numbers[i]
-        if held == most and (most == 0 or value >= least[most - 1]):
-            continue
-        at = held if held < most else most - 1
-        held = min(held + 1, most)
-        while at > 0 and least[at - 1] > value:
-            least[at], places[at] = least[at - 1], places[at - 1]
-            at -= 1
-        least[at], places[at] = value, i
-    return places[:held]
-
-
-@compiled
 def explored(order: Ints, bits: Bits, share: float, kept: tuple[Floats, Floats]) -> tuple[Ints, Floats, Ints]:
     """The order, the propensities by candidate and the slots of `serving.exploration.Explored`.
 
@@ -50,90 +25,56 @@ def explored(order: Ints, bits: Bits, share: float, kept: tuple[Floats, Floats])
         share: of the slots, that explores on average.
         kept: chances of the first ``m`` candidates: of each slot ``(m, m)``, and of none ``(m,)``.
     """
-    numbers, (standing, behind) = _uniform(bits), kept
+    standing, behind = kept
     n, m = len(order), len(behind)
     expected = share * m
+    numbers = (bits >> _UNUSED) * np.float64(2.0**-53)  # the upper 53 of 64 bits, as many as a float holds
     k = int(expected) + (1 if numbers[0] < expected - int(expected) else 0)
-    explores = np.zeros(m, np.bool_)
-    for slot in _smallest(numbers[1 : 1 + m], k):
-        explores[slot] = True
+    explores = np.zeros(m, bool)
+    explores[numbers[1 : 1 + m].argsort(kind="stable")[:k]] = True
+    slots, others = explores.nonzero()[0], (~explores).nonzero()[0]
+    if order.min() < 0:
+        return order, np.empty(0), slots
     drawn = _smallest(numbers[1 + m :], k)
-    out, slots, chances = np.empty(n, np.int64), np.empty(k, np.int64), np.empty(_room(order))
-    if len(chances) == 0:
-        return out, chances, slots
-    _stand(order, explores, drawn, out, slots)
-    for candidate in range(len(chances)):
-        chances[candidate] = 1.0  # of what has no part in it
-    for place in range(m, n):
-        chances[order[place]] = 1.0 - expected / (n - m)
-    for rank in range(m - k, m):
-        chances[order[rank]] = behind[rank]
-    rank = 0
-    for slot in range(m):
-        if explores[slot]:
-            chances[out[slot]] = expected / m / (n - m)
-        else:
-            chances[out[slot]] = standing[rank, slot]
-            rank += 1
+    stays = np.ones(n - m + k, bool)
+    stays[k + drawn] = False
+    out = np.empty(n, np.int64)
+    out[slots], out[others], out[m:] = order[m + drawn], order[: m - k], order[m - k :][stays]
+    chances = np.ones(order.max() + 1)  # 1 of what has no part in it
+    chances[order[m:]] = 1.0 - expected / (n - m)
+    chances[order[m - k : m]] = behind[m - k :]
+    chances[out[slots]] = expected / m / (n - m)
+    chances[out[others]] = standing[: m - k].ravel()[np.arange(m - k) * m + others]
     return out, chances, slots
 
 
-@compiled
-def _room(order: Ints) -> int:
-    """One more than the largest number; 0 where one is negative."""
-    most = 0
-    for candidate in order:
-        if candidate < 0:
-            return 0
-        most = max(most, candidate + 1)
-    return most
+def _smallest(numbers: Floats, most: int) -> Ints:
+    """Places of the `most` smallest numbers, smallest first; of equal ones the first."""
+    if most == 0 or len(numbers) <= _FEW:
+        return numbers.argsort(kind="stable")[:most]
+    within = (numbers <= np.partition(numbers, most - 1)[most - 1]).nonzero()[0]
+    places: Ints = within[numbers[within].argsort(kind="stable")]
+    return places[:most]
 
 
-@compiled
-def _stand(order: Ints, explores: Bools, drawn: Ints, out: Ints, slots: Ints) -> None:
-    """Who stands where: fills `out` and `slots`."""
-    m, k = len(explores), len(drawn)
-    rank = taken = 0
-    for slot in range(m):
-        if explores[slot]:
-            out[slot], slots[taken] = order[m + drawn[taken]], slot
-            taken += 1
-        else:
-            out[slot] = order[rank]
-            rank += 1
-    gone = np.zeros(len(order), np.bool_)
-    for place in drawn:
-        gone[m + place] = True
-    at = m
-    for place in range(m - k, len(order)):
-        if not gone[place]:
-            out[at] = order[place]
-            at += 1
-
-
-@compiled
 def chances(m: int, share: float) -> tuple[Floats, Floats]:
     """Of the item of each rank above ``m``: its chance of each slot ``(m, m)``, and of none ``(m,)``.
 
     Where ``k`` of ``m`` slots explore, the item of a rank stands in a slot if exactly ``slot − rank`` of the
     slots before it explore, and its own does not: of ``C(m, k)`` ways
-    ``C(slot, before) · C(m − 1 − slot, k − before)``.
+    ``C(slot, before) · C(m − 1 − slot, k − before)``. Not compiled: it is called once per window.
     """
     ways = np.zeros((m + 1, m + 1))
-    for n in range(m + 1):
-        ways[n, 0] = 1.0
-        for k in range(1, n + 1):
-            ways[n, k] = ways[n - 1, k - 1] + ways[n - 1, k]
+    ways[:, 0] = 1.0
+    for n in range(1, m + 1):
+        ways[n, 1:] = ways[n - 1, :-1] + ways[n - 1, 1:]
     standing, behind = np.zeros((m, m)), np.zeros(m)
     expected = share * m
     for k in range(int(expected), min(int(expected) + 2, m + 1)):
         chance = 1.0 - abs(expected - k)
-        for rank in range(m):
-            if rank >= m - k:
-                behind[rank] += chance
-            for slot in range(rank, min(m, rank + k + 1)):
-                before = slot - rank
-                if k - before < m - slot:
-                    of = ways[slot, before] * ways[m - 1 - slot, k - before]
-                    standing[rank, slot] += chance * of / ways[m, k]
+        behind[m - k :] += chance
+        for before in range(k + 1):
+            slots = np.arange(before, m - k + before)
+            of = ways[slots, before] * ways[m - 1 - slots, k - before]
+            standing[slots - before, slots] += chance * of / ways[m, k]
     return standing, behind

@@ -52,17 +52,28 @@ def _hashes(item_ids: Sequence[str]) -> Ints:
     return np.fromiter(map(hash, item_ids), np.int64, len(item_ids))
 
 
-@compiled
 def entered(hashes: Ints, values: Ints, keys: Ints, numbers: Ints) -> bool:
-    """Enter hashes and their numbers into an empty table of a power of two; False where two are the same."""
-    last = len(keys) - 1
-    for i in range(len(hashes)):
-        at = hashes[i] & last
-        while numbers[at] >= 0:
-            if keys[at] == hashes[i]:
-                return False
-            at = (at + 1) & last
-        keys[at], numbers[at] = hashes[i], values[i]
+    """Enter hashes and their numbers into a table of a power of two; False where two are the same.
+
+    In rounds: each takes its slot if that is free and nobody before it wants it, else goes on to the next.
+    Not compiled: it is called when a build is loaded.
+    """
+    last, left = len(keys) - 1, np.arange(len(hashes))
+    at = hashes & last
+    while len(left):
+        slots = at[left]
+        held = numbers[slots] >= 0
+        if (held & (keys[slots] == hashes[left])).any():
+            return False
+        _, first = np.unique(slots[~held], return_index=True)
+        placed = left[~held][first]
+        keys[at[placed]], numbers[at[placed]] = hashes[placed], values[placed]
+        waits = np.ones(len(hashes), bool)
+        waits[placed] = False
+        left = left[waits[left]]
+        if (keys[at[left]] == hashes[left]).any():
+            return False
+        at[left] = (at[left] + 1) & last
     return True
 
 

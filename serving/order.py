@@ -104,41 +104,18 @@ def _settle(values: Floats, order: Ints) -> bool:
     return True
 
 
-def rescored(before: Ints, after: Ints, scores: Floats) -> tuple[Floats, Floats]:
+def rescored(after: Ints, scores: Floats) -> tuple[Floats, Floats]:
     """Scores once candidates stand in another order, and what that adds to each, both float64[n].
 
-    Each place keeps its score and each candidate takes the score of its place.
+    The scores of the candidates in the order fall along it; the others keep theirs.
 
     Args:
-        before, after: candidate indices, best first; of the same candidates, or `after` of a part of them.
+        after: candidate indices, best first.
         scores: by candidate.
     """
-    moved, added = np.empty(len(scores)), np.empty(len(scores))
-    if len(before) != len(after) or not _exchange(
-        indices(before), indices(after), floats(scores), moved, added
-    ):
-        moved = scores.copy()
-        moved[after] = np.sort(scores[after])[::-1]
-        added = moved - scores
-    return moved, added
-
-
-@compiled
-def _exchange(before: Ints, after: Ints, scores: Floats, moved: Floats, added: Floats) -> bool:
-    """`rescored` where scores fall along `before`, so that they need no sorting; False where they do not."""
-    n = len(scores)
-    for i in range(n):
-        moved[i] = scores[i]
-        added[i] = 0.0
-    last = np.inf
-    for place in range(len(before)):
-        left, right = before[place], after[place]
-        if not (0 <= left < n and 0 <= right < n and scores[left] <= last):
-            return False
-        last = scores[left]
-        moved[right] = last
-        added[right] = last - scores[right]
-    return True
+    moved = scores.copy()
+    moved[after] = np.sort(scores[after])[::-1]
+    return moved, moved - scores
 
 
 def is_whole(order: Ints, scores: Floats, count: int) -> bool:

@@ -123,7 +123,7 @@ class Services:
         for watcher in self._watchers:
             watcher.start()
         self.recorder.start()
-        log.info("warming up; a first start compiles for some fifteen seconds, later ones read what it kept")
+        log.info("warming up; a first start compiles for some ten seconds, later ones read what it kept")
         await asyncio.to_thread(warm_statistics)
         await asyncio.to_thread(warm_stages, self.scoring, self.parts.flags.value)
         await self.warm()

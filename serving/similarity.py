@@ -200,19 +200,21 @@ def _mark(slot: int, most: int, full: Bools, race: _Race, items: Items) -> None:
                 full[place] = True
 
 
-@compiled
 def breadth(rows: Ints, of_items: Plain) -> tuple[int, float]:
-    """How many categories some known items have, and the sum of ``1 − similarity`` over their pairs."""
+    """How many categories some known items have, and the sum of ``1 − similarity`` over their pairs.
+
+    Not compiled: it measures a few answers, after they were sent.
+    """
     items = Items(*of_items)
-    offsets, categories = items.offsets, items.categories
-    distinct, apart = 0, 0.0
-    for place in range(len(rows)):
-        row = rows[place]
-        for i in range(offsets[row], offsets[row + 1]):
-            new = not _has(categories, offsets[row], i, categories[i])
-            for other in rows[:place]:
-                new = new and not _has(categories, offsets[other], offsets[other + 1], categories[i])
-            distinct += new
-        for other in rows[:place]:
-            apart += 1.0 - similarity(row, other, items)
-    return distinct, apart
+    held = [set(items.categories[items.offsets[row] : items.offsets[row + 1]].tolist()) for row in rows]
+    every = sorted(set[int]().union(*held))
+    member = np.array([[category in of for category in every] for of in held], float).reshape(
+        len(rows), len(every)
+    )
+    sizes, vectors = np.sqrt(member.sum(axis=1)), items.vectors[rows].astype(float)
+    lengths = items.lengths[rows].astype(float)
+    alike = member @ member.T / np.maximum(np.outer(sizes, sizes), 1.0)
+    cosine = vectors @ vectors.T / np.maximum(np.outer(lengths, lengths), 1e-9)
+    both = np.outer(lengths > 0.0, lengths > 0.0)
+    alike = np.where(both, (alike + np.clip(cosine, 0.0, 1.0)) / 2.0, alike)
+    return len(every), float(np.triu(1.0 - alike, 1).sum())

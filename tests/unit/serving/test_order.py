@@ -56,7 +56,7 @@ def test_scores_stay_with_their_places(values: list[float], random: object, fall
     shuffled = before.tolist()
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     for after in (np.array(shuffled, np.intp), np.array(shuffled[: len(shuffled) // 2], np.intp)):
-        moved, added = rescored(before, after, scores)
+        moved, added = rescored(after, scores)
         assert (moved.tolist(), added.tolist()) == plain(after, scores)
         assert scores.tolist() == values
 
@@ -66,9 +66,9 @@ def test_what_is_no_candidate_is_numpys_to_refuse(before: list[int], after: list
     scores = np.array([2.0, 1.0])
     if max(after) > 1:
         with pytest.raises(IndexError):
-            rescored(np.array(before), np.array(after), scores)
+            rescored(np.array(after), scores)
     else:
-        found = rescored(np.array(before), np.array(after), scores)
+        found = rescored(np.array(after), scores)
         assert (found[0].tolist(), found[1].tolist()) == plain(np.array(after), scores)
 
 
