@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
+from feature_repo.canonical import as_written, decode, encode
 from feature_repo.columns import arrow_schema, from_arrow, to_arrow
 from feature_repo.errors import ContractError
 from feature_repo.fields import check_exact, check_finite, drop_nulls, keep_unknown
 from feature_repo.reasons import cut, explain, json_type, key, not_json, shown, to_utc
 from feature_repo.records import (
-    EXACT,
     ID_BYTES,
     RECORD_TYPES,
     SCHEMA_VERSION,
@@ -61,46 +61,10 @@ __all__ = [
     "from_arrow",
 ]
 
-_encoder = msgspec.json.Encoder()
-_decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
-_dict_decoder = msgspec.json.Decoder()
+_decoder = msgspec.json.Decoder()
 
 NAMES_TOLD = 100
 """Unknown fields of one record that are reported by name; all are kept."""
-
-
-def encode(record: Record) -> bytes:
-    """The canonical bytes of a record, as the event log holds them."""
-    return _encoder.encode(record)
-
-
-def decode(raw: bytes) -> Record:
-    """Read back what `encode` wrote. For records that have passed `Contract.parse` already.
-
-    Raises:
-        ContractError: the bytes are no such record.
-    """
-    try:
-        return _decoder.decode(raw)
-    except (UnicodeError, RecursionError) as error:
-        raise not_json(raw, error) from error
-    except msgspec.MsgspecError as error:
-        return _decode_newer(raw, error)
-
-
-def _decode_newer(raw: bytes, error: msgspec.MsgspecError) -> Record:
-    """A record of a later version of this contract: what this one does not know is kept as text."""
-    try:
-        fields = _dict_decoder.decode(raw)
-        kind = fields["record"]
-        if not keep_unknown(fields, kind, strict=False):
-            raise explain(error) from error
-        fields["schema_version"] = min(fields.get("schema_version", 1), SCHEMA_VERSION)
-        return msgspec.convert(fields, RECORD_TYPES[kind])
-    except (UnicodeError, RecursionError) as wrong:
-        raise not_json(raw, wrong) from wrong
-    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError):
-        raise explain(error) from error
 
 
 class Contract:
@@ -141,7 +105,7 @@ class Contract:
         Raises:
             ContractError: with a stable code, the field, and what would be right.
         """
-        if not isinstance(raw, Mapping) and (record := _as_written(raw, kind)) is not None:
+        if not isinstance(raw, Mapping) and (record := as_written(raw, kind)) is not None:
             self._check(record)
             return _as_permitted(record)
         fields = self._object(raw)
@@ -163,7 +127,7 @@ class Contract:
         if isinstance(raw, Mapping):
             return dict(raw)
         try:
-            value = _dict_decoder.decode(raw)
+            value = _decoder.decode(raw)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise not_json(raw, error) from error
         if not isinstance(value, dict):
@@ -228,7 +192,7 @@ def _check_numbers(record: Item | User) -> None:
 def _converted(fields: Mapping[str, Any], kind: Kind, unknown: Sequence[str]) -> Record:
     try:
         record = msgspec.convert(fields, RECORD_TYPES[kind])
-        _encoder.encode(record)  # half a surrogate pair, which an escape in JSON may name, is no UTF-8
+        encode(record)  # half a surrogate pair, which an escape in JSON may name, is no UTF-8
     except msgspec.ValidationError as error:
         raise explain(error, unknown, fields) from error
     except UnicodeEncodeError as error:
@@ -240,7 +204,7 @@ def _converted(fields: Mapping[str, Any], kind: Kind, unknown: Sequence[str]) ->
 
 def _is_unicode(value: Any) -> bool:
     try:
-        _encoder.encode(value)
+        msgspec.json.encode(value)
     except UnicodeEncodeError:
         return False
     except (TypeError, ValueError, OverflowError, RecursionError):  # of another fault, told elsewhere
@@ -257,25 +221,6 @@ def _as_permitted(record: Record) -> Record:
         return record
     query = "" if record.event_type == "search" else None
     return record if record.query == query else msgspec.structs.replace(record, query=query)
-
-
-def _as_written(raw: bytes | str, kind: Kind | None) -> Record | None:
-    """The record, when the text is canonical already (UTC times, known fields); else the slow way decides."""
-    try:
-        record = _decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return None
-    if kind is not None and record.kind != kind:
-        return None
-    if isinstance(record, Event):
-        return record if record.event_time.tzinfo is UTC else None
-    if any(isinstance(value, float) and abs(value) >= EXACT for value in record.attributes.values()):
-        return None
-    if isinstance(record, Item):
-        if record.price is not None and record.price >= EXACT:
-            return None
-        return record if record.created_at is None or record.created_at.tzinfo is UTC else None
-    return record
 
 
 def _kind(fields: dict[str, Any], kind: Kind | None) -> Kind:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from contextlib import suppress
+from copy import deepcopy
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -72,6 +73,7 @@ def mutated(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def _mutate(draw: st.DrawFn, place: Any) -> None:
+    """Change one place; what is put there is a copy, for the next change may go inside."""
     if isinstance(place, list):
         keys: list[Any] = list(range(len(place)))
     else:
@@ -82,13 +84,13 @@ def _mutate(draw: st.DrawFn, place: Any) -> None:
         case "inside":
             _mutate(draw, place[at])
         case "replace" if at is not None:
-            place[at] = draw(ANYTHING)
+            place[at] = deepcopy(draw(ANYTHING))
         case "remove" if at is not None:
             del place[at]
         case _ if isinstance(place, list):
-            place.append(draw(ANYTHING))
+            place.append(deepcopy(draw(ANYTHING)))
         case _:
-            place[draw(NAMES)] = draw(ANYTHING)
+            place[draw(NAMES)] = deepcopy(draw(ANYTHING))
 
 
 def check_round_trip(record: Record) -> None:
