@@ -6,6 +6,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from redis import ConnectionPool, RedisError
 from redis.asyncio.connection import RedisSSLContext
@@ -13,6 +14,7 @@ from redis.connection import parse_url
 
 from feature_repo.errors import SettingsError
 
+_SCHEMES = ("redis", "rediss", "unix")
 _UNKNOWN = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
@@ -23,6 +25,9 @@ def redis_options(url: str) -> Mapping[str, Any]:
         SettingsError: it is no such URL, has an option that redis-py does not know, or TLS options that
             cannot work (a file that is not there); neither user nor password is shown.
     """
+    if (scheme := urlsplit(url).scheme) not in _SCHEMES:
+        why = f"scheme {scheme!r} is none of {', '.join(_SCHEMES)}"
+        raise _unusable(why)
     try:
         options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
         ConnectionPool.from_url(url).make_connection()
