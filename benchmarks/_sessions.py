@@ -21,7 +21,8 @@ from streaming.flow import open_stream
 from streaming.fold import FoldRules, Session
 from streaming.fold_state import StateFolder
 from streaming.log import open_log, partition_of
-from streaming.service import prepare_recovery, quiet_collector
+from streaming.recovery import prepare_recovery
+from streaming.service import quiet_collector
 from streaming.source import part_name
 
 KINDS, EVENTS_EACH = 200, 8

@@ -127,7 +127,8 @@ def stream(settings: Settings) -> tuple[float, int]:
 
     from feature_repo.home import Home  # noqa: PLC0415
     from streaming.flow import open_stream  # noqa: PLC0415
-    from streaming.service import prepare_recovery, quiet_collector  # noqa: PLC0415
+    from streaming.recovery import prepare_recovery  # noqa: PLC0415
+    from streaming.service import quiet_collector  # noqa: PLC0415
 
     folder = prepare_recovery(Home(settings.home).ensure().stream)
     opened = open_stream(settings, to_end=True)

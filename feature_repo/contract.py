@@ -54,6 +54,7 @@ __all__ = [
     "encode",
     "decode",
     "json_schema",
+    "as_permitted",
     "json_type",
     "not_json",
     "arrow_schema",
@@ -106,8 +107,8 @@ class Contract:
             ContractError: with a stable code, the field, and what would be right.
         """
         if not isinstance(raw, Mapping) and (record := as_written(raw, kind)) is not None:
-            self._check(record)
-            return _as_permitted(record)
+            self.check(record)
+            return as_permitted(record)
         fields = self._object(raw)
         kind = _kind(fields, kind)
         fields["record"] = kind
@@ -118,10 +119,10 @@ class Contract:
                 fields[name] = to_utc(fields[name], name)
         check_exact(fields)
         record = _converted(fields, kind, unknown)
-        self._check(record)
+        self.check(record)
         if unknown and self._on_unknown is not None:
             self._on_unknown(kind, list(map(cut, unknown[:NAMES_TOLD])))
-        return _as_permitted(record)
+        return as_permitted(record)
 
     def _object(self, raw: bytes | str | Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(raw, Mapping):
@@ -135,19 +136,32 @@ class Contract:
             raise ContractError("not_an_object", "", msg)
         return value
 
-    def _check(self, record: Record) -> None:
+    @property
+    def latest(self) -> datetime:
+        """The bound on the future as last asked for; before the first event the beginning of time."""
+        return self._latest
+
+    def check(self, record: Record, *, registered: bool = True) -> None:
+        """Hold a decoded record, its times in UTC, against what the structs cannot say.
+
+        Args:
+            registered: refuse event types that the settings do not know.
+
+        Raises:
+            ContractError: with a stable code, the field, and what would be right.
+        """
         for name in ("event_id", "session_id", "user_id", "item_id", "request_id"):
             value = getattr(record, name, None)
             if value is not None and len(value) * 4 > ID_BYTES and len(value.encode()) > ID_BYTES:
                 msg = f"{name}: {len(value.encode())} bytes; an id has at most {ID_BYTES}"
                 raise ContractError("id_too_long", name, msg)
         if isinstance(record, Event):
-            self._check_event(record)
+            self._check_event(record, registered)
         else:
             _check_numbers(record)
 
-    def _check_event(self, event: Event) -> None:
-        if event.event_type not in self.weights:
+    def _check_event(self, event: Event, registered: bool) -> None:
+        if registered and event.event_type not in self.weights:
             msg = (
                 f"event_type: {event.event_type!r} is not registered; known are "
                 f"{', '.join(sorted(self.weights))}; register it: HEADRACE_EVENT_WEIGHTS={event.event_type}=1"
@@ -155,7 +169,7 @@ class Contract:
             raise ContractError("unknown_event_type", "event_type", msg)
         if event.event_time > self._latest:
             # Asked only here: the clock costs as much as all other checks together.
-            self._latest = self._clock() + self._tolerance
+            self._latest = max(self._latest, self._clock() + self._tolerance)
         if not self._earliest <= event.event_time <= self._latest:
             latest = self._latest
             msg = (
@@ -212,7 +226,7 @@ def _is_unicode(value: Any) -> bool:
     return True
 
 
-def _as_permitted(record: Record) -> Record:
+def as_permitted(record: Record) -> Record:
     """The record without what its own denial of consent does not permit to be kept: the query.
 
     That of a search is empty then, as a search has one.

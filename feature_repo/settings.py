@@ -128,6 +128,7 @@ class Settings(BaseSettings):
     )
     stream_batch_size: int = Field(1000, ge=1, description="Micro-batch size of the online writer (rows).")
     stream_batch_ms: float = Field(5.0, gt=0, description="Micro-batch age at which it is written (ms).")
+    stream_metrics_host: str = Field("127.0.0.1", description="Address the flow's metrics bind to.")
     stream_metrics_port: int = Field(
         9464, ge=0, le=65_535, description="Prometheus port of the flow (0: none)."
     )

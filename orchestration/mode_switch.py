@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from feature_repo.errors import BuildError, LogError, SettingsError
+from feature_repo.errors import BuildError, ContractError, LogError, SettingsError
 from feature_repo.group import USER
 from feature_repo.home import Home
 from feature_repo.lake import Lake
@@ -116,7 +116,10 @@ def _recent(settings: Settings, home: Home) -> Iterator[Keyed]:
     batch = lake.read(0, "0", _BATCH)
     while batch.records:
         for raw in batch.records:
-            event = decode(raw)
+            try:
+                event = decode(raw)
+            except ContractError:  # a row that is no event: it stays in the lake
+                continue
             if isinstance(event, Event) and event.event_time >= since:
                 yield key_of(event), raw
         batch = lake.read(0, batch.position, _BATCH)

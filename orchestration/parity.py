@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date
 
 import msgspec
 
+from feature_repo.errors import ContractError
 from feature_repo.event_types import with_registered
 from feature_repo.group import FeatureGroup
 from feature_repo.groups import all_groups
@@ -20,9 +21,10 @@ from orchestration.recompute import Builder, Folder
 from quality.checks import CheckReport
 from quality.figures import Figures, failing_features, save_figures
 from quality.parity import GroupParity, Served, compare, parity_report, sampled_by_hash
+from quality.quarantine import Quarantine
 from serving.decision import TOPIC, Decision, UsedRow, decode_decision
 from serving.hashing import hashed
-from streaming.log import open_log
+from streaming.log import open_log, where
 from streaming.log.base import EventLog
 
 USER, SEGMENT, SESSION = "user_profile", "segment_profile", "session_profile"
@@ -48,10 +50,12 @@ def run_parity(settings: Settings, home: Home, day: date) -> ParityRun:
         LakeError: events or builds cannot be read.
     """
     settings = with_registered(settings)
-    log = open_log(settings, home, TOPIC)
+    log, quarantine = open_log(settings, home, TOPIC), Quarantine.of(settings, home)
     try:
         decisions = [
-            d for d in decisions_of(log, day) if sampled_by_hash(d.request_id, settings.parity_sample)
+            decision
+            for decision in decisions_of(log, day, quarantine=quarantine)
+            if sampled_by_hash(decision.request_id, settings.parity_sample)
         ]
     finally:
         log.close()
@@ -86,10 +90,12 @@ def _measure(
     return found
 
 
-def decisions_of(log: EventLog, first: date, last: date | None = None) -> Iterator[Decision]:
+def decisions_of(
+    log: EventLog, first: date, last: date | None = None, quarantine: Quarantine | None = None
+) -> Iterator[Decision]:
     """Every decision of a day, or of the days up to `last`, that is still in the log, in one pass.
 
-    Records that are none are counted and reported.
+    Records that are none are counted and reported, and kept in the quarantine where one is given.
     """
     strange = 0
     for partition in range(log.partitions):
@@ -99,13 +105,19 @@ def decisions_of(log: EventLog, first: date, last: date | None = None) -> Iterat
             if not batch.records and batch.position == position:
                 break
             position = batch.position
-            for raw in batch.records:
+            strange += len(batch.damaged)
+            places = batch.places or (None,) * len(batch.records)
+            for raw, place in zip(batch.records, places, strict=True):
                 try:
                     decision = decode_decision(raw)
-                except msgspec.MsgspecError:
+                    day = decision.time.astimezone(UTC).date()
+                except (msgspec.MsgspecError, OverflowError) as error:
                     strange += 1
+                    if quarantine is not None:
+                        reason = ContractError("not_a_record", "", f"no decision: {error}")
+                        quarantine.put(raw, *where(partition, place, "log of decisions"), reason)
                     continue
-                if first <= decision.time.date() <= (last or first):
+                if first <= day <= (last or first):
                     yield decision
     if strange:
         logger.warning("%d records of %s are no decisions and were passed over", strange, TOPIC)

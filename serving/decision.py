@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 import xxhash
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from serving.answer import Dropped, RankAnswer, RankedItem, Tier
 from serving.context import RankContext, Row
@@ -21,11 +21,14 @@ TOPIC = "decisions"
 """Event log topic of the records; the key is the request id."""
 
 
+UtcTime: TypeAlias = Annotated[datetime, Meta(tz=True)]
+
+
 class UsedRow(Struct, frozen=True):
     """A feature row as it was used."""
 
     values: dict[str, Any]
-    event_time: datetime
+    event_time: UtcTime
     cached: bool
 
 
@@ -50,7 +53,7 @@ class Decision(Struct, frozen=True, kw_only=True):
 
     record: str = "decision"
     request_id: str
-    time: datetime
+    time: UtcTime
     user: str | None
     session: str | None
     query: str | None
@@ -195,9 +198,12 @@ def decode_decision(raw: bytes) -> Decision:
     """Read a record back.
 
     Raises:
-        msgspec.MsgspecError: the bytes are no such record.
+        msgspec.MsgspecError: the bytes are no such record, in whatever way.
     """
-    return _decoder.decode(raw)
+    try:
+        return _decoder.decode(raw)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def sampled(request_id: str, share: float) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from feature_repo.online import EncodedRow
+from streaming.fold import Outcome
 from streaming.fold_user import Contribution
 from streaming.heartbeat import Heartbeat
-from streaming.log import Damage, Position
+from streaming.log import Damage, Place, Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,12 +17,14 @@ class Chunk:
     """What the source read of one partition at once.
 
     Attributes:
+        places: of each record in the log.
         position: the place after the records.
         damaged: bytes of the log that no longer hold a record.
         tick: time to write a heartbeat and to look for expired sessions.
         behind_s: how long the partition has not been read to its end (s).
         idle_us: how long nothing has come (µs); lets expiry go on where no event moves the watermark.
         heard: user and item records of another partition: any session may need them.
+        replayed: records among these that the state of the partition holds already.
     """
 
     partition: int
@@ -31,6 +35,8 @@ class Chunk:
     behind_s: float = 0.0
     idle_us: int = 0
     heard: tuple[bytes, ...] = ()
+    places: Sequence[Place] = ()
+    replayed: int = 0
 
 
 @dataclass(slots=True)
@@ -63,3 +69,14 @@ class Tally:
     late: int = 0
     quarantined: int = 0
     expired: int = 0
+    replayed: int = 0
+
+    def count(self, outcomes: Sequence[Outcome]) -> None:
+        """Count what became of events."""
+        for outcome in outcomes:
+            if outcome == "folded":
+                self.folded += 1
+            elif outcome == "duplicate":
+                self.duplicate += 1
+            else:
+                self.late += 1

@@ -9,12 +9,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime
-from typing import TypeAlias
 
-import msgspec
 import pyarrow.parquet as pq
-from msgspec import Struct
 
 from feature_repo.catalogue import ItemFacts, facts_of
 from feature_repo.contract import Item, Kind, User, from_arrow
@@ -23,25 +19,6 @@ from feature_repo.lake import Lake
 
 LOOK_EVERY_S = 5.0
 _log = logging.getLogger(__name__)
-
-
-class LogEvent(Struct, frozen=True, kw_only=True, tag_field="record", tag="event", gc=False):
-    """The fields of an event that a fold reads; the rest is skipped while decoding."""
-
-    event_id: str
-    event_type: str
-    event_time: datetime
-    session_id: str
-    user_id: str | None = None
-    item_id: str | None = None
-    query: str | None = None
-    consent: bool | None = None
-
-
-LogRecord: TypeAlias = LogEvent | Item | User
-_decoder: msgspec.json.Decoder[LogRecord] = msgspec.json.Decoder(LogRecord)
-decode_record = _decoder.decode
-"""A record of the event log; raises `msgspec.MsgspecError` for bytes that are none."""
 
 
 class Knowledge:

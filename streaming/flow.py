@@ -38,6 +38,7 @@ from streaming.fold_tools import ShardTools
 from streaming.fold_user import Contribution
 from streaming.fold_users import UserNews
 from streaming.log import EventLog, open_log
+from streaming.log_records import LogRecords
 from streaming.metrics import shared_metrics
 from streaming.sink import OnlineSink
 from streaming.source import EventLogSource, SourceRules, part_name
@@ -45,14 +46,20 @@ from streaming.writer import BackgroundWriter, OnlineWriter, WriteJob
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _log = logging.getLogger(__name__)
-_FACTS = (b'{"record":"user"', b'{"record":"item"')
+_EVENT, _FACTS = b'{"record":"event"', (b'"user"', b'"item"')
 
 
 def build_flow(parts: FlowParts) -> Dataflow:
     """The flow over given parts: the same for live, backfill, tests and benchmarks."""
     count = parts.log.partitions
     flow = Dataflow("sessions")
-    source = EventLogSource(parts.log, parts.source, parts.stop, parts.monotonic, parts.state_position)
+    source = EventLogSource(parts.log, parts.source, parts.stop, parts.monotonic)
+    source = replace(
+        source,
+        state_position=parts.state_position,
+        resume_position=parts.resume_position,
+        from_state=parts.from_state,
+    )
     chunks = op.input("log", flow, source)
     keyed = op.flat_map("by_partition", chunks, lambda chunk: spread(chunk, count))
     changes = op.stateful_batch("sessions", keyed, lambda resume: SessionLogic(parts, resume))
@@ -67,9 +74,14 @@ def build_flow(parts: FlowParts) -> Dataflow:
 
 
 def spread(chunk: Chunk, partitions: int) -> list[tuple[str, Chunk]]:
-    """A chunk to its own shard, and what it says of users and items to all: sessions anywhere may need it."""
+    """A chunk to its own shard, and what it says of users and items to all: sessions anywhere may need it.
+
+    Our own events are told by how they begin. Others write JSON in their own way: any record that may be of a
+    user or an item goes to all, and a shard decodes it.
+    """
     found = [(part_name(chunk.partition), chunk)]
-    if heard := tuple(raw for raw in chunk.records if raw.startswith(_FACTS)):
+    strange = [raw for raw in chunk.records if not raw.startswith(_EVENT)]
+    if heard := tuple(raw for raw in strange if any(kind in raw for kind in _FACTS)):
         others = (n for n in range(partitions) if n != chunk.partition)
         found += [(part_name(n), Chunk(n, [], heard=heard)) for n in others]
     return found
@@ -144,6 +156,7 @@ class OpenStream:
     log: EventLog
     writer: BackgroundWriter
     failures: list[HeadraceError]
+    begun: threading.Event
 
     @property
     def written(self) -> Mapping[int, int]:
@@ -190,7 +203,7 @@ def open_stream(settings: Settings, to_end: bool = False) -> OpenStream:
         metrics,
         stop,
     )
-    return OpenStream(build_flow(parts), stop, store, log, writer, parts.failures)
+    return OpenStream(build_flow(parts), stop, store, log, writer, parts.failures, parts.begun)
 
 
 def shard_tools(
@@ -207,6 +220,7 @@ def shard_tools(
     now = clock or settings.clock
     return ShardTools(
         rules=FoldRules.of(settings),
+        records=LogRecords(settings, now),
         weights=settings.weights,
         knowledge=knowledge,
         quarantine=Quarantine.of(settings, home, now).warm(),

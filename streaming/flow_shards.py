@@ -15,13 +15,15 @@ from bytewax.operators import StatefulBatchLogic
 from feature_repo.errors import HeadraceError
 from feature_repo.groups.user_recent import GROUP as USER_GROUP
 from streaming.chunk import Changes, Chunk
-from streaming.fold_intake import POSITION
+from streaming.fold_intake import POSITION, RESUME, recall
 from streaming.fold_shard import SessionShard
 from streaming.fold_state import StateFolder
 from streaming.fold_tools import ShardTools
 from streaming.fold_users import UserNews, UserShard
 from streaming.log import EventLog, Position
 from streaming.metrics import StreamMetrics
+from streaming.recovery import FOLDER as RECOVERY
+from streaming.recovery import FROM_STATE
 from streaming.sink import JobSink
 from streaming.source import SourceRules, part_name
 from streaming.writer import WriteJob
@@ -51,6 +53,8 @@ class FlowParts:
         state: folder of the shards' files.
         sink: takes the jobs of one shard: a `BackgroundWriter`, or a backfill's collector.
         failures: errors of ours that ended the flow; of several workers Bytewax forgets the cause.
+        resumes: from where on each partition has to be read.
+        begun: set once a shard has something to do, so that Bytewax had resumed.
     """
 
     log: EventLog
@@ -62,6 +66,8 @@ class FlowParts:
     stop: threading.Event = field(default_factory=threading.Event)
     monotonic: Callable[[], float] = time.monotonic
     failures: list[HeadraceError] = field(default_factory=list)
+    resumes: dict[int, Position] = field(default_factory=dict)
+    begun: threading.Event = field(default_factory=threading.Event)
 
     def session_file(self, partition: int) -> StateFolder:
         """The file of a partition's sessions."""
@@ -72,27 +78,40 @@ class FlowParts:
         """Up to where in the log the state of a partition has come; `""` where the state is gone."""
         file = self.session_file(partition)
         try:
-            return file.facts().get(POSITION, b"").decode()
+            facts = file.facts()
         finally:
             file.close()
+        recall(facts, self.tools)  # sessions of any shard may need it, and shards begin one after another
+        self.resumes[partition] = facts.get(RESUME, b"").decode()
+        return facts.get(POSITION, b"").decode()
+
+    def resume_position(self, partition: int) -> Position | None:
+        """From where on a partition has to be read, as `state_position` found it."""
+        return self.resumes.get(partition) or None
+
+    def from_state(self) -> bool:
+        """Whether Bytewax's recovery files took the place of damaged ones."""
+        return (self.state.parent / RECOVERY / FROM_STATE).exists()
 
 
 class SessionLogic(StatefulBatchLogic[Chunk, Changes, int]):  # type: ignore[misc]
-    """A `SessionShard` in Bytewax's hands; its partition is told by its snapshot or its first chunk."""
+    """A `SessionShard` in Bytewax's hands; its first chunk tells its partition.
 
-    @_kept
+    Bytewax's snapshot tells it as well, but has no checksum: two shards on one file would destroy it.
+    """
+
     def __init__(self, parts: FlowParts, partition: int | None) -> None:
         self._parts = parts
-        self._shard = None if partition is None else self._open(partition)
-
-    def _open(self, partition: int) -> SessionShard:
-        return SessionShard(partition, self._parts.tools, self._parts.session_file(partition))
+        self._partition = partition
+        self._shard: SessionShard | None = None
 
     @_kept
     def on_batch(self, batch: list[Chunk]) -> tuple[Iterable[Changes], bool]:
         """Fold chunks in the order they were read."""
         if self._shard is None:
-            self._shard = self._open(batch[0].partition)
+            partition = self._partition = batch[0].partition
+            self._shard = SessionShard(partition, self._parts.tools, self._parts.session_file(partition))
+            self._parts.begun.set()
         changes = [self._shard.process(chunk) for chunk in batch]
         return changes, StatefulBatchLogic.RETAIN
 
@@ -104,34 +123,34 @@ class SessionLogic(StatefulBatchLogic[Chunk, Changes, int]):  # type: ignore[mis
     @_kept
     def snapshot(self) -> int:
         """Write the shard's file, then let Bytewax commit the epoch."""
-        assert self._shard is not None
-        self._shard.save()
-        return self._shard.partition
+        if self._shard is not None:
+            self._shard.save()
+        assert self._partition is not None
+        return self._partition
 
 
 class UserLogic(StatefulBatchLogic[UserNews, WriteJob, int]):  # type: ignore[misc]
     """A `UserShard` in Bytewax's hands."""
 
-    @_kept
-    def __init__(self, parts: FlowParts, shard: int | None) -> None:
+    def __init__(self, parts: FlowParts, number: int | None) -> None:
         self._parts = parts
-        self._shard = None if shard is None else self._open(shard)
-
-    def _open(self, shard: int) -> UserShard:
-        file = StateFolder(self._parts.state / f"users-{part_name(shard)}")
-        return UserShard(shard, self._parts.tools.rules, file)
+        self._number = number
+        self._shard: UserShard | None = None
 
     @_kept
     def on_batch(self, batch: list[UserNews]) -> tuple[Iterable[WriteJob], bool]:
         """Take contributions in; rows come with the ticks."""
         if self._shard is None:
-            self._shard = self._open(batch[0].shard)
+            number = self._number = batch[0].shard
+            file = StateFolder(self._parts.state / f"users-{part_name(number)}")
+            self._shard = UserShard(number, self._parts.tools.rules, file)
         return [job for news in batch for job in self._process(self._shard, news)], StatefulBatchLogic.RETAIN
 
     @_kept
     def on_eof(self) -> tuple[Iterable[WriteJob], bool]:
         """At the end of the log, or of the flow: write what waits for a tick."""
-        assert self._shard is not None
+        if self._shard is None:
+            return [], StatefulBatchLogic.RETAIN
         return self._process(self._shard, UserNews(self._shard.number, last=True)), StatefulBatchLogic.RETAIN
 
     @staticmethod
@@ -144,6 +163,7 @@ class UserLogic(StatefulBatchLogic[UserNews, WriteJob, int]):  # type: ignore[mi
     @_kept
     def snapshot(self) -> int:
         """Write the shard's file, then let Bytewax commit the epoch."""
-        assert self._shard is not None
-        self._shard.save()
-        return self._shard.number
+        if self._shard is not None:
+            self._shard.save()
+        assert self._number is not None
+        return self._number

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from collections.abc import Mapping
 
 import msgspec
 
 from feature_repo.consent import permitted
-from feature_repo.contract import Item, User
+from feature_repo.contract import Event, Item, User
 from feature_repo.errors import ContractError
 from feature_repo.groups.session_profile import Touch, touch_of
 from streaming.chunk import Changes, Chunk, Tally
-from streaming.enrich import LogEvent, decode_record
 from streaming.fold_tools import ShardTools
 from streaming.fold_user import Contribution
-from streaming.log import Damage
+from streaming.log import Damage, Place, where
 
+_log = logging.getLogger(__name__)
 _WATERMARK, _HEARD, _LEAVING = "watermark_us", "heard/", "leaving"
 POSITION = "position"
 """Fact of a shard's file: up to where in the log its state has come."""
+RESUME = "resume"
+"""Fact of a shard's file: from where on the log has to be read again, should nothing else be known.
+
+Where the state was at the snapshot before the last but one: what it handed on until then is in the store.
+"""
 
 
-Entry = tuple[int, Touch, bytes]
-"""An event to fold: the expiry horizon (µs) that held when it came, what it says, and its bytes."""
+Entry = tuple[int, Touch, bytes, Place | None]
+"""An event to fold: the expiry horizon (µs) that held when it came, what it says, its bytes and its place."""
 
 
 class Intake:
@@ -43,27 +50,26 @@ class Intake:
         self._tools = tools
         self._tally = tally
         self._facts: dict[str, bytes] = {}
+        self._reached = deque([facts.get(RESUME, b"")] * 2, maxlen=2)
+        self._position = facts.get(POSITION, b"")
         self._leaving: set[str] = set(msgspec.json.decode(facts.get(_LEAVING, b"[]"), type=list[str]))
         self.newest_us: int | None = None
         self.horizon_us = -(2**62)
-        for name, raw in facts.items():
-            if name == _WATERMARK:
-                self.newest_us = int(raw)
-                self.horizon_us = self.newest_us - tools.rules.ttl_us
-            elif name.startswith(_HEARD):
-                record = decode_record(raw)
-                assert isinstance(record, Item | User)
-                tools.knowledge.hear(record)
+        if (watermark := facts.get(_WATERMARK)) is not None:
+            self.newest_us = int(watermark)
+            self.horizon_us = self.newest_us - tools.rules.ttl_us
+        recall(facts, tools)
 
     def read(self, chunk: Chunk, now_us: int, changes: Changes) -> dict[str, list[Entry]]:
         """Touches by session, in log order; what cannot be decoded goes to the quarantine."""
         for damage in chunk.damaged:
-            self.put_aside(damage.raw, ContractError("damaged_log", "", damage.reason), damage)
+            self._put_aside_damage(damage)
         for raw in chunk.heard:
             self._overhear(raw)
         if chunk.position:
-            self._facts[POSITION] = chunk.position.encode()
-        return self._sort(chunk.records, now_us, changes)
+            self._position = self._facts[POSITION] = chunk.position.encode()
+        self._tally.replayed += chunk.replayed
+        return self._sort(chunk, now_us, changes)
 
     def advance(self, time_us: int) -> None:
         """Move the expiry horizon; never back, whatever clocks say."""
@@ -74,46 +80,60 @@ class Intake:
         leaving, self._leaving = self._leaving, set()
         return {user_id for user_id in leaving if self._tools.knowledge.denies(user_id)}
 
-    def put_aside(self, raw: bytes, error: ContractError, damage: Damage | None = None) -> None:
-        """Keep what cannot be read or folded, with the reason."""
+    def put_aside(self, raw: bytes, place: Place | None, error: ContractError) -> None:
+        """Keep a record that cannot be read or folded, with its place in the log and the reason."""
         self._tally.quarantined += 1
-        source = damage.source if damage else f"event log, partition {self._partition}"
-        self._tools.quarantine.put(raw, source, damage.offset if damage else None, error)
+        self._tools.quarantine.put(raw, *where(self._partition, place), error)
 
     def facts(self) -> dict[str, bytes]:
         """What is new since `saved`, for the shard's file."""
         if self.newest_us is not None:
             watermark = min(self.newest_us, self.horizon_us + self._tools.rules.ttl_us)
             self._facts[_WATERMARK] = b"%d" % watermark
-        return {**self._facts, _LEAVING: msgspec.json.encode(sorted(self._leaving))}
+        leaving = msgspec.json.encode(sorted(self._leaving))
+        return {**self._facts, _LEAVING: leaving, RESUME: self._reached[0]}
 
     def saved(self) -> None:
         """The facts are in the file."""
         self._facts = {}
+        self._reached.append(self._position)
 
-    def _sort(self, records: list[bytes], now_us: int, changes: Changes) -> dict[str, list[Entry]]:
+    def _put_aside_damage(self, damage: Damage) -> None:
+        self._tally.quarantined += 1
+        error = ContractError("damaged_log", "", damage.reason)
+        self._tools.quarantine.put(damage.raw, damage.source, damage.offset, error)
+
+    def _sort(self, chunk: Chunk, now_us: int, changes: Changes) -> dict[str, list[Entry]]:
         sorted_: dict[str, list[Entry]] = {}
-        tools, tally = self._tools, self._tally
+        tools, tally, read = self._tools, self._tally, self._tools.records.read
+        records, places = chunk.records, chunk.places or (None,) * len(chunk.records)
         stated = tools.knowledge.consents.get
         tally.read += len(records)
-        for raw in records:
+        weights, ttl_us = tools.weights, tools.rules.ttl_us
+        for raw, place in zip(records, places, strict=True):
             try:
-                record = decode_record(raw)
-            except msgspec.MsgspecError as error:
-                self.put_aside(raw, ContractError("not_a_record", "", f"log record: {error}"))
+                record = read(raw)
+            except ContractError as error:
+                self.put_aside(raw, place, error)
                 continue
-            if not isinstance(record, LogEvent):
+            if not isinstance(record, Event):
                 self._hear(record, raw, changes)
                 continue
             of_user = None if record.user_id is None else stated(record.user_id)
-            touch = touch_of(record, tools.weights, permitted(record.consent, of_user, None))
-            if self.newest_us is None or touch.time_us > self.newest_us:
-                self.newest_us = touch.time_us
-                self.advance(min(touch.time_us, now_us))
-            if touch.time_us < self.horizon_us:
+            touch = touch_of(record, weights, permitted(record.consent, of_user, None))
+            time_us = touch.time_us
+            if self.newest_us is None or time_us > self.newest_us:
+                self.newest_us = time_us
+                horizon_us = (time_us if time_us < now_us else now_us) - ttl_us  # `advance`, in place
+                self.horizon_us = max(self.horizon_us, horizon_us)
+            if time_us < self.horizon_us:
                 tally.late += 1
                 continue
-            sorted_.setdefault(record.session_id, []).append((self.horizon_us, touch, raw))
+            entry = (self.horizon_us, touch, raw, place)
+            if (entries := sorted_.get(record.session_id)) is None:
+                sorted_[record.session_id] = [entry]
+            else:
+                entries.append(entry)
         return sorted_
 
     def _hear(self, record: Item | User, raw: bytes, changes: Changes) -> None:
@@ -128,10 +148,10 @@ class Intake:
     def _overhear(self, raw: bytes) -> None:
         """Learn of an item, or what a user stated; its own shard, perhaps in another process, counts it."""
         try:
-            record = decode_record(raw)
-        except msgspec.MsgspecError:
+            record = self._tools.records.read(raw)
+        except ContractError:
             return  # that shard puts it aside
-        if not isinstance(record, LogEvent):
+        if not isinstance(record, Event):
             self._learn(record, raw)
 
     def _learn(self, record: Item | User, raw: bytes) -> None:
@@ -140,3 +160,17 @@ class Intake:
             self._facts[f"{_HEARD}user/{record.user_id}"] = raw
             if record.consent is False:
                 self._leaving.add(record.user_id)
+
+
+def recall(facts: Mapping[str, bytes], tools: ShardTools) -> None:
+    """Learn again what an earlier process heard of items and users; what no longer passes is left out."""
+    for name, raw in facts.items():
+        if not name.startswith(_HEARD):
+            continue
+        try:
+            record = tools.records.read(raw)
+        except ContractError as error:
+            _log.warning("what was heard of %s is forgotten: %s", name.removeprefix(_HEARD), error)
+            continue
+        if not isinstance(record, Event):
+            tools.knowledge.hear(record)

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from typing import TypeAlias
 
 import msgspec
 
@@ -17,7 +18,7 @@ from feature_repo.groups.session_profile import GROUP, Profile, time_of
 from feature_repo.online import EncodedRow, layout_of
 from feature_repo.online.row_encoder import RowEncoder
 from streaming.chunk import Changes, Chunk, Tally
-from streaming.fold import Session, profile_of
+from streaming.fold import Outcome, Session, profile_of
 from streaming.fold_consent import sessions_of
 from streaming.fold_intake import Entry, Intake
 from streaming.fold_outbox import OUTBOX, SAVES, Outbox
@@ -33,6 +34,9 @@ _MICROSECOND = timedelta(microseconds=1)
 _rows = RowEncoder(GROUP)
 _NO_FEATURES = layout_of(GROUP).encode({})
 REWRITTEN_PER_TICK = 5_000
+
+Said: TypeAlias = tuple[list[Contribution], list[Contribution], bool]
+"""Contributions that reading the log again would not bring back, those that it would, whether it expired."""
 
 
 class SessionShard:
@@ -70,67 +74,79 @@ class SessionShard:
         return changes
 
     def _fold(self, session_id: str, entries: list[Entry], changes: Changes) -> None:
-        held = self._held.get(session_id)
-        session = self._open(held)
-        for entry in entries:
-            session = self._fold_one(session_id, session, entry, changes)
-        profile = session.profile
-        if profile is None:
+        """Fold events of a session together; where that fails, one by one, to put aside the one to blame.
+
+        Nothing is changed before all has succeeded.
+        """
+        held, tools = self._held.get(session_id), self._tools
+        outcomes: list[Outcome] = []
+        rows: list[EncodedRow | None] = []
+        said: list[Said] = []
+        try:
+            session = Session(held, tools.rules, tools.knowledge.facts)
+            for horizon_us, touch, _, _ in entries:
+                last_us = session.last_us
+                if last_us is not None and last_us < horizon_us:
+                    said.append(self._said(session_id, session, over=True))
+                    session = Session(None, tools.rules, tools.knowledge.facts)
+                outcomes.append(session.fold(touch))
+                if tools.every_event and outcomes[-1] == "folded":
+                    rows.append(self._row(session_id, session.profile))
+            now, profile = session.encode(), session.profile
+            if not tools.every_event:
+                rows.append(self._row(session_id, profile))
+            if (profile is not None and profile.user_id is not None) or session.erased or session.finished:
+                said.append(self._said(session_id, session))
+        except Exception as error:
+            self._fold_singly(session_id, entries, changes, error)
             return
-        now = session.encode()
         self._bytes += len(now) - (len(held) if held is not None else 0)
         self._held[session_id] = now
         self._dirty.add(session_id)
-        if not self._tools.every_event:
-            self._emit(session_id, profile, changes)
-        if profile.user_id is not None or session.erased or session.finished:
-            self._contribute(session_id, session, changes)
+        self.tally.count(outcomes)
+        for row in rows:
+            _put(session_id, row, changes)
+        for lasting, live, expired in said:
+            self.tally.expired += expired
+            self._outbox.contributions += lasting
+            changes.contributions += lasting
+            changes.contributions += live
 
-    def _fold_one(self, session_id: str, session: Session, entry: Entry, changes: Changes) -> Session:
-        """The session with the event in it: another one where the one held had expired."""
-        horizon_us, touch, raw = entry
-        tally, last_us = self.tally, session.last_us
-        if last_us is not None and last_us < horizon_us:
-            self._contribute(session_id, session, changes, over=True)
-            session = self._open(None)
-            tally.expired += 1
-        try:
-            outcome = session.fold(touch)
-        except Exception as error:
-            _log.warning("partition %d: an event cannot be folded", self.partition, exc_info=True)
-            reason = f"event {touch.event_id!r} cannot be folded: {type(error).__name__}: {error}"
-            self._intake.put_aside(raw, ContractError("poison", "", reason))
-            return session
-        if outcome == "folded":
-            tally.folded += 1
-            if self._tools.every_event and session.profile is not None:
-                self._emit(session_id, session.profile, changes)
-        elif outcome == "duplicate":
-            tally.duplicate += 1
-        else:
-            tally.late += 1
-        return session
+    def _fold_singly(self, session_id: str, entries: list[Entry], changes: Changes, error: Exception) -> None:
+        if len(entries) == 1:
+            self._put_aside(entries[0], error)
+            return
+        rows, deleted = len(changes.rows), len(changes.deleted)
+        for entry in entries:
+            self._fold(session_id, [entry], changes)
+        if not self._tools.every_event and (raw := self._held.get(session_id)) is not None:
+            del changes.rows[rows:], changes.deleted[deleted:]  # the last of them says all
+            self._emit(session_id, profile_of(raw), changes)
 
-    def _open(self, raw: bytes | None) -> Session:
-        return Session(raw, self._tools.rules, self._tools.knowledge.facts)
+    def _put_aside(self, entry: Entry, error: Exception) -> None:
+        _, touch, raw, place = entry
+        _log.warning("partition %d: an event cannot be folded", self.partition, exc_info=error)
+        reason = f"event {touch.event_id!r} cannot be folded: {type(error).__name__}: {error}"
+        self._intake.put_aside(raw, place, ContractError("poison", "", reason))
 
     def _emit(self, session_id: str, profile: Profile, changes: Changes) -> None:
-        """The session's row, or its deletion where consent is denied. Repeats are written again on purpose.
+        _put(session_id, self._row(session_id, profile), changes)
+
+    def _row(self, session_id: str, profile: Profile | None) -> EncodedRow | None:
+        """The session's row; `None` to delete it where consent is denied. Repeats are written on purpose.
 
         A refusal in a session is a row without features: serving must tell it from a session never seen.
         After a crash the state may be ahead of the online store; the events read again then bring it level.
         """
-        if self._tools.knowledge.denies(profile.user_id):
-            changes.deleted.append(session_id)
-        elif profile.refused:
-            changes.rows.append(EncodedRow(session_id, profile.last_us, _NO_FEATURES))
-        elif profile.denied:
-            changes.deleted.append(session_id)
-        else:
-            rules = self._tools.rules.session
-            changes.rows.append(_rows.encode(session_id, profile.last_us, profile, rules))
+        if profile is None or self._tools.knowledge.denies(profile.user_id):
+            return None
+        if profile.refused:
+            return EncodedRow(session_id, profile.last_us, _NO_FEATURES)
+        if profile.denied:
+            return None
+        return _rows.encode(session_id, profile.last_us, profile, self._tools.rules.session)
 
-    def _contribute(self, session_id: str, session: Session, changes: Changes, *, over: bool = False) -> None:
+    def _said(self, session_id: str, session: Session, *, over: bool = False) -> Said:
         """What a session says of its users. Events read again repeat only what the live profile says."""
         denies = self._tools.knowledge.denies
         said = [Contribution(user_id, session_id, started_us) for user_id, started_us in session.erased]
@@ -138,19 +154,15 @@ class SessionShard:
             if run.user_id is not None and not denies(run.user_id):
                 raw = msgspec.msgpack.encode(run)
                 said.append(Contribution(run.user_id, session_id, run.started_us, run.last_us, raw))
-        self._outbox.contributions += said
-        changes.contributions += said
         profile = session.profile
         if profile is None or profile.user_id is None or profile.denied:
-            return
+            return said, [], over
         if denies(profile.user_id):
             live = Contribution(profile.user_id)
         else:
             raw = msgspec.msgpack.encode(profile) if over else session.live
             live = Contribution(profile.user_id, session_id, profile.started_us, profile.last_us, raw)
-        changes.contributions.append(live)
-        if over:
-            self._outbox.contributions.append(live)
+        return ([*said, live], [], over) if over else (said, [live], over)
 
     def _tick(self, chunk: Chunk, now_us: int, changes: Changes) -> None:
         if (newest_us := self._intake.newest_us) is not None:
@@ -226,7 +238,14 @@ class SessionShard:
             last_event_time=None if newest_us is None else time_of(newest_us),
             wall_time=self._tools.clock(),
             behind_s=chunk.behind_s,
-            counts=Counts(tally.read, tally.folded, tally.duplicate, tally.late, tally.quarantined),
+            counts=Counts(
+                tally.read,
+                tally.folded,
+                tally.duplicate,
+                tally.late,
+                tally.quarantined,
+                replayed=tally.replayed,
+            ),
             sessions=len(self._held),
             state_bytes=self._bytes,
         )
@@ -246,3 +265,10 @@ class SessionShard:
         self._state.save(self._held, self._dirty, facts)
         self._dirty.clear()
         self._intake.saved()
+
+
+def _put(session_id: str, row: EncodedRow | None, changes: Changes) -> None:
+    if row is None:
+        changes.deleted.append(session_id)
+    else:
+        changes.rows.append(row)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from feature_repo.errors import ContractError
 from streaming.enrich import Knowledge
 from streaming.fold import FoldRules
+from streaming.log_records import LogRecords
 
 
 class PutsAside(Protocol):
@@ -28,6 +29,7 @@ class ShardTools:
         store_lost: asked at each tick with the shard's name: whether the online store lost what was written.
         consent_lost: asked at each tick of the first partition: whether the store lacks what users stated.
         every_event: a row for each event instead of one for each session of a chunk: history, not the newest.
+        records: reads records of the log.
     """
 
     rules: FoldRules
@@ -38,3 +40,4 @@ class ShardTools:
     store_lost: Callable[[str, bool], bool] = lambda name, known: False
     consent_lost: Callable[[], bool] = lambda: False
     every_event: bool = False
+    records: LogRecords = field(default_factory=LogRecords)

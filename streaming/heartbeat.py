@@ -24,6 +24,7 @@ class Counts(Struct, frozen=True):
     quarantined: int = 0
     written: int = 0
     retries: int = 0
+    replayed: int = 0
 
 
 class Heartbeat(Struct, frozen=True):
@@ -79,7 +80,7 @@ def read_heartbeats(store: OnlineStore) -> list[Heartbeat]:
     for name, raw in sorted(store.marks(PREFIX).items()):
         try:
             heartbeat = msgspec.json.decode(raw, type=Heartbeat)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             msg = f"online store: mark {name!r} is no heartbeat ({error}); restart the stream to renew it"
             raise StoreError(msg) from error
         found.append(heartbeat)

@@ -21,6 +21,7 @@ from streaming.door import count_unknown
 from streaming.ingest_counts import IngestCounts, KindCounts
 from streaming.lake import LakeWriter
 from streaming.log import EventLog, key_of, open_log
+from streaming.log_records import LogRecords
 from streaming.lookup import LakeLookup, id_of, rows_of
 from streaming.sources import InputFile, Limits, Row, Source, TruncatedError, open_source
 
@@ -85,7 +86,8 @@ def lake_writer(settings: Settings, home: Home, log: EventLog) -> LakeWriter:
     state = (
         home.lake / f"state-{settings.event_log}.json"
     )  # positions of one sort of log mean nothing to another
-    return LakeWriter(Lake(home.lake), log, settings.clock, state, quarantine)
+    records = LogRecords(settings, settings.clock)
+    return LakeWriter(Lake(home.lake), log, settings.clock, state, quarantine, records=records)
 
 
 class Ingestion:

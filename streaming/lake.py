@@ -8,56 +8,34 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from operator import attrgetter
 from pathlib import Path
+from typing import TypeAlias
 
 import pyarrow as pa
 
-from feature_repo.contract import Event, Item, Kind, Record, User, decode, to_arrow
+from feature_repo.contract import Event, Item, Kind, Record, User
 from feature_repo.errors import ContractError, LakeError
 from feature_repo.lake import Lake
 from quality.quarantine import Quarantine
 from streaming.folder import ParquetFolder
+from streaming.lake_counts import SyncCounts
 from streaming.lake_state import SyncState
-from streaming.log import Batch, Damage, EventLog, Position, PositionLostError
+from streaming.lake_tables import ANY_TIME, UnfitError, fitting, table_of
+from streaming.log import Batch, Damage, EventLog, Position, PositionLostError, where
+from streaming.log_records import LogRecords
 from streaming.lookup import LakeLookup, id_of, rows_of
+
+__all__ = ["LakeWriter", "SyncCounts"]
 
 _logger = logging.getLogger(__name__)
 
 FLUSH_RECORDS = 100_000
 """Records held in memory at a time; what a flush writes becomes visible at once, day by day."""
 _READ = 10_000
-
-
-@dataclass(frozen=True)
-class SyncCounts:
-    """What one `LakeWriter.sync` did.
-
-    Attributes:
-        events, items, users: rows written.
-        duplicates: events the lake had, and items or users identical to the newest it had.
-        quarantined: records of the log that no longer can be read.
-        days: event days that got rows.
-    """
-
-    events: int = 0
-    items: int = 0
-    users: int = 0
-    duplicates: int = 0
-    quarantined: int = 0
-    days: frozenset[date] = frozenset()
-
-    def __add__(self, other: SyncCounts) -> SyncCounts:
-        return SyncCounts(
-            self.events + other.events,
-            self.items + other.items,
-            self.users + other.users,
-            self.duplicates + other.duplicates,
-            self.quarantined + other.quarantined,
-            self.days | other.days,
-        )
+_OfPartition: TypeAlias = tuple[int, Batch]
 
 
 class LakeWriter:
@@ -71,7 +49,8 @@ class LakeWriter:
         log: read from.
         clock: gives ``ingested_at``, which is kept ascending so that the newest item or user wins.
         state: file with the positions reached.
-        quarantine: takes records that can no longer be read; without it they are counted only.
+        quarantine: takes records that cannot be read or written; without it they are counted only.
+        records: reads records of the log.
     """
 
     def __init__(
@@ -81,6 +60,8 @@ class LakeWriter:
         clock: Callable[[], datetime],
         state: Path,
         quarantine: Quarantine | None = None,
+        *,
+        records: LogRecords | None = None,
     ) -> None:
         self._lake = lake
         self._log = log
@@ -88,6 +69,7 @@ class LakeWriter:
         self._state = state
         self._quarantine = quarantine
         self._upgraded = False
+        self._records = records or LogRecords()
 
     def sync(self) -> SyncCounts:
         """Write everything the log holds beyond the last sync.
@@ -103,10 +85,13 @@ class LakeWriter:
             lookup = LakeLookup(self._lake)
             try:
                 state = SyncState.load(self._state)
-                for records, damaged, positions in self._pending(state.positions):
+                for batches, positions in self._pending(state.positions):
                     state = SyncState(positions, state.later(self._clock()))
-                    counts += self._flush(records, lookup, state.ingested_at)
-                    counts += SyncCounts(quarantined=self._report(damaged))
+                    try:
+                        counts += self._flush(batches, lookup, state.ingested_at)
+                    except UnfitError:
+                        counts += self._flush(batches, lookup, state.ingested_at, each=True)
+                    counts += SyncCounts(quarantined=sum(self._report(batch.damaged) for _, batch in batches))
                     state.save(self._state)
             finally:
                 lookup.close()
@@ -138,24 +123,22 @@ class LakeWriter:
 
     def _pending(
         self, positions: dict[int, Position]
-    ) -> Iterator[tuple[list[bytes], list[Damage], dict[int, Position]]]:
+    ) -> Iterator[tuple[list[_OfPartition], dict[int, Position]]]:
         """The log beyond these positions, in portions, with the positions behind each."""
         reached = {n: positions.get(n) or self._log.start(n) for n in range(self._log.partitions)}
-        records: list[bytes] = []
-        damaged: list[Damage] = []
+        batches: list[_OfPartition] = []
         for partition in list(reached):
             ended = False
             while not ended:
                 batch = self._read(partition, reached[partition])
-                records += batch.records
-                damaged += batch.damaged
+                batches.append((partition, batch))
                 ended = batch.position == reached[partition]
                 reached[partition] = batch.position
-                if len(records) >= FLUSH_RECORDS:
-                    yield records, damaged, dict(reached)
-                    records, damaged = [], []
-        if records or damaged or reached != positions:
-            yield records, damaged, dict(reached)
+                if sum(len(batch.records) + len(batch.damaged) for _, batch in batches) >= FLUSH_RECORDS:
+                    yield batches, dict(reached)
+                    batches = []
+        if any(b.records or b.damaged for _, b in batches) or reached != positions:
+            yield batches, dict(reached)
 
     def _read(self, partition: int, position: Position) -> Batch:
         try:
@@ -164,15 +147,31 @@ class LakeWriter:
             _logger.warning("%s; the lake knows what it has, so it is read from the start", error)
             return self._log.read(partition, self._log.start(partition), _READ)
 
-    def _flush(self, raws: Sequence[bytes], lookup: LakeLookup, ingested_at: datetime) -> SyncCounts:
+    def _flush(
+        self,
+        batches: Sequence[_OfPartition],
+        lookup: LakeLookup,
+        ingested_at: datetime,
+        each: bool = False,
+    ) -> SyncCounts:
+        """Write records.
+
+        Args:
+            each: try each record as a row first, and put aside those that are none.
+
+        Raises:
+            UnfitError: one of them is no row; which one only `each` tells.
+        """
         events: dict[tuple[date, str], Event] = {}
         items: dict[str, Item | User] = {}
         users: dict[str, Item | User] = {}
-        unreadable = superseded = 0
-        for raw in raws:
-            if (record := self._decoded(raw)) is None:
+        whole = unreadable = superseded = 0
+        for record in self._decoded(batches, each):
+            if record is None:
                 unreadable += 1
-            elif isinstance(record, Event):
+                continue
+            whole += 1
+            if isinstance(record, Event):
                 events.setdefault((record.event_time.date(), record.event_id), record)
             else:
                 newest = items if isinstance(record, Item) else users
@@ -181,7 +180,6 @@ class LakeWriter:
         counts = self._write_events(events, lookup, ingested_at)
         counts += self._write_newest("item", items, lookup, ingested_at)
         counts += self._write_newest("user", users, lookup, ingested_at)
-        whole = len(raws) - unreadable
         repeated = whole - superseded - counts.events - counts.items - counts.users
         return replace(counts, duplicates=repeated, quarantined=unreadable)
 
@@ -190,7 +188,7 @@ class LakeWriter:
     ) -> SyncCounts:
         known = lookup.known_ids(list(events.values()))
         new = sorted((e for key, e in events.items() if key not in known), key=attrgetter("event_time"))
-        table = to_arrow("event", new, ingested_at)
+        table = table_of("event", new, ingested_at)
         at, days = 0, Counter(e.event_time.date() for e in new)
         for day, count in sorted(days.items()):
             ParquetFolder(self._lake.events_of(day)).add(table.slice(at, count))
@@ -201,19 +199,29 @@ class LakeWriter:
         self, kind: Kind, newest: dict[str, Item | User], lookup: LakeLookup, ingested_at: datetime
     ) -> SyncCounts:
         known = lookup.newest(kind, list(newest))
-        rows = rows_of(kind, list(newest.values()))
+        with fitting():
+            rows = rows_of(kind, list(newest.values()))
         changed = [r for r, row in zip(newest.values(), rows, strict=True) if known.get(id_of(r)) != row]
         if changed:
-            ParquetFolder(self._lake.folder(kind), kind).add(to_arrow(kind, changed, ingested_at))
+            ParquetFolder(self._lake.folder(kind), kind).add(table_of(kind, changed, ingested_at))
         return SyncCounts(items=len(changed)) if kind == "item" else SyncCounts(users=len(changed))
 
-    def _decoded(self, raw: bytes) -> Record | None:
-        try:
-            return decode(raw)
-        except ContractError as error:
-            if self._quarantine is not None:
-                self._quarantine.put(raw, "event log", None, error)
-            return None
+    def _decoded(self, batches: Sequence[_OfPartition], each: bool) -> Iterator[Record | None]:
+        """Each record; `None` for one that is put aside."""
+        for partition, batch in batches:
+            for n, raw in enumerate(batch.records):
+                try:
+                    record = self._records.read(raw)
+                    if each:
+                        table_of(record.kind, [record], ANY_TIME)
+                    yield record
+                except (ContractError, UnfitError) as error:
+                    if not isinstance(error, ContractError):
+                        error = ContractError("not_storable", "", f"log record: {error}")
+                    if self._quarantine is not None:
+                        place = batch.places[n] if batch.places else None
+                        self._quarantine.put(raw, *where(partition, place), error)
+                    yield None
 
     def _report(self, damaged: Sequence[Damage]) -> int:
         for stretch in damaged:

@@ -25,6 +25,7 @@ class StreamMetrics:
     duplicate: Counter
     late: Counter
     quarantined: Counter
+    replayed: Counter
     written: Counter
     retries: Counter
     sessions: Gauge
@@ -49,6 +50,7 @@ class StreamMetrics:
             duplicate=counter("duplicate_total", "Events whose id was known already."),
             late=counter("late_total", "Events later than allowed: in the lake, in no session."),
             quarantined=counter("quarantined_total", "Records that could not be decoded or folded."),
+            replayed=counter("replayed_total", "Records read again that the state held already."),
             written=counter("written_total", "Rows written to the online store."),
             retries=counter("write_retries_total", "Writes to the online store that had to be repeated."),
             sessions=gauge("sessions", "Live sessions held."),
@@ -61,7 +63,7 @@ class StreamMetrics:
         """Take over the figures of a heartbeat; counters move on by what is new in it."""
         label = str(heartbeat.partition)
         last = self._last.get(label, Counts())
-        for name in ("read", "folded", "duplicate", "late", "quarantined"):
+        for name in ("read", "folded", "duplicate", "late", "quarantined", "replayed"):
             getattr(self, name).labels(label).inc(
                 max(getattr(heartbeat.counts, name) - getattr(last, name), 0)
             )

@@ -13,7 +13,7 @@ from feature_repo.settings import Settings
 from quality.quarantine import Entry, Quarantine
 from streaming.door import count_unknown
 from streaming.ingest import lake_writer
-from streaming.log import EventLog, key_of, open_log
+from streaming.log import EventLog, Keyed, key_of, open_log
 from streaming.sources import Raw, open_source
 from streaming.sources.headrace import read_cells
 from streaming.sources.plain import Layout
@@ -98,19 +98,20 @@ def _portions(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
 
 def _replay(entries: list[Entry], contract: Contract, log: EventLog, quarantine: Quarantine) -> RetryCounts:
     passed: list[Entry] = []
-    records: list[Record] = []
+    records: list[Keyed] = []
     skipped = 0
     for entry in entries:
         if entry.code in NOT_RECORDS:
             skipped += 1
             continue
         try:
-            records.append(_parse(entry, contract))
-        except ContractError:
+            record = _parse(entry, contract)
+            records.append((key_of(record), encode(record)))
+        except (ContractError, UnicodeError, RecursionError, OverflowError):
             continue
         passed.append(entry)
     if records:
-        log.publish([(key_of(r), encode(r)) for r in records])
+        log.publish(records)
         quarantine.mark_retried(passed)
     return RetryCounts(len(passed), len(entries) - len(passed) - skipped, skipped)
 

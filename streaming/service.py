@@ -8,6 +8,7 @@ import gc
 import logging
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
@@ -15,7 +16,12 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from bytewax.dataflow import Dataflow
-from bytewax.recovery import RecoveryConfig, init_db_dir
+from bytewax.recovery import (
+    InconsistentPartitionsError,
+    MissingPartitionsError,
+    NoPartitionsError,
+    RecoveryConfig,
+)
 from bytewax.run import cli_main
 
 from feature_repo.errors import HeadraceError, SettingsError
@@ -24,11 +30,19 @@ from feature_repo.settings import Settings, load_settings
 from streaming.aside import native_output_to
 from streaming.flow import OpenStream, open_stream, own_error
 from streaming.metrics import serve_metrics
+from streaming.recovery import prepare_recovery, set_aside
 
 _log = logging.getLogger(__name__)
-RECOVERY_PARTITIONS = 4
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 PORTS_TRIED = 64
+PROBE_BYTES = 128 << 10
+_NO_ROOM = (
+    "database or disk is full",
+    "No space left on device",
+    "attempt to write a readonly database",
+    "disk I/O error",
+    "unable to open database file",
+)
 _cluster_lock: list[TextIOWrapper] = []
 
 
@@ -38,6 +52,13 @@ class StreamError(HeadraceError):
 
 class PeerLostError(StreamError):
     """A worker ended because another one did."""
+
+
+class RecoveryError(StreamError):
+    """Bytewax could not resume from its recovery files."""
+
+
+_UNUSABLE = (InconsistentPartitionsError, MissingPartitionsError, NoPartitionsError)
 
 
 def run_stream(
@@ -62,11 +83,18 @@ def run_stream(
 
     home = Home(settings.home).ensure()
     with lock(home.stream, fcntl.LOCK_EX):
+
+        def run() -> bool:
+            if workers == 1:
+                return run_worker(settings, to_end, started)
+            return run_workers(settings, workers, to_end, started)
+
         prepare_recovery(home.stream)
-        if workers == 1:
-            whole = run_worker(settings, to_end, started)
-        else:
-            whole = run_workers(settings, workers, to_end, started)
+        try:
+            whole = run()
+        except RecoveryError as error:
+            set_aside(home.stream, str(error))
+            whole = run()
     if not whole:
         _log.warning("stopped while the online store was away; what it lacks is read again at the next start")
 
@@ -77,15 +105,6 @@ def quiet_collector() -> None:
     gc.freeze()
     atexit.register(gc.unfreeze)  # what stays frozen is never freed, which DuckDB reports as a page of leaks
     gc.set_threshold(100_000, 20, 50)
-
-
-def prepare_recovery(folder: Path) -> Path:
-    """Bytewax's recovery partitions below the stream's folder, made at the first start."""
-    found = folder / "recovery"
-    if not any(found.glob("*.sqlite3")):
-        found.mkdir(parents=True, exist_ok=True)
-        init_db_dir(found, RECOVERY_PARTITIONS)
-    return found
 
 
 def run_worker(
@@ -106,6 +125,7 @@ def run_worker(
     Raises:
         HeadraceError: what made it end.
         PeerLostError: another worker is gone.
+        RecoveryError: it could not resume from the recovery files.
     """
     home = Home(settings.home)
     with ExitStack() as stack:
@@ -113,9 +133,9 @@ def run_worker(
         stack.callback(stream.close)
         port = settings.stream_metrics_port and settings.stream_metrics_port + (process or 0)
         if port:
-            stack.callback(serve_metrics(settings.host, port))
+            stack.callback(serve_metrics(settings.stream_metrics_host, port))
         stop_on_signals(stream)
-        started(f"http://{settings.host}:{port}/metrics" if port else "")
+        started(f"http://{settings.stream_metrics_host}:{port}/metrics" if port else "")
         quiet_collector()
         said = home.stream / f"bytewax-{process or 0}.log"
         try:
@@ -127,19 +147,54 @@ def run_worker(
                     epoch_interval=timedelta(seconds=settings.snapshot_s),
                     recovery_config=RecoveryConfig(home.stream / "recovery"),
                 )
+        except (KeyboardInterrupt, SystemExit):
+            raise
         except BaseException as error:  # a panic of Bytewax is no `Exception`
-            cause = own_error(error) or next(iter(stream.failures), None)
             if stream.stop.is_set():
                 _log.debug("could not end in order", exc_info=error)
                 return False
-            if cause is not None:
-                raise cause from None
-            if addresses is not None and not isinstance(error, Exception):
-                msg = f"another worker is gone; what Bytewax says of it is in {said}"
-                raise PeerLostError(msg) from error
-            _log.error("the flow failed; what Bytewax says of it is in %s", said)
-            raise
+            raise _cause(error, stream, said, alone=addresses is None) from error
     return True
+
+
+def _cause(error: BaseException, stream: OpenStream, said: Path, alone: bool) -> HeadraceError:
+    """Why the flow ended, in one line; Bytewax's own account of it is in a file."""
+    if (ours := own_error(error) or next(iter(stream.failures), None)) is not None:
+        return ours
+    panicked = not isinstance(error, Exception)
+    if isinstance(error, _UNUSABLE):
+        return RecoveryError(_first_line(error))
+    if (full := _no_room(said, str(error))) is not None:
+        return StreamError(
+            f"{said.parent}: Bytewax cannot write its recovery files ({full}); free space or make the folder "
+            "writable, then start again: the stream goes on where it stopped"
+        )
+    if panicked and not stream.begun.is_set():
+        return RecoveryError(f"Bytewax failed while it resumed; see {said}")
+    if panicked and not alone:
+        return PeerLostError(f"another worker is gone; what Bytewax says of it is in {said}")
+    return StreamError(
+        f"the flow failed ({type(error).__name__}: {_first_line(error)}); what Bytewax says of it is in "
+        f"{said}; start again to go on where it stopped"
+    )
+
+
+def _no_room(said: Path, told: str) -> str | None:
+    """Why the disk takes no more, by Bytewax's account or as a write of ours finds it; `None` if it does."""
+    try:
+        text = told + said.read_text(errors="replace")
+        if (found := next((reason for reason in _NO_ROOM if reason in text), None)) is not None:
+            return found
+        with tempfile.NamedTemporaryFile(dir=said.parent) as probe:
+            probe.write(bytes(PROBE_BYTES))
+            probe.flush()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "")
 
 
 def stop_on_signals(stream: OpenStream) -> None:
@@ -162,7 +217,7 @@ def cluster_flow() -> Dataflow:
         _cluster_lock.append(lock(home.stream, fcntl.LOCK_SH))
         stream = open_stream(settings)
         if port := settings.stream_metrics_port:
-            serve_metrics(settings.host, port, tries=PORTS_TRIED)
+            serve_metrics(settings.stream_metrics_host, port, tries=PORTS_TRIED)
     except HeadraceError as error:  # Bytewax would show a stack
         sys.exit(f"headrace: {error}")
     stop_on_signals(stream)

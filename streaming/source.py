@@ -11,7 +11,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from feature_repo.errors import LogError
 from streaming.chunk import Chunk
-from streaming.log import Batch, Damage, EventLog, Position, PositionLostError
+from streaming.log import Batch, Damage, EventLog, Place, Position, PositionLostError, before
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ class LogPart(StatefulSourcePartition[Chunk, Position]):  # type: ignore[misc]
         partition: int,
         position: Position,
         *,
+        known: Position = "",
         rules: SourceRules,
         stop: threading.Event,
         monotonic: Callable[[], float],
@@ -57,11 +58,14 @@ class LogPart(StatefulSourcePartition[Chunk, Position]):  # type: ignore[misc]
         self._log = log
         self._partition = partition
         self._emitted = self._position = position
+        self._known = known
+        self._replayed = self._replayed_since = 0
         self._rules = rules
         self._stop = stop
         self._now = monotonic
         now = monotonic()
         self._records: list[bytes] = []
+        self._places: list[Place] = []
         self._damaged: list[Damage] = []
         self._last_chunk = self._next_tick = self._next_poll = now - rules.batch_s
         self._caught_up = self._last_record = now
@@ -104,8 +108,11 @@ class LogPart(StatefulSourcePartition[Chunk, Position]):  # type: ignore[misc]
             self._next_poll = now + wait
             return False
         self._failures = 0
+        if self._known:
+            self._count_replayed(batch)
         self._position = batch.position
         self._records += batch.records
+        self._places += batch.places
         self._damaged += batch.damaged
         self._met_end = len(batch.records) < limit
         if self._met_end:
@@ -122,6 +129,20 @@ class LogPart(StatefulSourcePartition[Chunk, Position]):  # type: ignore[misc]
         except PositionLostError as error:
             _log.warning("%s; repeats are known by their ids, so it is read from the start", error)
             return self._log.read(self._partition, self._log.start(self._partition), limit)
+
+    def _count_replayed(self, batch: Batch) -> None:
+        """Count what the shard's state holds already, until reading has come to where that has."""
+        again = before(self._known, batch.places)
+        self._replayed += again
+        self._replayed_since += again
+        if batch.position >= self._known or not batch.records:
+            if self._replayed:
+                _log.info(
+                    "partition %d: %d records read again that its state holds; repeats count once",
+                    self._partition,
+                    self._replayed,
+                )
+            self._known = ""
 
     def _look_for_trimmed(self) -> None:
         """Say so when retention overtook this reader: what was removed is in the lake, not in sessions.
@@ -149,10 +170,13 @@ class LogPart(StatefulSourcePartition[Chunk, Position]):  # type: ignore[misc]
             tick=tick,
             behind_s=now - self._caught_up,
             idle_us=int((now - self._last_record) * 1e6),
+            places=self._places,
+            replayed=self._replayed_since,
         )
         if len(self._records) >= self._size and not self._met_end:
             self._size = min(2 * self._size, CATCH_UP * self._rules.batch_size)
-        self._records, self._damaged = [], []
+        self._records, self._places, self._damaged = [], [], []
+        self._replayed_since = 0
         self._emitted = self._position
         self._last_chunk = now
         if tick:
@@ -167,6 +191,10 @@ class EventLogSource(FixedPartitionedSource[Chunk, Position]):  # type: ignore[m
     Attributes:
         state_position: up to where the state of a partition has come, `""` where the state is gone. Reading
             resumes there if that is before the snapshot's position.
+        resume_position: from where on a partition has to be read although its state is whole, since the
+            online store may lack what was folded last; a snapshot's position before it is not believed.
+            `None` where it is not known.
+        from_state: whether that position holds where there is no snapshot: the recovery files were damaged.
     """
 
     log: EventLog
@@ -174,6 +202,8 @@ class EventLogSource(FixedPartitionedSource[Chunk, Position]):  # type: ignore[m
     stop: threading.Event
     monotonic: Callable[[], float]
     state_position: Callable[[int], Position | None] = lambda partition: None
+    resume_position: Callable[[int], Position | None] = lambda partition: None
+    from_state: Callable[[], bool] = lambda: False
 
     def list_parts(self) -> list[str]:
         """Names of the partitions; they sort by number."""
@@ -183,13 +213,25 @@ class EventLogSource(FixedPartitionedSource[Chunk, Position]):  # type: ignore[m
         """The reader of one partition."""
         partition = int(for_part)
         state = self.state_position(partition)
-        if resume_state is None or state == "":
-            position = self.log.start(partition)
-        else:
-            position = resume_state if state is None else min(resume_state, state)
+        position = self._resumed(partition, resume_state, state)
         return LogPart(
-            self.log, partition, position, rules=self.rules, stop=self.stop, monotonic=self.monotonic
+            self.log,
+            partition,
+            position,
+            known=state or "",
+            rules=self.rules,
+            stop=self.stop,
+            monotonic=self.monotonic,
         )
+
+    def _resumed(self, partition: int, snapshot: Position | None, state: Position | None) -> Position:
+        if state == "":
+            return self.log.start(partition)
+        floor = self.resume_position(partition)
+        if snapshot is None:
+            return (self.from_state() and floor) or self.log.start(partition)
+        position = snapshot if state is None else min(snapshot, state)
+        return position if floor is None else max(position, min(floor, state or floor))
 
 
 def part_name(partition: int) -> str:

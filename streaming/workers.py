@@ -17,11 +17,12 @@ from typing import Any, NoReturn
 
 from feature_repo.errors import HeadraceError
 from feature_repo.settings import Settings
-from streaming.service import LOG_FORMAT, PeerLostError, StreamError, run_worker
+from streaming.service import LOG_FORMAT, PeerLostError, RecoveryError, StreamError, run_worker
 
 _log = logging.getLogger(__name__)
-FAILED, PEER_LOST, STORE_AWAY = 2, 3, 75
-"""Exit codes of a worker: it said why; another one is gone; it stopped while the online store was away."""
+FAILED, PEER_LOST, UNUSABLE, STORE_AWAY = 2, 3, 4, 75
+"""Exit codes of a worker: it said why; another one is gone; it cannot resume from the recovery files; it
+stopped while the online store was away."""
 
 
 def run_workers(settings: Settings, workers: int, to_end: bool, started: Callable[[str], None]) -> bool:
@@ -31,6 +32,7 @@ def run_workers(settings: Settings, workers: int, to_end: bool, started: Callabl
         whether all that was read is in the online store.
 
     Raises:
+        RecoveryError: the recovery files cannot be used.
         StreamError: one of them died.
     """
     context = multiprocessing.get_context("spawn")
@@ -54,11 +56,14 @@ def run_workers(settings: Settings, workers: int, to_end: bool, started: Callabl
     signal.signal(signal.SIGINT, forward)
     if stop.is_set():  # told so while starting them
         forward()
-    port = settings.stream_metrics_port
-    started(" ".join(f"http://{settings.host}:{port + n}/metrics" for n in range(workers)) if port else "")
+    host, port = settings.stream_metrics_host, settings.stream_metrics_port
+    started(" ".join(f"http://{host}:{port + n}/metrics" for n in range(workers)) if port else "")
     died = _join(processes)
     if stop.is_set() and set(died.values()) <= {STORE_AWAY, PEER_LOST, -signal.SIGTERM}:
         return not {STORE_AWAY, PEER_LOST} & set(died.values())
+    if UNUSABLE in died.values() and set(died.values()) <= {UNUSABLE, PEER_LOST}:
+        msg = "Bytewax could not resume from them; a worker says why above"
+        raise RecoveryError(msg)
     if died:
         first = {name: code for name, code in died.items() if code != PEER_LOST} or died
         names = ", ".join(f"{name} (exit code {code})" for name, code in first.items())
@@ -75,6 +80,9 @@ def _worker_main(settings: Settings, to_end: bool, process: int, addresses: list
     except PeerLostError as error:
         _log.info("stream-%d: %s", process, error)
         _exit(PEER_LOST)
+    except RecoveryError as error:
+        _log.warning("stream-%d: %s", process, error)
+        _exit(UNUSABLE)
     except HeadraceError as error:
         _log.error("stream-%d: %s", process, error)
         _exit(FAILED)

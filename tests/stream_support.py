@@ -23,7 +23,7 @@ from feature_repo.online import OnlineStore, open_store
 from feature_repo.settings import Settings
 from streaming.flow import OpenStream, open_stream
 from streaming.log import key_of, open_log, partition_of
-from streaming.service import prepare_recovery
+from streaming.recovery import prepare_recovery
 
 T0 = datetime(2024, 6, 1, 12, tzinfo=UTC)
 EVENT_LOGS = [

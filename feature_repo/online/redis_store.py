@@ -137,10 +137,12 @@ class RedisStore:
         try:
             yield
         except (redis.RedisError, OSError) as error:
-            msg = (
-                f"online store: Redis at {self._name} failed ({type(error).__name__}: {error}); "
-                "is it running, and is HEADRACE_REDIS_URL right?"
-            )
+            remedy = "is it running, and is HEADRACE_REDIS_URL right?"
+            if isinstance(error, redis.ReadOnlyError):
+                remedy = "point HEADRACE_REDIS_URL at the primary, or make this one primary"
+            elif isinstance(error, redis.OutOfMemoryError):
+                remedy = "raise its maxmemory"
+            msg = f"online store: Redis at {self._name} failed ({type(error).__name__}: {error}); {remedy}"
             raise StoreError(msg) from error
 
     @contextmanager

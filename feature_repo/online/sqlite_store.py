@@ -8,24 +8,17 @@ while those are unchanged the row is ours and its time is exact, whatever zone t
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 
 from feature_repo.errors import StoreError
 from feature_repo.group import FeatureGroup
 from feature_repo.online.layout import ViewLayout, entity_key, layout_of
+from feature_repo.online.sqlite_connections import SqliteConnections
 from feature_repo.online.sqlite_view import SqliteView, feast_seconds, parts, placeholders, row_time
 from feature_repo.online.stamps import micros_of, time_of
 from feature_repo.online.store import EncodedRow, OnlineRow, encode_rows
 
-_OWN_TABLES = """
-CREATE TABLE IF NOT EXISTS headrace_marks (name TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS headrace_times
-    (view TEXT, entity_key BLOB, micros INTEGER, seconds INTEGER, PRIMARY KEY (view, entity_key))
-    WITHOUT ROWID;
-"""
 _FEAST_TABLE = """
 CREATE TABLE IF NOT EXISTS "{table}" (entity_key BLOB, feature_name TEXT, value BLOB, value_text TEXT,
     vector_value BLOB, event_ts timestamp, created_ts timestamp, PRIMARY KEY(entity_key, feature_name));
@@ -46,10 +39,7 @@ class SqliteStore:
         self._path = path
         self._remembered = remembered
         self._views: dict[str, SqliteView] = {}
-        self._timeout_s = timeout_s
-        self._local = threading.local()
-        self._lock = threading.Lock()
-        self._opened: list[sqlite3.Connection] = []
+        self._connections = SqliteConnections(path, timeout_s)
 
     def write(self, group: FeatureGroup, rows: Sequence[OnlineRow]) -> int:
         """See `OnlineStore.write`. Check and write are one transaction."""
@@ -90,7 +80,7 @@ class SqliteStore:
             keys = wanted.setdefault(layout.table, (layout, {}))[1]
             keys[entity_key(layout.join_key, key)] = key
         found: dict[tuple[str, str], OnlineRow] = {}
-        with self._connection() as connection, _transaction(connection, "DEFERRED"):
+        with self._connection(write=False) as connection, _transaction(connection, "DEFERRED"):
             for layout, keys in wanted.values():
                 for row in self._rows(connection, layout, keys):
                     found[layout.table, row.key] = row
@@ -124,10 +114,7 @@ class SqliteStore:
 
     def close(self) -> None:
         """See `OnlineStore.close`. Closes the connections of every thread."""
-        with self._lock:
-            while self._opened:
-                self._opened.pop().close()
-            self._local = threading.local()
+        self._connections.close()
 
     def _times(
         self, connection: sqlite3.Connection, layout: ViewLayout, keys: Sequence[bytes]
@@ -147,7 +134,7 @@ class SqliteStore:
         self, connection: sqlite3.Connection, layout: ViewLayout, keys: Mapping[bytes, str]
     ) -> list[OnlineRow]:
         """Rows of a view; none where nothing was ever written to it."""
-        missing: dict[str, int] = self._local.missing
+        missing: dict[str, int] = self._connections.of_thread().missing
         # The schema's version is that of all tables: as long as it stands, a missing one is missing.
         if layout.table in missing and missing[layout.table] == _schema_version(connection):
             return []
@@ -163,7 +150,7 @@ class SqliteStore:
             return []
 
     def _make_table(self, connection: sqlite3.Connection, layout: ViewLayout) -> None:
-        if layout.table not in self._local.made:
+        if layout.table not in self._connections.of_thread().made:
             for statement in _FEAST_TABLE.format(table=layout.table).split(";"):
                 connection.execute(statement)
 
@@ -171,39 +158,18 @@ class SqliteStore:
     def _made(self, layout: ViewLayout) -> Iterator[None]:
         """Remember a view's table once its transaction is committed: a full disk rolls the table back too."""
         yield
-        self._local.made.add(layout.table)
+        self._connections.of_thread().made.add(layout.table)
 
     @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
+    def _connection(self, write: bool = True) -> Iterator[sqlite3.Connection]:
         try:
-            connection = getattr(self._local, "connection", None)
-            if connection is None:
-                connection = self._local.connection = self._open()
-                self._local.made, self._local.missing = set(), {}
-            yield connection
+            yield self._connections.mine(write).connection
         except (sqlite3.Error, OSError) as error:
             msg = (
                 f"online store: {self._path}: {error}; "
                 "is HEADRACE_HOME writable, its disk not full, and the file a SQLite database?"
             )
             raise StoreError(msg) from error
-
-    def _open(self) -> sqlite3.Connection:
-        Path(self._path).parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(
-            self._path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False
-        )
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.executescript(_OWN_TABLES)
-            _add_seconds(connection)
-        except sqlite3.Error:
-            connection.close()
-            raise
-        with self._lock:
-            self._opened.append(connection)
-        return connection
 
 
 @contextmanager
@@ -216,14 +182,6 @@ def _transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Ite
         if connection.in_transaction:  # SQLite has rolled back by itself where the disk was full
             connection.execute("ROLLBACK")
         raise
-
-
-def _add_seconds(connection: sqlite3.Connection) -> None:
-    """Add the column that files of earlier versions lack; another process may be at it too."""
-    columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(headrace_times)")]
-    if "seconds" not in columns:
-        with suppress(sqlite3.OperationalError):
-            connection.execute("ALTER TABLE headrace_times ADD COLUMN seconds INTEGER")
 
 
 def _schema_version(connection: sqlite3.Connection) -> int:

@@ -1,5 +1,6 @@
 """Feature rows as they were served: out of the decision records."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime
 from typing import Any
@@ -13,6 +14,7 @@ from orchestration.parity import decisions_of
 from serving.decision import TOPIC, Decision
 from streaming.log import open_log
 
+_log = logging.getLogger(__name__)
 REQUEST = "request_id"
 LOGGED_AS = {"user_profile": "user", "segment_profile": "segment", "session_profile": "session"}
 """Group → its name in a decision."""
@@ -44,11 +46,30 @@ def logged_rows(
                 continue
             rows.append(_row(groups[name], decision.request_id, used.event_time, used.values))
             if len(rows) >= size:
-                yield groups[name], pa.RecordBatch.from_pylist(rows, row_schema(groups[name]))
+                yield groups[name], _batch(rows, groups[name])
                 rows.clear()
     for name, rows in held.items():
         if rows:
-            yield groups[name], pa.RecordBatch.from_pylist(rows, row_schema(groups[name]))
+            yield groups[name], _batch(rows, groups[name])
+
+
+def _batch(rows: list[dict[str, Any]], group: FeatureGroup) -> pa.RecordBatch:
+    """Rows as a batch; those whose values do not fit the group's types are left out, with a warning."""
+    schema = row_schema(group)
+    try:
+        return pa.RecordBatch.from_pylist(rows, schema)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        fitting = [row for row in rows if _fits(row, schema)]
+        _log.warning("%d decisions hold no rows of %s", len(rows) - len(fitting), group.name)
+        return pa.RecordBatch.from_pylist(fitting, schema)
+
+
+def _fits(row: dict[str, Any], schema: pa.Schema) -> bool:
+    try:
+        pa.RecordBatch.from_pylist([row], schema)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def _row(group: FeatureGroup, request: str, time: datetime, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,7 +79,10 @@ def _row(group: FeatureGroup, request: str, time: datetime, values: Mapping[str,
 
 def _value(dtype: DType, value: Any) -> Any:
     if dtype is DType.TIMESTAMP and isinstance(value, str):
-        return datetime.fromisoformat(value)
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError:
+            return value  # no row: see `_batch`
     return value
 
 

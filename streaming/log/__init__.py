@@ -12,10 +12,13 @@ from streaming.log.base import (
     EventLog,
     Keyed,
     PartlyWrittenError,
+    Place,
     Position,
     PositionLostError,
+    before,
     key_of,
     partition_of,
+    where,
 )
 
 __all__ = [
@@ -24,12 +27,15 @@ __all__ = [
     "EventLog",
     "Keyed",
     "PartlyWrittenError",
+    "Place",
     "Position",
     "PositionLostError",
+    "before",
     "key_of",
     "open_log",
     "partition_of",
     "retention_of",
+    "where",
 ]
 
 

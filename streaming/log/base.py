@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol, TypeAlias
 
@@ -17,6 +18,10 @@ Position: TypeAlias = str
 
 Keyed: TypeAlias = tuple[str, bytes]
 """A partition key and the canonical bytes of a record (`feature_repo.contract.encode`)."""
+
+
+Place: TypeAlias = int | bytes
+"""Where a log itself says that a record is: an offset (segments, Kafka) or the id of an entry (Redis)."""
 
 
 class PositionLostError(LogError):
@@ -51,14 +56,14 @@ class Damage:
     """Bytes of the log that no longer hold a record: reported once, skipped, never silently dropped.
 
     Attributes:
-        source: where they lie (the segment file).
-        offset: where they begin in it (bytes).
+        source: where they are (the segment file, the topic, the stream and its entry).
+        offset: where they begin in it (bytes of a segment, Kafka's offset); `None` where `source` says all.
         raw: the bytes themselves.
         reason: what is wrong with them.
     """
 
     source: str
-    offset: int
+    offset: int | None
     raw: bytes
     reason: str
 
@@ -71,11 +76,13 @@ class Batch:
         records: raw bytes in log order; empty at the end of the log.
         position: the place after the last record, to read on from.
         damaged: stretches skipped on the way.
+        places: of each record.
     """
 
     records: list[bytes]
     position: Position
     damaged: tuple[Damage, ...] = ()
+    places: Sequence[Place] = field(default=(), compare=False)
 
 
 class EventLog(Protocol):
@@ -134,3 +141,24 @@ def key_of(record: Record) -> str:
     if isinstance(record, Event):
         return record.session_id
     return record.item_id if isinstance(record, Item) else record.user_id
+
+
+def where(partition: int, place: Place | None, log: str = "event log") -> tuple[str, int | None]:
+    """Source and line under which the quarantine keeps a record: the same for all who read it."""
+    source = f"{log}, partition {partition}"
+    return (f"{source}, entry {place.decode()}", None) if isinstance(place, bytes) else (source, place)
+
+
+def before(position: Position, places: Sequence[Place]) -> int:
+    """How many of these records, which are in log order, were read already by whoever came to a position."""
+    if not places:
+        return 0
+    if isinstance(places[0], bytes):
+        known = tuple(map(int, position.split("-")))
+        return bisect_right(places, known, key=_entry)
+    return bisect_left(places, int(position))
+
+
+def _entry(place: Place) -> tuple[int, ...]:
+    assert isinstance(place, bytes)
+    return tuple(map(int, place.split(b"-")))

@@ -20,9 +20,14 @@ _READ_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """What a stretch of a segment holds, and the offset in it that follows."""
+    """What a stretch of a segment holds, and the offset in it that follows.
+
+    Attributes:
+        places: of the records in the log.
+    """
 
     records: list[bytes]
+    places: list[int]
     damaged: list[Damage]
     end: int
 
@@ -39,7 +44,8 @@ class SegmentFolder:
             names = os.listdir(self.path)
         except FileNotFoundError:
             return []
-        return sorted(int(n.removesuffix(SUFFIX)) for n in names if n.endswith(SUFFIX))
+        starts = (n.removesuffix(SUFFIX) for n in names if n.endswith(SUFFIX))
+        return sorted(int(start) for start in starts if start.isascii() and start.isdigit())
 
     def segment(self, base: int) -> Path:
         """The file that begins at an offset."""
@@ -59,7 +65,7 @@ class SegmentFolder:
         while True:
             buffer = os.pread(fd, want, offset)
             if not buffer:
-                return Frames([], [], offset)
+                return Frames([], [], [], offset)
             found = scan(buffer, limit)
             if found.damaged and os.pread(fd, want, offset) != buffer:
                 continue  # a writer was just replacing a torn tail
@@ -73,7 +79,8 @@ class SegmentFolder:
         if not last and at_eof and len(found.records) < limit and found.end < len(buffer):
             damaged.append(Damage(source, end, buffer[found.end :], CUT_SHORT))
             end = offset + len(buffer)
-        return Frames(found.records, damaged, end)
+        first = base + offset
+        return Frames(found.records, [first + at for at in found.starts], damaged, end)
 
     @contextmanager
     def mapped(self, verb: str) -> Iterator[None]:

@@ -31,9 +31,14 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a buffer holds: payloads, damaged stretches between them, and where the whole frames end."""
+    """What a buffer holds: payloads, damaged stretches between them, and where the whole frames end.
+
+    Attributes:
+        starts: where the frame of each payload begins.
+    """
 
     records: list[bytes]
+    starts: list[int]
     damaged: list[Stretch]
     end: int
 
@@ -56,6 +61,7 @@ def scan(buffer: bytes, limit: int) -> Scan:
     are skipped up to the next whole one; where none follows, they are left unread.
     """
     records: list[bytes] = []
+    starts: list[int] = []
     damaged: list[Stretch] = []
     at, size = 0, len(buffer)
     unpack, length = _HEADER.unpack_from, _LENGTH.pack
@@ -72,6 +78,7 @@ def scan(buffer: bytes, limit: int) -> Scan:
             payload = buffer[at + HEADER_BYTES : end]
             if crc32(payload, crc32(length(count))) == crc:
                 records.append(payload)
+                starts.append(at)
                 at = end
                 continue
             reason = BAD_CHECKSUM
@@ -84,7 +91,7 @@ def scan(buffer: bytes, limit: int) -> Scan:
             following = end
         damaged.append(Stretch(at, following, reason))
         at = following
-    return Scan(records, damaged, at)
+    return Scan(records, starts, damaged, at)
 
 
 def _resume(buffer: bytes, at: int) -> int | None:

@@ -111,8 +111,7 @@ class KafkaLog:
     def read(self, partition: int, position: Position, limit: int) -> Batch:
         """At most `limit` records after a position; waits only for records the broker is known to have."""
         offset = offset_of(position)
-        records, following = self._try("read", lambda: self._reader(partition).read(offset, limit))
-        return Batch(records, token(following))
+        return self._try("read", lambda: self._reader(partition).read(offset, limit))
 
     def start(self, partition: int) -> Position:
         """The position of the oldest record kept."""

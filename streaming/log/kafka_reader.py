@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from feature_repo.errors import LogError
-from streaming.log.base import Position, PositionLostError
+from streaming.log.base import Batch, Damage, Position, PositionLostError
 
 _WIDTH = 20
 _T = TypeVar("_T")
@@ -29,7 +29,7 @@ class KafkaReader:
 
     def __init__(self, common: dict[str, Any], topic: str, partition: int, timeout_s: float) -> None:
         self._place = (topic, partition)
-        self._next = -1
+        self._next = self._ended = -1
         self._timeout_s = timeout_s
         self._lock = Lock()
         self.consumer: Any = Consumer(
@@ -39,6 +39,7 @@ class KafkaReader:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",  # a position that was trimmed reads on from the oldest
                 "fetch.wait.max.ms": 10,
+                "enable.partition.eof": True,  # tells how far transaction markers go, which are no records
             }
         )
 
@@ -47,28 +48,46 @@ class KafkaReader:
         low, high = self.consumer.get_watermark_offsets(TopicPartition(*self._place), timeout=self._timeout_s)
         return low, high
 
-    def read(self, offset: int, limit: int) -> tuple[list[bytes], int]:
-        """At most `limit` records from an offset on, and the offset after them."""
+    def read(self, offset: int, limit: int) -> Batch:
+        """At most `limit` records from an offset on."""
         with self._lock:
             if offset != self._next:
                 self.consumer.assign([TopicPartition(*self._place, offset)])
-                self._next = offset
+                self._next, self._ended = offset, -1
             deadline = time.monotonic() + self._timeout_s
             messages = self._consume(limit, 0.0)
             end = offset if messages else self.watermarks()[1]
             if end < offset:
                 raise PositionLostError(self._place[0], token(offset), token(end))
             if end > offset:
-                while not messages and time.monotonic() < deadline:
+                while not messages and self._ended < end and time.monotonic() < deadline:
                     messages = self._consume(limit, 0.05)
-            if messages:
-                self._next = messages[-1].offset() + 1
-            return [m.value() for m in messages], self._next
+            self._next = messages[-1].offset() + 1 if messages else max(offset, self._ended)
+            return self._batch(messages)
+
+    def _batch(self, messages: Sequence[Any]) -> Batch:
+        records = [m.value() for m in messages]
+        places = [m.offset() for m in messages]
+        if None not in records:
+            return Batch(records, token(self._next), (), places)
+        ours = [n for n, raw in enumerate(records) if raw is not None]
+        empty = tuple(self._damage(m) for m in messages if m.value() is None)
+        return Batch([records[n] for n in ours], token(self._next), empty, [places[n] for n in ours])
+
+    def _damage(self, message: Any) -> Damage:
+        """A message without a value; its key, which is all it has."""
+        topic, partition = self._place
+        reason = "a message without a value (a tombstone); a record is the value of a message"
+        return Damage(f"topic {topic}, partition {partition}", message.offset(), message.key() or b"", reason)
 
     def _consume(self, limit: int, wait_s: float) -> list[Any]:
         found = self.consumer.consume(limit, wait_s)
         for message in found:
-            if (error := message.error()) is not None and error.code() not in _PASSING:
+            if (error := message.error()) is None:
+                continue
+            if error.code() == KafkaError._PARTITION_EOF:
+                self._ended = message.offset()
+            elif error.code() not in _PASSING:
                 raise KafkaException(error)
         return [m for m in found if m.error() is None]
 

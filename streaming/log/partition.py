@@ -60,6 +60,7 @@ class Partition:
 
     def _read(self, at: int, limit: int) -> Batch:
         records: list[bytes] = []
+        places: list[int] = []
         damaged: list[Damage] = []
         while len(records) < limit:
             bases = self._fresh_bases()
@@ -73,6 +74,7 @@ class Partition:
                 continue
             found = self._folder.frames(self._fd, base, at - base, limit - len(records), last)
             records += found.records
+            places += found.places
             damaged += found.damaged
             if found.end > at - base:
                 at = base + found.end
@@ -81,7 +83,7 @@ class Partition:
                 break
             else:
                 at = bases[index + 1]
-        return Batch(records, token(at), tuple(damaged))
+        return Batch(records, token(at), tuple(damaged), places)
 
     def start(self) -> Position:
         """Where the oldest segment begins."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from redis.retry import Retry
 
 from feature_repo.errors import LogError
 from feature_repo.online.redis_url import redis_options
-from streaming.log.base import Batch, Keyed, PartlyWrittenError, Position, partition_of
+from streaming.log.base import Batch, Damage, Keyed, PartlyWrittenError, Position, partition_of
 
 FIELD = b"r"
 TIMEOUT_S = 10.0
@@ -81,7 +82,13 @@ class RedisLog:
             )
         if not entries:
             return Batch([], position)
-        return Batch([fields[FIELD] for _, fields in entries], _token(entries[-1][0]))
+        position = _token(entries[-1][0])
+        try:
+            return Batch([fields[FIELD] for _, fields in entries], position, (), [at for at, _ in entries])
+        except KeyError:  # written by another producer
+            ours = [(at, fields[FIELD]) for at, fields in entries if FIELD in fields]
+            strange = (self._damage(partition, at, fields) for at, fields in entries if FIELD not in fields)
+            return Batch([raw for _, raw in ours], position, tuple(strange), [at for at, _ in ours])
 
     def start(self, partition: int) -> Position:
         """The position just before the oldest entry kept."""
@@ -116,11 +123,26 @@ class RedisLog:
         """Let go of the connections."""
         self._redis.close()
 
+    def _damage(self, partition: int, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Damage:
+        """An entry that is none of ours; the value itself, where it is the only one."""
+        source = f"{self._keys[partition]} {entry_id.decode()}"
+        names = ", ".join(repr(name[:40].decode("utf-8", "backslashreplace")) for name in list(fields)[:5])
+        reason = f"an entry with {names}; a record is the value of one field {FIELD.decode()!r}"
+        if len(fields) == 1:
+            return Damage(source, None, next(iter(fields.values())), reason)
+        texts = {
+            name.decode("utf-8", "backslashreplace"): value.decode("utf-8", "backslashreplace")
+            for name, value in fields.items()
+        }
+        return Damage(source, None, json.dumps(texts, ensure_ascii=False).encode(), reason)
+
     def _check_partitions(self) -> None:
         with self._mapped("open"):
             name = f"headrace:log:{self._topic}:partitions"
-            self._redis.set(name, self._partitions, nx=True)
             known: Any = self._redis.get(name)
+            if known is None:  # asked first: a Redis that is full or read-only can still be read
+                self._redis.set(name, self._partitions, nx=True)
+                known = self._redis.get(name)
         if int(known) != self._partitions:
             msg = (
                 f"event log {self._topic} on Redis has {int(known)} partitions; "
@@ -137,6 +159,12 @@ class RedisLog:
             raise LogError(msg) from error
         except (redis.ConnectionError, redis.TimeoutError) as error:
             msg = f"event log on Redis: cannot {verb} ({error}); is Redis up, and HEADRACE_REDIS_URL right?"
+            raise LogError(msg) from error
+        except redis.ReadOnlyError as error:
+            msg = (
+                f"event log on Redis: cannot {verb} ({error}); point HEADRACE_REDIS_URL at the primary, or "
+                "make this one primary"
+            )
             raise LogError(msg) from error
         except redis.OutOfMemoryError as error:
             msg = (

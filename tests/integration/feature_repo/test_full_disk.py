@@ -22,7 +22,7 @@ ROW = OnlineRow("a", {"event_count": 3, "queries": ["q" * 200_000]}, datetime(20
 @contextmanager
 def no_more_pages(store: SqliteStore) -> Iterator[None]:
     """Let SQLite itself report a full disk, in the middle of a transaction."""
-    connection = store._local.connection
+    connection = store._connections.of_thread().connection
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages}")
     yield

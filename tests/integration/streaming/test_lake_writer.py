@@ -24,7 +24,7 @@ from quality.quarantine import Quarantine
 from streaming.folder import KEEP_SUPERSEDED_S, MAX_FILES, ParquetFolder
 from streaming.lake import LakeWriter, SyncCounts
 from streaming.lake_state import SyncState
-from streaming.log import EventLog, key_of
+from streaming.log import EventLog, key_of, partition_of
 from streaming.log.segments import SegmentLog
 
 NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
@@ -272,7 +272,10 @@ def test_a_damaged_record_of_the_log_goes_to_quarantine_with_file_and_offset(
 def test_bytes_of_the_log_that_are_no_record_go_to_quarantine(bench: Bench) -> None:
     bench.log.publish([("s", b'{"record": "event"}')])
     assert bench.writer.sync() == SyncCounts(quarantined=1)
-    assert [(e.code, e.source) for e in bench.quarantine.entries()] == [("missing_field", "event log")]
+    (entry,) = bench.quarantine.entries()
+    partition = partition_of("s", 2)
+    assert (entry.code, entry.source) == ("not_a_record", f"event log, partition {partition}")
+    assert entry.line == int(bench.log.start(partition)), "its position in the log"
 
 
 def test_a_damaged_state_file_is_named(bench: Bench, home: Home) -> None:
