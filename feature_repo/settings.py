@@ -77,6 +77,12 @@ class Settings(BaseSettings):
     future_tolerance_s: float = Field(
         86_400.0, ge=0, description="How far after now an event time may lie before it is quarantined."
     )
+    clock_skew_s: float = Field(
+        5.0,
+        ge=0,
+        description="How far clients' clocks may be off: an event stamped so much before the request it "
+        "names belongs to it; one stamped further ahead counts as of when it came (s).",
+    )
 
     # Files.
     ingest_row_bytes: int = Field(

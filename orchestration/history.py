@@ -15,6 +15,7 @@ from feature_repo.contract import Contract, Event, Item, Kind, Record, User, fro
 from feature_repo.errors import ContractError, SourceError
 from feature_repo.lake import Lake
 from feature_repo.settings import Settings
+from feature_repo.skew import after_their_requests, tolerance_of
 from streaming.sources import InputFile, Limits, TruncatedError, open_source
 
 REPORT_EVERY = 2000
@@ -80,7 +81,7 @@ class _Gathering:
             self.users[record.user_id] = record
 
     def history(self, settings: Settings) -> History:
-        ordered = sorted(self.events.values(), key=lambda event: event.event_time)
+        ordered = after_their_requests(self.events.values(), tolerance_of(settings))
         catalogue = catalogue_of(self.items.values())
         return History(
             tuple(ordered),

@@ -19,12 +19,13 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from bytewax.testing import run_main
 from prometheus_client import CollectorRegistry
 
 from feature_repo.clock import Clock
-from feature_repo.contract import encode, from_arrow
+from feature_repo.contract import arrow_schema, encode, from_arrow
 from feature_repo.errors import LakeError, SourceError
 from feature_repo.group import FeatureGroup
 from feature_repo.groups.session_profile import GROUP
@@ -33,6 +34,7 @@ from feature_repo.lake import Builds, Lake
 from feature_repo.online import EncodedRow, decode_value, layout_of
 from feature_repo.online.stamps import time_of
 from feature_repo.settings import Settings
+from feature_repo.skew import TOLERANCE, ahead_of, tolerance_of
 from streaming.flow import build_flow, own_error, shard_tools
 from streaming.flow_shards import FlowParts
 from streaming.log import Batch, Keyed, Position
@@ -50,30 +52,68 @@ class LakeLog:
     Args:
         start, end: days, the last one exclusive.
         read_day: called with each day before its events are read.
+        tolerance: an event stamped further ahead of when it came counts as of when it came.
     """
 
     partitions = 1
 
-    def __init__(self, lake: Lake, start: date, end: date, read_day: Callable[[date], None]) -> None:
+    def __init__(
+        self,
+        lake: Lake,
+        start: date,
+        end: date,
+        read_day: Callable[[date], None],
+        tolerance: timedelta = TOLERANCE,
+    ) -> None:
         self._lake = lake
-        self._days = [day for day in lake.days() if start <= day < end]
+        self._start, self._end = start, end
         self._read_day = read_day
+        self._tolerance = tolerance
         self._records = self._all()
         self._at = 0
 
     def _all(self) -> Iterator[bytes]:
-        for day in self._days:
+        ahead = self._ahead()
+        days = {*self._lake.days(), *ahead}
+        for day in sorted(day for day in days if self._start <= day < self._end):
             self._read_day(day)
-            files = self._lake.files("event", day, day + timedelta(days=1))
-            try:
-                table = pa.concat_tables([pq.read_table(file) for file in files], promote_options="default")
-            except (OSError, pa.ArrowInvalid) as error:
-                msg = f"lake: events of {day} cannot be read ({error}); ingest the day again"
-                raise LakeError(msg) from error
+            table = self._read_files(day)
+            own = table.filter(pc.invert(ahead_of(table, self._tolerance)))
+            table = pa.concat_tables([own, *ahead.get(day, [])], promote_options="default")
             table = table.sort_by([("event_time", "ascending"), ("event_id", "ascending")])
             for batch in table.to_batches(max_chunksize=_CHUNK):
                 for row in batch.to_pylist():
                     yield _record_of(row)
+
+    def _read_files(self, day: date, columns: list[str] | None = None) -> pa.Table:
+        files = self._lake.files_of(day)
+        if not files:
+            return arrow_schema("event").empty_table()
+        try:
+            return pa.concat_tables(
+                [pq.read_table(file, columns=columns) for file in files], promote_options="default"
+            )
+        except (OSError, pa.ArrowInvalid) as error:
+            msg = f"lake: events of {day} cannot be read ({error}); ingest the day again"
+            raise LakeError(msg) from error
+
+    def _ahead(self) -> dict[date, list[pa.Table]]:
+        """Events stamped ahead of when they came, by the day they came; they may lie in later days' files."""
+        found: dict[date, list[pa.Table]] = {}
+        for day in self._lake.days():
+            if day < self._start:
+                continue
+            times = self._read_files(day, ["event_time", "ingested_at"])
+            if not pc.any(ahead_of(times, self._tolerance)).as_py():
+                continue
+            table = self._read_files(day)
+            table = table.filter(ahead_of(table, self._tolerance))
+            place = table.schema.get_field_index("event_time")
+            table = table.set_column(place, table.schema.field(place), table["ingested_at"])
+            came = pc.cast(table["event_time"], pa.date32())
+            for value in pc.unique(came).to_pylist():
+                found.setdefault(value, []).append(table.filter(pc.equal(came, pa.scalar(value))))
+        return found
 
     def read(self, partition: int, position: Position, limit: int) -> Batch:
         """The next records; `position` must be the place the last read ended at."""
@@ -209,7 +249,7 @@ def backfill_sessions(
         msg = f"{home.lake}: no events of {first} … {last}; the lake holds {known}. Ingest first"
         raise SourceError(msg)
     warm_up = timedelta(days=-(-int(settings.session_ttl_s) // 86_400))
-    log = LakeLog(lake, first - warm_up, last + timedelta(days=1), read_day)
+    log = LakeLog(lake, first - warm_up, last + timedelta(days=1), read_day, tolerance_of(settings))
     now = clock or settings.clock
     sink = HistoryWriter(Builds(home.features), GROUP, first, now())
     with ExitStack() as stack:

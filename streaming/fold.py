@@ -8,8 +8,9 @@ An event is folded at once, so that it shows within milliseconds. What makes it 
   are folded again onto `base`: the result equals the fold over the sorted events.
 - One that is later than that is left out. But consent withdrawn within the dedup horizon counts, from now on.
 
-Lateness is measured within a session: the delay of one device does not depend on what others send. A session
-is held as bytes from one batch to the next; that is what makes snapshots and a million sessions cheap.
+Lateness is measured within a session: the delay of one device does not depend on what others send. An event
+stamped ahead of the present counts as of when it came: else every true event after it would be late. A
+session is held as bytes from one batch to the next: that makes snapshots and a million sessions cheap.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class FoldRules:
     lateness_us: int
     dedup_us: int
     ttl_us: int
+    skew_us: int = 5_000_000
 
     @classmethod
     def of(cls, settings: Settings) -> FoldRules:
@@ -74,6 +76,7 @@ class FoldRules:
             int(settings.allowed_lateness_s * 1e6),
             int(settings.dedup_horizon_s * 1e6),
             int(settings.session_ttl_s * 1e6),
+            int(settings.clock_skew_s * 1e6),
         )
 
 

@@ -53,6 +53,7 @@ class Intake:
         self._reached = deque([facts.get(RESUME, b"")] * 2, maxlen=2)
         self._position = facts.get(POSITION, b"")
         self._leaving: set[str] = set(msgspec.json.decode(facts.get(_LEAVING, b"[]"), type=list[str]))
+        self._present_us = -(2**62)  # never goes back, as the clock may: true events would look ahead of it
         self.newest_us: int | None = None
         self.horizon_us = -(2**62)
         if (watermark := facts.get(_WATERMARK)) is not None:
@@ -108,6 +109,8 @@ class Intake:
         tools, tally, read = self._tools, self._tally, self._tools.records.read
         records, places = chunk.records, chunk.places or (None,) * len(chunk.records)
         stated = tools.knowledge.consents.get
+        self._present_us = present_us = max(self._present_us, now_us, self.newest_us or now_us)
+        latest_us = present_us + tools.rules.skew_us
         tally.read += len(records)
         weights, ttl_us = tools.weights, tools.rules.ttl_us
         for raw, place in zip(records, places, strict=True):
@@ -122,6 +125,8 @@ class Intake:
             of_user = None if record.user_id is None else stated(record.user_id)
             touch = touch_of(record, weights, permitted(record.consent, of_user, None))
             time_us = touch.time_us
+            if time_us > latest_us:
+                time_us, touch = present_us, msgspec.structs.replace(touch, time_us=present_us)
             if self.newest_us is None or time_us > self.newest_us:
                 self.newest_us = time_us
                 horizon_us = (time_us if time_us < now_us else now_us) - ttl_us  # `advance`, in place

@@ -20,6 +20,7 @@ from feature_repo.home import Home
 from feature_repo.lake import Builds, Lake, unreadable
 from feature_repo.offline.point_in_time import instant, text
 from feature_repo.settings import Settings
+from feature_repo.skew import counted_sql, tolerance_of
 from orchestration.build import write_aside
 from orchestration.fingerprint import fingerprint
 from orchestration.training import assemble
@@ -65,6 +66,7 @@ class TrainingSet:
         self._target = training_folder(home)
         self._scratch = self._target / f".{uuid.uuid4().hex}.tmp"
         self._clock = clock
+        self._tolerance = tolerance_of(settings)
         self._decisions = decisions
         self._groups = {name: all_groups()[name] for name in GROUPS}
         # What came of a list is known when its window is over; before, a row would say "no" too early.
@@ -106,15 +108,18 @@ class TrainingSet:
         con.execute("SET TimeZone = 'UTC'")
 
     def _make(self, con: duckdb.DuckDBPyConnection, files: list[str]) -> Card:
-        con.execute(f"CREATE VIEW events AS SELECT * FROM {parquet(files)}")
+        con.execute(f"CREATE VIEW stamped AS SELECT * FROM {parquet(files)}")
+        con.execute(f"CREATE VIEW events AS {counted_sql('stamped', self._tolerance)}")
         last = self._spec.last + timedelta(days=1)
         days = f"event_time >= DATE '{self._spec.first}' AND event_time < DATE '{last}'"
         con.execute(f"CREATE VIEW of_days AS SELECT * FROM events WHERE {days}")
         con.execute(f"CREATE TABLE shown AS {shown_sql(f'(SELECT * FROM of_days WHERE {self._over})')}")
-        con.execute(f"CREATE TABLE examples AS {examples_sql('shown', 'events', self._spec.attribution)}")
+        examples = examples_sql("shown", "events", self._spec.attribution, self._tolerance)
+        con.execute(f"CREATE TABLE examples AS {examples}")
         split = self._split(con)
         logged, folded = self._spool_logged(con), self._spool_folded(con)
-        rows = Parts(con, self._builds, self._groups, logged, folded).rows(split.sql("decision_time"))
+        parts = Parts(con, self._builds, self._groups, logged, folded)
+        rows = parts.rows(split.sql("decision_time"))
         first = next(rows)
         target = self._scratch / "data.parquet"
         write_aside(target, first.schema, (batch for batch in rows if batch.num_rows))
@@ -213,4 +218,9 @@ class TrainingSet:
         """What else the rows depend on: the settings of the fold."""
         settings = self._settings
         said = [repr(sorted(settings.weights.items())), repr(SessionRules.of(settings))]
-        return [*said, repr(settings.session_ttl_s), repr(settings.consent_default)]
+        return [
+            *said,
+            repr(settings.session_ttl_s),
+            repr(settings.consent_default),
+            repr(settings.clock_skew_s),
+        ]

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from feature_repo.offline.point_in_time import text
+from feature_repo.skew import TOLERANCE
 from orchestration.training.spec import LABELS
 
 EXAMPLE_COLUMNS = (
@@ -44,26 +45,30 @@ def shown_sql(events: str) -> str:
     )
 
 
-def examples_sql(shown: str, events: str, attribution: timedelta) -> str:
+def examples_sql(shown: str, events: str, attribution: timedelta, tolerance: timedelta = TOLERANCE) -> str:
     """Slots with labels: whether each kind of event followed within the window, and the first's time.
 
-    An event that names a request belongs to it. One that does not belongs to the session's last showing of
+    An event that names a request belongs to it, also where its clock is behind by up to the tolerance: then
+    it counts as of the moment the list was shown. One that does not belongs to the session's last showing of
     the item before it: of two showings, the earlier is not credited for what came after the later.
 
     Args:
         shown: table of `shown_sql`.
         events: table of events that may be credited.
+        tolerance: how far clients' clocks may be off.
     """
     window = f"to_microseconds({attribution // timedelta(microseconds=1)})"
+    skew = f"to_microseconds({tolerance // timedelta(microseconds=1)})"
     kinds = ", ".join(text(kind) for kind in LABELS.values())
     candidates = (
         f"SELECT event_type, event_time, request_id, session_id, item_id FROM {events} "
         f"WHERE event_type IN ({kinds}) AND item_id IS NOT NULL"
     )
     named = (
-        f"SELECT s.request_id, s.item_id, c.event_type, c.event_time FROM ({candidates}) c "
+        "SELECT s.request_id, s.item_id, c.event_type, greatest(c.event_time, s.decision_time) AS event_time "
+        f"FROM ({candidates}) c "
         f"JOIN {shown} s ON c.request_id = s.request_id AND c.item_id = s.item_id "
-        f"WHERE c.event_time >= s.decision_time AND c.event_time < s.decision_time + {window}"
+        f"WHERE c.event_time >= s.decision_time - {skew} AND c.event_time < s.decision_time + {window}"
     )
     unnamed = (
         f"SELECT s.request_id, s.item_id, c.event_type, c.event_time "

@@ -28,7 +28,9 @@ ITEMS = [Item(item_id=f"i{n}", categories=(f"c{n % 5}",), price=float(n)) for n 
 NEXT = datetime(2024, 6, 2, tzinfo=UTC)
 
 
-def to_lake(home: Home, events: list[Event], items: list[Item] = ITEMS) -> None:
+def to_lake(
+    home: Home, events: list[Event], items: list[Item] = ITEMS, came: datetime = T0 + timedelta(days=30)
+) -> None:
     """Days of events as `streaming.lake` leaves them; the order within a file is no order of time."""
     lake = Lake(home.lake)
     days: dict[date, list[Event]] = {}
@@ -36,9 +38,21 @@ def to_lake(home: Home, events: list[Event], items: list[Item] = ITEMS) -> None:
         days.setdefault(e.event_time.date(), []).append(e)
     for day, mine in days.items():
         lake.events_of(day).mkdir(parents=True, exist_ok=True)
-        pq.write_table(to_arrow("event", mine, T0), lake.events_of(day) / "a.parquet")
+        pq.write_table(to_arrow("event", mine, came), lake.events_of(day) / "a.parquet")
     lake.folder("item").mkdir(parents=True, exist_ok=True)
     pq.write_table(to_arrow("item", items, T0), lake.folder("item") / "a.parquet")
+
+
+def test_an_event_stamped_ahead_counts_as_of_when_it_came(home: Home) -> None:
+    """Stamped two hours ahead, just before midnight: it lies in the next day's file."""
+    came = T0.replace(hour=23)
+    true = [event(2, 11 * 3600 - 2, item_id="i2"), event(3, 11 * 3600 - 1, item_id="i3")]
+    to_lake(home, [event(1, 13 * 3600, item_id="i1"), *true], came=came)
+    counts = backfill_sessions(Settings(home=home.root), T0.date(), T0.date() + timedelta(days=1))
+    assert counts == {T0.date(): 3}
+    rows = pq.read_table(next(home.features.glob("session_profile/v1/*/data.parquet"))).to_pylist()
+    newest = max(rows, key=lambda row: row["event_timestamp"])
+    assert (newest["event_timestamp"], newest["item_ids"]) == (came, ["i1", "i3", "i2"])
 
 
 def a_day(seed: int = 3, count: int = 2000) -> list[Event]:

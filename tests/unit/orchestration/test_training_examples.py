@@ -8,6 +8,7 @@ import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from feature_repo.contract import Event, ShownItem, to_arrow
 from feature_repo.errors import BuildError
@@ -17,6 +18,9 @@ from orchestration.training.split import Split
 
 T0 = datetime(2024, 5, 30, tzinfo=UTC)
 WINDOW = timedelta(minutes=30)
+SKEW = timedelta(seconds=5)
+OFF = (0, 0, 55, 59.999_999, 60.5)
+"""Seconds after the minute; from 55 on within the tolerance of the next."""
 
 
 def made(events: list[Event]) -> list[dict[str, object]]:
@@ -46,18 +50,22 @@ def oracle(events: list[Event]) -> dict[tuple[str, str], tuple[set[str], datetim
         fits = [
             (request, e)
             for request, e, item in shown
-            if item == event.item_id and e.event_time <= event.event_time
+            if item == event.item_id and e.event_time <= event.event_time + SKEW
         ]
         if event.request_id is not None:
             fits = [(request, e) for request, e in fits if request == event.request_id]
         else:
-            fits = [(request, e) for request, e in fits if e.session_id == event.session_id]
+            fits = [
+                (request, e)
+                for request, e in fits
+                if e.session_id == event.session_id and e.event_time <= event.event_time
+            ]
             fits = sorted(fits, key=lambda fit: fit[1].event_time)[-1:]
         for request, e in fits:
             if event.event_time < e.event_time + WINDOW:
                 kinds, first = found[request, event.item_id]
                 kinds.add(event.event_type)
-                times = [t for t in (first, event.event_time) if t is not None]
+                times = [t for t in (first, max(event.event_time, e.event_time)) if t is not None]
                 found[request, event.item_id] = (kinds, min(times))
     return found
 
@@ -76,7 +84,7 @@ def histories(draw: st.DrawFn) -> list[Event]:
             Event(
                 event_id=f"e{n}",
                 event_type=kind,
-                event_time=T0 + timedelta(minutes=minute),
+                event_time=T0 + timedelta(minutes=minute, seconds=draw(st.sampled_from(OFF))),
                 session_id=f"s{draw(st.integers(0, 1))}",
                 item_id=None if kind == "impression" else items[0],
                 items=tuple(ShownItem(i) for i in items) if kind == "impression" else (),
@@ -166,3 +174,26 @@ def test_the_sql_of_a_split_says_what_the_function_says(seconds: list[int], emba
         con.executemany("INSERT INTO t VALUES (?)", [(time,) for time in times])
         found = con.execute(f"SELECT {split.sql('time')} FROM t ORDER BY time").fetchall()
     assert [row[0] for row in found] == [split.name(time) for time in times]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "labelled"), [(-6, False), (-5.000_001, False), (-5, True), (-1, True), (0, True), (1, True)]
+)
+def test_a_click_stamped_before_the_request_it_names_belongs_to_it(seconds: float, labelled: bool) -> None:
+    list_ = Event(
+        event_id="shown",
+        event_type="impression",
+        event_time=T0,
+        session_id="s",
+        request_id="r",
+        items=(ShownItem(item_id="i"),),
+    )
+    at = T0 + timedelta(seconds=seconds)
+    click = Event(
+        event_id="c", event_type="click", event_time=at, session_id="s", item_id="i", request_id="r"
+    )
+    [row] = made([list_, click])
+    assert row["label_click"] is labelled
+    assert row["label_time"] == (max(at, T0) if labelled else None)
+    [unnamed] = made([list_, replace(click, request_id=None)])
+    assert unnamed["label_click"] is (seconds >= 0), "nothing says that it came of the list"

@@ -14,12 +14,13 @@ from feature_repo.catalogue import ItemFacts
 from feature_repo.contract import Event, Item, User, encode
 from feature_repo.errors import ContractError, StoreError
 from feature_repo.lake import Lake
+from feature_repo.online.stamps import micros_of
 from feature_repo.settings import Settings
 from streaming.canary import StoreWatch
 from streaming.chunk import Chunk
 from streaming.enrich import Knowledge
 from streaming.flow import spread
-from streaming.fold import FoldRules
+from streaming.fold import FoldRules, profile_of
 from streaming.fold_shard import SessionShard
 from streaming.fold_state import StateFolder
 from streaming.fold_sweep import AT_LEAST, TICKS, Sweep
@@ -142,6 +143,27 @@ def test_an_event_from_the_future_expires_nobody(stage: Stage) -> None:
     changes = stage.shard.process(chunk(event(2, T0 + timedelta(hours=20), "liar")))
     assert changes.deleted == []
     assert {row.key for row in stage.shard.process(chunk(event(3, T0 + timedelta(seconds=5)))).rows} == {"s"}
+
+
+def test_an_event_from_the_future_does_not_make_true_ones_late(stage: Stage) -> None:
+    """Two hours ahead is accepted at the door; it counts as of when it came."""
+    stage.shard.process(chunk(event(1, T0 + timedelta(hours=2), item="liar")))
+    stage.clock.now = T0 + timedelta(seconds=3)
+    changes = stage.shard.process(
+        chunk(event(2, T0 + timedelta(seconds=1), item="b"), event(3, T0 + timedelta(seconds=2), item="c"))
+    )
+    profile = profile_of(stage.shard.sessions["s"])
+    assert list(profile.items) == ["liar", "b", "c"]
+    assert profile.last_us == micros_of(T0 + timedelta(seconds=2))
+    assert (stage.shard.tally.folded, stage.shard.tally.late) == (3, 0)
+    assert changes.heartbeat is not None
+    assert changes.heartbeat.last_event_time == T0 + timedelta(seconds=2)
+
+
+@pytest.mark.parametrize(("ahead", "counts"), [(5.0, 5.0), (5.001, 0.0)])
+def test_a_clock_a_little_ahead_is_believed(stage: Stage, ahead: float, counts: float) -> None:
+    stage.shard.process(chunk(event(1, T0 + timedelta(seconds=ahead))))
+    assert profile_of(stage.shard.sessions["s"]).last_us == micros_of(T0 + timedelta(seconds=counts))
 
 
 @pytest.mark.parametrize("jump", [timedelta(hours=-5), timedelta(days=-400)])
