@@ -14,7 +14,7 @@ from feature_repo.home import Home
 from orchestration.instance import open_instance
 
 ROOT = Path(__file__).resolve().parents[1]
-DEADLINE_S = 240
+DEADLINE_S = 480
 
 Until = Callable[[Callable[[], bool]], None]
 
