@@ -53,12 +53,20 @@ def _write_events(lake: Lake, table: pa.Table, ingested_at: datetime, number: in
     """One file for each event day in a delivery."""
     schema = arrow_schema("event")
     stamp = pa.repeat(pa.scalar(ingested_at, schema.field("ingested_at").type), table.num_rows)
-    table = pa.table([*table.columns, stamp], schema=schema)
+    table = pa.table([*_as_permitted(table).columns, stamp], schema=schema)
     days = pc.floor_temporal(table["event_time"], unit="day")
     for day in pc.unique(days).to_pylist():
         of_day = table.filter(pc.equal(days, pa.scalar(day, days.type)))
         date = day.astimezone(UTC).date()
         _write(lake.events_of(date) / f"simulated-{number:04d}.parquet", of_day)
+
+
+def _as_permitted(table: pa.Table) -> pa.Table:
+    """Drop the queries of events that deny consent, as the door does (`feature_repo.contract.as_permitted`)."""
+    kept = pc.if_else(pc.equal(table["event_type"], "search"), "", pa.scalar(None, pa.string()))
+    denies = pc.fill_null(pc.equal(table["consent"], False), False)
+    query = pc.if_else(denies, kept, table["query"])
+    return table.set_column(table.schema.get_field_index("query"), "query", query)
 
 
 def _write(path: Path, table: pa.Table) -> None:

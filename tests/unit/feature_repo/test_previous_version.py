@@ -30,7 +30,7 @@ FULL: dict[str, dict[str, Any]] = {
     "event": {
         "event_id": "e", "event_type": "view", "event_time": "2024-05-30T00:00:00Z", "session_id": "s",
         "user_id": "u", "item_id": "i", "items": [{"item_id": "i", "score": 0.5}], "request_id": "r",
-        "position": 3, "query": "shoes", "consent": False, "properties": {"k": "v"}, "schema_version": 1,
+        "position": 3, "query": "shoes", "consent": True, "properties": {"k": "v"}, "schema_version": 1,
     },
     "item": {
         "item_id": "i", "title": "T", "categories": ["c"], "price": 2.5, "created_at": "2024-01-01T00:00:00Z",

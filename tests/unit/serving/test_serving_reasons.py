@@ -195,9 +195,9 @@ def test_a_version_that_the_audit_log_lost(tmp_path: Path) -> None:
 
 def test_rules_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
-        Rules((Demote(name="down", attributes=("Category:A",)),))
+        Rules((Demote(name="down", attributes=("shoes",)),))
     assert str(caught.value) == (
-        "rules: 'down': 'Category:A' is no attribute value; write type:value in lower case"
+        "rules: 'down': 'shoes' is no attribute value; write type:value, as category:shoes"
     )
     with pytest.raises(SettingsError, match=r"^rules: not valid JSON \(Input data was truncated\)$"):
         parse_rules(b"{")
