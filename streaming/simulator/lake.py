@@ -62,7 +62,7 @@ def _write_events(lake: Lake, table: pa.Table, ingested_at: datetime, number: in
 
 
 def _as_permitted(table: pa.Table) -> pa.Table:
-    """Drop the queries of events that deny consent, as the door does (`feature_repo.contract.as_permitted`)."""
+    """Drop the queries of events that deny consent, as the door does (`contract.as_permitted`)."""
     kept = pc.if_else(pc.equal(table["event_type"], "search"), "", pa.scalar(None, pa.string()))
     denies = pc.fill_null(pc.equal(table["consent"], False), False)
     query = pc.if_else(denies, kept, table["query"])
