@@ -30,6 +30,16 @@ class Home:
         return self.root / "lake"
 
     @property
+    def mappings(self) -> Path:
+        """Copies of the mappings that files were ingested by."""
+        return self.root / "mappings"
+
+    @property
+    def fetched(self) -> Path:
+        """Remote files and query results, while they are ingested."""
+        return self.root / "fetched"
+
+    @property
     def quarantine(self) -> Path:
         """Rejected records with their reasons."""
         return self.root / "quarantine"

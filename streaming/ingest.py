@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from itertools import islice
@@ -19,11 +19,12 @@ from feature_repo.settings import Settings
 from quality.quarantine import Quarantine
 from streaming.door import count_unknown
 from streaming.ingest_counts import IngestCounts, KindCounts
+from streaming.ingest_inputs import input_file
 from streaming.lake import LakeWriter
 from streaming.log import EventLog, key_of, open_log
 from streaming.log_records import LogRecords
 from streaming.lookup import LakeLookup, id_of, rows_of
-from streaming.sources import InputFile, Limits, Row, Source, TruncatedError, open_source
+from streaming.sources import InputFile, Noting, Row, Source, TruncatedError, open_source
 
 CHUNK_RECORDS = 100_000
 CHUNK_BYTES = 256 << 20
@@ -46,30 +47,33 @@ class IngestError(SourceError):
         self.counts = counts
 
 
-def ingest(
+def ingest(  # noqa: PLR0917 - five are the command's
     paths: Sequence[Path],
     fmt: str,
     settings: Settings,
     kind: Kind | None = None,
     progress: Progress | None = None,
+    names: Mapping[Path, str] | None = None,
 ) -> IngestCounts:
     """Ingest files; the same file again changes nothing.
 
     Args:
         paths: files, or a folder where the format is one of several files.
-        fmt: one of `streaming.sources.FORMATS`.
+        fmt: one of `streaming.sources.FORMATS`, or a mapping: see `streaming.mapping.saved`.
         settings: where the home is and what the contract allows.
         kind: of files of one kind; else read off the columns, or off each record.
         progress: told how far each file is read.
+        names: of paths that were fetched from elsewhere: where from.
 
     Raises:
         SourceError: a path does not exist or the format is unknown; nothing was ingested.
         IngestError: whole files were unreadable; the others are ingested.
         LogError, LakeError: the log or lake cannot be written; running it again completes it.
     """
-    source = open_source(fmt, with_registered(settings).weights)
-    files = [file for path in paths for file in source.files(InputFile(path, Limits.of(settings)))]
-    home = Home(settings.home).ensure()
+    home = Home(settings.home)
+    source = open_source(fmt, with_registered(settings).weights, home.mappings)
+    files = [file for path in paths for file in source.files(input_file(path, settings, names or {}))]
+    home.ensure()
     register(home.root, source.event_types)
     settings = with_registered(settings)
     log = open_log(settings, home)
@@ -114,7 +118,8 @@ class Ingestion:
                     counts += portion
             except SourceError as error:
                 counts += self._refuse_file(file, kind, error)
-                failed.append(" ".join(str(error).split()))
+                failed.append(file.named(" ".join(str(error).split())))
+        counts += IngestCounts(notes=self._source.notes() if isinstance(self._source, Noting) else ())
         if failed:
             raise IngestError(failed, counts)
         return counts
@@ -137,7 +142,7 @@ class Ingestion:
                 stop = SourceError(f"{file.path}: cannot be read ({type(error).__name__}: {error})")
             read += len(chunk)
             if chunk:
-                yield self._chunk(file.path, chunk, kind)
+                yield self._chunk(file, chunk, kind)
             elif stop is None:
                 break
             if progress is not None:
@@ -147,13 +152,13 @@ class Ingestion:
         elif stop is not None:
             raise stop
         elif not read:
-            yield IngestCounts(problems=(f"{file.path}: no record in it",))
+            yield IngestCounts(problems=(f"{file.name}: no record in it",))
 
     def _rows(self, file: InputFile, kind: Kind | None) -> Iterator[Row]:
         """The rows; opening the file is part of reading them, so that it fails where reading may."""
         yield from self._source.rows(file, kind)
 
-    def _chunk(self, path: Path, rows: Sequence[Row], kind: Kind | None) -> IngestCounts:
+    def _chunk(self, file: InputFile, rows: Sequence[Row], kind: Kind | None) -> IngestCounts:
         events: dict[tuple[date, str], Event] = {}
         others: list[Item | User] = []
         reasons: Counter[str] = Counter()
@@ -163,7 +168,7 @@ class Ingestion:
             try:
                 record = self._parse(row, kind)
             except ContractError as error:
-                self._reject(row, path, kind, error)
+                self._reject(row, file, kind, error)
                 reasons[error.code] += 1
                 if error.code == "unreadable_rows":
                     problems.append(str(error))
@@ -204,11 +209,11 @@ class Ingestion:
             msg = f"cannot be read ({type(error).__name__}: {error})"
             raise ContractError("unreadable_row", "", msg) from error
 
-    def _reject(self, row: Row, path: Path, kind: Kind | None, error: ContractError) -> None:
+    def _reject(self, row: Row, file: InputFile, kind: Kind | None, error: ContractError) -> None:
         layout = row.layout
         self._quarantine.put(
             row.original,
-            str(path),
+            file.name,
             row.line,
             error,
             fmt=self._fmt,
@@ -236,15 +241,15 @@ class Ingestion:
         return new, known
 
     def _refuse_rest(self, file: InputFile, kind: Kind | None, cut: TruncatedError) -> IngestCounts:
-        error = ContractError("truncated_file", "", str(cut))
-        self._quarantine.put(cut.rest, str(file.path), cut.line, error, fmt=self._fmt, kind=kind)
-        return IngestCounts(read=1, quarantined=1, problems=(str(cut),), reasons={error.code: 1})
+        error = ContractError("truncated_file", "", file.named(str(cut)))
+        self._quarantine.put(cut.rest, file.name, cut.line, error, fmt=self._fmt, kind=kind)
+        return IngestCounts(read=1, quarantined=1, problems=(str(error),), reasons={error.code: 1})
 
     def _refuse_file(self, file: InputFile, kind: Kind | None, error: SourceError) -> IngestCounts:
-        reason = ContractError("unreadable_file", "", str(error))
-        self._quarantine.put(b"", str(file.path), None, reason, fmt=self._fmt, kind=kind)
+        reason = ContractError("unreadable_file", "", file.named(str(error)))
+        self._quarantine.put(b"", file.name, None, reason, fmt=self._fmt, kind=kind)
         return IngestCounts(
-            read=1, quarantined=1, problems=(str(error),), reasons={reason.code: 1}, refused=1
+            read=1, quarantined=1, problems=(str(reason),), reasons={reason.code: 1}, refused=1
         )
 
 

@@ -34,6 +34,7 @@ class IngestCounts:
         problems: files that were cut short or could not be read at all, as sentences.
         reasons: rejected by reason code.
         refused: files that could not be read at all; each counts as one row, rejected.
+        notes: what a mapping left out by its own word, as sentences.
     """
 
     read: int = 0
@@ -46,6 +47,7 @@ class IngestCounts:
     problems: tuple[str, ...] = ()
     reasons: Mapping[str, int] = field(default_factory=dict)
     refused: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def accepted(self) -> int:
@@ -67,4 +69,5 @@ class IngestCounts:
             self.problems + other.problems,
             Counter(self.reasons) + Counter(other.reasons),
             self.refused + other.refused,
+            self.notes + other.notes,
         )

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 from feature_repo.contract import Contract, Record, encode
-from feature_repo.errors import ContractError
+from feature_repo.errors import ContractError, SourceError
+from feature_repo.event_types import register, with_registered
 from feature_repo.home import Home
 from feature_repo.settings import Settings
 from quality.quarantine import Entry, Quarantine
 from streaming.door import count_unknown
 from streaming.ingest import lake_writer
 from streaming.log import EventLog, Keyed, key_of, open_log
-from streaming.sources import Raw, open_source
+from streaming.mapping.saved import FORMAT, format_of
+from streaming.mapping.source import MappedSource
+from streaming.sources import Raw, Source, open_source
 from streaming.sources.headrace import read_cells
 from streaming.sources.plain import Layout
 
@@ -60,7 +64,9 @@ class RetryCounts:
         )
 
 
-def retry(settings: Settings, code: str | None = None, prefix: str = "") -> RetryCounts:
+def retry(
+    settings: Settings, code: str | None = None, prefix: str = "", mapping: str | None = None
+) -> RetryCounts:
     """Replay what is pending in quarantine.
 
     Killed in between, the next run publishes some records a second time; lake and stream drop them by their
@@ -70,19 +76,26 @@ def retry(settings: Settings, code: str | None = None, prefix: str = "") -> Retr
         settings: as fixed meanwhile.
         code: only records rejected for this reason.
         prefix: only records whose id begins with this.
+        mapping: preset or file to read mapped records by, in the place of the one they were ingested by.
 
     Raises:
+        SourceError: `mapping` is none.
         LogError, LakeError: log or lake cannot be written; nothing of that portion is marked.
     """
     home = Home(settings.home).ensure()
+    fixed = None if mapping is None else format_of(mapping, home.mappings)
+    if fixed is not None:
+        register(home.root, open_source(fixed, settings.weights, home.mappings).event_types)
+        settings = with_registered(settings)
     quarantine = Quarantine.of(settings, home)
     pending = (e for e in quarantine.entries(code=code, pending=True) if e.id.startswith(prefix))
     contract = Contract(settings, settings.clock, count_unknown)
+    sources = _Sources(contract, home.mappings, fixed)
     log = open_log(settings, home)
     counts = RetryCounts()
     try:
         for portion in _portions(pending):
-            counts += _replay(portion, contract, log, quarantine)
+            counts += _replay(portion, sources, log, quarantine)
         if counts.replayed:
             lake_writer(settings, home, log).sync()
     finally:
@@ -96,7 +109,7 @@ def _portions(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         yield portion
 
 
-def _replay(entries: list[Entry], contract: Contract, log: EventLog, quarantine: Quarantine) -> RetryCounts:
+def _replay(entries: list[Entry], sources: _Sources, log: EventLog, quarantine: Quarantine) -> RetryCounts:
     passed: list[Entry] = []
     records: list[Keyed] = []
     skipped = 0
@@ -105,20 +118,43 @@ def _replay(entries: list[Entry], contract: Contract, log: EventLog, quarantine:
             skipped += 1
             continue
         try:
-            record = _parse(entry, contract)
-            records.append((key_of(record), encode(record)))
-        except (ContractError, UnicodeError, RecursionError, OverflowError):
+            records += [(key_of(record), encode(record)) for record in sources.records(entry)]
+        except (ContractError, SourceError, UnicodeError, RecursionError, OverflowError):
             continue
         passed.append(entry)
     if records:
         log.publish(records)
+    if passed:  # a row that the mended mapping leaves out gives no record
         quarantine.mark_retried(passed)
     return RetryCounts(len(passed), len(entries) - len(passed) - skipped, skipped)
 
 
-def _parse(entry: Entry, contract: Contract) -> Record:
-    source = open_source(entry.format, contract.weights)
-    raw: Raw = entry.raw
-    if entry.layout is not None:
-        raw = read_cells(entry.raw, Layout.of(entry.layout))
-    return contract.parse(source.convert(raw, entry.kind), entry.kind)
+class _Sources:
+    """The formats of kept records, each opened once."""
+
+    def __init__(self, contract: Contract, mappings: Path, fixed: str | None) -> None:
+        self._contract = contract
+        self._mappings = mappings
+        self._fixed = fixed
+        self._open: dict[str, Source] = {}
+
+    def records(self, entry: Entry) -> list[Record]:
+        """The records of a kept row: one, or what its mapping makes of it.
+
+        Raises:
+            ContractError: one of them breaks the contract.
+            SourceError: the format is unknown, or its saved mapping is gone.
+        """
+        source = self._source(entry.format)
+        layout = None if entry.layout is None else Layout.of(entry.layout)
+        if isinstance(source, MappedSource):
+            found = source.reread(entry.raw, layout, entry.kind, entry.source)
+            return [self._contract.parse(record) for record in found]
+        raw: Raw = entry.raw if layout is None else read_cells(entry.raw, layout)
+        return [self._contract.parse(source.convert(raw, entry.kind), entry.kind)]
+
+    def _source(self, fmt: str) -> Source:
+        name = self._fixed if self._fixed is not None and fmt.startswith(FORMAT) else fmt
+        if name not in self._open:
+            self._open[name] = open_source(name, self._contract.weights, self._mappings)
+        return self._open[name]

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 if TYPE_CHECKING:
+    from feature_repo.contract import Kind
+    from feature_repo.settings import Settings
     from streaming.ingest_counts import IngestCounts
+    from streaming.ingest_inputs import Inputs
 
 SHOWN = 10
-KINDS = {"events": "event", "items": "item", "users": "user"}
+KINDS: dict[str, Kind] = {"events": "event", "items": "item", "users": "user"}
 
 
 def register(app: typer.Typer) -> None:
@@ -20,13 +23,37 @@ def register(app: typer.Typer) -> None:
     app.command("ingest")(ingest_command)
 
 
-def ingest_command(
-    paths: Annotated[list[Path], typer.Argument(help="Files: JSON, CSV and its kin, Parquet; packed too.")],
+def ingest_command(  # noqa: PLR0917 - one per option
+    paths: Annotated[
+        Optional[list[str]],  # noqa: UP045 - typer reads the annotation at run time
+        typer.Argument(
+            help="Files: JSON, CSV and its kin, Parquet; packed too. Also http(s)://, s3:// and gs://."
+        ),
+    ] = None,
     fmt: Annotated[
         str, typer.Option("--format", "-f", help="headrace, metarank, movielens or deskdrop.")
     ] = "headrace",
+    mapping: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--map",
+            "-m",
+            metavar="FILE|PRESET",
+            help="For files of another shape: a mapping (TOML), or a preset: ga4, snowplow, segment, "
+            "rudderstack, posthog, rees46, retailrocket, yoochoose, yoochoose-buys, otto, recbole, "
+            "movielens, metarank.",
+        ),
+    ] = None,
+    suggest: Annotated[
+        bool,
+        typer.Option("--suggest", help="Propose a mapping, show what it makes of the file; write nothing."),
+    ] = False,
+    sql: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="SELECT", help="Ingest the result of a DuckDB query."),
+    ] = None,
     kind: Annotated[
-        Optional[str],  # noqa: UP045 - typer reads the annotation at run time
+        Optional[str],  # noqa: UP045
         typer.Option(
             "--kind", help="events, items or users, for files of one kind; else seen where it is clear."
         ),
@@ -35,29 +62,94 @@ def ingest_command(
 ) -> None:
     """Ingest events, items and users. The same file twice changes nothing.
 
-    For example: `headrace ingest events.jsonl.gz`, `headrace ingest --kind items catalogue.csv`,
-    `headrace ingest --format movielens ml-latest-small/`. Rejected rows are kept with their reason:
-    `headrace quarantine list`.
+    Files in Headrace's own shape:
+
+        headrace ingest events.jsonl.gz
+        headrace ingest --kind items catalogue.csv
+
+    An export of your own: look at the proposed mapping, then ingest with it.
+
+        headrace ingest export.csv --suggest
+        headrace ingest export.csv --suggest > mapping.toml
+        headrace ingest export.csv --map mapping.toml
+
+    A known shape, a query, a file elsewhere:
+
+        headrace ingest 2019-Oct.csv.gz --map rees46
+        headrace ingest --sql "SELECT * FROM 'x.parquet'" --map mapping.toml
+        headrace ingest https://example.com/events.csv --map mapping.toml
+
+    Rejected rows are kept with their reason: headrace quarantine list.
     """
     from feature_repo.errors import SettingsError  # noqa: PLC0415
     from feature_repo.settings import load_settings  # noqa: PLC0415
     from streaming.ingest import IngestError, ingest  # noqa: PLC0415
+    from streaming.ingest_inputs import inputs  # noqa: PLC0415
 
     if kind is not None and kind not in KINDS:
         msg = f"--kind {kind}: one of {', '.join(KINDS)}"
         raise SettingsError(msg)
+    if not paths and sql is None:
+        msg = 'nothing to ingest; give files, URLs or --sql "SELECT …"; examples: headrace ingest --help'
+        raise SettingsError(msg)
     settings = load_settings()
+    of_kind: Kind | None = KINDS.get(kind or "")
     failed: IngestError | None = None
-    with _Bars() as progress:
-        try:
-            counts = ingest(paths, fmt, settings, KINDS.get(kind or ""), progress)  # type: ignore[arg-type]
-        except IngestError as error:
-            failed, counts = error, error.counts
-    _print(counts, said=failed.refused if failed is not None else ())
-    if failed is not None:
+    with _Bars() as progress, inputs(paths or (), sql, settings, progress) as given:
+        if suggest:
+            progress.stop()
+            _suggest(given, mapping, settings, of_kind)
+            return
+        fmt = _format(fmt, mapping, settings)
+        counts = None
+        if given.paths:
+            try:
+                counts = ingest(given.paths, fmt, settings, of_kind, progress, given.names)
+            except IngestError as error:
+                failed, counts = error, error.counts
+    said = (*given.refused, *(failed.refused if failed is not None else ()))
+    if counts is not None:
+        _print(counts, said)
+    else:
+        _refused(said)
+    if said:
         raise typer.Exit(2)
-    if strict and counts.quarantined:
+    if strict and counts is not None and counts.quarantined:
         raise typer.Exit(1)
+
+
+def _format(fmt: str, mapping: str | None, settings: Settings) -> str:
+    """The format by its name, or by a mapping; some mappings are formats of their own."""
+    from feature_repo.home import Home  # noqa: PLC0415
+    from streaming.mapping.saved import format_of  # noqa: PLC0415
+    from streaming.sources import FORMATS  # noqa: PLC0415
+
+    if mapping is None:
+        return fmt
+    if mapping in FORMATS:
+        return mapping
+    return format_of(mapping, Home(settings.home).ensure().mappings)
+
+
+def _suggest(given: Inputs, mapping: str | None, settings: Settings, kind: Kind | None) -> None:
+    """Print the proposed mapping of each file, or try the one that was given."""
+    from orchestration.mapping_trial import print_trial  # noqa: PLC0415
+    from streaming.ingest_inputs import input_file  # noqa: PLC0415
+    from streaming.mapping.saved import by_name  # noqa: PLC0415
+    from streaming.mapping.trial import proposed, suggest, try_mapping  # noqa: PLC0415
+
+    for path in given.paths:
+        file = input_file(path, settings, given.names)
+        if mapping is None:
+            text = suggest(file, kind)
+            typer.echo(text)
+            found = proposed(text)
+        else:
+            found = by_name(mapping)
+        print_trial(file.name, try_mapping(found, file, settings, kind), mapping)
+    _refused(given.refused)
+    if given.refused:
+        raise typer.Exit(2)
 
 
 class _Bars:
@@ -81,12 +173,16 @@ class _Bars:
         if not self._tasks:
             self._progress.start()
         if path not in self._tasks:
-            self._tasks[path] = self._progress.add_task(path.name, total=size)
-        self._progress.update(self._tasks[path], completed=done)
+            self._tasks[path] = self._progress.add_task(path.name, total=size or None)
+        self._progress.update(self._tasks[path], completed=done, total=size or None)
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
+        """End the bars, so that other things can be printed."""
         if self._tasks:
             self._progress.stop()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
 
 def _print(counts: IngestCounts, said: Sequence[str]) -> None:
@@ -120,5 +216,11 @@ def _print(counts: IngestCounts, said: Sequence[str]) -> None:
         typer.secho(f"warning: {printable(str(problem))}", fg=typer.colors.YELLOW, err=True)
     if counts.quarantined:
         typer.secho("rejected rows and reasons: headrace quarantine list", fg=typer.colors.YELLOW, err=True)
-    for line in said:
+    for note in counts.notes:
+        typer.echo(printable(note))
+    _refused(said)
+
+
+def _refused(lines: Sequence[str]) -> None:
+    for line in lines:
         typer.secho(f"headrace: {line}", fg=typer.colors.RED, err=True)

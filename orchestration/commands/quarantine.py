@@ -107,17 +107,21 @@ def retry_command(
         Optional[str],  # noqa: UP045 - typer reads the annotation at run time
         typer.Option(help="Only this reason, e.g. unknown_event_type."),
     ] = None,
+    mapping: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--map", metavar="FILE|PRESET", help="Read mapped records by this mapping, now mended."),
+    ] = None,
 ) -> None:
     """Replay what is pending, after a fix. What passes now goes through the log into the lake, once.
 
     For example, after registering a type: `HEADRACE_EVENT_WEIGHTS=wink=1 headrace quarantine retry --code
-    unknown_event_type`.
+    unknown_event_type`; after mending the mapping: `headrace quarantine retry --map mapping.toml`.
     """
     from feature_repo.errors import LakeError  # noqa: PLC0415
     from feature_repo.settings import load_settings  # noqa: PLC0415
     from streaming.retry import retry  # noqa: PLC0415
 
-    counts = retry(load_settings(), code, entry_id)
+    counts = retry(load_settings(), code, entry_id, mapping)
     if entry_id and not counts.total:
         msg = f"quarantine: no pending record begins with id {entry_id!r}; see `headrace quarantine list`"
         raise LakeError(msg)

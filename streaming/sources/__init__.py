@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from pathlib import Path
 
 from feature_repo.errors import SourceError
-from streaming.sources.base import Raw, Row, Source, raw_bytes
+from streaming.sources.base import Noting, Raw, Row, Source, raw_bytes
 from streaming.sources.files import InputFile, TruncatedError
 from streaming.sources.packing import Limits
 
@@ -13,6 +14,7 @@ __all__ = [
     "FORMATS",
     "InputFile",
     "Limits",
+    "Noting",
     "Raw",
     "Row",
     "Source",
@@ -24,12 +26,13 @@ __all__ = [
 FORMATS = ("headrace", "metarank", "movielens", "deskdrop")
 
 
-def open_source(fmt: str, known: Container[str]) -> Source:
+def open_source(fmt: str, known: Container[str], mappings: Path | None = None) -> Source:
     """The reader of a format.
 
     Args:
-        fmt: one of `FORMATS`.
+        fmt: one of `FORMATS`, or a mapping: see `streaming.mapping.saved`.
         known: event types the contract knows.
+        mappings: folder of the saved mappings.
 
     Raises:
         SourceError: there is no such format.
@@ -51,5 +54,10 @@ def open_source(fmt: str, known: Container[str]) -> Source:
             from streaming.sources.deskdrop import DeskdropSource  # noqa: PLC0415
 
             return DeskdropSource()
+    if fmt.startswith("map:"):
+        from streaming.mapping.saved import mapping_of  # noqa: PLC0415
+        from streaming.mapping.source import MappedSource  # noqa: PLC0415
+
+        return MappedSource(mapping_of(fmt, mappings))
     msg = f"--format {fmt}: unknown; there are {', '.join(FORMATS)}"
     raise SourceError(msg)

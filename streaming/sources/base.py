@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 import xxhash
@@ -34,6 +34,7 @@ class Row:
         error: why the row cannot even be split into fields, else `None`.
         kept: its bytes in the file, where `raw` is not that.
         layout: how `kept` is read again, where the row does not say itself what it is.
+        origin: the row as it is in the file, where `raw` is a record made of it.
     """
 
     raw: Raw
@@ -41,11 +42,12 @@ class Row:
     error: ContractError | None = None
     kept: bytes | None = None
     layout: Layout | None = None
+    origin: Raw | None = None
 
     @property
     def original(self) -> bytes:
         """The bytes quarantine keeps."""
-        return raw_bytes(self.raw) if self.kept is None else self.kept
+        return raw_bytes(self.raw if self.origin is None else self.origin) if self.kept is None else self.kept
 
 
 def table_rows(file: InputFile, columns: str, fmt: str) -> Iterator[Row]:
@@ -108,6 +110,15 @@ class Source(Protocol):
         Raises:
             ContractError: the row lacks what the format needs.
         """
+        ...
+
+
+@runtime_checkable
+class Noting(Protocol):
+    """A format that leaves out what it was asked to, and says so."""
+
+    def notes(self) -> tuple[str, ...]:
+        """What was left out so far, as sentences."""
         ...
 
 

@@ -81,13 +81,14 @@ class Content:
     delimiter: str = ","
 
 
-def recognize(path: Path, sample: bytes, suffix: str) -> Content:
+def recognize(path: Path, sample: bytes, suffix: str, *, lists: bool = False) -> Content:
     """What a file is.
 
     Args:
         path: for messages.
         sample: its first bytes, unpacked.
         suffix: of its name, which decides where the content leaves a doubt.
+        lists: whether a single object may hold a list and be a record all the same.
 
     Raises:
         SourceError: nothing that is read here; says what it is, and what to do.
@@ -110,7 +111,7 @@ def recognize(path: Path, sample: bytes, suffix: str) -> Content:
     newline = b"\r" if b"\r" in text and b"\n" not in text else b"\n"
     lines = [line for line in text.replace(b"\r", b"\n").split(b"\n") if line.strip()][:_LINES_SEEN]
     try:
-        shape, delimiter = _shape(path, text.lstrip()[:1], lines, suffix)
+        shape, delimiter = _shape(path, text.lstrip()[:1], lines, suffix, lists=lists)
     except SourceError:
         if suffix in PARQUET_SUFFIXES:
             return Content("parquet")  # damaged from its first byte on: opening it says so
@@ -130,11 +131,11 @@ def _encoding(sample: bytes) -> tuple[str, int]:
     return "utf-8", 0
 
 
-def _shape(path: Path, first: bytes, lines: list[bytes], suffix: str) -> tuple[Shape, str]:
+def _shape(path: Path, first: bytes, lines: list[bytes], suffix: str, *, lists: bool) -> tuple[Shape, str]:
     if not lines:
         return "table" if suffix in TABLE_SUFFIXES else "lines", ","
     if first == b"{":
-        return _objects(path, lines), ","
+        return _objects(path, lines, lists=lists), ","
     if first == b"[":
         second = lines[1].lstrip()[:1] if len(lines) > 1 else b""
         return "lines" if second in (b"[", b"{") and _is_json(lines[0]) else "array", ","
@@ -147,10 +148,10 @@ def _shape(path: Path, first: bytes, lines: list[bytes], suffix: str) -> tuple[S
     return "table", _delimiter(path, lines, suffix)
 
 
-def _objects(path: Path, lines: list[bytes]) -> Shape:
+def _objects(path: Path, lines: list[bytes], *, lists: bool) -> Shape:
     """Whether each line is an object, or objects span lines; one object around a list is refused."""
     inside = _list_inside(lines[0] if _is_json(lines[0]) else b"\n".join(lines))
-    if inside is not None and (len(lines) == 1 or not _is_json(lines[0])):
+    if not lists and inside is not None and (len(lines) == 1 or not _is_json(lines[0])):
         msg = (
             f"{path}: one JSON object with a list {inside!r} inside; "
             f"give the list itself, e.g. jq -c '.{inside}[]' {path.name} > lines.jsonl"

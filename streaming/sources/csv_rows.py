@@ -33,8 +33,13 @@ def header_of(file: InputFile) -> Layout:
     return Layout(tuple(names), file.content.delimiter)
 
 
-def csv_rows(file: InputFile, layout: Layout) -> Iterator[PlainRow]:
+def csv_rows(file: InputFile, layout: Layout, *, header: bool = True) -> Iterator[PlainRow]:
     """Rows by column name, all cells text. Empty lines are passed over.
+
+    Args:
+        file: to read.
+        layout: its columns and delimiter.
+        header: whether the first row names the columns.
 
     A row that is not UTF-8, has other than the header's number of cells, or is too long, comes with an error.
     A line whose quote is never closed does too, and the lines after it are read as rows.
@@ -43,7 +48,8 @@ def csv_rows(file: InputFile, layout: Layout) -> Iterator[PlainRow]:
         TruncatedError: at the end, when the file is cut short; all whole rows came before.
     """
     cells = _cells(file, layout.delimiter)
-    next(cells, None)
+    if header:
+        next(cells, None)
     blank = dict.fromkeys(layout.columns, "")
     for raw, line, row, error in cells:
         if error is None and len(row) != len(layout.columns):

@@ -40,11 +40,15 @@ class InputFile:
         limits: what it may cost.
         size: in bytes, as stored.
         done: bytes read so far, as stored.
+        records_hold_lists: whether one JSON object with a list inside is a record, not a wrapper of records.
+        name: what it is called in messages and in quarantine.
     """
 
     def __init__(self, path: Path, limits: Limits | None = None) -> None:
         self.path = path
         self.limits = limits or Limits()
+        self.records_hold_lists = False
+        self.name = str(path)
         try:
             self.size = path.stat().st_size
         except OSError as error:
@@ -52,6 +56,10 @@ class InputFile:
             msg = f"{path}: {why}; give the path of an existing file"
             raise SourceError(msg) from error
         self.done = 0
+
+    def named(self, text: str) -> str:
+        """A message with what the file is called in the place of its path."""
+        return text.replace(str(self.path), self.name)
 
     @property
     def suffix(self) -> str:
@@ -86,7 +94,7 @@ class InputFile:
         Raises:
             SourceError: unreadable, empty, or nothing that is read here; says what it is.
         """
-        return recognize(self.path, self.sample, self.suffix)
+        return recognize(self.path, self.sample, self.suffix, lists=self.records_hold_lists)
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """Lines with their number from 1, without the line end, as they are in the file.

@@ -1,0 +1,105 @@
+"""Rows of any file for a mapping: also of a table without a header, or with a header that says types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from feature_repo.errors import SourceError
+from streaming.mapping.model import RowMapping
+from streaming.sources.base import fields_of
+from streaming.sources.column_types import column_types
+from streaming.sources.csv_rows import csv_rows, header_of
+from streaming.sources.files import InputFile
+from streaming.sources.plain import Layout, PlainRow
+from streaming.sources.plain_file import PlainFile
+
+_SEQUENCE = "seq"
+HEADER_TYPES = {"token": None, "float": "number", "token_seq": _SEQUENCE, "float_seq": _SEQUENCE}
+
+
+class MappedRows:
+    """The plain rows of a file as its mapping reads it.
+
+    Attributes:
+        columns: of a table; `None` for JSON.
+
+    Raises:
+        SourceError: the file is nothing that is read here, or lacks the header the mapping promises.
+    """
+
+    def __init__(self, file: InputFile, mapping: RowMapping) -> None:
+        self._file = file
+        self._layout: Layout | None = None
+        self._headless = bool(mapping.columns)
+        self._says_types = mapping.typed_header
+        self._plain: PlainFile | None = None
+        if file.content.shape == "table":
+            self._layout = self._table(file, mapping)
+            self.columns: tuple[str, ...] | None = self._layout.columns
+        else:
+            self._plain = PlainFile(file)
+            self.columns = self._plain.columns
+
+    @staticmethod
+    def _table(file: InputFile, mapping: RowMapping) -> Layout:
+        if mapping.columns:
+            return Layout(mapping.columns, file.content.delimiter)
+        layout = header_of(file)
+        return _typed(layout, file) if mapping.typed_header else layout
+
+    def typed(self, columns: Iterable[str], rows: int | None = None) -> None:
+        """Find which columns of a text table are numbers, in a pass over the file or its first `rows`."""
+        layout = self._layout
+        if layout is None or self._says_types:
+            return
+        if wanted := [c for c in columns if c in layout.columns]:
+            types = column_types(
+                islice(self._readable(layout), rows), wanted, (), comma=layout.delimiter == ";"
+            )
+            self._layout = replace(layout, types=types)
+
+    @property
+    def types(self) -> Mapping[str, str]:
+        """Types of the columns that are not text."""
+        return self._layout.types if self._layout is not None else {}
+
+    def __iter__(self) -> Iterator[PlainRow]:
+        if self._plain is not None:
+            return self._plain.rows()
+        assert self._layout is not None
+        return csv_rows(self._file, self._layout, header=not self._headless)
+
+    def _readable(self, layout: Layout) -> Iterator[PlainRow]:
+        with suppress(SourceError):  # that the file is cut is told when its rows are ingested
+            yield from csv_rows(self._file, layout, header=not self._headless)
+
+
+def opened(raw: Mapping[str, Any] | bytes, types: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of a row: JSON text decoded, columns of several words as lists.
+
+    Raises:
+        ContractError: the text is not a JSON object.
+    """
+    fields = fields_of(raw)
+    for name, kind in types.items():
+        if kind == _SEQUENCE and isinstance(fields.get(name), str):
+            fields[name] = fields[name].split()
+    return fields
+
+
+def _typed(layout: Layout, file: InputFile) -> Layout:
+    """A header of names with types, as of RecBole's atomic files, taken apart."""
+    names, types = [], {}
+    for column in layout.columns:
+        name, colon, kind = column.rpartition(":")
+        if not colon or kind not in HEADER_TYPES:
+            msg = f"{file.path}: column {column!r} says no type; expected is a header such as user_id:token"
+            raise SourceError(msg)
+        names.append(name)
+        if found := HEADER_TYPES[kind]:
+            types[name] = found
+    return replace(layout, columns=tuple(names), types=types)

@@ -1,0 +1,83 @@
+"""Mappings by name: presets that come with Headrace, and copies of those that data was ingested by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import xxhash
+
+from feature_repo.errors import SourceError
+from streaming.mapping.model import RowMapping
+from streaming.mapping.reading import parse_mapping, read_mapping
+
+FORMAT = "map:"
+"""Begins the name of a format that is a mapping: of a preset, or the hash of a saved copy."""
+PRESETS = Path(__file__).parent / "presets"
+
+
+def presets() -> tuple[str, ...]:
+    """Names of the presets."""
+    return tuple(sorted(path.stem for path in PRESETS.glob("*.toml")))
+
+
+def format_of(name: str, folder: Path) -> str:
+    """The format for a preset or a mapping file, of which a copy is saved so that quarantine can replay.
+
+    Args:
+        name: of a preset, or path of a TOML file.
+        folder: of the copies.
+
+    Raises:
+        SourceError: neither, or not a mapping.
+    """
+    path = Path(name)
+    if name in presets():
+        return f"{FORMAT}{name}"
+    _check(name)
+    read_mapping(path)
+    text = path.read_bytes()
+    key = xxhash.xxh3_64_hexdigest(text)
+    folder.mkdir(parents=True, exist_ok=True)
+    saved = folder / f"{key}.toml"
+    if not saved.exists():
+        aside = saved.with_suffix(".tmp")
+        aside.write_bytes(text)
+        aside.replace(saved)
+    return f"{FORMAT}{key}"
+
+
+def by_name(name: str) -> RowMapping:
+    """The mapping of a preset, or in a file.
+
+    Raises:
+        SourceError: neither, or not a mapping.
+    """
+    if name in presets():
+        return read_mapping(PRESETS / f"{name}.toml")
+    _check(name)
+    return read_mapping(Path(name))
+
+
+def _check(name: str) -> None:
+    if not Path(name).exists() and Path(name).suffix != ".toml":
+        msg = f"--map {name}: neither a file nor a preset; presets are {', '.join(presets())}"
+        raise SourceError(msg)
+
+
+def mapping_of(fmt: str, folder: Path | None) -> RowMapping:
+    """The mapping behind a format.
+
+    Raises:
+        SourceError: its copy is gone.
+    """
+    name = fmt.removeprefix(FORMAT)
+    if name in presets():
+        return read_mapping(PRESETS / f"{name}.toml")
+    path = (folder or Path()) / f"{name}.toml"
+    try:
+        return parse_mapping(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeError) as error:
+        msg = (
+            f"{path}: the saved mapping is gone; give it again: headrace quarantine retry --map mapping.toml"
+        )
+        raise SourceError(msg) from error
