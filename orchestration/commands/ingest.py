@@ -120,12 +120,16 @@ def ingest_command(  # noqa: PLR0917 - one per option
 
 def _format(fmt: str, mapping: str | None, settings: Settings) -> str:
     """The format by its name, or by a mapping; some mappings are formats of their own."""
+    from feature_repo.errors import SettingsError  # noqa: PLC0415
     from feature_repo.home import Home  # noqa: PLC0415
     from streaming.mapping.saved import format_of  # noqa: PLC0415
     from streaming.sources import FORMATS  # noqa: PLC0415
 
     if mapping is None:
         return fmt
+    if fmt != FORMATS[0]:
+        msg = f"--format {fmt} and --map {mapping}: give one of the two"
+        raise SettingsError(msg)
     if mapping in FORMATS:
         return mapping
     return format_of(mapping, Home(settings.home).ensure().mappings)
@@ -134,7 +138,7 @@ def _format(fmt: str, mapping: str | None, settings: Settings) -> str:
 def _suggest(given: Inputs, mapping: str | None, settings: Settings, kind: Kind | None) -> None:
     """Print the proposed mapping of each file, or try the one that was given."""
     from orchestration.mapping_trial import print_trial  # noqa: PLC0415
-    from streaming.ingest_inputs import input_file  # noqa: PLC0415
+    from streaming.ingest_inputs import QUERY, input_file  # noqa: PLC0415
     from streaming.mapping.saved import by_name  # noqa: PLC0415
     from streaming.mapping.trial import proposed, suggest, try_mapping  # noqa: PLC0415
 
@@ -146,7 +150,8 @@ def _suggest(given: Inputs, mapping: str | None, settings: Settings, kind: Kind 
             found = proposed(text)
         else:
             found = by_name(mapping)
-        print_trial(file.name, try_mapping(found, file, settings, kind), mapping)
+        shown = file.name if file.name != QUERY else '--sql "…"'
+        print_trial(shown, try_mapping(found, file, settings, kind), mapping)
     _refused(given.refused)
     if given.refused:
         raise typer.Exit(2)

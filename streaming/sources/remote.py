@@ -67,16 +67,23 @@ def fetched(
     path = folder / xxhash.xxh3_64_hexdigest(url.encode()) / name[-120:]
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with path.open("wb") as file:
-            _fetch(url, _Copy(file, path, shown_url(url), limit, progress), wait)
+        _copied(url, path, limit, progress, wait)
         yield path
-    except OSError as error:
-        msg = f"{shown_url(url)}: cannot be copied to {path} ({error.strerror or error})"
-        raise SourceError(msg) from error
     finally:
         path.unlink(missing_ok=True)
         with suppress(OSError):
             path.parent.rmdir()
+
+
+def _copied(
+    url: str, path: Path, limit: int, progress: Progress | None, wait: Callable[[float], None]
+) -> None:
+    try:
+        with path.open("wb") as file:
+            _fetch(url, _Copy(file, path, shown_url(url), limit, progress), wait)
+    except OSError as error:
+        msg = f"{shown_url(url)}: cannot be copied to {path} ({error.strerror or error})"
+        raise SourceError(msg) from error
 
 
 def sweep(folder: Path, now: float) -> None:
@@ -169,7 +176,7 @@ def _from_store(url: str, copy: _Copy) -> None:
     try:
         store, path = _store_of(url)
         info = store.get_file_info(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, NotImplementedError) as error:
         msg = f"{copy.name}: cannot be opened ({_one_line(error)}); are region and credentials set?"
         raise SourceError(msg) from error
     copy_from(store, path, info, copy)

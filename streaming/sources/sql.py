@@ -27,7 +27,7 @@ def query_result(
         query: one SELECT.
         folder: of temporary files.
         settings: DuckDB's memory and threads.
-        progress: told the rows so far; how many there will be is not known.
+        progress: told the bytes written so far; how many there will be is not known.
 
     Raises:
         SourceError: not one SELECT, or the query fails; one line, in DuckDB's words.
@@ -53,13 +53,11 @@ def _write(query: str, path: Path, settings: Settings, progress: Progress | None
         with _connection(settings, path.parent) as connection:
             _check(connection, query)
             batches = connection.sql(query).to_arrow_reader(_ROWS)
-            rows = 0
             with pq.ParquetWriter(path, batches.schema) as writer:
                 for batch in batches:
                     writer.write_batch(batch)
-                    rows += batch.num_rows
                     if progress is not None:
-                        progress(path, rows, 0)
+                        progress(path, path.stat().st_size, 0)
     except duckdb.Error as error:
         msg = f"--sql: {' '.join(str(error).split())[:500]}"
         raise SourceError(msg) from error

@@ -169,7 +169,7 @@ def test_elements_of_a_row_with_an_id_have_ids_of_their_own() -> None:
 def test_a_value_nobody_thought_of_costs_its_row() -> None:
     half = json.loads('"\\ud83d"')
     with pytest.raises(ContractError, match="cannot be read") as error:
-        event("", {"sku": half, "u": half, "s": half})
+        event('event_id = { column = "sku", hash = true }', {"sku": half})
     assert error.value.code == "unreadable_row"
 
 
