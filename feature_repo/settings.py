@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
@@ -23,6 +24,7 @@ from feature_repo.event_types import with_registered
 _log = logging.getLogger(__name__)
 
 ENV_PREFIX = "HEADRACE_"
+_OWNER = re.compile(r"team:[A-Za-z0-9_-]+|[\w.%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}", re.ASCII)
 _OF_BENCHMARKS = f"{ENV_PREFIX}BENCH_"
 
 BUILTIN_EVENT_WEIGHTS: dict[str, float] = {
@@ -215,6 +217,18 @@ class Settings(BaseSettings):
     docs_url: str = Field(
         "", description="Address at which browsers reach the built pages; empty: `HEADRACE_DOCS_PORT` here."
     )
+    dagster_url: str = Field(
+        "", description="Address at which browsers reach Dagster's UI; empty: `HEADRACE_DAGSTER_PORT` here."
+    )
+    api_url: str = Field("", description="Address at which browsers reach serving; empty: `HEADRACE_PORT`.")
+    feast_url: str = Field(
+        "",
+        description="Address at which browsers reach Feast's UI; empty: port 8888 (`headrace feast ui`).",
+    )
+    asset_owners: str = Field(
+        "team:features",
+        description="Owners of the assets in Dagster's UI, comma-separated: team:NAME, or an email address.",
+    )
     budget_ms: float = Field(30.0, gt=0, description="Time budget of personalization as a whole (ms).")
     store_budget_ms: float = Field(10.0, gt=0, description="Time budget of the session store (ms).")
     stream_stale_s: float = Field(
@@ -282,6 +296,10 @@ class Settings(BaseSettings):
                 f"HEADRACE_BUDGET_MS ({self.budget_ms:g})"
             )
             raise ValueError(msg)
+        for owner in self.owners:
+            if not _OWNER.fullmatch(owner):
+                msg = f"HEADRACE_ASSET_OWNERS: {owner!r} is no owner; write team:NAME, or an email address"
+                raise ValueError(msg)
         webhook = self.failure_webhook.get_secret_value()
         if webhook and not webhook.startswith(("http://", "https://")):
             msg = "HEADRACE_FAILURE_WEBHOOK: write the whole address, https://…, or leave it unset"
@@ -303,6 +321,11 @@ class Settings(BaseSettings):
             msg = "HEADRACE_EARLIEST_EVENT_TIME needs a time zone, e.g. 1990-01-01T00:00:00Z"
             raise ValueError(msg)
         return self
+
+    @property
+    def owners(self) -> list[str]:
+        """Owners of the assets, as Dagster takes them."""
+        return [owner.strip() for owner in self.asset_owners.split(",") if owner.strip()]
 
     @property
     def weights(self) -> dict[str, float]:

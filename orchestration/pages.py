@@ -16,23 +16,15 @@ from feature_repo.errors import SettingsError
 from feature_repo.home import Home
 from feature_repo.settings import Settings
 from orchestration.dagster_ui import ui_names
+from orchestration.links import docs_root
 
 logger = logging.getLogger(__name__)
-
-_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def page_url(settings: Settings, home: Home, page: Path) -> str:
     """The address of a file below ``home.docs``."""
     path = quote(page.resolve().relative_to(home.docs.resolve()).as_posix())
-    return f"{_root(settings, settings.docs_port)}/{path}"
-
-
-def _root(settings: Settings, port: int) -> str:
-    if settings.docs_url:
-        return settings.docs_url.rstrip("/")
-    host = _ANY.get(settings.ui_host, settings.ui_host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{docs_root(settings, settings.docs_port)}/{path}"
 
 
 @contextmanager
@@ -59,7 +51,7 @@ def serve_pages(settings: Settings, home: Home) -> Iterator[tuple[str, int]]:
     thread.start()
     try:
         port = int(listening.server_address[1])
-        yield _root(settings, port), port
+        yield docs_root(settings, port), port
     finally:
         listening.shutdown()
         listening.server_close()

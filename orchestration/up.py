@@ -41,6 +41,7 @@ def up(settings: Settings, tell: Tell, stop: threading.Event) -> None:
         ProcessError: all of them are given up.
     """
     dagster_port = free_port(settings.ui_host, settings.dagster_port)
+    settings = settings.model_copy(update={"dagster_port": dagster_port})
     home = Home(settings.home.resolve())
     with (
         serve_pages(settings, home) as (pages, docs_port),
@@ -137,7 +138,8 @@ class DagsterProcesses:
         return self._child("dagster", "orchestration.dagster_ui", "-w", str(self._workspace), *address)
 
     def _child(self, name: str, module: str, *arguments: str) -> Child:
-        child = headrace(name, [], self._settings, docs_port=self._docs_port)
+        ports = {"docs_port": self._docs_port, "dagster_port": self._settings.dagster_port}
+        child = headrace(name, [], self._settings, **ports)
         args = [sys.executable, "-m", module, *arguments]
         return Child(name=name, args=args, log=child.log, env={**child.env, "DAGSTER_HOME": str(self._home)})
 

@@ -8,12 +8,14 @@ import dagster as dg
 from feature_repo.group import FeatureGroup
 from feature_repo.groups import batch_groups, stream_groups
 from orchestration.defs import (
+    consumers,
     failures,
     groups,
     jobs,
     keys,
     lake,
     models,
+    observations,
     online,
     quality,
     schedules,
@@ -37,20 +39,23 @@ def build_definitions(runtime: Runtime, batch: Sequence[FeatureGroup] | None = N
 
 
 def _definitions(runtime: Runtime, batch: Sequence[FeatureGroup]) -> dg.Definitions:
+    settings, streamed = runtime.settings, list(stream_groups().values())
     partitions = keys.daily_partitions(runtime)
     chain, days, retention = jobs.chain_job(), jobs.lake_job(), jobs.retention_job(batch)
     return dg.Definitions(
         assets=[
-            lake.event_log(),
-            lake.events_asset(partitions),
-            *lake.record_assets(),
-            *(groups.group_asset(group, partitions) for group in batch),
-            online.registry_asset(),
-            *(online.view_asset(group, partitions) for group in batch),
-            *(online.stream_spec(group) for group in stream_groups().values()),
-            models.blend_asset(batch),
-            quality.parity_asset(partitions),
-            training.training_asset(batch),
+            lake.event_log(settings),
+            lake.events_asset(partitions, settings),
+            *lake.record_assets(settings),
+            *(groups.group_asset(group, partitions, settings) for group in batch),
+            online.registry_asset(settings),
+            *(online.view_asset(group, partitions, settings) for group in batch),
+            *(online.stream_spec(group, settings) for group in streamed),
+            models.blend_asset(batch, settings),
+            quality.parity_asset(partitions, settings),
+            training.training_asset(batch, settings),
+            *consumers.service_specs([*batch, *streamed], settings),
+            consumers.api_spec(settings),
         ],
         asset_checks=[
             lake.events_check(partitions),
@@ -69,6 +74,7 @@ def _definitions(runtime: Runtime, batch: Sequence[FeatureGroup]) -> dg.Definiti
         sensors=[
             sensors.lake_sensor([chain, days], partitions, runtime, batch),
             failures.failure_sensor(runtime),
+            observations.observation_sensor(runtime),
         ],
         resources={keys.RUNTIME: runtime},
         executor=dg.in_process_executor,

@@ -7,15 +7,21 @@ import dagster as dg
 
 from feature_repo.errors import BuildError
 from feature_repo.group import EVENT_TIMESTAMP, FeatureGroup
+from feature_repo.settings import Settings
 from orchestration.build import as_of_day, build_group, build_of_day, inputs_of
+from orchestration.columns import LINEAGE, SCHEMA, group_schema, traced_lineage
+from orchestration.defs.about import page_links, tags_of
 from orchestration.defs.keys import EVENTS, ITEMS, RUNTIME, USERS, days_of, features_key
 from orchestration.defs.results import check_results, check_specs, kept_age
 from orchestration.inputs import code_version
+from orchestration.lineage_of_group import kept_sources
 from orchestration.metadata import file_metadata
 from orchestration.runtime import Runtime
 
 
-def group_asset(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+def group_asset(
+    group: FeatureGroup, partitions: dg.PartitionsDefinition, settings: Settings
+) -> dg.AssetsDefinition:
     """The builds of a group: one per day, as of the day's end (as of now while the day lasts)."""
 
     @dg.asset(
@@ -24,10 +30,12 @@ def group_asset(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.
         partitions_def=partitions,
         group_name="features",
         kinds={"duckdb", "parquet"},
+        owners=settings.owners,
+        tags=tags_of(group, "batch"),
         description=group.meaning,
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=group.freshness),
         code_version=code_version(group),
-        metadata={"dagster/column_schema": _columns(group)},
+        metadata={SCHEMA: group_schema(group), **page_links(settings, drift=True)},
         required_resource_keys={RUNTIME},
     )
     def features(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
@@ -39,6 +47,7 @@ def group_asset(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.
         return dg.MaterializeResult(
             metadata={
                 **file_metadata([build.path], EVENT_TIMESTAMP),
+                LINEAGE: traced_lineage(kept_sources(group, runtime.settings, runtime.home)),
                 "as_of": as_of.isoformat(),
                 "unchanged": build.created < began,
                 "seconds": round(time.monotonic() - started, 3),
@@ -84,12 +93,3 @@ def group_check(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.
         yield from check_results([report], key, runtime.page_url)
 
     return check
-
-
-def _columns(group: FeatureGroup) -> dg.TableSchema:
-    described = {f.name: f.meaning + (f" [{f.unit}]" if f.unit else "") for f in group.features}
-    return dg.TableSchema(
-        columns=[
-            dg.TableColumn(f.name, str(f.type), description=described.get(f.name)) for f in group.arrow_schema
-        ]
-    )

@@ -13,6 +13,7 @@ ITEMS = dg.AssetKey(["lake", "items"])
 USERS = dg.AssetKey(["lake", "users"])
 REGISTRY = dg.AssetKey(["feast", "registry"])
 BLEND = dg.AssetKey(["models", "blend"])
+API = dg.AssetKey(["serving", "ranking_api"])
 PARITY = dg.AssetKey(["quality", "parity"])
 TRAINING_SET = dg.AssetKey(["training", "training_set"])
 
@@ -33,6 +34,11 @@ def features_key(group: FeatureGroup | str) -> dg.AssetKey:
 def view_key(group: FeatureGroup) -> dg.AssetKey:
     """The Feast view of a group, online."""
     return dg.AssetKey(["feast", group.view_name])
+
+
+def service_key(service: str) -> dg.AssetKey:
+    """A published feature service."""
+    return dg.AssetKey(["feast", service])
 
 
 def daily_partitions(runtime: Runtime) -> dg.DailyPartitionsDefinition:

@@ -11,29 +11,36 @@ import dagster as dg
 from feature_repo.contract import Kind
 from feature_repo.event_types import with_registered
 from feature_repo.lake import unreadable
+from feature_repo.settings import Settings
+from orchestration.columns import LINEAGE, SCHEMA, record_lineage, record_schema
+from orchestration.defs.about import LAYER, page_links
 from orchestration.defs.keys import EVENT_LOG, EVENTS, ITEMS, RUNTIME, USERS, days_of
 from orchestration.defs.results import check_results, check_specs, kept_age
 from orchestration.fingerprint import fingerprint
 from orchestration.metadata import file_metadata
 from orchestration.runtime import Runtime
 
+_LOG_KINDS = {"segments": "file", "redis": "redis", "kafka": "kafka"}
 _RECORDS: dict[dg.AssetKey, tuple[Kind, str]] = {
     ITEMS: ("item", "Item records as ingested; the newest of each id counts."),
     USERS: ("user", "User records as ingested; the newest of each id counts."),
 }
 
 
-def event_log() -> dg.AssetSpec:
+def event_log(settings: Settings) -> dg.AssetSpec:
     """The log: written by the doors, read by the lake and the stream; Dagster only shows it."""
     return dg.AssetSpec(
         EVENT_LOG,
         description="The event log: everything that passed the contract, in order of arrival.",
         group_name="lake",
-        kinds={"log"},
+        kinds={_LOG_KINDS[settings.event_log], "source"},
+        owners=settings.owners,
+        tags={LAYER: "source"},
+        metadata={SCHEMA: record_schema("event", "item", "user")},
     )
 
 
-def events_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+def events_asset(partitions: dg.PartitionsDefinition, settings: Settings) -> dg.AssetsDefinition:
     """Events by day: brings the lake up to the log, then says what each day holds."""
 
     @dg.asset(
@@ -42,7 +49,10 @@ def events_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
         partitions_def=partitions,
         group_name="lake",
         kinds={"parquet"},
+        owners=settings.owners,
+        tags={LAYER: "lake", "headrace/record": "event"},
         description="Events of one day, each event id once.",
+        metadata={SCHEMA: record_schema("event"), **page_links(settings, drift=True)},
         required_resource_keys={RUNTIME},
     )
     def events(context: dg.AssetExecutionContext) -> None:
@@ -53,7 +63,8 @@ def events_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
         for day in days_of(context):
             key = day.isoformat()
             found = _metadata(runtime.lake.files_of(day), "event_time")
-            context.add_asset_metadata({**found, "synced": day in changed}, partition_key=key)
+            lineage = {LINEAGE: record_lineage("event", EVENT_LOG)}
+            context.add_asset_metadata({**found, **lineage, "synced": day in changed}, partition_key=key)
         context.log.info("%.1f s", time.monotonic() - started)
 
     return events
@@ -93,18 +104,21 @@ def events_check(partitions: dg.PartitionsDefinition) -> dg.AssetChecksDefinitio
     return check
 
 
-def record_assets() -> list[dg.AssetsDefinition]:
+def record_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """Items and users, unpartitioned: records carry no event time."""
-    return [_record_asset(key, kind, text) for key, (kind, text) in _RECORDS.items()]
+    return [_record_asset(key, kind, text, settings) for key, (kind, text) in _RECORDS.items()]
 
 
-def _record_asset(key: dg.AssetKey, kind: Kind, description: str) -> dg.AssetsDefinition:
+def _record_asset(key: dg.AssetKey, kind: Kind, description: str, settings: Settings) -> dg.AssetsDefinition:
     @dg.asset(
         key=key,
         deps=[EVENT_LOG],
         group_name="lake",
         kinds={"parquet"},
+        owners=settings.owners,
+        tags={LAYER: "lake", "headrace/record": kind},
         description=description,
+        metadata={SCHEMA: record_schema(kind)},
         required_resource_keys={RUNTIME},
     )
     def records(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
@@ -112,7 +126,11 @@ def _record_asset(key: dg.AssetKey, kind: Kind, description: str) -> dg.AssetsDe
         runtime.sync(runtime.settings, runtime.home)
         files = runtime.lake.files(kind)
         return dg.MaterializeResult(
-            metadata=_metadata(files, "ingested_at"), data_version=dg.DataVersion(fingerprint(files))
+            metadata={
+                **_metadata(files, "ingested_at"),
+                LINEAGE: record_lineage(kind, EVENT_LOG),
+            },
+            data_version=dg.DataVersion(fingerprint(files)),
         )
 
     return records

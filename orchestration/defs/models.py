@@ -7,20 +7,24 @@ import dagster as dg
 import msgspec
 
 from feature_repo.group import FeatureGroup
+from feature_repo.settings import Settings
+from orchestration.defs.about import LAYER
 from orchestration.defs.keys import BLEND, EVENTS, RUNTIME, features_key
 from orchestration.runtime import Runtime
 
 GATE = "gate"
 
 
-def blend_asset(batch: Sequence[FeatureGroup]) -> dg.AssetsDefinition:
+def blend_asset(batch: Sequence[FeatureGroup], settings: Settings) -> dg.AssetsDefinition:
     """Weights of the ranking signals, fitted on history; running servers pick up the newest."""
 
     @dg.asset(
         key=BLEND,
         deps=[EVENTS, *(features_key(group) for group in batch)],
         group_name="models",
-        kinds={"scipy"},
+        kinds={"python", "scipy"},
+        owners=settings.owners,
+        tags={LAYER: "model"},
         description="Blend weights fitted on history, with the gate's figures.",
         check_specs=[
             dg.AssetCheckSpec(

@@ -7,21 +7,28 @@ import dagster as dg
 from feature_repo.errors import BuildError
 from feature_repo.group import USER, FeatureGroup
 from feature_repo.lake import Build
+from feature_repo.settings import Settings
 from feature_repo.store import apply
 from orchestration.build import build_of_day
+from orchestration.columns import LINEAGE, SCHEMA, group_schema, same_lineage
 from orchestration.consent import forget_withdrawn
+from orchestration.defs.about import LAYER, page_links, tags_of, view_link
 from orchestration.defs.keys import EVENT_LOG, REGISTRY, RUNTIME, days_of, features_key, view_key
+from orchestration.links import feast_url
 from orchestration.materialize import materialize_current
 from orchestration.runtime import Runtime
 
 
-def registry_asset() -> dg.AssetsDefinition:
+def registry_asset(settings: Settings) -> dg.AssetsDefinition:
     """Feast's registry, derived from the declarations."""
 
     @dg.asset(
         key=REGISTRY,
         group_name="feast",
-        kinds={"feast"},
+        kinds={"feast", "python"},
+        owners=settings.owners,
+        tags={LAYER: "online"},
+        metadata={"feast_ui": dg.MetadataValue.url(feast_url(settings))},
         description="Entities, feature views and the feature service, as `feast apply` registers them.",
         required_resource_keys={RUNTIME},
     )
@@ -37,7 +44,9 @@ def registry_asset() -> dg.AssetsDefinition:
     return registry
 
 
-def view_asset(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+def view_asset(
+    group: FeatureGroup, partitions: dg.PartitionsDefinition, settings: Settings
+) -> dg.AssetsDefinition:
     """A batch group's view online. Only the newest build goes there: a backfilled day stays history."""
 
     @dg.asset(
@@ -45,7 +54,10 @@ def view_asset(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.A
         deps=[features_key(group), REGISTRY],
         partitions_def=partitions,
         group_name="feast",
-        kinds={"feast"},
+        kinds={"feast", settings.online_store},
+        owners=settings.owners,
+        tags=tags_of(group, "online"),
+        metadata={SCHEMA: group_schema(group), **page_links(settings), **view_link(settings, group)},
         description=f"{group.meaning} Read online by {group.entity.join_key}.",
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=group.freshness),
         required_resource_keys={RUNTIME},
@@ -57,18 +69,23 @@ def view_asset(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.A
         if build is None:
             msg = f"{group.name}: no build of {day} to materialize; build its partition first"
             raise BuildError(msg)
-        return _serve(runtime, group, build)
+        served = _serve(runtime, group, build)
+        lineage = same_lineage(group.arrow_schema.names, features_key(group))
+        return served._replace(metadata={**(served.metadata or {}), LINEAGE: lineage})
 
     return view
 
 
-def stream_spec(group: FeatureGroup) -> dg.AssetSpec:
+def stream_spec(group: FeatureGroup, settings: Settings) -> dg.AssetSpec:
     """A stream group's view: kept by the session flow, shown in the graph, never run by Dagster."""
     return dg.AssetSpec(
         view_key(group),
         deps=[EVENT_LOG, REGISTRY],
         group_name="feast",
-        kinds={"bytewax", "feast"},
+        kinds={"bytewax", "feast", settings.online_store},
+        owners=settings.owners,
+        tags=tags_of(group, "stream"),
+        metadata={SCHEMA: group_schema(group), **view_link(settings, group)},
         description=f"{group.meaning} Kept by `headrace stream`.",
     )
 

@@ -8,7 +8,9 @@ import dagster as dg
 from feature_repo.errors import BuildError
 from feature_repo.group import FeatureGroup
 from feature_repo.online import open_store
+from feature_repo.settings import Settings
 from orchestration.build import build_of_day
+from orchestration.defs.about import LAYER
 from orchestration.defs.jobs import SCHEDULED
 from orchestration.defs.keys import EVENTS, PARITY, RUNTIME, days_of, features_key, view_key
 from orchestration.defs.results import kept_age, result_of
@@ -107,13 +109,16 @@ def read_back_check(group: FeatureGroup, partitions: dg.PartitionsDefinition) ->
     return read_back
 
 
-def parity_asset(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+def parity_asset(partitions: dg.PartitionsDefinition, settings: Settings) -> dg.AssetsDefinition:
     """Served features of a day, recomputed offline."""
 
     @dg.asset(
         key=PARITY,
         partitions_def=partitions,
         group_name="quality",
+        kinds={"duckdb", "python"},
+        owners=settings.owners,
+        tags={LAYER: "quality"},
         description="Sampled decisions of a day: the features they used, recomputed and compared.",
         check_specs=[
             dg.AssetCheckSpec(

@@ -10,6 +10,8 @@ from pydantic import Field
 
 from feature_repo.errors import BuildError
 from feature_repo.group import FeatureGroup
+from feature_repo.settings import Settings
+from orchestration.defs.about import LAYER, page_links
 from orchestration.defs.keys import EVENTS, RUNTIME, TRAINING_SET, features_key
 from orchestration.defs.results import result_of
 from orchestration.metadata import PREVIEW_ROWS, preview
@@ -44,7 +46,7 @@ class TrainingConfig(dg.Config):
         )
 
 
-def training_asset(batch: Sequence[FeatureGroup]) -> dg.AssetsDefinition:
+def training_asset(batch: Sequence[FeatureGroup], settings: Settings) -> dg.AssetsDefinition:
     """Examples with labels and features as of the decision."""
 
     @dg.asset(
@@ -52,6 +54,9 @@ def training_asset(batch: Sequence[FeatureGroup]) -> dg.AssetsDefinition:
         deps=[EVENTS, *(features_key(group) for group in batch)],
         group_name="training",
         kinds={"duckdb", "parquet"},
+        owners=settings.owners,
+        tags={LAYER: "training"},
+        metadata=page_links(settings),
         description="What was shown, what came of it, and the features as of the decision.",
         required_resource_keys={RUNTIME},
     )
