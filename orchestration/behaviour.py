@@ -23,8 +23,9 @@ from quality.drift import Thresholds
 from quality.figures import Figures, failing_features, save_figures
 from quality.rate_plots import write_rate_plots
 from quality.rates import REFERENCE_DAYS, WINDOWS, DayRates, rate_changes, rates_report
+from quality.suites import BEHAVIOUR
 
-NAME = "behaviour"
+NAME = BEHAVIOUR
 PROFILES = "user_profile"
 _VERSION = "1"
 """Of how rates are measured: another one measures the days kept anew."""
@@ -58,7 +59,8 @@ def check_behaviour(settings: Settings, home: Home, day: date, *, plots: bool = 
     save_figures(home.quality, "drift", Figures(NAME, settings.clock(), values, failing_features(report)))
     if not plots:
         return report
-    return replace(report, docs=write_rate_plots(days, report, home.docs / "drift" / NAME / day.isoformat()))
+    folder = home.docs / "drift" / NAME / day.isoformat()
+    return replace(report, docs=write_rate_plots(days, report, folder, Thresholds.of(settings)))
 
 
 def rates_of(settings: Settings, home: Home, day: date) -> list[DayRates]:

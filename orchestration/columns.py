@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import dagster as dg
 import msgspec
@@ -92,6 +93,15 @@ def traced_lineage(sources: Mapping[str, Sources]) -> dg.TableColumnLineage:
             for name, found in sources.items()
         }
     )
+
+
+def lineage_metadata(lineage: dg.TableColumnLineage) -> dict[str, Any]:
+    """A lineage as Dagster's catalog reads it, and as a table: the open-source UI draws only that."""
+    lines = ["| column | comes from |", "|---|---|"]
+    for name, deps in lineage.deps_by_column.items():
+        sources = ", ".join(f"`{dep.asset_key.to_user_string()}.{dep.column_name}`" for dep in deps)
+        lines.append(f"| `{name}` | {sources or '–'} |")
+    return {LINEAGE: lineage, "column_sources": dg.MarkdownMetadataValue("\n".join(lines))}
 
 
 def same_lineage(names: Iterable[str], parent: dg.AssetKey) -> dg.TableColumnLineage:

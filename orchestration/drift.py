@@ -14,7 +14,7 @@ from quality.checks import CheckReport
 from quality.drift import Thresholds, measure_drift, report_of
 from quality.figures import Figures, failing_features, save_figures
 from quality.gate import Gate
-from quality.plots import write_plots
+from quality.plots import About, write_plots
 
 WINDOW_DAYS = 7
 
@@ -56,5 +56,6 @@ def check_drift(
     save_figures(home.quality, "drift", figures)
     if not plots:
         return report
+    about = About(group.view_name, f"features/{group.name}", f"the {WINDOW_DAYS} days before")
     folder = home.docs / "drift" / group.view_name / f"{build.as_of:%Y%m%dT%H%M%SZ}"
-    return replace(report, docs=write_plots(measured, report, folder))
+    return replace(report, docs=write_plots(measured, report, folder, thresholds, about))

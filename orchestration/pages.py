@@ -10,13 +10,17 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socket import AF_INET, AF_INET6
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from feature_repo.errors import SettingsError
 from feature_repo.home import Home
 from feature_repo.settings import Settings
 from orchestration.dagster_ui import ui_names
-from orchestration.links import docs_root
+from orchestration.links import asset_url, docs_root
+from quality.docs_index import renew
+from quality.drift_index import renew_drift
+
+_ASSET = "/asset/"
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +39,10 @@ def serve_pages(settings: Settings, home: Home) -> Iterator[tuple[str, int]]:
         SettingsError: the port is taken or forbidden.
     """
     home.docs.mkdir(parents=True, exist_ok=True)
+    renew_drift(home.docs)  # also where nothing was checked yet, or an earlier version wrote the pages
+    renew(home.docs)
     names = ui_names(settings) | {urlsplit(settings.docs_url).hostname or ""}
-    handler = partial(_Pages, names=names, directory=str(home.docs))
+    handler = partial(_Pages, settings=settings, names=names, directory=str(home.docs))
     server = type("Server", (ThreadingHTTPServer,), {"address_family": _family(settings.ui_host)})
     try:
         listening = server((settings.ui_host, settings.docs_port), handler)
@@ -68,7 +74,8 @@ class _Pages(SimpleHTTPRequestHandler):
     server_version, sys_version = "headrace", ""
     index_pages = ("index.html", "index.htm")
 
-    def __init__(self, *args: object, names: frozenset[str], directory: str) -> None:
+    def __init__(self, *args: object, settings: Settings, names: frozenset[str], directory: str) -> None:
+        self._settings = settings
         self._names = names
         super().__init__(*args, directory=directory)  # type: ignore[arg-type]
 
@@ -77,10 +84,28 @@ class _Pages(SimpleHTTPRequestHandler):
         if asked not in self._names:
             self.send_error(421, "Misdirected Request", "Open the pages by the address of HEADRACE_DOCS_URL.")
             return None
+        if self.path.startswith(_ASSET):
+            self._to_asset(asked)
+            return None
         if not self._inside():
             self.send_error(404, "File not found")
             return None
         return super().send_head()
+
+    def _to_asset(self, host: str) -> None:
+        """Lead to an asset in Dagster's UI: the pages are static, and its address is a setting."""
+        url = asset_url(self._settings, unquote(urlsplit(self.path).path.removeprefix(_ASSET)), host)
+        if not url:
+            self.send_error(404, "Not known", "Set HEADRACE_DAGSTER_URL, or HEADRACE_DAGSTER_PORT.")
+            return
+        self.send_response(302)
+        self.send_header("Location", url)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def list_directory(self, path: object) -> None:
+        """No listings: the indexes name what there is."""
+        self.send_error(404, "File not found")
 
     def _inside(self) -> bool:
         """Whether the path, links followed, is in the folder: a link must not show what is outside it."""

@@ -15,6 +15,8 @@ from feature_repo.clock import Clock
 from feature_repo.group import FeatureGroup
 from feature_repo.home import Home
 from feature_repo.lake import Build, Builds
+from quality.docs_index import renew
+from quality.drift_index import renew_drift
 from quality.quarantine import Quarantine
 from serving.blend import current_path
 
@@ -100,6 +102,8 @@ def retain(groups: Iterable[FeatureGroup], home: Home, clock: Clock, keep: Keep 
         scratch=_remove_older(_scratch(home), now - keep.scratch)
         + _remove_older(home.stream.glob("*-damaged-*"), now - keep.damaged),
     )
+    renew_drift(home.docs)  # first: the index of the checks links to plots that are there
+    renew(home.docs)
     logger.info("retention: %s", done)
     return done
 
@@ -133,7 +137,8 @@ def _blend(path: Path) -> Build | None:
 def _pages(home: Home) -> Iterable[Path]:
     """Pages of checks, drift and behaviour, and the figures of single days."""
     yield from (page for page in home.docs.glob("*.html") if page.name != "index.html")
-    yield from home.docs.glob("drift/*/*")
+    runs = (*home.docs.glob("drift/*/*"), *home.docs.glob("runs/*/*"))
+    yield from (run for run in runs if run.name != "index.html")
     yield from home.quality.glob("behaviour/*.json")
 
 

@@ -10,7 +10,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from quality.wording import observed_text, wanted_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from great_expectations.core import ExpectationSuiteValidationResult
 
     from feature_repo.group import FeatureGroup
     from feature_repo.settings import Settings
@@ -149,10 +150,11 @@ def check(
 
     measurement = measure(suite, source)
     page = None if docs is None or keep_page is None else kept_page(docs, suite, keep_page)
+    found, now = None, clock()
     if page is not None and all_hold(suite, measurement):
         judged: Sequence[tuple[str, bool]] = [(NAMES[rule.kind], True) for rule in suite.rules]
     else:
-        judged, page = _judged(suite, measurement, docs, clock)
+        found, judged = _judged(suite, measurement, now)
     results = tuple(
         CheckResult(
             name=name,
@@ -164,24 +166,23 @@ def check(
         )
         for rule, measured, (name, passed) in zip(suite.rules, measurement.rules, judged, strict=True)
     )
+    if found is not None and docs is not None:
+        from quality.check_runs import CheckRun  # noqa: PLC0415
+        from quality.datadocs import write_page  # noqa: PLC0415
+        from quality.kept_pages import mark  # noqa: PLC0415
+
+        run = CheckRun.of(suite, results, measurement.rows, now)
+        page = write_page(found, docs, run, mark(suite, bool(found.success)))
     return CheckReport(suite.name, results, measurement.rows, page)
 
 
 def _judged(
-    suite: Suite,
-    measurement: Measurement,
-    docs: Path | None,
-    clock: Clock,
-) -> tuple[Sequence[tuple[str, bool]], Path | None]:
-    """Great Expectations' verdicts, and its page."""
+    suite: Suite, measurement: Measurement, now: datetime
+) -> tuple[ExpectationSuiteValidationResult, Sequence[tuple[str, bool]]]:
+    """Great Expectations' result, and its verdicts."""
     with warnings.catch_warnings():
         # Great Expectations 1.24 imports `sre_constants`, which is not ours to mend.
         warnings.filterwarnings("ignore", "module 'sre_", DeprecationWarning)
         from quality.expectations import judge, verdicts  # noqa: PLC0415
-    judged = judge(suite, measurement, clock())
-    if docs is None:
-        return verdicts(judged), None
-    from quality.datadocs import write_page  # noqa: PLC0415
-    from quality.kept_pages import mark  # noqa: PLC0415
-
-    return verdicts(judged), write_page(judged, docs, mark(suite, bool(judged.success)))
+    judged = judge(suite, measurement, now)
+    return judged, verdicts(judged)

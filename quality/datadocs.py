@@ -1,4 +1,4 @@
-"""Data Docs: a page per check report and an index, by Great Expectations, without a network."""
+"""Data Docs: a page per check report, by Great Expectations, without a network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from great_expectations.core import ExpectationSuiteValidationResult
 from great_expectations.render.renderer import ValidationResultsPageRenderer
 from great_expectations.render.view import DefaultJinjaPageView
 
+from quality.check_runs import CheckRun, save_run
+from quality.docs_index import header, write_history, write_index
 from quality.kept_pages import page_path
+from quality.page import STYLE, write_whole
 
 _REMOTE = re.compile(
     r"<script\b[^>]*\bsrc=\"https?://[^\"]*\"[^>]*>\s*</script>"
@@ -18,45 +21,40 @@ _REMOTE = re.compile(
     r"|<img\b[^>]*\bsrc=\"https?://[^\"]*\"[^>]*/?>",
     re.S,
 )
-_STYLE = """<style>
-body{font:15px/1.5 system-ui,sans-serif;margin:1.5rem auto;max-width:75rem;padding:0 1rem;color:#222}
-table{border-collapse:collapse;width:100%;margin:.5rem 0 1.5rem}
-td,th{border-bottom:1px solid #ddd;padding:.35rem .5rem;text-align:left;vertical-align:top}
-.badge{background:#eef;border-radius:.25rem;padding:0 .3rem;font-family:monospace}
-.badge-secondary{background:#eee}.text-success{color:#187a2f}.text-danger{color:#b3261e}.text-warning{color:#8a5a00}
-.fa-check-circle:before{content:"\\2713"}.fa-times:before{content:"\\2717"}.fa-exclamation-triangle:before{content:"!"}
-h1,h2,h3,h4{line-height:1.2}nav,.navbar,.modal,.card,.ge-cta-footer,footer,img{display:none}
+_ELSEWHERE = re.compile(r' href="(?:\.\./|https?://)[^"]*"')
+"""Links to Great Expectations' site around the page, which is not there, and to its makers."""
+_TITLE = re.compile(r"<title>.*?</title>", re.S)
+_BODY = re.compile(r"<body[^>]*>")
+_STYLE = f"""{STYLE}<style>
+.badge{{background:var(--soft);border-radius:.25rem;padding:0 .3rem;font-family:monospace}}
+.text-success{{color:var(--good)}}.text-danger{{color:var(--bad)}}.text-warning{{color:var(--warn)}}
+.fa-check-circle:before{{content:"\\2713"}}.fa-times:before{{content:"\\2717"}}
+.fa-exclamation-triangle:before{{content:"!"}}
+.navbar,.modal,.card,.ge-cta-footer,footer,img,.lead{{display:none}}
 </style>"""
 
 
-def write_page(result: ExpectationSuiteValidationResult, docs: Path, mark: str = "") -> Path:
-    """Render a result to ``<docs>/<suite>.html`` and renew ``<docs>/index.html``.
+def write_page(result: ExpectationSuiteValidationResult, docs: Path, run: CheckRun, mark: str = "") -> Path:
+    """Render a result to ``<docs>/<suite>.html``, keep it among the suite's runs, and renew the indexes.
 
     The pages name no other host: Great Expectations' own link style sheets and scripts from public CDNs.
 
     Args:
+        run: the same result, as the indexes show it.
         mark: a comment to end the page with (`quality.kept_pages`).
     """
-    docs.mkdir(parents=True, exist_ok=True)
     document = ValidationResultsPageRenderer(run_info_at_end=False).render(result)
-    page = DefaultJinjaPageView().render(document)
-    page = _REMOTE.sub("", page).replace("</head>", f"{_STYLE}</head>", 1)
+    page = _ELSEWHERE.sub("", _REMOTE.sub("", DefaultJinjaPageView().render(document)))
     path = page_path(docs, str(result.suite_name))
-    path.write_text(f"{page}{mark}", encoding="utf-8")
-    _write_index(docs)
+    save_run(docs, path.stem, run, _titled(page, run, header(docs, path.stem, run, "../../")))
+    write_whole(path, f"{_titled(page, run, header(docs, path.stem, run, ''))}{mark}")
+    write_history(docs, path.stem)
+    write_index(docs)
     return path
 
 
-def _write_index(docs: Path) -> None:
-    rows = "".join(
-        f'<tr><td><a href="{html.escape(p.name)}">{html.escape(p.stem)}</a></td></tr>'
-        for p in sorted(docs.glob("*.html"))
-        if p.name != "index.html"
-    )
-    aside = docs / ".index.html.tmp"
-    aside.write_text(
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Data Docs</title>{_STYLE}</head>'
-        f"<body><h1>Data Docs</h1><table><tr><th>Checked</th></tr>{rows}</table></body></html>",
-        encoding="utf-8",
-    )
-    aside.replace(docs / "index.html")
+def _titled(page: str, run: CheckRun, top: str) -> str:
+    """The page with our style and title, and a header that says what was checked."""
+    page = _TITLE.sub(lambda _: f"<title>{html.escape(run.title)}</title>", page, count=1)
+    page = _BODY.sub(lambda found: f"{found.group()}{top}", page, count=1)
+    return page.replace("</head>", f"{_STYLE}</head>", 1)

@@ -67,7 +67,11 @@ def online_suite(group: FeatureGroup) -> Suite:
     ]
     names = [key, "online_row", *group.feature_names]
     return Suite(
-        f"{group.view_name} online", pa.schema([(name, pa.string()) for name in names]), tuple(rules)
+        f"{group.view_name} online",
+        pa.schema([(name, pa.string()) for name in names]),
+        tuple(rules),
+        title=f"{group.view_name} read back from the online store",
+        asset=f"feast/{group.view_name}",
     )
 
 

@@ -8,23 +8,49 @@ from pathlib import Path
 import numpy as np
 
 from quality.checks import CheckReport
-from quality.plots import AFTER, BEFORE, FAILED, PASSED, failures_of, figure_at, page_of
-from quality.rates import WINDOWS, DayRates, total
+from quality.drift import Thresholds
+from quality.drift_index import DriftSummary, FeatureSummary, largest, save_summary
+from quality.plots import AFTER, BEFORE, FAILED, PASSED, About, failures_of, figure_at, page_of
+from quality.rates import REFERENCE_DAYS, WINDOWS, DayRates, rate_changes, total
+from quality.sparkline import Spark
+from quality.suites import BEHAVIOUR
+
+ABOUT = About(BEHAVIOUR, "lake/events", f"the {REFERENCE_DAYS} days before")
 
 
-def write_rate_plots(days: Sequence[DayRates], report: CheckReport, folder: Path) -> Path:
-    """Write ``<rate>.png`` for every rate of the last day, and ``index.html``.
+def write_rate_plots(
+    days: Sequence[DayRates], report: CheckReport, folder: Path, thresholds: Thresholds | None = None
+) -> Path:
+    """Write ``<rate>.png`` for every rate of the last day, ``index.html``, and renew the indexes.
 
     Returns:
-        the page. Rates that drifted stand first.
+        the page. Rates that drifted come first.
     """
     folder.mkdir(parents=True, exist_ok=True)
     failed = failures_of(report)
     for name in days[-1].rates:
         _write_plot(name, days, name in failed, folder / f"{name}.png")
     page = folder / "index.html"
-    page.write_text(page_of(report, dict.fromkeys(days[-1].rates, ""), failed), encoding="utf-8")
+    page.write_text(page_of(report, dict.fromkeys(days[-1].rates, ""), failed, ABOUT), encoding="utf-8")
+    changes = rate_changes(days)
+    limit = (thresholds or Thresholds()).rate
+    features = tuple(
+        FeatureSummary(
+            name=name,
+            meaning="rate by day",
+            score=largest(change.size / limit for change in changes.get(name, ())[-1:]),
+            failed=tuple(failed.get(name, ())),
+            spark=_spark(name, days),
+        )
+        for name in sorted({*days[-1].rates, *failed})
+    )
+    save_summary(folder, DriftSummary(ABOUT.group, ABOUT.asset, ABOUT.against, report.rows, features))
     return page
+
+
+def _spark(name: str, days: Sequence[DayRates]) -> Spark:
+    known = tuple(d.rates[name].rate for d in days if name in d.rates and d.rates[name].x)
+    return Spark("days", known[: -WINDOWS[-1]], known[-WINDOWS[-1] :])
 
 
 def _write_plot(name: str, days: Sequence[DayRates], drifted: bool, path: Path) -> None:

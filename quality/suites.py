@@ -36,6 +36,8 @@ ANY_VALUE = 1e-9
 """`mostly` of the null-share rule every feature has: satisfied by a single value."""
 
 FLOATS = (DType.FLOAT64, DType.FLOAT64S, DType.FLOAT32S)
+BEHAVIOUR = "behaviour"
+"""Name under which the drift of what visitors do is kept and plotted."""
 WITHOUT_ITEM = ("impression", "search")
 
 
@@ -84,6 +86,9 @@ class Suite:
     Attributes:
         exact: whether columns beyond those of `schema` are a fault.
         may_lack: columns whose absence is none: an earlier version of the contract did not have them.
+        title: what is checked, for people.
+        asset: path of the asset in Dagster that holds it.
+        drift: name under which its drift is plotted.
     """
 
     name: str
@@ -91,6 +96,9 @@ class Suite:
     rules: tuple[Rule, ...]
     exact: bool = True
     may_lack: tuple[str, ...] = ()
+    title: str = ""
+    asset: str = ""
+    drift: str = ""
 
     def with_overrides(self, overrides: Sequence[Rule]) -> Suite:
         """The suite with accepted bounds: each replaces the rule of its kind and columns, or is added."""
@@ -117,7 +125,15 @@ def group_suite(group: FeatureGroup) -> Suite:
     for feature in group.features:
         rules += _feature_rules(feature)
     rules += [_declared(expectation, expectation.columns) for expectation in group.expectations]
-    return Suite(group.name, group.arrow_schema, ()).with_overrides(rules)
+    suite = Suite(
+        group.name,
+        group.arrow_schema,
+        (),
+        title=f"Build of {group.name}",
+        asset=f"features/{group.name}",
+        drift=group.view_name,
+    )
+    return suite.with_overrides(rules)
 
 
 def _feature_rules(feature: Feature) -> list[Rule]:
@@ -173,7 +189,17 @@ def event_suite(settings: Settings | None = None, day: date | None = None) -> Su
     ]
     name = "events" if day is None else f"events {day.isoformat()}"
     may_lack = tuple(field.name for field in info.fields if not field.required)
-    return Suite(name, arrow_schema("event"), (), exact=False, may_lack=may_lack).with_overrides(rules)
+    suite = Suite(
+        name,
+        arrow_schema("event"),
+        (),
+        exact=False,
+        may_lack=may_lack,
+        title="Events" if day is None else f"Events of {day.isoformat()}",
+        asset="lake/events",
+        drift=BEHAVIOUR,
+    )
+    return suite.with_overrides(rules)
 
 
 def _field_rules(name: str, info: msgspec.inspect.Type) -> list[Rule]:

@@ -72,7 +72,8 @@ def training_suite(schema: pa.Schema, layout: Layout) -> Suite:
     for name in needed:
         if name not in schema.names:
             wanted = wanted.append(pa.field(name, pa.string()))
-    return Suite("training_set", wanted, ()).with_overrides(rules)
+    suite = Suite("training_set", wanted, (), title="Training set", asset="training/training_set")
+    return suite.with_overrides(rules)
 
 
 def check_training_set(path: Path, docs: Path | None = None, *, layout: Layout | None = None) -> CheckReport:

@@ -9,7 +9,7 @@ from feature_repo.errors import BuildError
 from feature_repo.group import EVENT_TIMESTAMP, FeatureGroup
 from feature_repo.settings import Settings
 from orchestration.build import as_of_day, build_group, build_of_day, inputs_of
-from orchestration.columns import LINEAGE, SCHEMA, group_schema, traced_lineage
+from orchestration.columns import SCHEMA, group_schema, lineage_metadata, traced_lineage
 from orchestration.defs.about import page_links, tags_of
 from orchestration.defs.keys import EVENTS, ITEMS, RUNTIME, USERS, days_of, features_key
 from orchestration.defs.results import check_results, check_specs, kept_age
@@ -47,7 +47,7 @@ def group_asset(
         return dg.MaterializeResult(
             metadata={
                 **file_metadata([build.path], EVENT_TIMESTAMP),
-                LINEAGE: traced_lineage(kept_sources(group, runtime.settings, runtime.home)),
+                **lineage_metadata(traced_lineage(kept_sources(group, runtime.settings, runtime.home))),
                 "as_of": as_of.isoformat(),
                 "unchanged": build.created < began,
                 "seconds": round(time.monotonic() - started, 3),

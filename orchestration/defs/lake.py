@@ -12,7 +12,7 @@ from feature_repo.contract import Kind
 from feature_repo.event_types import with_registered
 from feature_repo.lake import unreadable
 from feature_repo.settings import Settings
-from orchestration.columns import LINEAGE, SCHEMA, record_lineage, record_schema
+from orchestration.columns import SCHEMA, lineage_metadata, record_lineage, record_schema
 from orchestration.defs.about import LAYER, page_links
 from orchestration.defs.keys import EVENT_LOG, EVENTS, ITEMS, RUNTIME, USERS, days_of
 from orchestration.defs.results import check_results, check_specs, kept_age
@@ -63,7 +63,7 @@ def events_asset(partitions: dg.PartitionsDefinition, settings: Settings) -> dg.
         for day in days_of(context):
             key = day.isoformat()
             found = _metadata(runtime.lake.files_of(day), "event_time")
-            lineage = {LINEAGE: record_lineage("event", EVENT_LOG)}
+            lineage = lineage_metadata(record_lineage("event", EVENT_LOG))
             context.add_asset_metadata({**found, **lineage, "synced": day in changed}, partition_key=key)
         context.log.info("%.1f s", time.monotonic() - started)
 
@@ -128,7 +128,7 @@ def _record_asset(key: dg.AssetKey, kind: Kind, description: str, settings: Sett
         return dg.MaterializeResult(
             metadata={
                 **_metadata(files, "ingested_at"),
-                LINEAGE: record_lineage(kind, EVENT_LOG),
+                **lineage_metadata(record_lineage(kind, EVENT_LOG)),
             },
             data_version=dg.DataVersion(fingerprint(files)),
         )

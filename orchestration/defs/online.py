@@ -10,7 +10,7 @@ from feature_repo.lake import Build
 from feature_repo.settings import Settings
 from feature_repo.store import apply
 from orchestration.build import build_of_day
-from orchestration.columns import LINEAGE, SCHEMA, group_schema, same_lineage
+from orchestration.columns import SCHEMA, group_schema, lineage_metadata, same_lineage
 from orchestration.consent import forget_withdrawn
 from orchestration.defs.about import LAYER, page_links, tags_of, view_link
 from orchestration.defs.keys import EVENT_LOG, REGISTRY, RUNTIME, days_of, features_key, view_key
@@ -71,7 +71,7 @@ def view_asset(
             raise BuildError(msg)
         served = _serve(runtime, group, build)
         lineage = same_lineage(group.arrow_schema.names, features_key(group))
-        return served._replace(metadata={**(served.metadata or {}), LINEAGE: lineage})
+        return served._replace(metadata={**(served.metadata or {}), **lineage_metadata(lineage)})
 
     return view
 

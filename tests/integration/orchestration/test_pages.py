@@ -149,3 +149,39 @@ def test_links_that_lead_out_of_the_folder_are_not_followed(
     for path in ("file.html", "folder/", "folder/index.html", "loop.html", "inside/", "inside/index.html"):
         answer = httpx.get(f"{address}/{path}", follow_redirects=True)
         assert (answer.status_code, "secret" in answer.text) == (404, False), path
+
+
+@pytest.mark.parametrize(
+    ("given", "location"),
+    [
+        ({"dagster_port": 3999}, "http://localhost:3999/assets/lake/a%20b"),
+        ({"dagster_url": "https://dagster.example/"}, "https://dagster.example/assets/lake/a%20b"),
+    ],
+)
+def test_pages_lead_to_the_asset_in_dagster(
+    settings: Settings, home: Home, given: dict[str, object], location: str
+) -> None:
+    settings = settings.model_copy(update={"docs_port": 0, **given})
+    with serve_pages(settings, home) as (_, port):
+        found = httpx.get(f"http://localhost:{port}/asset/lake/a%20b")
+        assert (found.status_code, found.headers["Location"]) == (302, location)
+        # Neither a host nor a line of a header comes out of a path.
+        odd = httpx.get(f"http://localhost:{port}/asset//evil.example/%0d%0aSet-Cookie:%20a=b")
+        assert odd.headers["Location"].startswith(location.removesuffix("lake/a%20b"))
+        assert "Set-Cookie" not in odd.headers
+
+
+def test_an_unknown_dagster_is_said(settings: Settings, home: Home) -> None:
+    with serve_pages(settings.model_copy(update={"docs_port": 0, "dagster_port": 0}), home) as (_, port):
+        answer = httpx.get(f"http://127.0.0.1:{port}/asset/lake/events")
+        assert answer.status_code == 404
+        assert "HEADRACE_DAGSTER_URL" in answer.text
+
+
+def test_no_folder_is_listed(served: tuple[Settings, str], home: Home) -> None:
+    _, address = served
+    (home.docs / "drift" / "group").mkdir(parents=True)
+    (home.docs / "drift" / "group" / "secret.png").write_text("")
+    answer = httpx.get(f"{address}/drift/group/")
+    assert (answer.status_code, "secret.png" in answer.text) == (404, False)
+    assert "Nothing was checked yet" in httpx.get(f"{address}/").text
