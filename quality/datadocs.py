@@ -30,7 +30,8 @@ _STYLE = f"""{STYLE}<style>
 .text-success{{color:var(--good)}}.text-danger{{color:var(--bad)}}.text-warning{{color:var(--warn)}}
 .fa-check-circle:before{{content:"\\2713"}}.fa-times:before{{content:"\\2717"}}
 .fa-exclamation-triangle:before{{content:"!"}}
-.navbar,.modal,.card,.ge-cta-footer,footer,img,.lead{{display:none}}
+h5,h6{{font-size:1rem;margin:1rem 0 .25rem}}
+.navbar,a[data-toggle],.modal,.card,.ge-cta-footer,footer,img,.lead{{display:none}}
 </style>"""
 
 

@@ -56,7 +56,7 @@ def write_history(docs: Path, stem: str) -> None:
     rows = "".join(f"<tr>{_cells(run, link(f'{run.stamp}.html', run.title))}</tr>" for run in runs)
     title = f"{runs[0].title}: the last runs"
     links = trail(link("../../index.html", "Data Docs"), link(f"../../{stem}.html", "Newest"))
-    body = f"{links}<h1>{html.escape(title)}</h1><table>{_COLUMNS}</tr></thead>{rows}</table>"
+    body = f"{links}<h1>{html.escape(title)}</h1><table class=checks>{_COLUMNS}</tr></thead>{rows}</table>"
     write_whole(runs_folder(docs, stem) / "index.html", framed(title, body))
 
 
@@ -93,7 +93,7 @@ def _section(docs: Path, kind: str, rows: list[tuple[str, CheckRun | None]]) -> 
         return (3, 0.0, stem) if run is None else (_ORDER[run.status], -run.time.timestamp(), stem)
 
     body = "".join(f"<tr>{_row(docs, stem, run)}</tr>" for stem, run in sorted(rows, key=order))
-    return f"<h2>{_SECTIONS[kind]}</h2><table>{_COLUMNS}<th>More</th></tr></thead>{body}</table>"
+    return f"<h2>{_SECTIONS[kind]}</h2><table class=checks>{_COLUMNS}<th>More</th></tr></thead>{body}</table>"
 
 
 def _row(docs: Path, stem: str, run: CheckRun | None) -> str:

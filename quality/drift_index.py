@@ -80,7 +80,7 @@ def write_drift_index(root: Path) -> None:
         f"<p>{drifted} of {len(cards)} features drifted; worst first. "
         '<span class="key" style="background:var(--before)"></span> reference '
         '<span class="key" style="background:var(--after)"></span> current. The figure is the largest change '
-        "as a share of what counts as drift.</p>"
+        "as a share of what counts as drift; it must also be beyond chance.</p>"
         f"<p>All plots by group: {groups}</p><main>{''.join(card for _, card in cards)}</main>"
     )
     write_whole(root / "index.html", framed("Drift", body, _STYLE))

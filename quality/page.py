@@ -22,6 +22,8 @@ td,th{border-bottom:1px solid var(--line);padding:.35rem .5rem;text-align:left;v
 .passed{color:var(--good)}.warns{color:var(--warn)}.blocks,.drifted{color:var(--bad)}
 .status{white-space:nowrap;font-weight:600}ul{margin:.2rem 0;padding-left:1.1rem}
 nav.trail{display:flex;flex-wrap:wrap;gap:.25rem 1rem}td,li,h1{overflow-wrap:anywhere}
+@media (min-width:40rem){.checks{table-layout:fixed}.checks th:nth-child(1){width:6rem}
+.checks th:nth-child(3){width:11rem}.checks th:nth-child(4){width:5rem}.checks th:nth-child(6){width:15rem}}
 @media (max-width:40rem){body{margin:.75rem auto}thead{display:none}tr{display:block;padding:.5rem 0;
 border-bottom:1px solid var(--line)}td{display:block;border:0;padding:.1rem 0;text-align:left!important}
 td[data-label]:before{content:attr(data-label) " ";color:var(--quiet)}td:empty{display:none}}
