@@ -19,7 +19,7 @@ from benchmarks.harness import Row, Target, latency_rows
 if TYPE_CHECKING:
     from benchmarks._rig import Stage
 
-WARM, ROUNDS = 100, 600
+WARM, ROUNDS = 50, 300
 TARGETS = {"features_http": Target(0.25, "ratio"), "features_http_100": Target(0.25, "ratio")}
 _BASELINE = "feast serve, the same request"
 
@@ -88,7 +88,18 @@ def feast_served(scene: Stage) -> Iterator[int]:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     folder = str(scene.home.feast.resolve())
-    arguments = ("-c", folder, "serve", "--host", "127.0.0.1", "--port", str(port), "--no-access-log")
+    arguments = (
+        "-c",
+        folder,
+        "serve",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--no-access-log",
+        "--max-requests",
+        "0",
+    )
     command = (sys.executable, "-W", "ignore", "-m", "feast.cli.cli", *arguments)
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

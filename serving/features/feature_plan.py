@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 
-from feature_repo.group import FeatureGroup
+from feature_repo.group import DType, FeatureGroup
 from feature_repo.services import Service, retired_groups
 from serving.problem import ApiError
 
+_PLANS = 256
+"""Requests whose plan is remembered: consumers ask for the same features again and again."""
 _SHOWN = 60
 """Characters of a client's text that an error repeats."""
 
@@ -21,6 +24,11 @@ class PlannedView:
     group: FeatureGroup
     features: tuple[str, ...]
     names: tuple[str, ...]
+
+    @cached_property
+    def dtypes(self) -> dict[str, DType]:
+        """Types of the group's features."""
+        return {feature.name: feature.dtype for feature in self.group.features}
 
 
 class Catalogue:
@@ -35,7 +43,7 @@ class Catalogue:
         declared = {group.view_name: group for group in groups}
         self._views = {**retired_groups(services, declared), **declared}
         self._services = {service.name: service for service in services}
-        self._plans: dict[tuple[str, bool], tuple[PlannedView, ...]] = {}
+        self._plans: dict[tuple[str | None, tuple[str, ...], bool], tuple[PlannedView, ...]] = {}
 
     def plan(self, service: str | None, features: Sequence[str], full_names: bool) -> tuple[PlannedView, ...]:
         """The views to read, in the order in which they are first named.
@@ -51,11 +59,13 @@ class Catalogue:
         if (service is None) == (not features):
             message = "name one feature_service, or a list of features such as item_profile:ctr"
             raise ApiError(422, "bad_value", "features", message)
-        if service is None:
-            return self._made(self._of_features(features), full_names)
-        plan = self._plans.get((service, full_names))
+        asked = (service, tuple(features), full_names)
+        plan = self._plans.get(asked)
         if plan is None:
-            plan = self._plans[service, full_names] = self._made(self._of_service(service), full_names)
+            found = self._of_features(features) if service is None else self._of_service(service)
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
+            plan = self._plans[asked] = self._made(found, full_names)
         return plan
 
     def _of_service(self, name: str) -> dict[str, list[str]]:

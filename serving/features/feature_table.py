@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -110,8 +110,7 @@ class FeatureTable:
         """
         try:
             async with asyncio.timeout(budget_s):
-                rows = await self._rows(plan, entities)
-                consents = await self._consents(plan, entities, rows)
+                rows, consents = await self._rows(plan, entities)
         except TimeoutError as error:
             message = "the online store is too slow now; ask again, or for fewer entities"
             raise ApiError(503, "store_late", "", message, retry_after_s=1) from error
@@ -126,38 +125,34 @@ class FeatureTable:
             judged = [
                 self._judge(view.group, key, row, consents, now) for key, row in zip(keys, found, strict=True)
             ]
-            columns += [_column(view.group, feature, judged) for feature in view.features]
+            columns += _columns(view, judged)
             names += view.names
             views[view.group.view_name] = _ages(judged)
         return FeaturesAnswer(FeatureNames(names), columns, views)
 
     async def _rows(
         self, plan: Sequence[PlannedView], entities: Mapping[str, Sequence[str]]
-    ) -> dict[tuple[str, str], OnlineRow]:
-        wanted = [(v.group, key) for v in plan for key in dict.fromkeys(entities[v.group.entity.join_key])]
-        found = await self._read(wanted)
-        return {
+    ) -> tuple[dict[tuple[str, str], OnlineRow], dict[str, bool]]:
+        """Rows by view and key, and whether each user met permits personalization.
+
+        The consent of users is read beside their rows; only owners of sessions take a second round trip.
+        """
+        asked = [(v.group, key) for v in plan for key in dict.fromkeys(entities[v.group.entity.join_key])]
+        of_users = any(view.group.entity == USER for view in plan)
+        users = list(dict.fromkeys(entities[USER.join_key])) if of_users else []
+        found = await self._read([*asked, *((CONSENT, user) for user in users)])
+        rows = {
             (group.view_name, key): row
-            for (group, key), row in zip(wanted, found, strict=True)
+            for (group, key), row in zip(asked, found, strict=False)
             if row is not None
         }
-
-    async def _consents(
-        self,
-        plan: Sequence[PlannedView],
-        entities: Mapping[str, Sequence[str]],
-        rows: Mapping[tuple[str, str], OnlineRow],
-    ) -> dict[str, bool]:
-        """Whether each user met in the request, or in a session of it, permits personalization."""
-        users: dict[str, None] = {}
-        for view in plan:
-            if view.group.entity == USER:
-                users |= dict.fromkeys(entities[USER.join_key])
-            elif view.group.entity == SESSION:
-                owners = (row.values.get("user_id") for row in rows.values())
-                users |= {owner: None for owner in owners if isinstance(owner, str)}
-        stated = await self._read([(CONSENT, user) for user in users])
-        return {user: self._permits(user, row) for user, row in zip(users, stated, strict=True)}
+        stated = dict(zip(users, found[len(asked) :], strict=True))
+        sessions = {view.group.view_name for view in plan if view.group.entity == SESSION}
+        owners = {row.values.get("user_id") for (view, _), row in rows.items() if view in sessions}
+        if others := [owner for owner in owners if isinstance(owner, str) and owner not in stated]:
+            further = await self._read([(CONSENT, owner) for owner in others])
+            stated |= dict(zip(others, further, strict=True))
+        return rows, {user: self._permits(user, row) for user, row in stated.items()}
 
     def _permits(self, user: str, row: OnlineRow | None) -> bool:
         if self._permissions.denied(USER_ID, user):
@@ -209,17 +204,18 @@ def _key_columns(entities: Mapping[str, Sequence[str]]) -> tuple[list[Column], l
     return columns, list(entities)
 
 
-def _column(group: FeatureGroup, name: str, judged: Iterable[_Judged]) -> Column:
-    dtype = next(feature.dtype for feature in group.features if feature.name == name)
-    column = Column([], [], [])
-    for entry in judged:
-        shown = entry.row is not None and not entry.expired
-        value = entry.row.values.get(name) if entry.row is not None and shown else None
-        status = PRESENT if shown else ABSENT if entry.row is None else EXPIRED
-        column.values.append(_json(dtype, value))
-        column.statuses.append(status)
-        column.event_timestamps.append(_NEVER if entry.row is None else _rfc3339(entry.row.event_time))
-    return column
+def _columns(view: PlannedView, judged: Sequence[_Judged]) -> list[Column]:
+    """The columns of a view; its rows decide statuses and times, which all of them share."""
+    rows = [None if entry.row is None or entry.expired else entry.row.values for entry in judged]
+    statuses = [ABSENT if e.row is None else EXPIRED if e.expired else PRESENT for e in judged]
+    times = [_NEVER if entry.row is None else _rfc3339(entry.row.event_time) for entry in judged]
+    columns = []
+    for name in view.features:
+        values = [None if row is None else row.get(name) for row in rows]
+        if (convert := _CONVERTED.get(view.dtypes[name])) is not None:
+            values = [None if value is None else convert(value) for value in values]
+        columns.append(Column(values, statuses, times))
+    return columns
 
 
 def _ages(judged: Sequence[_Judged]) -> ViewAges:
@@ -232,21 +228,28 @@ def _ages(judged: Sequence[_Judged]) -> ViewAges:
     )
 
 
-def _json(dtype: DType, value: Any) -> Any:
-    """A value as Feast's server writes it: times as seconds since 1970, numbers beyond JSON as text."""
-    if dtype is DType.TIMESTAMP and value is not None:
-        return (value - _EPOCH) // timedelta(seconds=1)
-    if isinstance(value, float):
-        return _number(value)
-    if dtype in {DType.FLOAT64S, DType.FLOAT32S} and value is not None:
-        return list(map(_number, value))
-    return value
-
-
 def _number(value: float) -> float | str:
+    """A number as Feast's server writes it: those that JSON does not know as text."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _numbers(values: Sequence[float]) -> Sequence[float | str]:
+    return values if all(map(math.isfinite, values)) else list(map(_number, values))
+
+
+def _seconds(value: datetime) -> int:
+    return (value - _EPOCH) // timedelta(seconds=1)
+
+
+_CONVERTED: dict[DType, Callable[[Any], Any]] = {
+    DType.TIMESTAMP: _seconds,
+    DType.FLOAT64: _number,
+    DType.FLOAT64S: _numbers,
+    DType.FLOAT32S: _numbers,
+}
+"""How Feast's server writes the types whose values JSON does not hold as they are."""
 
 
 def _rfc3339(time: datetime) -> str:
