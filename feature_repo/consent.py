@@ -1,7 +1,7 @@
 """Who may be personalized: the one rule that stream, builds, serving and training apply.
 
 `permitted` is for values, `permitted_column` for Ibis tables and `permitted_sql` for SQL text; a test holds
-the three to one truth table.
+the three to one truth table. `stated_sql` finds what users state today.
 """
 
 from __future__ import annotations
@@ -44,3 +44,9 @@ def permitted_column(
 def permitted_sql(event: str, user: str, default: bool) -> str:
     """`permitted` over SQL expressions."""
     return f"(coalesce({user}, true) AND coalesce({event}, {user}, {str(default).lower()}))"
+
+
+def stated_sql(users: str) -> str:
+    """A query of `user_id` and `stated`, what the user's newest record states, over users of the lake."""
+    newest = "arg_max({'said': consent}, ingested_at)"  # a null of its own would be passed over
+    return f"SELECT user_id, struct_extract({newest}, 'said') AS stated FROM {users} GROUP BY user_id"

@@ -7,9 +7,9 @@ The structs of `feature_repo.records` are the one declaration; validation (`Cont
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -61,6 +61,8 @@ __all__ = [
     "to_arrow",
     "from_arrow",
 ]
+
+R = TypeVar("R", bound=Record)
 
 _decoder = msgspec.json.Decoder()
 
@@ -145,7 +147,8 @@ class Contract:
         """Hold a decoded record, its times in UTC, against what the structs cannot say.
 
         Args:
-            registered: refuse event types that the settings do not know.
+            registered: refuse event types that the settings do not know, and searches whose query was left
+                out: at the door every search has one, in the log that of a user who denies consent has not.
 
         Raises:
             ContractError: with a stable code, the field, and what would be right.
@@ -187,7 +190,8 @@ class Contract:
                     msg = f"items.score: {slot.score} of {slot.item_id!r} is not a finite number"
                     raise ContractError("not_finite", "items.score", msg)
         elif event.event_type == "search":
-            if not event.query and event.consent is not False:
+            left_out = event.query == "" and not registered
+            if not event.query and event.consent is not False and not left_out:
                 msg = "query: a search must say what was asked"
                 raise ContractError("missing_field", "query", msg)
         elif event.item_id is None:
@@ -226,12 +230,15 @@ def _is_unicode(value: Any) -> bool:
     return True
 
 
-def as_permitted(record: Record) -> Record:
-    """The record without what its own denial of consent does not permit to be kept: the query.
+def as_permitted(record: R, denying: Container[str | None] = ()) -> R:
+    """The record without what a denial of consent does not permit to be kept: the query.
 
     That of a search is empty then, as a search has one.
+
+    Args:
+        denying: users who are known to deny, whatever the event says.
     """
-    if not isinstance(record, Event) or record.consent is not False:
+    if not isinstance(record, Event) or (record.consent is not False and record.user_id not in denying):
         return record
     query = "" if record.event_type == "search" else None
     return record if record.query == query else msgspec.structs.replace(record, query=query)

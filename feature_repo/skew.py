@@ -4,8 +4,8 @@ Two rules:
 
 - An event that names a request belongs to it. Stamped up to the tolerance before the request was shown, it
   counts as of the showing: no earlier, or what came of a list would be known before the list.
-- An event stamped later than it came, by more than the tolerance, counts as of when it came: in the stream
-  and in the backfill of sessions.
+- An event stamped later than it came, by more than the tolerance, counts as of when it came. The stream knows
+  when that is, the lake knows that it came no later than `ingested_at`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,17 @@ def tolerance_of(settings: Settings) -> timedelta:
     return timedelta(seconds=settings.clock_skew_s)
 
 
+def no_later_than(stamp: datetime, came: datetime | None, tolerance: timedelta) -> datetime:
+    """As of when an event counts that came at a time; its stamp, where that is not known."""
+    return came if came is not None and stamp > came + tolerance else stamp
+
+
+def no_later_sql(tolerance: timedelta) -> str:
+    """`no_later_than` over the lake's columns."""
+    ahead = f"event_time > ingested_at + {_span(tolerance)}"
+    return f"CASE WHEN {ahead} THEN ingested_at ELSE event_time END"
+
+
 def after_their_requests(events: Iterable[Event], tolerance: timedelta) -> list[Event]:
     """The events in time order, none before the showing of the request it names; equal times as they came."""
     events = list(events)
@@ -47,8 +58,9 @@ def after_their_requests(events: Iterable[Event], tolerance: timedelta) -> list[
 
 
 def counted_sql(events: str, tolerance: timedelta) -> str:
-    """A table of events of the lake with `event_time` as of which each counts."""
-    span = f"to_microseconds({tolerance // timedelta(microseconds=1)})"
+    """A table of events of the lake with `event_time` as of which each counts, by both rules."""
+    span = _span(tolerance)
+    events = f"(SELECT * REPLACE ({no_later_sql(tolerance)} AS event_time) FROM {events})"
     shown = (
         f"SELECT request_id, min(event_time) AS shown FROM {events} "
         f"WHERE event_type = '{IMPRESSION}' AND request_id IS NOT NULL GROUP BY request_id"
@@ -66,3 +78,7 @@ def ahead_of(table: pa.Table, tolerance: timedelta) -> pa.ChunkedArray:
     import pyarrow.compute as pc  # noqa: PLC0415
 
     return pc.greater(table["event_time"], pc.add(table["ingested_at"], tolerance))
+
+
+def _span(span: timedelta) -> str:
+    return f"to_microseconds({span // timedelta(microseconds=1)})"

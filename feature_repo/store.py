@@ -74,6 +74,7 @@ def repo_config(settings: Settings, home: Home) -> dict[str, Any]:
             "memory_limit": settings.duckdb_memory,
             "threads": settings.duckdb_threads,
             "temp_directory": str(home.root.resolve() / "spill"),
+            "users": str(home.lake.resolve() / "users"),
         },
         "entity_key_serialization_version": 3,
     }

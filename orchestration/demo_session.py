@@ -12,10 +12,12 @@ from typing import Any
 import httpx
 
 from feature_repo.clock import Clock
+from feature_repo.consent import permitted_sql, stated_sql
 from feature_repo.errors import HeadraceError
 from feature_repo.home import Home
 from feature_repo.lake import Lake
 from feature_repo.settings import Settings
+from orchestration.training.reading import parquet
 
 DEADLINE_S = 20.0
 POLL_S = 0.002
@@ -66,7 +68,9 @@ class Moment:
 
 
 def choose_scene(settings: Settings) -> Scene:
-    """The most active user, the items touched most, and two of them of a group that is seldom on top.
+    """The most active user who may be personalized, the items touched most, and two of them to click.
+
+    The two are of one group that is seldom on top.
 
     Raises:
         SceneError: no user, or fewer than three items.
@@ -76,9 +80,8 @@ def choose_scene(settings: Settings) -> Scene:
     lake = Lake(Home(settings.home).lake)
     con = duckdb.connect()
     con.execute("SET TimeZone = 'UTC'")
-    files = ", ".join("'" + file.replace("'", "''") + "'" for file in lake.files("event"))
-    con.execute(f"CREATE VIEW events AS SELECT * FROM read_parquet([{files}])")
-    user = con.execute(_MOST_ACTIVE).fetchone()
+    con.execute(f"CREATE VIEW events AS SELECT * FROM {parquet(lake.files('event'))}")
+    user = con.execute(_most_active(lake, settings.consent_default)).fetchone()
     candidates = [row[0] for row in con.execute(_MOST_TOUCHED, [CANDIDATES]).fetchall()]
     if user is None or len(candidates) <= CLICKS:
         msg = "the data name no user or fewer than three items: there is no session to show"
@@ -88,11 +91,17 @@ def choose_scene(settings: Settings) -> Scene:
     return Scene(user[0], "demo-session", tuple(candidates), titles, groups, clicked, group)
 
 
-_MOST_ACTIVE = """
-    SELECT user_id FROM events
-    WHERE user_id IS NOT NULL AND item_id IS NOT NULL AND consent IS NOT FALSE
-    GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1
-"""
+def _most_active(lake: Lake, consent_default: bool) -> str:
+    files = lake.files("user")
+    stated = stated_sql(parquet(files)) if files else "SELECT '' AS user_id, NULL::BOOLEAN AS stated"
+    rule = permitted_sql("e.consent", "s.stated", consent_default)
+    return (
+        f"SELECT e.user_id FROM events e LEFT JOIN ({stated}) s ON e.user_id = s.user_id "
+        f"WHERE e.user_id IS NOT NULL AND e.item_id IS NOT NULL AND {rule} "
+        "GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1"
+    )
+
+
 _MOST_TOUCHED = """
     SELECT item_id FROM events WHERE item_id IS NOT NULL GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT $1
 """

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pyarrow.parquet as pq
 
 from feature_repo.catalogue import Catalogue, catalogue_of
@@ -15,7 +16,7 @@ from feature_repo.contract import Contract, Event, Item, Kind, Record, User, fro
 from feature_repo.errors import ContractError, SourceError
 from feature_repo.lake import Lake
 from feature_repo.settings import Settings
-from feature_repo.skew import after_their_requests, tolerance_of
+from feature_repo.skew import TOLERANCE, after_their_requests, no_later_than, tolerance_of
 from streaming.sources import InputFile, Limits, TruncatedError, open_source
 
 REPORT_EVERY = 2000
@@ -106,13 +107,15 @@ def read_history(path: Path, fmt: str, settings: Settings, progress: Progress = 
     source = open_source(fmt, settings.weights)
     contract = Contract(settings, settings.clock)
     found = _Gathering()
+    tolerance = tolerance_of(settings)
     for file in source.files(InputFile(path, Limits.of(settings))):
         try:
             for row in source.rows(file, None):
                 try:
                     if row.error is not None:
                         raise row.error
-                    found.take(contract.parse(source.convert(row.raw, None), None))
+                    record = contract.parse(source.convert(row.raw, None), None)
+                    found.take(_as_it_came(record, settings.clock(), tolerance))
                 except ContractError:
                     found.rejected += 1
                 if row.line % REPORT_EVERY == 0:
@@ -134,9 +137,9 @@ def lake_history(lake: Lake, settings: Settings, max_events: int, progress: Prog
         found.take(record)
     for record in _records(lake, "user", lake.files("user")):
         found.take(record)
-    days = _newest_days(lake, max_events)
+    days, tolerance = _newest_days(lake, max_events), tolerance_of(settings)
     for done, day in enumerate(days):
-        for record in _records(lake, "event", lake.files("event", day, _next(day))):
+        for record in _records(lake, "event", lake.files("event", day, _next(day)), tolerance):
             found.take(record)
         progress("read the lake", done + 1, len(days))
     return found.history(settings)
@@ -157,8 +160,17 @@ def _next(day: date) -> date:
     return date.fromordinal(day.toordinal() + 1)
 
 
-def _records(lake: Lake, kind: Kind, files: Iterable[str]) -> Iterable[Record]:
+def _as_it_came(record: Record, came: datetime | None, tolerance: timedelta) -> Record:
+    if not isinstance(record, Event):
+        return record
+    counted = no_later_than(record.event_time, came, tolerance)
+    return record if counted is record.event_time else msgspec.structs.replace(record, event_time=counted)
+
+
+def _records(
+    lake: Lake, kind: Kind, files: Iterable[str], tolerance: timedelta = TOLERANCE
+) -> Iterable[Record]:
     """Records of files, oldest ingested first, so that the newest of an id comes last."""
     rows = [row for file in files for row in pq.read_table(file).to_pylist()]
     rows.sort(key=lambda row: row["ingested_at"] or datetime.min.replace(tzinfo=UTC))
-    return (from_arrow(kind, row) for row in rows)
+    return (_as_it_came(from_arrow(kind, row), row["ingested_at"], tolerance) for row in rows)

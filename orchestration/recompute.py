@@ -13,10 +13,11 @@ from feature_repo.consent import permitted
 from feature_repo.contract import Event, Item, Record, User, from_arrow
 from feature_repo.errors import LakeError
 from feature_repo.group import CREATED_TIMESTAMP, FeatureGroup
-from feature_repo.groups.session_profile import Profile, SessionRules, step, touch_of, values
+from feature_repo.groups.session_profile import GROUP, Profile, SessionRules, step, touch_of, values
 from feature_repo.lake import Builds, Lake
 from feature_repo.settings import Settings
-from quality.parity import Late, Recomputed, Served
+from feature_repo.skew import no_later_sql, tolerance_of
+from quality.parity import Late, Recomputed, Served, compare
 
 Hash = Callable[[str], str]
 _FILES = "read_parquet(?, union_by_name=true, hive_partitioning=false)"
@@ -68,13 +69,19 @@ def _as_served(served: Served, row: Mapping[str, Any] | None) -> Recomputed:
 
 
 class Folder:
-    """Session profiles, folded again from the lake's events up to the moment a row was served with."""
+    """Session profiles, folded again from the lake's events up to the moment a row was served with.
+
+    An event stamped ahead of when it came counts as of then, as it does in the stream.
+    """
 
     def __init__(self, lake: Lake, settings: Settings, hashed: Hash) -> None:
         self._lake = lake
         self._hashed = hashed
         self._weights = settings.weights
         self._rules = SessionRules.of(settings)
+        self._tolerance = tolerance_of(settings)
+        self._unsure: set[str] = set()  # sessions with an event stamped ahead of when it came
+        self._ahead = timedelta(seconds=settings.future_tolerance_s)
         items = [r for r in self._records("item") if isinstance(r, Item)]
         self._facts = catalogue_of(items)
         self._stated = {r.user_id: r.consent for r in self._records("user") if isinstance(r, User)}
@@ -86,7 +93,18 @@ class Folder:
             day: the day of the decisions; sessions may have begun the day before.
         """
         events = self._events({row.key for row in served}, day)
-        return [self._row(row, events.get(row.key, [])) for row in served]
+        return [self._known(row, self._row(row, events.get(row.key, []))) for row in served]
+
+    def _known(self, served: Served, row: Recomputed) -> Recomputed:
+        """The row, unless an event of its session was stamped ahead of when it came and it differs.
+
+        When such an event was counted is not known: the stream had it before the lake took it in.
+        """
+        if served.key not in self._unsure:
+            return row
+        compared = compare(GROUP, [(served, row)])
+        same = row is not None and not any(f.differing for f in compared.features.values())
+        return row if same else Late
 
     def _row(self, served: Served, events: Sequence[Event]) -> Recomputed:
         profile: Profile | None = None
@@ -118,17 +136,23 @@ class Folder:
         return permitted(event.consent, stated, None)
 
     def _events(self, wanted: set[str], day: date) -> dict[str, list[Event]]:
-        files = self._lake.files("event", day - timedelta(days=1), day + timedelta(days=1))
+        # What is stamped ahead is in the file of a later day.
+        after = timedelta(days=1) - self._ahead // -timedelta(days=1) * timedelta(days=1)
+        files = self._lake.files("event", day - timedelta(days=1), day + after)
         if not files or not wanted:
             return {}
         ids = _query(f"SELECT DISTINCT session_id AS id FROM {_FILES}", [files])
         names = {row["id"]: h for row in ids if (h := self._hashed(row["id"])) in wanted}
+        counted = f"SELECT *, {no_later_sql(self._tolerance)} AS counted FROM {_FILES}"
         rows = _query(
-            f"SELECT * FROM {_FILES} WHERE session_id IN (SELECT unnest(?)) ORDER BY event_time, event_id",
+            f"SELECT * FROM ({counted}) WHERE session_id IN (SELECT unnest(?)) ORDER BY counted, event_id",
             [files, list(names)],
         )
         found: dict[str, list[Event]] = {}
         for row in rows:
+            if row["counted"] != row["event_time"]:
+                self._unsure.add(names[row["session_id"]])
+            row["event_time"] = row.pop("counted")
             event = from_arrow("event", row)
             assert isinstance(event, Event)
             found.setdefault(names[event.session_id], []).append(event)

@@ -23,6 +23,7 @@ from serving.breaker import Breaker
 from serving.consent_store import ConsentStore
 from serving.decision import TOPIC
 from serving.decision_marks import Marks, marks_of
+from serving.denials import Denials
 from serving.exposures import observe_page
 from serving.features.feature_plan import Catalogue
 from serving.features.feature_table import FeatureTable
@@ -56,6 +57,7 @@ from serving.stages.features import FeaturesStage
 from serving.stages.flagging import FlagsStage
 from serving.stages.ruling import RulesStage
 from serving.stream_health import StreamHealth
+from streaming.denials import Denying
 from streaming.door import EventDoor, count_unknown
 from streaming.heartbeat import read_heartbeats
 from streaming.log import EventLog, open_log
@@ -122,7 +124,7 @@ def open_services(settings: Settings) -> Services:
         decisions=decisions,
         recorder=_recorder(settings, decisions, metrics, parts.breakers["event_log"], marks),
         finder=DecisionFinder(decisions, marks, LOOKED_THROUGH),
-        door=_door(settings, home, event_log),
+        door=_door(settings, home, event_log, Denials(permissions, store)),
     )
 
 
@@ -193,9 +195,9 @@ def _recorder(
     )
 
 
-def _door(settings: Settings, home: Home, event_log: EventLog) -> EventDoor:
+def _door(settings: Settings, home: Home, event_log: EventLog, known: Denying) -> EventDoor:
     contract = Contract(settings, settings.clock, count_unknown)
-    return EventDoor(contract, event_log, Quarantine.of(settings, home).warm())
+    return EventDoor(contract, event_log, Quarantine.of(settings, home).warm(), known)
 
 
 def _snapshot(home: Home, metrics: Metrics) -> Watched[ItemSnapshot | None]:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from prometheus_client import Counter as Metric
 
 from feature_repo.batch import Given, Refused, as_json
-from feature_repo.contract import Contract, Kind, encode
+from feature_repo.contract import Contract, Kind, Record, as_permitted, encode
 from feature_repo.errors import ContractError, LakeError
 from quality.quarantine import NOT_KEPT, Quarantine
+from streaming.denials import Denying, denying, nobody
 from streaming.log import EventLog, Keyed, key_of
 
 _logger = logging.getLogger(__name__)
@@ -61,12 +62,16 @@ class EventDoor:
         contract: validates.
         log: takes accepted records.
         quarantine: takes rejected ones.
+        known: finds users who deny consent: the log does not keep their queries.
     """
 
-    def __init__(self, contract: Contract, log: EventLog, quarantine: Quarantine) -> None:
+    def __init__(
+        self, contract: Contract, log: EventLog, quarantine: Quarantine, known: Denying = nobody
+    ) -> None:
         self._contract = contract
         self._log = log
         self._quarantine = quarantine
+        self._known = known
 
     def accept(self, raws: Sequence[Given], source: str, kind: Kind | None = None) -> DoorResult:
         """Take a batch. The good ones are in the log when this returns, whatever the others are.
@@ -80,6 +85,7 @@ class EventDoor:
             LogError: nothing was acknowledged; the same batch may be sent again.
         """
         keyed: list[Keyed] = []
+        records: list[Record] = []
         kinds: Counter[str] = Counter()
         refused: list[tuple[int, ContractError]] = []
         for index, raw in enumerate(raws):
@@ -93,7 +99,10 @@ class EventDoor:
                 refused.append((index, error))
                 continue
             keyed.append((key_of(record), encoded))
+            records.append(record)
             kinds[record.kind] += 1
+        if denied := denying(records, self._known):
+            keyed = [(key_of(r), encode(as_permitted(r, denied))) for r in records]
         if keyed:
             self._log.publish(keyed)
         for name, count in kinds.items():

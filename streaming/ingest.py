@@ -10,13 +10,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
-from feature_repo.contract import Contract, Event, Item, Kind, Record, User, encode
+from feature_repo.contract import Contract, Event, Item, Kind, Record, User, as_permitted, encode
 from feature_repo.errors import ContractError, HeadraceError, SourceError
 from feature_repo.event_types import register, with_registered
 from feature_repo.home import Home
 from feature_repo.lake import Lake
 from feature_repo.settings import Settings
 from quality.quarantine import Quarantine
+from streaming.denials import denying
 from streaming.door import count_unknown
 from streaming.ingest_counts import IngestCounts, KindCounts
 from streaming.ingest_inputs import input_file
@@ -224,7 +225,10 @@ class Ingestion:
     def _new(
         self, events: dict[tuple[date, str], Event], others: Sequence[Item | User]
     ) -> tuple[list[Record], list[Record]]:
-        """The records the lake lacks, and those it has: what it has need not go through the log again."""
+        """The records the lake lacks, and those it has: what it has need not go through the log again.
+
+        What users who deny consent asked is left out.
+        """
         lookup = LakeLookup(self._lake)
         try:
             ids = lookup.known_ids(list(events.values()))
@@ -236,6 +240,8 @@ class Ingestion:
                 for record, row in zip(of_kind, rows_of(kind, of_kind), strict=True):
                     (known if newest.get(id_of(record)) == row else new).append(record)
                     newest[id_of(record)] = row
+            denied = denying([*new, *others], lookup.denying)
+            new = [as_permitted(record, denied) for record in new]
         finally:
             lookup.close()
         return new, known

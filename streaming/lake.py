@@ -16,10 +16,11 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from feature_repo.contract import Event, Item, Kind, Record, User
+from feature_repo.contract import Event, Item, Kind, Record, User, as_permitted
 from feature_repo.errors import ContractError, LakeError
 from feature_repo.lake import Lake
 from quality.quarantine import Quarantine
+from streaming.denials import denying
 from streaming.folder import ParquetFolder
 from streaming.lake_counts import SyncCounts
 from streaming.lake_state import SyncState
@@ -177,6 +178,8 @@ class LakeWriter:
                 newest = items if isinstance(record, Item) else users
                 superseded += id_of(record) in newest
                 newest[id_of(record)] = record
+        if denied := denying([*events.values(), *users.values()], lookup.denying):
+            events = {key: as_permitted(event, denied) for key, event in events.items()}
         counts = self._write_events(events, lookup, ingested_at)
         counts += self._write_newest("item", items, lookup, ingested_at)
         counts += self._write_newest("user", users, lookup, ingested_at)

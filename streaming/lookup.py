@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -10,12 +10,14 @@ import duckdb
 import pyarrow as pa
 
 from feature_repo.columns import LAKE_ONLY
+from feature_repo.consent import stated_sql
 from feature_repo.contract import Event, Item, Kind, Record, User, arrow_schema, to_arrow
 from feature_repo.errors import LakeError
 from feature_repo.lake import Lake, unreadable
 
 _MEMORY = "512MB"
 _FILES_AT_ONCE = 500
+_STATES = ("user_id", "ingested_at", "consent")
 
 
 class LakeLookup:
@@ -71,6 +73,17 @@ class LakeLookup:
             row[key]: _comparable(kind, row)
             for row in self._rows(query, files, wanted, (key, "ingested_at")).to_pylist()
         }
+
+    def denying(self, users: Collection[str]) -> Collection[str]:
+        """Those of these users whose newest record in the lake denies consent."""
+        files = self._lake.files("user")
+        if not files or not users:
+            return ()
+        wanted = pa.table({"user_id": pa.array(sorted(users), pa.string())})
+        among = "read_parquet($files, union_by_name = true) SEMI JOIN wanted USING (user_id)"
+        query = f"SELECT user_id FROM ({stated_sql(among)}) WHERE NOT stated"
+        found: list[str] = self._rows(query, files, wanted, _STATES)["user_id"].to_pylist()
+        return found
 
     def _rows(self, query: str, files: Sequence[str], wanted: pa.Table, needs: Sequence[str]) -> pa.Table:
         self._con.register("wanted", wanted)

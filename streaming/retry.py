@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from feature_repo.contract import Contract, Record, encode
+from feature_repo.contract import Contract, Record, as_permitted, encode
 from feature_repo.errors import ContractError, SourceError
 from feature_repo.event_types import register, with_registered
 from feature_repo.home import Home
+from feature_repo.lake import Lake
 from feature_repo.settings import Settings
 from quality.quarantine import Entry, Quarantine
+from streaming.denials import Denying, denying
 from streaming.door import count_unknown
 from streaming.ingest import lake_writer
-from streaming.log import EventLog, Keyed, key_of, open_log
+from streaming.log import EventLog, key_of, open_log
+from streaming.lookup import LakeLookup
 from streaming.mapping.saved import FORMAT, format_of
 from streaming.mapping.source import MappedSource
 from streaming.sources import Raw, Source, open_source
@@ -93,12 +96,14 @@ def retry(
     sources = _Sources(contract, home.mappings, fixed)
     log = open_log(settings, home)
     counts = RetryCounts()
+    lookup = LakeLookup(Lake(home.lake))
     try:
         for portion in _portions(pending):
-            counts += _replay(portion, sources, log, quarantine)
+            counts += _replay(portion, sources, log, quarantine, lookup.denying)
         if counts.replayed:
             lake_writer(settings, home, log).sync()
     finally:
+        lookup.close()
         log.close()
     return counts
 
@@ -109,21 +114,27 @@ def _portions(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         yield portion
 
 
-def _replay(entries: list[Entry], sources: _Sources, log: EventLog, quarantine: Quarantine) -> RetryCounts:
+def _replay(
+    entries: list[Entry], sources: _Sources, log: EventLog, quarantine: Quarantine, known: Denying
+) -> RetryCounts:
     passed: list[Entry] = []
-    records: list[Keyed] = []
+    records: list[Record] = []
     skipped = 0
     for entry in entries:
         if entry.code in NOT_RECORDS:
             skipped += 1
             continue
         try:
-            records += [(key_of(record), encode(record)) for record in sources.records(entry)]
+            found = list(sources.records(entry))
+            for record in found:
+                encode(record)  # what cannot be written stays pending
         except (ContractError, SourceError, UnicodeError, RecursionError, OverflowError):
             continue
+        records += found
         passed.append(entry)
     if records:
-        log.publish(records)
+        denied = denying(records, known)
+        log.publish([(key_of(r), encode(as_permitted(r, denied))) for r in records])
     if passed:  # a row that the mended mapping leaves out gives no record
         quarantine.mark_retried(passed)
     return RetryCounts(len(passed), len(entries) - len(passed) - skipped, skipped)

@@ -47,10 +47,13 @@ def day_events(day: date, count: int, offset: int = 0) -> list[Event]:
     return found
 
 
-def write_events(lake: Lake, day: date, events: Sequence[Event], name: str = "part-0") -> Path:
+def write_events(
+    lake: Lake, day: date, events: Sequence[Event], name: str = "part-0", came: datetime | None = None
+) -> Path:
+    """Write a file of the lake, taken in at a time: now unless it is said."""
     path = lake.events_of(day) / f"{name}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(to_arrow("event", list(events), datetime.now(UTC)), path)
+    pq.write_table(to_arrow("event", list(events), came or datetime.now(UTC)), path)
     return path
 
 

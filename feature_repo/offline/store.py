@@ -29,9 +29,12 @@ from feast.repo_config import RepoConfig
 from feast.types import String
 from pydantic import StrictStr
 
+from feature_repo.consent import stated_sql
 from feature_repo.errors import LakeError
+from feature_repo.group import USER
+from feature_repo.lake import present
 from feature_repo.offline import frames
-from feature_repo.offline.point_in_time import FeatureTable, point_in_time_sql, text
+from feature_repo.offline.point_in_time import FeatureTable, point_in_time_sql, quoted, text
 from feature_repo.offline.pulls import all_rows_sql, newest_rows_sql
 from feature_repo.offline.retrieval import DuckDBRetrievalJob
 
@@ -45,6 +48,8 @@ class HeadraceOfflineStoreConfig(DuckDBOfflineStoreConfig):  # type: ignore[misc
         temp_directory: where to spill; absent: DuckDB's own choice, ``.tmp`` in the working directory.
         exclude_late: count only values created not after the entity's time, also where the caller does not
             ask for it by ``filter_by_created_timestamp``.
+        users: folder of the lake's users. Rows of who denies consent today are left out, whatever a build of
+            before holds; absent: nobody's are.
     """
 
     type: StrictStr = "feature_repo.offline.store.HeadraceOfflineStore"
@@ -52,6 +57,7 @@ class HeadraceOfflineStoreConfig(DuckDBOfflineStoreConfig):  # type: ignore[misc
     threads: int | None = None
     temp_directory: str | None = None
     exclude_late: bool = False
+    users: StrictStr | None = None
 
 
 class HeadraceOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
@@ -140,7 +146,7 @@ class HeadraceOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
             )
         columns = [*join_key_columns, *feature_name_columns, timestamp_field, created_timestamp_column]
         sql = newest_rows_sql(
-            _parquet(config, data_source),
+            _permitted(config, data_source, [*join_key_columns, *feature_name_columns]),
             keys=join_key_columns,
             columns=list(filter(None, columns)),
             event_time=timestamp_field,
@@ -174,7 +180,7 @@ class HeadraceOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
                 end_date,
             )
         columns = [*join_key_columns, *feature_name_columns, timestamp_field, created_timestamp_column]
-        source = _parquet(config, data_source)
+        source = _permitted(config, data_source, [*join_key_columns, *feature_name_columns])
         start, end = (None if bound is None else _utc(bound) for bound in (start_date, end_date))
         sql = all_rows_sql(source, list(filter(None, columns)), timestamp_field, start, end)
         return DuckDBRetrievalJob(_connect(config), sql, config.repo_path)
@@ -217,6 +223,22 @@ def _parquet(config: RepoConfig, source: FileSource) -> str:
     return f"read_parquet({text(str(pattern))}, union_by_name = true)"
 
 
+def _permitted(config: RepoConfig, source: FileSource, columns: Iterable[str]) -> str:
+    """The source without the rows of users who deny consent today, where its `columns` name users."""
+    table = _parquet(config, source)
+    folder = config.offline_store.users
+    own = {new: old for old, new in source.field_mapping.items()}
+    user = own.get(USER.join_key, USER.join_key)
+    users = [str(path) for path in present(Path(folder))] if folder and user in columns else []
+    if not users:
+        return table
+    stated = stated_sql(f"read_parquet([{', '.join(map(text, users))}], union_by_name = true)")
+    return (
+        f"(SELECT b.* FROM {table} b ANTI JOIN (SELECT user_id FROM ({stated}) WHERE NOT stated) d "
+        f"ON CAST(b.{quoted(user)} AS VARCHAR) = d.user_id)"
+    )
+
+
 def _table(
     config: RepoConfig, view: FeatureView, feature_refs: Iterable[str], full_feature_names: bool
 ) -> FeatureTable:
@@ -225,8 +247,9 @@ def _table(
     prefix = f"{view.projection.name_to_use()}:"
     wanted = [ref.removeprefix(prefix) for ref in feature_refs if ref.startswith(prefix)]
     shown = view.projection.name_alias or view.name
+    named = [column.get(field.name, field.name) for field in (*view.entity_columns, *view.features)]
     return FeatureTable(
-        source=_parquet(config, source),
+        source=_permitted(config, source, named),
         keys=tuple(
             (column.get(key.name, key.name), view.projection.join_key_map.get(key.name, key.name))
             for key in view.entity_columns

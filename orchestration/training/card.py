@@ -20,6 +20,8 @@ class Card:
         inputs: hash of the lake files, builds and settings it was made of; equal inputs give an equal set.
         rows, requests: by split; `embargoed` rows belong to none and are left out.
         unfinished: impressions left out because their attribution window was not over.
+        unpermitted, unpermitted_events: impressions and other events left out because who they are of, or the
+            event itself, does not permit personalization today.
         labels: share of positive rows, by label and split.
         sources: rows by group and where its values came from (logged, point_in_time, fold, none).
     """
@@ -35,6 +37,8 @@ class Card:
     requests: Mapping[str, int]
     embargoed: int
     unfinished: int
+    unpermitted: int
+    unpermitted_events: int
     labels: Mapping[str, Mapping[str, float]]
     sources: Mapping[str, Mapping[str, int]]
     columns: int
@@ -54,6 +58,8 @@ class Card:
             f"Validation from {_day(self.validation_from)}, test from {_day(self.test_from)}, "
             f"embargo {self.spec.embargo} ({self.embargoed:,} rows left out).",
             f"Lists left out because their labels may still come: {self.unfinished:,}.",
+            f"Left out because personalization is not permitted today: {self.unpermitted:,} lists, "
+            f"{self.unpermitted_events:,} other events.",
             "",
             "| split | decisions | rows | " + " | ".join(LABELS) + " |",
             "|---|---|---|" + "---|" * len(LABELS),

@@ -4,7 +4,7 @@ import logging
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from feature_repo.clock import Clock
+from feature_repo.consent import permitted_sql, stated_sql
 from feature_repo.errors import BuildError
 from feature_repo.group import EVENT_TIMESTAMP, FeatureGroup
 from feature_repo.groups import all_groups
@@ -20,7 +21,7 @@ from feature_repo.home import Home
 from feature_repo.lake import Builds, Lake, unreadable
 from feature_repo.offline.point_in_time import instant, text
 from feature_repo.settings import Settings
-from feature_repo.skew import counted_sql, tolerance_of
+from feature_repo.skew import counted_sql, no_later_sql, tolerance_of
 from orchestration.build import write_aside
 from orchestration.fingerprint import fingerprint
 from orchestration.training import assemble
@@ -79,14 +80,18 @@ class TrainingSet:
             BuildError: the days hold no impression, or the disk or a build fails; the set before stays.
             LakeError: a file of the lake is damaged; names it.
         """
-        files = self._event_files(self._spec.attribution)
-        if bad := unreadable(files):
+        after = self._spec.attribution
+        files = self._event_files(after)
+        # What is stamped ahead of when it came is in the file of a later day.
+        ahead = timedelta(seconds=self._settings.future_tolerance_s)
+        later = self._lake.files("event", self._end(after), self._end(after + ahead))
+        if bad := unreadable([*files, *later]):
             raise bad
         self._scratch.mkdir(parents=True)
         try:
             with duckdb.connect() as con:
                 self._configure(con)
-                card = self._make(con, files)
+                card = self._make(con, [*files, *self._ahead(con, later)])
             card.save(self._scratch)
             for name in ("data.parquet", "card.json", "card.md"):
                 (self._scratch / name).replace(self._target / name)
@@ -112,9 +117,12 @@ class TrainingSet:
         con.execute(f"CREATE VIEW events AS {counted_sql('stamped', self._tolerance)}")
         last = self._spec.last + timedelta(days=1)
         days = f"event_time >= DATE '{self._spec.first}' AND event_time < DATE '{last}'"
-        con.execute(f"CREATE VIEW of_days AS SELECT * FROM events WHERE {days}")
-        con.execute(f"CREATE TABLE shown AS {shown_sql(f'(SELECT * FROM of_days WHERE {self._over})')}")
-        examples = examples_sql("shown", "events", self._spec.attribution, self._tolerance)
+        self._judge(con)
+        con.execute(f"CREATE VIEW of_days AS SELECT * FROM judged WHERE {days}")
+        over = f"(SELECT * FROM of_days WHERE permitted AND {self._over})"
+        con.execute(f"CREATE TABLE shown AS {shown_sql(over)}")
+        allowed = "(SELECT * FROM judged WHERE permitted)"
+        examples = examples_sql("shown", allowed, self._spec.attribution, self._tolerance)
         con.execute(f"CREATE TABLE examples AS {examples}")
         split = self._split(con)
         logged, folded = self._spool_logged(con), self._spool_folded(con)
@@ -132,6 +140,21 @@ class TrainingSet:
         )
         digests = [spool.digest() for spool in logged.values()]
         return self._card(con, split, len(first.schema), files, digests)
+
+    def _judge(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Make the view ``judged``: the events, and whether each is permitted by what is stated today.
+
+        The fold of sessions reads ``events``: a denial ends a session there.
+        """
+        stated = "SELECT NULL::VARCHAR AS user_id, NULL::BOOLEAN AS stated WHERE false"
+        if files := self._lake.files("user"):
+            stated = stated_sql(f"{parquet(files)} SEMI JOIN stamped USING (user_id)")
+        con.execute(f"CREATE TABLE stated AS {stated}")
+        rule = permitted_sql("e.consent", "s.stated", self._settings.consent_default)
+        con.execute(
+            f"CREATE VIEW judged AS SELECT e.*, {rule} AS permitted "
+            "FROM events e LEFT JOIN stated s ON e.user_id = s.user_id"
+        )
 
     def _spool_logged(self, con: duckdb.DuckDBPyConnection) -> dict[str, Spool]:
         groups = {name: self._groups[name] for name in LOGGED_AS}
@@ -164,8 +187,10 @@ class TrainingSet:
         con.execute("CREATE TABLE decided AS SELECT DISTINCT request_id, decision_time FROM examples")
         [(count,)] = con.execute("SELECT count(*) FROM decided").fetchall()
         if not count:
+            lists, _ = self._unpermitted(con)
+            why = f" but {lists:,} of people who do not permit personalization" if lists else ""
             msg = (
-                f"training set {self._spec.first} … {self._spec.last}: these days hold no impression; "
+                f"training set {self._spec.first} … {self._spec.last}: these days hold no impression{why}; "
                 "choose days on which lists were shown"
             )
             raise BuildError(msg)
@@ -178,15 +203,33 @@ class TrainingSet:
 
         return Split.at(count, time_of, self._spec.shares, self._spec.embargo)
 
+    def _unpermitted(self, con: duckdb.DuckDBPyConnection) -> tuple[int, int]:
+        """How many lists, and how many other events, of the days are not permitted."""
+        shown = "event_type = 'impression'"
+        counts = f"count(*) FILTER ({shown}), count(*) FILTER (NOT ({shown}))"
+        [(lists, others)] = con.execute(f"SELECT {counts} FROM of_days WHERE NOT permitted").fetchall()
+        return lists, others
+
     def _event_files(self, after: timedelta) -> list[str]:
         # Sessions may have begun the day before; labels may come after the last decision.
         start = self._spec.first - timedelta(days=1)
-        end = self._spec.last + timedelta(days=1) + timedelta(days=-(-after // timedelta(days=1)))
+        end = self._end(after)
         files = self._lake.files("event", start, end)
         if not files:
             msg = f"training set {self._spec.first} … {self._spec.last}: no event of these days in the lake"
             raise BuildError(msg)
         return files
+
+    def _end(self, after: timedelta) -> date:
+        return self._spec.last + timedelta(days=1) + timedelta(days=-(-after // timedelta(days=1)))
+
+    def _ahead(self, con: duckdb.DuckDBPyConnection, files: list[str]) -> list[str]:
+        """Those of the files that hold an event stamped ahead of when it came."""
+        if not files:
+            return []
+        ahead = f"event_time <> {no_later_sql(self._tolerance)}"
+        query = f"SELECT DISTINCT filename FROM {parquet(files, filename=True)} WHERE {ahead} ORDER BY 1"
+        return [name for (name,) in con.execute(query).fetchall()]
 
     def _card(
         self,
@@ -197,8 +240,9 @@ class TrainingSet:
         logged: Sequence[str],
     ) -> Card:
         builds = [p for n, g in self._groups.items() for p in self._builds.history(n, g.version)]
-        pending = f"event_type = 'impression' AND NOT ({self._over})"
+        pending = f"event_type = 'impression' AND permitted AND NOT ({self._over})"
         [(unfinished,)] = con.execute(f"SELECT count(*) FROM of_days WHERE {pending}").fetchall()
+        unpermitted, unpermitted_events = self._unpermitted(con)
         records = [*self._lake.files("item"), *self._lake.files("user")]
         facts = describe(con, {name: assemble.column(g, "source") for name, g in self._groups.items()})
         return Card(
@@ -211,6 +255,8 @@ class TrainingSet:
             test_from=split.test_from,
             columns=columns,
             unfinished=unfinished,
+            unpermitted=unpermitted,
+            unpermitted_events=unpermitted_events,
             **facts,
         )
 

@@ -22,6 +22,7 @@ from feast.on_demand_feature_view import on_demand_feature_view
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from feature_repo.contract import User, to_arrow
 from feature_repo.errors import LakeError
 from tests.feast_repo import OURS, apply, open_store
 
@@ -526,6 +527,33 @@ def test_materialize_runs_through_the_store(small: Repo) -> None:
     )
     found = small.ours.get_online_features(["profile:score"], [{"user_id": "b"}]).to_dict()
     assert found["score"] == [20.0]
+
+
+def test_rows_of_users_who_deny_today_are_left_out(small: Repo, tmp_path: Path) -> None:
+    """By point-in-time joins, pulls and `materialize`, whatever the builds hold; also under a mapped name."""
+    said = [User(user_id="a", consent=True), User(user_id="b", consent=False)]
+    for number, records in enumerate([said, [User(user_id="a", consent=False), User(user_id="b")]]):
+        at = T0 + timedelta(days=number)
+        pq.write_table(to_arrow("user", records, at), tmp_path / f"part-{number}.parquet")
+        store = open_store(small.folder, {"type": OURS, "users": str(tmp_path)})
+        frame = asked(user_id=["a", "b"], shop_id=[1, 1])
+        features = ["profile:score", "visits:visits"]
+        found = store.get_historical_features(entity_df=frame, features=features).to_arrow().to_pylist()
+        scores = {row["user_id"]: (row["score"], row["visits"]) for row in found}
+        wanted = [{"a": (2.0, 7), "b": (None, None)}, {"a": (None, None), "b": (20.0, None)}]
+        assert scores == wanted[number]
+    arguments = {
+        "data_source": small.views["profile"].batch_source,
+        "join_key_columns": ["user_id"],
+        "feature_name_columns": ["score"],
+        "timestamp_field": "ts",
+        "created_timestamp_column": "created",
+        "start_date": T0,
+        "end_date": T0 + timedelta(hours=2),
+    }
+    offline = store._get_provider().offline_store
+    for pull in (offline.pull_latest_from_table_or_query, offline.pull_all_from_table_or_query):
+        assert set(pull(store.config, **arguments).to_arrow()["user_id"].to_pylist()) == {"b"}
 
 
 # What is wrong is said

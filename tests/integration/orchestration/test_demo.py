@@ -173,6 +173,25 @@ def test_no_user_or_too_few_items_make_no_scene(settings: Settings, tmp_path: Pa
         choose_scene(settings)
 
 
+def test_the_scene_is_of_a_user_who_may_be_personalized(settings: Settings, tmp_path: Path) -> None:
+    """The most active one denied in a record, the next in the events."""
+    lines: list[dict[str, object]] = [{"record": "user", "user_id": "a", "consent": False}]
+    for user, count, said in (("a", 9, True), ("b", 6, False), ("c", 3, None)):
+        lines += [
+            {
+                "record": "event", "event_id": f"{user}{n}", "event_type": "view", "consent": said,
+                "event_time": 1_700_000_000_000 + n, "session_id": user, "user_id": user, "item_id": f"i{n}",
+            }
+            for n in range(count)
+        ]  # fmt: skip
+    path = tmp_path / "some.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    ingest([path], "headrace", settings)
+    assert choose_scene(settings).user_id == "c"
+    with pytest.raises(SceneError, match="name no user"):
+        choose_scene(settings.model_copy(update={"consent_default": False}))
+
+
 SCENE = Scene(
     user_id="u1",
     session_id="s1",

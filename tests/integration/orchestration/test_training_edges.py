@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -140,3 +141,40 @@ def test_decisions_of_the_days_are_read_from_the_log_once_each(settings: Setting
     log.close()
     found = logged_decisions(settings, home, DAY - timedelta(days=1), DAY + timedelta(days=1))
     assert sorted(d.request_id for d in found) == ["r1", "r2", "r3"]
+
+
+def came(number: int, minutes: float, ahead: timedelta, **fields: Any) -> tuple[Event, datetime]:
+    """An event stamped ahead of when it came."""
+    at = T0 + timedelta(minutes=minutes)
+    given = {"session_id": "s", "user_id": "u", "item_id": f"i{number}", **fields}
+    return event(number, at + ahead, **given), at
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=2), timedelta(hours=24)])
+@pytest.mark.parametrize("start", [0.0, 715.0])  # at noon; five minutes to midnight
+def test_events_stamped_ahead_give_the_rows_of_a_right_clock(
+    settings: Settings, tmp_path: Path, ahead: timedelta, start: float
+) -> None:
+    """One of the session, one that is the label; in files of later days, too."""
+    made = []
+    for name, off in (("right", timedelta(0)), ("ahead", ahead)):
+        home = Home(tmp_path / name).ensure()
+        request = {"request_id": "r"}
+        stamped = [
+            came(1, start, timedelta(0)),
+            came(2, start + 1, off),
+            came(3, start + 2, timedelta(0)),
+            (shown(4, start + 3, "r", "a", "b"), T0 + timedelta(minutes=start + 3)),
+            came(5, start + 10, off, item_id="a", **request),
+            came(6, start + 11, timedelta(0), item_id="b", event_type="purchase", **request),
+        ]
+        for n, (one, at) in enumerate(stamped):
+            write_events(Lake(home.lake), one.event_time.date(), [one], f"part-{n}", at)
+        _, rows = make(settings.model_copy(update={"home": home.root}), home, T0 + timedelta(days=4))
+        made.append(rows)
+    assert made[0] == made[1]
+    assert [(r["item_id"], r["label_click"], r["label_purchase"]) for r in made[1]] == [
+        ("a", True, False),
+        ("b", False, True),
+    ]
+    assert {tuple(r["session_profile__item_ids"]) for r in made[1]} == {("i3", "i2", "i1")}

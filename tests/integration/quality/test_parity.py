@@ -37,6 +37,8 @@ DAY = date(2024, 6, 1)
 MORNING = datetime(2024, 6, 1, 9, tzinfo=UTC)
 AS_OF = datetime(2024, 6, 1, tzinfo=UTC)
 SESSIONS = 60
+CAME = MORNING + timedelta(hours=2)
+"""When the lake took the events in: after the last of them."""
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def events(home: Home, settings: Settings, clock: Callable[[], datetime]) -> lis
     items = [Item(item_id=f"i{n}", categories=(f"c{n % 3}",), price=float(n)) for n in range(9)]
     lake = Lake(home.lake)
     for folder, table in (
-        (lake.events_of(DAY), to_arrow("event", found, MORNING)),
+        (lake.events_of(DAY), to_arrow("event", found, CAME)),
         (lake.folder("item"), to_arrow("item", items, MORNING)),
     ):
         folder.mkdir(parents=True)
@@ -233,6 +235,37 @@ def test_events_that_came_after_serving_are_late_not_wrong(
     run = run_parity(settings, home, DAY)
     assert run.report.failures == ()
     assert run.measured["session_profile"].late == 5
+
+
+@pytest.mark.parametrize(
+    "clocks", [(hours, minutes) for hours in (2, 20) for minutes in (0, 5)]
+)  # 20 hours ahead is the next day's file
+def test_an_event_stamped_ahead_counts_as_of_when_it_came(
+    home: Home,
+    settings: Settings,
+    events: list[Event],
+    served: list[dict[str, UsedRow]],
+    clocks: tuple[int, int],
+) -> None:
+    """Where the lake took it in later than the stream did, when it counted is not known: late, not wrong."""
+    lake, rows = Lake(home.lake), served[:5]
+    ahead, synced = timedelta(hours=clocks[0]), timedelta(minutes=clocks[1])
+    for n in range(5):
+        came = MORNING + timedelta(minutes=n, seconds=20)  # before the fourth of six events
+        fields = {"event_id": f"ahead-{n}", "event_time": came, "item_id": "i1"}
+        live_event = msgspec.structs.replace(events[n * 6], **fields)
+        stamped = msgspec.structs.replace(live_event, event_time=came + ahead)
+        folder = lake.events_of(stamped.event_time.date())
+        folder.mkdir(exist_ok=True)
+        pq.write_table(to_arrow("event", [stamped], came + synced), folder / f"part-{n + 1}.parquet")
+        mine = sorted([*events[n * 6 : n * 6 + 6], live_event], key=lambda e: e.event_time)
+        rows[n]["session"] = live(settings, home, mine)[f"s{n}"]
+        assert rows[n]["session"].values["event_count"] == 7
+    publish(settings, home, served)
+    run = run_parity(settings, home, DAY)
+    assert run.report.failures == ()
+    session = run.measured["session_profile"]
+    assert (session.rows, session.unknown, session.late) == (SESSIONS, 0, 5 if synced else 0)
 
 
 def test_a_session_served_in_its_middle_is_recomputed_as_of_then(

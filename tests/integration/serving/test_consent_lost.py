@@ -188,13 +188,20 @@ def test_records_of_who_denies_hold_neither_who_nor_what(
     settings = town.settings
     publish(settings, [User(user_id="u", consent=False)])
     stream_to_end(settings)
+    ids = []
     with serving(settings) as client:
         for user, consent in (("u", None), ("v", False), ("v", None)):
             asked = body(user_id=user, session_id="s", query=f"secret of {user} {consent}", consent=consent)
-            rank(client, {name: value for name, value in asked.items() if value is not None})
+            answer = rank(client, {name: value for name, value in asked.items() if value is not None})
+            ids.append(answer["request_id"])
     log = open_log(settings, town.home, TOPIC)
     raw = b"".join(r for p in range(log.partitions) for r in log.read(p, log.start(p), 100).records)
     log.close()
     assert raw.count(b'"query":"secret of') == 1
     assert b"secret of v None" in raw
     assert raw.count(b'"withheld":["user","session","query"]') == 2
+    monkeypatch.setenv("HEADRACE_HOME", str(settings.home))
+    said = [CliRunner().invoke(app, ["replay", name], catch_exceptions=False).output for name in ids]
+    left_out = "left out of the record, since consent was denied or not known: user, session, query"
+    assert [left_out in output for output in said] == [True, True, False]
+    assert not any("secret of" in output for output in said[:2])

@@ -147,6 +147,28 @@ def test_long_impressions_share_the_last_position() -> None:
     assert_equal_to_oracle(World(events, [], []), PARAMS, "item_profile")
 
 
+def test_a_click_stamped_before_its_request_counts_as_one_after_it() -> None:
+    """Clicks and slots are joined by request, whichever bears the earlier stamp."""
+    shown = (ShownItem("a"), ShownItem("b"))
+    at = AS_OF - timedelta(hours=2)
+    rows = []
+    for seconds in (1, -1):
+        clicked = at + timedelta(seconds=seconds)
+        events = [
+            event(1, "impression", items=shown, request_id="r", event_time=at),
+            event(2, "click", item_id="b", request_id="r", event_time=clicked),
+        ]
+        assert_equal_to_oracle(World(events, [], []), PARAMS, "item_profile")
+        rows.append(
+            rows_of(build_all(events, [], [], PARAMS, only="item_profile")["item_profile"], "item_id")
+        )
+    late, early = rows
+    assert (early["b"]["impressions"], early["b"]["clicks"]) == (1.0, 1.0)
+    for item in "ab":
+        for name in ("impressions", "clicks", "ctr", "ctr_debiased"):
+            assert early[item][name] == late[item][name]
+
+
 def test_values_beyond_top_k_are_cut_per_type_and_ties_go_by_name() -> None:
     items = [
         Item(item_id=f"i{n}", categories=(f"c{n:02}",), attributes={"tags": [f"t{n}", "every"]})

@@ -8,7 +8,7 @@ import duckdb
 import ibis
 import pytest
 
-from feature_repo.consent import permitted, permitted_column, permitted_sql
+from feature_repo.consent import permitted, permitted_column, permitted_sql, stated_sql
 
 SAID = (None, True, False)
 TABLE = list(product(SAID, SAID, (True, False)))
@@ -46,3 +46,13 @@ def test_values_columns_and_sql_agree(event: bool | None, user: bool | None, def
 def test_without_a_default_silence_is_told_from_a_word(event: bool | None, user: bool | None) -> None:
     wanted = None if event is None and user is None else expected(event, user, True)
     assert permitted(event, user, None) is wanted
+
+
+def test_the_newest_record_counts_also_where_it_states_nothing() -> None:
+    rows = "('u', true, 1), ('u', NULL, 2), ('v', true, 1), ('v', false, 2), ('w', false, 2), ('w', true, 1)"
+    users = f"(VALUES {rows}) t(user_id, consent, ingested_at)"
+    assert duckdb.sql(f"{stated_sql(users)} ORDER BY user_id").fetchall() == [
+        ("u", None),
+        ("v", False),
+        ("w", False),
+    ]

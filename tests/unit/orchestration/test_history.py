@@ -228,3 +228,29 @@ def test_of_an_event_that_repeats_the_first_one_read_counts(tmp_path: Path, sett
     found = read_history(write(tmp_path / "e.jsonl", [first, second]), "headrace", settings)
     assert [e.item_id for e in found.events] == ["a"]
     assert found.duplicates == 1
+
+
+@pytest.mark.parametrize("source", ["file", "lake"])
+def test_an_event_stamped_ahead_counts_as_of_when_it_came(
+    tmp_path: Path, settings: Settings, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file that is the present. Within the tolerance the stamp counts."""
+    off = {"a": timedelta(hours=2), "b": timedelta(seconds=5), "c": timedelta(seconds=-1)}
+    events = [
+        msgspec.structs.replace(event(n, 0, item_id=item), event_time=NOW + by)
+        for n, (item, by) in enumerate(off.items())
+    ]
+    if source == "file":
+        monkeypatch.setattr(Settings, "clock", property(lambda _: lambda: NOW))
+        found = read_history(write(tmp_path / "e.jsonl", events), "headrace", settings)
+    else:
+        lake = Lake(tmp_path / "lake")
+        folder = lake.events_of(NOW.date())
+        folder.mkdir(parents=True)
+        pq.write_table(to_arrow("event", events, NOW), folder / "part-0.parquet")
+        found = lake_history(lake, settings, 100)
+    assert [(e.item_id, e.event_time - NOW) for e in found.events] == [
+        ("c", off["c"]),
+        ("a", timedelta(0)),
+        ("b", off["b"]),
+    ]
