@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from operator import attrgetter
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from serving.order import MISSING, SORTED, sort_falling
+from serving.order import falling
 from serving.request import Candidate
 from serving.signals import base_scores, unit_scores
 
@@ -39,14 +40,21 @@ def base_order(candidates: Sequence[Candidate]) -> BaseOrder:
     scores = _given(candidates)
     places = np.arange(len(scores))
     # By the scores as given: normalizing may round a small difference away.
-    done, order, positions, unit = sort_falling(scores)
-    if done == MISSING:
+    order = falling(scores)
+    if len(order) and math.isnan(scores[order[-1]]):
         return BaseOrder(base_scores([None] * len(scores)), places, places, given=True)
-    if done != SORTED:
-        order = (-scores).argsort(kind="stable")
-        positions[order] = places
-        unit = unit_scores(scores)
-    return BaseOrder(unit, order, positions)
+    positions = np.empty(len(scores), np.intp)
+    positions[order] = places
+    return BaseOrder(_unit(scores, order), order, positions)
+
+
+def _unit(scores: Floats, order: Ints) -> Floats:
+    """`unit_scores`, by an order whose ends are the largest and the least."""
+    if len(order):
+        low, high = float(scores[order[-1]]) / 2, float(scores[order[0]]) / 2
+        if 0.0 < high - low < math.inf:
+            return (scores / 2 - low) / (high - low) + 0.0  # never -0.0
+    return unit_scores(scores) + 0.0
 
 
 def _given(candidates: Sequence[Candidate]) -> Floats:

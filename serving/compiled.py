@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
+from typing import ParamSpec, TypeVar, cast
 
 import numba
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Plain: TypeAlias = tuple[Any, ...]
-"""A named tuple without its name: numba takes five times as long to see what a named one holds."""
-
 log = logging.getLogger(__name__)
 
 

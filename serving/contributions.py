@@ -13,7 +13,6 @@ CLIP = 6.0
 """Standardized signals are cut at this many scales."""
 
 
-@compiled
 def contributed(
     values: Floats, scales: Floats, weights: Floats, centred: Bools, parts: bool
 ) -> tuple[Floats, Floats]:
@@ -30,25 +29,42 @@ def contributed(
     """
     n, k = values.shape
     out, sums = np.empty((n if parts else 0, k)), np.empty(n)
-    means, counts = np.zeros(k), np.zeros(k)
-    for i in range(n):
-        for j in range(k):
+    _contribute(out, sums, values, scales, weights, centred, np.zeros((2, k)))
+    return out, sums
+
+
+@compiled
+def _contribute(
+    out: Floats,
+    sums: Floats,
+    values: Floats,
+    scales: Floats,
+    weights: Floats,
+    centred: Bools,
+    scratch: Floats,
+) -> None:
+    """Fill the contributions, where there is room for them, and the scores.
+
+    Args:
+        scratch: zeros, for the mean and the count of each signal ``(2, k)``.
+    """
+    for i in range(len(values)):
+        for j in range(len(scales)):
             value = values[i, j]
             known = not math.isnan(value)
-            means[j] += value if known else 0.0
-            counts[j] += 1.0 if known else 0.0
-    for j in range(k):
-        means[j] = means[j] / max(counts[j], 1.0) if centred[j] else 0.0
-    for i in range(n):
+            scratch[0, j] += value if known else 0.0
+            scratch[1, j] += 1.0 if known else 0.0
+    for j in range(len(scales)):
+        scratch[0, j] = scratch[0, j] / max(scratch[1, j], 1.0) if centred[j] else 0.0
+    for i in range(len(values)):
         total = 0.0
-        for j in range(k):
-            scaled = (values[i, j] - means[j]) / scales[j]
+        for j in range(len(scales)):
+            scaled = (values[i, j] - scratch[0, j]) / scales[j]
             scaled = CLIP if scaled > CLIP else scaled
             scaled = -CLIP if scaled < -CLIP else scaled
             # Adding zero makes of -0 a 0.
             part = (0.0 if math.isnan(values[i, j]) else scaled * weights[j]) + 0.0
             total += part
-            if parts:
+            if len(out):
                 out[i, j] = part
         sums[i] = total
-    return out, sums

@@ -8,7 +8,7 @@ import numpy as np
 from serving.attributes import Floats, Ints
 from serving.flags import Diversity
 from serving.order import floats, indices
-from serving.similarity import diversified, items_of
+from serving.similarity import Wanted, diversified, items_of
 from serving.snapshot import ItemSnapshot
 
 
@@ -34,8 +34,8 @@ def diversify(order: Ints, scores: Floats, numbers: Ints, snapshot: ItemSnapshot
     if not rules.active or slots < 2:  # noqa: PLR2004 - one item is as diverse as can be
         return order
     out = np.array(order, np.int64)
-    wanted = (slots, depth, float(rules.relevance), rules.per_category or 0)
-    done = diversified(out, floats(scores), indices(numbers), wanted, tuple(items_of(snapshot)))
+    wanted = Wanted(slots, depth, float(rules.relevance), rules.per_category or 0)
+    done = diversified(out, floats(scores), indices(numbers), wanted, items_of(snapshot))
     if done < 0:
         msg = "order, numbers: hold what is neither a candidate nor an item"
         raise IndexError(msg)

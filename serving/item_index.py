@@ -77,13 +77,18 @@ def entered(hashes: Ints, values: Ints, keys: Ints, numbers: Ints) -> bool:
     return True
 
 
-@compiled
 def found(hashes: Ints, keys: Ints, numbers: Ints) -> Ints:
     """The number of each hash, -1 where it is not in the table."""
-    last, out = len(keys) - 1, np.empty(len(hashes), np.int64)
+    out = np.empty(len(hashes), np.int64)
+    _find(out, hashes, keys, numbers)
+    return out
+
+
+@compiled
+def _find(out: Ints, hashes: Ints, keys: Ints, numbers: Ints) -> None:
+    last = len(keys) - 1
     for i in range(len(hashes)):
         at = hashes[i] & last
         while numbers[at] >= 0 and keys[at] != hashes[i]:
             at = (at + 1) & last
         out[i] = numbers[at]
-    return out

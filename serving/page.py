@@ -50,7 +50,7 @@ def page_figures(numbers: Ints, snapshot: ItemSnapshot) -> PageFigures:
         raise IndexError(msg)
     everything = len(snapshot.category_names)
     pairs = len(page) * (len(page) - 1) // 2
-    distinct, apart = breadth(indices(page), tuple(items_of(snapshot)))
+    distinct, apart = breadth(indices(page), items_of(snapshot))
     ages = snapshot.age_days[page]
     known = ages[~np.isnan(ages)]
     return PageFigures(

@@ -95,7 +95,7 @@ class ItemSnapshot:
     def gather(self, item_ids: Sequence[str], order: Ints) -> Ints:
         """`numbers` of candidates in an order, their rows read ahead: done while the store is awaited."""
         rows = self.numbers(item_ids)[order]
-        read_ahead(rows, self.alone, self.share, tuple(self.attributes.occurrences))
+        read_ahead(rows, self.alone, self.share, *self.attributes.occurrences[1:])
         return rows
 
     def rows(self, numbers: Ints, touched: Sequence[str] = (), *, covisits: bool = True) -> ItemRows:

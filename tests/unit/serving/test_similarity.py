@@ -64,7 +64,7 @@ def test_it_is_the_plain_formula() -> None:
 @given(st.lists(st.integers(0, 19), max_size=12))
 def test_breadth_is_that_of_the_plain_formula(rows: list[int]) -> None:
     page = np.array(rows, np.intp)
-    distinct, apart = breadth(page, tuple(items_of(HELD)))
+    distinct, apart = breadth(page, items_of(HELD))
     assert distinct == int(page_oracle.members_of(page, HELD).any(axis=0).sum())
     pairs = np.triu_indices(len(rows), 1)
     assert apart == pytest.approx(float((1.0 - page_oracle.similarity(page, HELD))[pairs].sum()), abs=1e-5)
