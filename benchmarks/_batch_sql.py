@@ -39,8 +39,8 @@ def statements(files: Sequence[str], items: str, users: str, params: BatchParams
 
 
 def _rate(half_life: object) -> float:
-    import math  # noqa: PLC0415
-    from datetime import timedelta  # noqa: PLC0415
+    import math
+    from datetime import timedelta
 
     assert isinstance(half_life, timedelta)
     return math.log(2) / (half_life / timedelta(microseconds=1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uvicorn
 
-from serving.http import Receive, Scope, Send, read_body, respond
+from serving.api.asgi import Receive, Scope, Send, read_body, respond
 from serving.server import address_of, listen
 
 

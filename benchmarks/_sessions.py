@@ -17,13 +17,13 @@ from feature_repo.groups.session_profile import touch_of
 from feature_repo.home import Home
 from feature_repo.online import open_store
 from feature_repo.settings import Settings
+from streaming.dataflow.log_source import part_name
+from streaming.dataflow.recovery_files import prepare_recovery
+from streaming.dataflow.service import quiet_collector
 from streaming.flow import open_stream
-from streaming.fold import FoldRules, Session
-from streaming.fold_state import StateFolder
 from streaming.log import open_log, partition_of
-from streaming.recovery import prepare_recovery
-from streaming.service import quiet_collector
-from streaming.source import part_name
+from streaming.sessions.session_fold import FoldRules, Session
+from streaming.sessions.state_files import StateFolder
 
 KINDS, EVENTS_EACH = 200, 8
 AGE_US = 300_000_000

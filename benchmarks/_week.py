@@ -12,16 +12,16 @@ import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from feature_repo.contract import Event, encode
+from feature_repo.contract.validation import Event, encode
 from feature_repo.errors import ContractError
-from feature_repo.lake import Lake
+from feature_repo.lake.lake import Lake
 from feature_repo.settings import Settings
-from streaming.chunk import Chunk
-from streaming.enrich import Knowledge
-from streaming.fold import FoldRules
-from streaming.fold_shard import SessionShard
-from streaming.fold_state import StateFolder
-from streaming.fold_tools import ShardTools
+from streaming.sessions.item_catalogue import Knowledge
+from streaming.sessions.messages import Chunk
+from streaming.sessions.session_fold import FoldRules
+from streaming.sessions.session_shard import SessionShard
+from streaming.sessions.shard_context import ShardTools
+from streaming.sessions.state_files import StateFolder
 
 DAYS, SESSIONS_PER_HOUR, EVENTS_EACH = 7, 400, 6
 START = datetime(2024, 6, 3, tzinfo=UTC)
@@ -80,10 +80,10 @@ def _click(session: int, number: int, at: datetime, rng: random.Random) -> bytes
 
 def draw(points: list[tuple[float, int, int, float]], path: Path) -> None:
     """The curve as a picture."""
-    import matplotlib as mpl  # noqa: PLC0415
+    import matplotlib as mpl
 
     mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
+    from matplotlib import pyplot as plt
 
     days, seen, held, mib = zip(*points, strict=True)
     figure, left = plt.subplots(figsize=(8, 3.5), layout="constrained")

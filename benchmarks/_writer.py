@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 
 from benchmarks._rig import ITEMS, USERS
-from feature_repo.contract import Event, encode
+from feature_repo.contract.validation import Event, encode
 from feature_repo.home import Home
 from feature_repo.settings import load_settings
 from streaming.log import open_log

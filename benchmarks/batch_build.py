@@ -22,7 +22,7 @@ from benchmarks.harness import Row, Target, alternate
 from feature_repo.group import BatchParams
 from feature_repo.groups import batch_groups
 from feature_repo.home import Home
-from feature_repo.lake import Builds, Lake, duckdb_backend
+from feature_repo.lake.lake import Builds, Lake, duckdb_backend
 from feature_repo.settings import Settings
 
 MEMORY, LITTLE, MUCH, THREADS = "2GB", "512MB", "18GB", 2
@@ -63,7 +63,7 @@ class Shop:
 
 def make_shop(root: Path, millions: float) -> Shop:
     """A simulated shop of about so many events in thirty days, drawn in a process of its own."""
-    from streaming.simulator import ShopConfig  # noqa: PLC0415
+    from streaming.simulator import ShopConfig
 
     config = ShopConfig(
         users=int(USERS_PER_MILLION * millions), items=ITEMS, days=DAYS, duplicates=0, late=0, malformed=0
@@ -74,20 +74,20 @@ def make_shop(root: Path, millions: float) -> Shop:
 
 
 def _simulate(config: object, home: Path) -> None:
-    from streaming.simulator import simulate_lake  # noqa: PLC0415
+    from streaming.simulator import simulate_lake
 
     simulate_lake(config, Lake(Home(home).ensure().lake))  # type: ignore[arg-type]
 
 
 def _count(home: Path) -> int:
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow.parquet as pq
 
     return sum(pq.read_metadata(name).num_rows for name in Lake(home / "lake").files("event"))
 
 
 def by_expressions(shop: Shop, memory: str) -> None:
     """The groups as they are built in production: Ibis on DuckDB."""
-    from orchestration.build import build_group  # noqa: PLC0415
+    from orchestration.builds.build import build_group
 
     home = Home(shop.home)
     for name, group in batch_groups().items():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from benchmarks.harness import Row, Target, alternate, timed
 
 if TYPE_CHECKING:
-    from serving.decision import Decision
+    from serving.decisions.record import Decision
 
 RECORDS = 20_000
 CANDIDATES = 100
@@ -21,11 +21,11 @@ TARGETS = {"decision_find": Target(100.0)}
 
 
 def _decision(request_id: str, time: datetime) -> Decision:
-    from serving.answer import RankedItem, Tier  # noqa: PLC0415
-    from serving.decision import Decision, Versions  # noqa: PLC0415
-    from serving.flags import Flags  # noqa: PLC0415
-    from serving.request import Candidate  # noqa: PLC0415
-    from serving.rules import Rules  # noqa: PLC0415
+    from serving.control.flags import Flags
+    from serving.control.rules import Rules
+    from serving.decisions.record import Decision, Versions
+    from serving.schemas.rank_request import Candidate
+    from serving.schemas.rank_response import RankedItem, Tier
 
     items = [f"item-{n:06d}" for n in range(CANDIDATES)]
     return Decision(
@@ -56,12 +56,12 @@ def _decision(request_id: str, time: datetime) -> Decision:
 
 def run() -> list[Row]:
     """Milliseconds to find a record; half of them by id alone, the baseline without marks or times."""
-    from feature_repo.home import Home  # noqa: PLC0415
-    from feature_repo.settings import Settings  # noqa: PLC0415
-    from serving.decision import TOPIC, encode_decision  # noqa: PLC0415
-    from serving.decision_marks import Marks  # noqa: PLC0415
-    from serving.lookup import DecisionFinder  # noqa: PLC0415
-    from streaming.log import open_log  # noqa: PLC0415
+    from feature_repo.home import Home
+    from feature_repo.settings import Settings
+    from serving.decisions.lookup import DecisionFinder
+    from serving.decisions.record import TOPIC, encode_decision
+    from serving.decisions.time_marks import Marks
+    from streaming.log import open_log
 
     with tempfile.TemporaryDirectory() as folder:
         home, now = Home(Path(folder)).ensure(), [datetime(2026, 1, 1, 12, tzinfo=UTC)]

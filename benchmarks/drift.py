@@ -22,7 +22,7 @@ from feature_repo.home import Home
 from feature_repo.settings import Settings
 
 if TYPE_CHECKING:
-    from quality.checks import CheckReport
+    from quality.checks.report import CheckReport
 
 USERS, ITEMS, SEED = 300, 200, 5
 WARMUP, STABLE, WEEK = 30, 100, 7
@@ -65,9 +65,9 @@ def watch(root: Path, days: int, first: int, kind: str | None = None, from_day: 
     Args:
         kind: of the planted change, which holds from `from_day` on.
     """
-    from orchestration.behaviour import NAME, check_behaviour  # noqa: PLC0415
-    from orchestration.build import build_group  # noqa: PLC0415
-    from orchestration.drift import check_drift  # noqa: PLC0415
+    from orchestration.builds.build import build_group
+    from orchestration.monitoring.behaviour import NAME, check_behaviour
+    from orchestration.monitoring.drift import check_drift
 
     home = Home(root).ensure()
     settings = Settings(home=home.root)
@@ -88,8 +88,8 @@ def watch(root: Path, days: int, first: int, kind: str | None = None, from_day: 
 
 def _simulated(home: Home, days: int, kind: str | None, from_day: int) -> Iterator[datetime]:
     """Fill the lake; then the end of each day."""
-    from feature_repo.lake import Lake  # noqa: PLC0415
-    from streaming.simulator import Drift, ShopConfig, simulate_lake  # noqa: PLC0415
+    from feature_repo.lake.lake import Lake
+    from streaming.simulator import Drift, ShopConfig, simulate_lake
 
     config = ShopConfig(
         users=USERS,

@@ -26,7 +26,7 @@ _BASELINE = "feast serve, the same request"
 
 def run() -> list[Row]:
     """Rows ``features_http`` and ``features_http_100``, and their p99."""
-    from benchmarks._rig import served, stage  # noqa: PLC0415
+    from benchmarks._rig import served, stage
 
     with stage("redis") as scene, served(scene) as port, feast_served(scene) as feast_port:
         one = _measure(port, feast_port, _bodies_of_one())
@@ -43,8 +43,8 @@ def _apart(samples: Sequence[tuple[float, float]]) -> tuple[Sequence[float], str
 
 
 def _bodies_of_one() -> list[bytes]:
-    from benchmarks._rig import USERS  # noqa: PLC0415
-    from feature_repo.groups import all_groups  # noqa: PLC0415
+    from benchmarks._rig import USERS
+    from feature_repo.groups import all_groups
 
     groups = [all_groups()[name] for name in ("user_profile", "session_profile", "segment_profile")]
     features = [f"{group.view_name}:{name}" for group in groups for name in group.feature_names]
@@ -67,7 +67,7 @@ def _bodies_of_a_hundred() -> list[bytes]:
 
 
 def _measure(port: int, feast_port: int, sent: Sequence[bytes]) -> list[tuple[float, float]]:
-    from benchmarks._clients import Client, milliseconds  # noqa: PLC0415
+    from benchmarks._clients import Client, milliseconds
 
     ours, theirs = Client(port), Client(feast_port)
     ways = milliseconds(ours, "/v1/features", sent), milliseconds(theirs, "/get-online-features", sent)
@@ -80,8 +80,8 @@ def _measure(port: int, feast_port: int, sent: Sequence[bytes]) -> list[tuple[fl
 @contextmanager
 def feast_served(scene: Stage) -> Iterator[int]:
     """Feast's feature server over the scene's store."""
-    from benchmarks._rig import wait_for_port  # noqa: PLC0415
-    from feature_repo.store import apply  # noqa: PLC0415
+    from benchmarks._rig import wait_for_port
+    from feature_repo.feast_store import apply
 
     apply(scene.settings, scene.home)
     with socket.socket() as probe:

@@ -39,10 +39,10 @@ TARGETS = {
 @contextmanager
 def streamed(scene: Stage) -> Iterator[None]:
     """`headrace stream` on a scene, up once its first heartbeat is in the store."""
-    import os  # noqa: PLC0415
+    import os
 
-    from feature_repo.online import open_store  # noqa: PLC0415
-    from streaming.heartbeat import read_heartbeats  # noqa: PLC0415
+    from feature_repo.online import open_store
+    from streaming.sessions.heartbeat import read_heartbeats
 
     command = [sys.executable, "-m", "orchestration.cli", "stream", "--metrics-port", "0"]
     running = subprocess.Popen(
@@ -75,7 +75,7 @@ def _event(number: int, session: str) -> dict[str, object]:
 
 def offer(port: int, stop: threading.Event, sent: list[int]) -> None:
     """Post events at the offered rate until told to stop; catches up when a post took long."""
-    from benchmarks._clients import Client  # noqa: PLC0415
+    from benchmarks._clients import Client
 
     client, number, started = Client(port), 0, time.perf_counter()
     while not stop.is_set():
@@ -91,7 +91,7 @@ def offer(port: int, stop: threading.Event, sent: list[int]) -> None:
 
 def probe(client: object, number: int) -> float:
     """Milliseconds from posting one click to a ranking made with its session's features."""
-    from benchmarks._clients import Client  # noqa: PLC0415
+    from benchmarks._clients import Client
 
     assert isinstance(client, Client)
     session = f"probe{number}"
@@ -115,16 +115,16 @@ def probe(client: object, number: int) -> float:
 def _round_trip(scene: Stage) -> Iterator[float]:
     """Milliseconds of one raw Redis round trip, or of one read of the SQLite file; without end."""
     if scene.redis is None:
-        import sqlite3  # noqa: PLC0415
+        import sqlite3
 
-        from feature_repo.online import online_path  # noqa: PLC0415
+        from feature_repo.online import online_path
 
         connection = sqlite3.connect(online_path(scene.home))
         while True:
             started = time.perf_counter()
             connection.execute("SELECT value FROM headrace_marks LIMIT 1").fetchall()
             yield (time.perf_counter() - started) * 1e3
-    import redis  # noqa: PLC0415
+    import redis
 
     client = redis.Redis.from_url(scene.redis.url)
     while True:
@@ -135,8 +135,8 @@ def _round_trip(scene: Stage) -> Iterator[float]:
 
 def measure(name: str, online_store: str, seconds: float = SECONDS) -> list[Row]:
     """Rows `name` (p50) and `name`_p99, in ms."""
-    from benchmarks._clients import Client  # noqa: PLC0415
-    from benchmarks._rig import served, stage  # noqa: PLC0415
+    from benchmarks._clients import Client
+    from benchmarks._rig import served, stage
 
     with stage(online_store) as scene, served(scene) as port, streamed(scene):
         stop, sent, client = threading.Event(), [0], Client(port)

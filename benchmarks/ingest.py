@@ -20,8 +20,8 @@ import duckdb
 
 from benchmarks.harness import Row, Target, alternate, timed
 from feature_repo.settings import Settings
-from streaming.ingest import ingest
-from streaming.log.segments import SegmentLog
+from streaming.ingest.files import ingest
+from streaming.log.segment_log import SegmentLog
 
 RECORDS = 200_000
 BATCH = 1_000
@@ -105,7 +105,7 @@ def run_ingest() -> list[Row]:
 
 def run_simulate() -> list[Row]:
     """Seconds for about a million events, as `headrace simulate` writes them."""
-    from streaming.simulator import ShopConfig, simulate  # noqa: PLC0415
+    from streaming.simulator import ShopConfig, simulate
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "shop.jsonl.gz"

@@ -24,7 +24,7 @@ from pydantic import SecretStr
 from benchmarks.harness import Row, Target, alternate
 from feature_repo.group import USER, DType, Feature, FeatureGroup
 from feature_repo.home import Home
-from feature_repo.lake import Build, Builds
+from feature_repo.lake.lake import Build, Builds
 from feature_repo.settings import Settings
 
 TARGETS = {
@@ -114,11 +114,11 @@ def run_sqlite() -> list[Row]:
 
 def write(home: Home, count: int, as_of: datetime) -> Build:
     """A build of `count` rows, written a piece at a time as `build_group` does."""
-    import numpy as np  # noqa: PLC0415
-    import pyarrow as pa  # noqa: PLC0415
+    import numpy as np
+    import pyarrow as pa
 
-    from orchestration.build import write_aside  # noqa: PLC0415
-    from orchestration.making import ROWS_PER_PIECE  # noqa: PLC0415
+    from orchestration.builds.build import write_aside
+    from orchestration.builds.build_query import ROWS_PER_PIECE
 
     random = np.random.default_rng(0)
 
@@ -144,7 +144,7 @@ def write(home: Home, count: int, as_of: datetime) -> Build:
 
 @contextmanager
 def _redis(folder: Path) -> Iterator[str]:
-    from benchmarks._rig import Redis  # noqa: PLC0415
+    from benchmarks._rig import Redis
 
     server = Redis(folder)
     try:
@@ -155,7 +155,7 @@ def _redis(folder: Path) -> Iterator[str]:
 
 
 def _flush(url: str) -> None:
-    import redis  # noqa: PLC0415
+    import redis
 
     client = redis.Redis.from_url(url)
     client.flushall()
@@ -180,7 +180,7 @@ def _fresh(path: Path, materialize: Callable[[], float]) -> Callable[[], float]:
 
 def _written(build: Build, settings: Settings, home: Home) -> float:
     """Seconds that our materialization of a build takes."""
-    from orchestration.materialize import materialize_current  # noqa: PLC0415
+    from orchestration.materialize.materialize import materialize_current
 
     started = time.perf_counter()
     written = materialize_current(GROUP, build, settings, home)
@@ -195,8 +195,8 @@ def _ours(build: Build, settings: Settings, home: Home, url: str) -> float:
 
 
 def _feast(settings: Settings, home: Home) -> Callable[[], float]:
-    from feature_repo.store import feature_store  # noqa: PLC0415
-    from feature_repo.views import feast_objects, quiet_globs  # noqa: PLC0415
+    from feature_repo.feast_store import feature_store
+    from feature_repo.views import feast_objects, quiet_globs
 
     quiet_globs()
 
@@ -212,7 +212,7 @@ def _feast(settings: Settings, home: Home) -> Callable[[], float]:
 
 def _memory(build: Build, settings: Settings, home: Home, url: str) -> Sequence[float]:
     """Seconds and peak megabytes of a process of its own that materializes the build, workers included."""
-    import multiprocessing  # noqa: PLC0415
+    import multiprocessing
 
     _flush(url)
     context = multiprocessing.get_context("spawn")

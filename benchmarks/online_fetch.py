@@ -22,10 +22,10 @@ TARGETS = {"online_fetch": Target(1.4, "ratio")}
 
 def run() -> list[Row]:
     """Rows ``online_fetch`` (all features of the three groups, decoded), the same again, and their p99."""
-    import uvloop  # noqa: PLC0415
+    import uvloop
 
-    from benchmarks._rig import stage  # noqa: PLC0415
-    from serving.redis_source import REMEMBERED  # noqa: PLC0415
+    from benchmarks._rig import stage
+    from serving.features.redis_row_source import REMEMBERED
 
     with stage("redis") as scene:
         anew = uvloop.run(_measure(scene, remembered=0))
@@ -40,12 +40,12 @@ def _rows(name: str, samples: Sequence[tuple[float, float]]) -> list[Row]:
 
 
 async def _measure(scene: Stage, remembered: int) -> list[tuple[float, float]]:
-    import redis  # noqa: PLC0415
+    import redis
 
-    from benchmarks._rig import USERS  # noqa: PLC0415
-    from feature_repo.groups import all_groups  # noqa: PLC0415
-    from feature_repo.online import redis_key  # noqa: PLC0415
-    from serving.redis_source import RedisSource  # noqa: PLC0415
+    from benchmarks._rig import USERS
+    from feature_repo.groups import all_groups
+    from feature_repo.online import redis_key
+    from serving.features.redis_row_source import RedisSource
 
     assert scene.redis is not None
     groups = all_groups()

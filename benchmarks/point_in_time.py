@@ -28,7 +28,7 @@ TTL = timedelta(days=90)
 THREADS = 2
 MEMORY = "512MB"
 MEMORY_10M = "2GB"
-OURS = "feature_repo.offline.store.HeadraceOfflineStore"
+OURS = "feature_repo.offline.offline_store.HeadraceOfflineStore"
 TARGETS = {
     "point_in_time": Target(2.5, "ratio"),
     "point_in_time_memory": Target(1024),
@@ -63,8 +63,8 @@ def write_data(folder: Path, entities: int, rows: int) -> None:
 
 def open_store(folder: Path, offline: dict[str, Any]) -> Any:
     """A Feast store with the three views applied."""
-    import feast  # noqa: PLC0415 - takes seconds, and benchmarks are found by importing them
-    from feast import types as ft  # noqa: PLC0415
+    import feast
+    from feast import types as ft
 
     config = feast.RepoConfig(
         project="bench",

@@ -24,8 +24,8 @@ from benchmarks.harness import Row, Target, alternate, percentile, timed
 
 if TYPE_CHECKING:
     from benchmarks._rig import Stage
-    from serving.rules import Rules
-    from serving.snapshot import ItemSnapshot
+    from serving.control.rules import Rules
+    from serving.items.item_snapshot import ItemSnapshot
 
 WARM, ROUNDS = 300, 2000
 RULES, RULED = 100, 2000
@@ -63,15 +63,15 @@ class Sample(NamedTuple):
 
 def _raw_fetch(scene: Stage) -> Iterator[float]:
     """Milliseconds of one raw pipelined HGETALL of the keys of a request, without end; 0 without Redis."""
-    from time import perf_counter  # noqa: PLC0415
+    from time import perf_counter
 
     if scene.redis is None:
         while True:
             yield 0.0
-    import redis  # noqa: PLC0415
+    import redis
 
-    from benchmarks._rig import USERS  # noqa: PLC0415
-    from feature_repo.online import redis_key  # noqa: PLC0415
+    from benchmarks._rig import USERS
+    from feature_repo.online import redis_key
 
     client = redis.Redis.from_url(scene.redis.url)
     number = 0
@@ -92,8 +92,8 @@ def _raw_fetch(scene: Stage) -> Iterator[float]:
 
 def latency(name: str, candidates: int, online_store: str) -> list[Row]:
     """Rows `name` and `name`_socket (p50), and of each its p99."""
-    from benchmarks._clients import Client, Ordinary, Posts, exchanges  # noqa: PLC0415
-    from benchmarks._rig import bodies, echo, served, stage  # noqa: PLC0415
+    from benchmarks._clients import Client, Ordinary, Posts, exchanges
+    from benchmarks._rig import bodies, echo, served, stage
 
     with stage(online_store) as scene, served(scene) as port, echo() as echo_port:
         sent = bodies(candidates)
@@ -112,7 +112,7 @@ def latency(name: str, candidates: int, online_store: str) -> list[Row]:
 
 
 def _round(ways: Sequence[Iterator[tuple[float, bytes]]], fetched: Iterator[float]) -> Sample:
-    import msgspec  # noqa: PLC0415
+    import msgspec
 
     (ranked, answer), (echoed, _), (ranked_socket, _), (echoed_socket, _) = map(next, ways)
     total = msgspec.json.decode(answer)["timings_ms"]["total"]
@@ -136,8 +136,8 @@ def _rows(
 
 def _many_rules() -> Rules:
     """Rules of attributes: what a shop with many campaigns and suppliers has."""
-    from benchmarks._rig import TYPES  # noqa: PLC0415
-    from serving.rules import AtMost, Demote, Exclude, Rules  # noqa: PLC0415
+    from benchmarks._rig import TYPES
+    from serving.control.rules import AtMost, Demote, Exclude, Rules
 
     def values(number: int) -> tuple[str, ...]:
         return tuple(f"{t}:{t[0]}{(number * 7 + place) % n}" for place, (t, n) in enumerate(TYPES.items()))[
@@ -154,7 +154,7 @@ def _many_rules() -> Rules:
 
 def _loop(rules: Rules, item_ids: Sequence[str], snapshot: ItemSnapshot) -> Callable[[], None]:
     """A plain loop that asks of each candidate and rule whether it matches; its look-ups are made before."""
-    from serving.rules import Demote, Exclude  # noqa: PLC0415
+    from serving.control.rules import Demote, Exclude
 
     names = {number: key for key, number in snapshot.attributes.ids.items()}
     offsets, values = snapshot.attributes.offsets, snapshot.attributes.values
@@ -174,12 +174,12 @@ def _loop(rules: Rules, item_ids: Sequence[str], snapshot: ItemSnapshot) -> Call
 
 def rules_alone() -> list[Row]:
     """Row `rank_rules`: 100 rules of attributes applied to 2,000 candidates."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
-    from benchmarks._rig import stage  # noqa: PLC0415
-    from feature_repo.lake import Builds  # noqa: PLC0415
-    from serving.ruling import apply_rules  # noqa: PLC0415
-    from serving.snapshot import load_snapshot  # noqa: PLC0415
+    from benchmarks._rig import stage
+    from feature_repo.lake.lake import Builds
+    from serving.control.apply_rules import apply_rules
+    from serving.items.item_snapshot import load_snapshot
 
     with stage("sqlite") as scene:
         snapshot = load_snapshot(Builds(scene.home.features))

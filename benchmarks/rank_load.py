@@ -39,7 +39,7 @@ TARGETS = {
 
 
 def _client(port: int, path: str, sent: Sequence[bytes], seconds: float) -> list[float]:
-    from benchmarks._clients import Client, milliseconds  # noqa: PLC0415
+    from benchmarks._clients import Client, milliseconds
 
     timings = milliseconds(Client(port), path, sent)
     ended = time.perf_counter() + seconds
@@ -59,7 +59,7 @@ def _load(port: int, path: str, sent: Sequence[bytes], clients: int = CLIENTS) -
 
 def throughput() -> list[Row]:
     """Requests/s at 100 candidates of one and of two workers, beside the echo; p99 of each."""
-    from benchmarks._rig import bodies, echo, served, stage  # noqa: PLC0415
+    from benchmarks._rig import bodies, echo, served, stage
 
     sent = bodies(100)
     rows = []
@@ -81,7 +81,7 @@ def throughput() -> list[Row]:
 
 def _decisions_dropped(port: int) -> int:
     """Answers of all workers whose record was given up."""
-    from benchmarks._clients import Client  # noqa: PLC0415
+    from benchmarks._clients import Client
 
     text = Client(port).get("/metrics")[1].decode()
     return round(
@@ -108,8 +108,8 @@ def _publishing(scene: Stage) -> Iterator[None]:
 
 def _folded(scene: Stage) -> int:
     """Events the stream has folded, by its heartbeats."""
-    from feature_repo.online import open_store  # noqa: PLC0415
-    from streaming.heartbeat import read_heartbeats  # noqa: PLC0415
+    from feature_repo.online import open_store
+    from streaming.sessions.heartbeat import read_heartbeats
 
     store = open_store(scene.settings, scene.home)
     try:
@@ -120,8 +120,8 @@ def _folded(scene: Stage) -> int:
 
 def under_write() -> list[Row]:
     """Latency while 5,000 events/s are folded into the same Redis, beside the same without."""
-    from benchmarks._rig import bodies, served, stage  # noqa: PLC0415
-    from benchmarks.freshness import streamed  # noqa: PLC0415
+    from benchmarks._rig import bodies, served, stage
+    from benchmarks.freshness import streamed
 
     sent = bodies(100)
     with stage("redis") as scene, served(scene) as port:
@@ -138,7 +138,7 @@ def under_write() -> list[Row]:
 
 def _answers(port: int, sent: Sequence[bytes], seconds: float) -> list[tuple[float, int]]:
     """Milliseconds and status of the rankings one client asks for in sequence, whatever they are."""
-    from benchmarks._clients import Client  # noqa: PLC0415
+    from benchmarks._clients import Client
 
     client, found = Client(port), list[tuple[float, int]]()
     ended = time.perf_counter() + seconds
@@ -150,7 +150,7 @@ def _answers(port: int, sent: Sequence[bytes], seconds: float) -> list[tuple[flo
 
 def faulty() -> list[Row]:
     """Redis paused: latency from the first request on and with the breaker open, and what is no 200."""
-    from benchmarks._rig import bodies, served, stage  # noqa: PLC0415
+    from benchmarks._rig import bodies, served, stage
 
     sent = bodies(100)
     with stage("redis") as scene, served(scene) as port:

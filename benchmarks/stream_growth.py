@@ -54,8 +54,8 @@ class Found:
 
 def _one(load: Load, seed: int) -> tuple[float, float, int]:
     """Events per second, peak memory and state, both in bytes."""
-    from benchmarks._sessions import fill_state, rate_once_loaded  # noqa: PLC0415
-    from benchmarks.stream_write import bench, events, fill  # noqa: PLC0415
+    from benchmarks._sessions import fill_state, rate_once_loaded
+    from benchmarks.stream_write import bench, events, fill
 
     with bench() as b:
         fill(b.settings, events(EVENTS, load.sessions, seed, touched=load.touched))

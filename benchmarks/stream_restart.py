@@ -38,9 +38,9 @@ def _start(settings: Settings) -> subprocess.Popen[bytes]:
 
 def _caught_up(settings: Settings, since: datetime) -> bool:
     """Every partition has been read to its end by a process that wrote its heartbeat after `since`."""
-    from feature_repo.home import Home  # noqa: PLC0415
-    from feature_repo.online import open_store  # noqa: PLC0415
-    from streaming.heartbeat import read_heartbeats  # noqa: PLC0415
+    from feature_repo.home import Home
+    from feature_repo.online import open_store
+    from streaming.sessions.heartbeat import read_heartbeats
 
     store = open_store(settings, Home(settings.home))
     try:
@@ -63,10 +63,10 @@ def _wait(condition: Callable[[], bool]) -> float:
 
 
 def _offer(settings: Settings, stop: threading.Event) -> None:
-    from benchmarks.stream_write import events  # noqa: PLC0415
-    from feature_repo.contract import encode  # noqa: PLC0415
-    from feature_repo.home import Home  # noqa: PLC0415
-    from streaming.log import open_log  # noqa: PLC0415
+    from benchmarks.stream_write import events
+    from feature_repo.contract.validation import encode
+    from feature_repo.home import Home
+    from streaming.log import open_log
 
     log, seed = open_log(settings, Home(settings.home)), 100
     while not stop.is_set():
@@ -78,8 +78,8 @@ def _offer(settings: Settings, stop: threading.Event) -> None:
 
 
 def _load_state(settings: Settings) -> float:
-    from feature_repo.home import Home  # noqa: PLC0415
-    from streaming.fold_state import StateFolder  # noqa: PLC0415
+    from feature_repo.home import Home
+    from streaming.sessions.state_files import StateFolder
 
     started = time.perf_counter()
     for path in sorted((Home(settings.home).stream / "state").glob("sessions-*")):
@@ -91,9 +91,9 @@ def _load_state(settings: Settings) -> float:
 
 def run() -> list[Row]:
     """One kill."""
-    from benchmarks._sessions import fill_state  # noqa: PLC0415
-    from benchmarks.stream_write import bench, events, fill  # noqa: PLC0415
-    from feature_repo.clock import wall_clock  # noqa: PLC0415
+    from benchmarks._sessions import fill_state
+    from benchmarks.stream_write import bench, events, fill
+    from feature_repo.clock import wall_clock
 
     with bench() as b:
         fill(b.settings, events(1000, SESSIONS))

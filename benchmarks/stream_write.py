@@ -25,7 +25,7 @@ from benchmarks.harness import Row, Target
 
 if TYPE_CHECKING:
     from benchmarks._rig import Redis
-    from feature_repo.contract import Event
+    from feature_repo.contract.validation import Event
     from feature_repo.settings import Settings
 
 EVENTS, SESSIONS, ROUNDS = 300_000, 100_000, 3
@@ -49,10 +49,10 @@ class Bench:
 @contextmanager
 def bench(**changes: Any) -> Iterator[Bench]:
     """An empty home that streams into an empty Redis."""
-    from pydantic import SecretStr  # noqa: PLC0415
+    from pydantic import SecretStr
 
-    from benchmarks._rig import Redis  # noqa: PLC0415
-    from feature_repo.settings import Settings  # noqa: PLC0415
+    from benchmarks._rig import Redis
+    from feature_repo.settings import Settings
 
     folder = Path(tempfile.mkdtemp(prefix="headrace-bench-"))
     redis = Redis(folder)
@@ -75,7 +75,7 @@ def events(
     count: int, sessions: int, seed: int = 1, users: bool = False, touched: int | None = None
 ) -> Iterator[Event]:
     """Events of the last seconds, evenly spread over sessions, or over so many of them, in order of time."""
-    from feature_repo.contract import Event  # noqa: PLC0415
+    from feature_repo.contract.validation import Event
 
     rng = random.Random(seed)
     start = datetime.now(UTC) - timedelta(microseconds=25 * count)
@@ -95,9 +95,9 @@ def events(
 
 def fill(settings: Settings, made: Iterator[Event]) -> None:
     """A catalogue and events into the log."""
-    from feature_repo.contract import Item, encode  # noqa: PLC0415
-    from feature_repo.home import Home  # noqa: PLC0415
-    from streaming.log import open_log  # noqa: PLC0415
+    from feature_repo.contract.validation import Item, encode
+    from feature_repo.home import Home
+    from streaming.log import open_log
 
     log = open_log(settings, Home(settings.home).ensure())
     items = [
@@ -122,13 +122,13 @@ def fill(settings: Settings, made: Iterator[Event]) -> None:
 
 def stream(settings: Settings) -> tuple[float, int]:
     """Seconds the flow takes from its first read to the end of the log, the last snapshot included; rows."""
-    from bytewax.recovery import RecoveryConfig  # noqa: PLC0415
-    from bytewax.testing import run_main  # noqa: PLC0415
+    from bytewax.recovery import RecoveryConfig
+    from bytewax.testing import run_main
 
-    from feature_repo.home import Home  # noqa: PLC0415
-    from streaming.flow import open_stream  # noqa: PLC0415
-    from streaming.recovery import prepare_recovery  # noqa: PLC0415
-    from streaming.service import quiet_collector  # noqa: PLC0415
+    from feature_repo.home import Home
+    from streaming.dataflow.recovery_files import prepare_recovery
+    from streaming.dataflow.service import quiet_collector
+    from streaming.flow import open_stream
 
     folder = prepare_recovery(Home(settings.home).ensure().stream)
     opened = open_stream(settings, to_end=True)
@@ -147,7 +147,7 @@ def stream(settings: Settings) -> tuple[float, int]:
 
 def raw_hset(redis: Redis, count: int = BASELINE_ROWS) -> float:
     """Rows per second of redis-py's own pipelined HSET of rows as the flow wrote them."""
-    import redis as client_module  # noqa: PLC0415
+    import redis as client_module
 
     client = client_module.Redis.from_url(redis.url)
     keys = [key for key in client.scan_iter(b"*", count=5000) if b"session_id" in key][:count]

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 from benchmarks._apart import apart
 from benchmarks.harness import Row, Target
 from feature_repo.home import Home
-from feature_repo.lake import Builds, Lake
+from feature_repo.lake.lake import Builds, Lake
 from feature_repo.settings import Settings
 
 if TYPE_CHECKING:
-    from serving.decision import Decision
+    from serving.decisions.record import Decision
 
 MEMORY, THREADS = "512MB", 2
 LIMIT_MIB = 512 + 1024
@@ -41,9 +41,9 @@ LIMITS = {"training_set_1m": 7200.0}
 
 def write_shop(root: Path, decisions: int) -> None:
     """A lake with about so many lists, and profiles as of the morning of its third day."""
-    from feature_repo.groups import all_groups  # noqa: PLC0415
-    from orchestration.build import build_group  # noqa: PLC0415
-    from streaming.simulator import ShopConfig, simulate_lake  # noqa: PLC0415
+    from feature_repo.groups import all_groups
+    from orchestration.builds.build import build_group
+    from streaming.simulator import ShopConfig, simulate_lake
 
     home = Home(root).ensure()
     config = ShopConfig(
@@ -65,8 +65,8 @@ def _settings(root: Path) -> Settings:
 
 
 def _ours(root: str) -> None:
-    from orchestration.training.dataset import TrainingSet  # noqa: PLC0415
-    from orchestration.training.spec import TrainingSpec  # noqa: PLC0415
+    from orchestration.training.dataset import TrainingSet
+    from orchestration.training.spec import TrainingSpec
 
     home = Home(Path(root))
     days = Lake(home.lake).days()
@@ -77,8 +77,8 @@ def _ours(root: str) -> None:
 
 def _logged(home: Home) -> Iterator[Decision]:
     """Every second list, with a profile that was read for it; which user's, does not change the cost."""
-    import duckdb  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import duckdb
+    import pyarrow.parquet as pq
 
     path = Builds(home.features).history("user_profile", 1)[0]
     columns = [name for name in pq.read_schema(path).names if not name.endswith("_timestamp")]
@@ -96,10 +96,10 @@ def _logged(home: Home) -> Iterator[Decision]:
 
 
 def _decision(request: str, time: datetime, values: dict[str, Any]) -> Decision:
-    from serving.answer import Tier  # noqa: PLC0415
-    from serving.decision import Decision, UsedRow, Versions  # noqa: PLC0415
-    from serving.flags import Flags  # noqa: PLC0415
-    from serving.rules import Rules  # noqa: PLC0415
+    from serving.control.flags import Flags
+    from serving.control.rules import Rules
+    from serving.decisions.record import Decision, UsedRow, Versions
+    from serving.schemas.rank_response import Tier
 
     return Decision(
         request_id=request,
@@ -128,7 +128,7 @@ def _decision(request: str, time: datetime, values: dict[str, Any]) -> Decision:
 
 
 def _by_hand(root: str) -> None:
-    import duckdb  # noqa: PLC0415
+    import duckdb
 
     home = Home(Path(root))
     builds = {name: Builds(home.features).history(name, 1) for name in PROFILES}

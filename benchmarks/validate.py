@@ -87,8 +87,8 @@ def _plain(path: Path) -> None:
 
 
 def _check(path: Path) -> None:
-    from feature_repo.settings import Settings  # noqa: PLC0415
-    from quality.checks import check_events  # noqa: PLC0415
+    from feature_repo.settings import Settings
+    from quality.checks.report import check_events
 
     settings: Settings = Settings.model_construct()
     report = check_events([str(path)], settings=settings, day=DAY)
@@ -99,9 +99,9 @@ def _check(path: Path) -> None:
 
 def _growth(path: str, answer: Any) -> None:
     """Peak growth of this process's memory while checking, in MiB."""
-    import psutil  # noqa: PLC0415
+    import psutil
 
-    import quality.expectations  # noqa: F401, PLC0415 - its import is not the check's memory
+    import quality.checks.expectations  # noqa: F401 - its import is not the check's memory
 
     process, done = psutil.Process(), threading.Event()
     before = peak = process.memory_info().rss

@@ -5,7 +5,7 @@ umask 077
 DAGSTER_HOME=$(python -c "
 from feature_repo.home import Home
 from feature_repo.settings import load_settings
-from orchestration.instance import prepare_instance
+from orchestration.processes.dagster_home import prepare_instance
 print(prepare_instance(Home(load_settings().home).ensure()))")
 export DAGSTER_HOME
 exec "$@"

@@ -9,8 +9,8 @@ from math import isfinite
 from typing import TypeAlias
 from unicodedata import normalize
 
-from feature_repo.normal import normalized
-from feature_repo.records import EXACT, Attribute, Item, User
+from feature_repo.contract.normalization import normalized
+from feature_repo.contract.records import EXACT, Attribute, Item, User
 
 CATEGORY = "category"
 PRICE = "price"

@@ -18,8 +18,8 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from feature_repo.clock import Clock, shifted_clock, wall_clock
+from feature_repo.contract.event_types import with_registered
 from feature_repo.errors import SettingsError
-from feature_repo.event_types import with_registered
 
 _log = logging.getLogger(__name__)
 

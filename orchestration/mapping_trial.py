@@ -12,7 +12,7 @@ from feature_repo.printable import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from feature_repo.contract import Record
+    from feature_repo.contract.validation import Record
     from streaming.mapping.trial import Trial
 
 _COLUMNS = {

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from feature_repo.clock import Clock
 from feature_repo.home import Home
-from feature_repo.lake import Builds, Lake
+from feature_repo.lake.lake import Builds, Lake
 from feature_repo.settings import Settings
-from orchestration.pages import page_url
-from orchestration.sync import sync_lake
+from orchestration.builds.lake_sync import sync_lake
+from orchestration.processes.page_server import page_url
 
 
 @dataclass(frozen=True)

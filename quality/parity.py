@@ -13,8 +13,8 @@ from datetime import datetime
 from typing import Any
 
 from feature_repo.group import DType, Feature, FeatureGroup
-from quality.checks import CheckReport, CheckResult
-from quality.online import same_value
+from quality.checks.online_sample import same_value
+from quality.checks.report import CheckReport, CheckResult
 
 EXAMPLES = 3
 

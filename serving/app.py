@@ -18,20 +18,20 @@ from starlette.exceptions import HTTPException
 
 from feature_repo.home import keep_private
 from feature_repo.settings import Settings, load_settings
-from serving.assembly import open_services
-from serving.http import Handler, Receive, Scope, Send, respond, respond_error
-from serving.openapi import document
-from serving.problem import ApiError, error_answers
-from serving.routes.admin import admin_router
-from serving.routes.decisions import decisions_router
-from serving.routes.docs import add_docs
-from serving.routes.events import EventsRoute
-from serving.routes.features import FeaturesRoute
-from serving.routes.health import health_router
-from serving.routes.metarank import MetarankLimits, metarank_router
-from serving.routes.rank import RankRoute
+from serving.api.asgi import Handler, Receive, Scope, Send, respond, respond_error
+from serving.api.decisions import decisions_router
+from serving.api.docs_pages import add_docs
+from serving.api.events import EventsRoute
+from serving.api.features import FeaturesRoute
+from serving.api.flags import admin_router
+from serving.api.health import health_router
+from serving.api.metarank import MetarankLimits, metarank_router
+from serving.api.openapi import document
+from serving.api.rank import RankRoute
+from serving.bootstrap import open_services
+from serving.monitoring.safe_traceback import place_of
+from serving.schemas.errors import ApiError, error_answers
 from serving.services import Services
-from serving.trace import place_of
 
 log = logging.getLogger(__name__)
 

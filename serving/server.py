@@ -17,11 +17,11 @@ from uvicorn.supervisors import Multiprocess
 from feature_repo.errors import SettingsError
 from feature_repo.home import Home
 from feature_repo.settings import Settings
+from serving.api.api_keys import Keys
 from serving.app import create_app
-from serving.edge import Edge
-from serving.keys import Keys
-from serving.limits import limits_of, raise_descriptors
-from serving.metrics import MULTIPROCESS
+from serving.edge.connections import Edge
+from serving.edge.limits import limits_of, raise_descriptors
+from serving.monitoring.metrics import MULTIPROCESS
 
 BACKLOG = 512
 GRACE_S = 10

@@ -14,33 +14,33 @@ from feature_repo.errors import HeadraceError, LogError
 from feature_repo.home import Home
 from feature_repo.online import OnlineStore
 from feature_repo.settings import Settings
-from serving.blend import Blend
-from serving.breaker import Breaker
-from serving.consent_store import ConsentStore
-from serving.decision import Decision, encode_decision
-from serving.exposures import Exposures
+from serving.api.api_keys import Keys
+from serving.api.events import Door
+from serving.control.flag_control import FlagControl
+from serving.control.flags import Flags, version_of
+from serving.control.reloading import Watched, Watcher
+from serving.control.rules import Rules
+from serving.decisions.exposures import Exposures
+from serving.decisions.lookup import DecisionFinder, TooFarBackError
+from serving.decisions.reasons import in_words
+from serving.decisions.record import Decision, encode_decision
+from serving.decisions.recorder import Recorder
+from serving.decisions.sample_ratio import warm_statistics
+from serving.features.consent_denials import Permissions
+from serving.features.consent_store import ConsentStore
 from serving.features.feature_plan import Catalogue
 from serving.features.feature_table import FeatureTable
-from serving.flag_control import FlagControl
-from serving.flags import Flags, version_of
-from serving.keys import Keys
-from serving.live import Watched, Watcher
-from serving.lookup import DecisionFinder, TooFarBackError
-from serving.metrics import Metrics
-from serving.permission import Permissions
-from serving.rank import Ranker
-from serving.reader import FeatureReader
-from serving.reasons import in_words
-from serving.recorder import Recorder
-from serving.request import Candidate, RankRequest, RequestDecoder
-from serving.routes.events import Door
-from serving.rules import Rules
-from serving.sample_ratio import warm_statistics
-from serving.snapshot import ItemSnapshot
-from serving.source import RowSource
-from serving.stage import Stage
-from serving.stream_health import StreamHealth
-from serving.warming import warm_stages
+from serving.features.reader import FeatureReader
+from serving.features.row_source import RowSource
+from serving.features.stream_health import StreamHealth
+from serving.items.item_snapshot import ItemSnapshot
+from serving.monitoring.circuit_breaker import Breaker
+from serving.monitoring.metrics import Metrics
+from serving.pipeline.runner import Ranker
+from serving.pipeline.stage import Stage
+from serving.schemas.rank_request import Candidate, RankRequest, RequestDecoder
+from serving.scoring.blend import Blend
+from serving.warmup import warm_stages
 from streaming.log import EventLog
 
 log = logging.getLogger(__name__)

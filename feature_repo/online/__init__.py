@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from feature_repo.online.decoding import decode_value
+from feature_repo.online.encoding import encode_value
 from feature_repo.online.layout import PROJECT, ViewLayout, layout_of, redis_key
-from feature_repo.online.store import EncodedRow, OnlineRow, OnlineStore, online_path, open_store
-from feature_repo.online.unwire import decode_value
-from feature_repo.online.wire import encode_value
+from feature_repo.online.opening import EncodedRow, OnlineRow, OnlineStore, online_path, open_store
 
 __all__ = [
     "OnlineRow",

@@ -17,9 +17,9 @@ from typing import Any
 import mmh3
 
 from feature_repo.group import FeatureGroup
-from feature_repo.online.stamps import decode_time
-from feature_repo.online.unwire import decode_values
-from feature_repo.online.wire import ENCODERS
+from feature_repo.online.decoding import decode_values
+from feature_repo.online.encoding import ENCODERS
+from feature_repo.online.timestamps import decode_time
 
 PROJECT = "headrace"
 _PROJECT = PROJECT.encode()

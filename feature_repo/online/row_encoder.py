@@ -13,11 +13,11 @@ from typing import Any
 
 from feature_repo.group import DType, FeatureGroup
 from feature_repo.memory import Memory
+from feature_repo.online.commands import LENGTHS, pair_head
+from feature_repo.online.encoding import CHUNKS, ENCODERS, LOW, VARINTS, encode_int64, varint
 from feature_repo.online.layout import layout_of
-from feature_repo.online.resp import LENGTHS, pair_head
-from feature_repo.online.stamps import encode_micros
-from feature_repo.online.store import EncodedRow
-from feature_repo.online.wire import CHUNKS, ENCODERS, LOW, VARINTS, encode_int64, varint
+from feature_repo.online.opening import EncodedRow
+from feature_repo.online.timestamps import encode_micros
 
 _LIST = 256
 _PACKED_BYTES = 1 << 11

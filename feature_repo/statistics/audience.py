@@ -11,10 +11,10 @@ import numpy as np
 
 from feature_repo.catalogue import CATEGORY, Catalogue, texts_of
 from feature_repo.consent import permitted
-from feature_repo.contract import User
+from feature_repo.contract.normalization import normalized
+from feature_repo.contract.validation import User
 from feature_repo.group import BatchParams
 from feature_repo.groups.segment_profile import EVERYONE
-from feature_repo.normal import normalized
 from feature_repo.statistics.pool import Pool, strongest
 from feature_repo.statistics.vocabulary import Vocabulary
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from feature_repo.catalogue import CATEGORY, PRICE, Catalogue
-from feature_repo.contract import Event, User
+from feature_repo.contract.validation import Event, User
 from feature_repo.group import BatchParams
 from feature_repo.groups.segment_profile import EVERYONE, TOP_ITEMS
 from feature_repo.groups.user_profile import COUNTED, PURCHASED, WINDOWS_DAYS

@@ -30,10 +30,10 @@ def sessions(
     One row per event, stamped with its time: what the session's features were from that moment on. Each day
     is one file below HEADRACE_HOME/features/session_profile; running it again replaces it.
     """
-    from rich.console import Console  # noqa: PLC0415 - nothing is loaded before the command runs
+    from rich.console import Console
 
-    from feature_repo.settings import load_settings  # noqa: PLC0415
-    from streaming.backfill import backfill_sessions  # noqa: PLC0415
+    from feature_repo.settings import load_settings
+    from streaming.dataflow.backfill import backfill_sessions
 
     first, last = _day(start, "--from"), _day(end or start, "--to")
     if last < first:
@@ -52,7 +52,7 @@ def sessions(
 
 
 def _day(text: str, option: str) -> date:
-    from datetime import date  # noqa: PLC0415
+    from datetime import date
 
     try:
         return date.fromisoformat(text)

@@ -33,11 +33,11 @@ def build(
 
         headrace build --from 2024-05-01 --to 2024-05-14
     """
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
 
-    from feature_repo.settings import load_settings  # noqa: PLC0415
-    from orchestration.chain import days_between, run_chain  # noqa: PLC0415
+    from feature_repo.settings import load_settings
+    from orchestration.defs.run_chain import days_between, run_chain
 
     settings = load_settings()
     days = None if start is None else days_between(start.date(), (end or start).date())

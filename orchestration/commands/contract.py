@@ -21,9 +21,9 @@ def schema_command() -> None:
 
     For example: `headrace contract schema > event.schema.json`.
     """
-    import json  # noqa: PLC0415
+    import json
 
-    from feature_repo.contract import json_schema  # noqa: PLC0415
+    from feature_repo.contract.validation import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
 
@@ -41,8 +41,8 @@ def check_command(
     Adding an optional field is compatible; removing, renaming, narrowing and requiring are not.
     For example: `headrace contract check docs/event.schema.json new.schema.json`.
     """
-    from feature_repo.contract import json_schema  # noqa: PLC0415
-    from feature_repo.evolution import compare  # noqa: PLC0415
+    from feature_repo.contract.evolution import compare
+    from feature_repo.contract.validation import json_schema
 
     changes = compare(_read(old), json_schema() if new is None else _read(new))
     for change in changes:
@@ -58,9 +58,9 @@ def check_command(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    import json  # noqa: PLC0415
+    import json
 
-    from feature_repo.errors import SourceError  # noqa: PLC0415
+    from feature_repo.errors import SourceError
 
     try:
         schema = json.loads(path.read_text())

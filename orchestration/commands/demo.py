@@ -10,8 +10,8 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from orchestration.demo import DemoReport
-    from orchestration.demo_session import Moment, Scene
+    from orchestration.demo.run import DemoReport
+    from orchestration.demo.scene import Moment, Scene
 
 ROWS = 10
 WIDE, NARROW = 31, 16
@@ -42,13 +42,13 @@ def register(app: typer.Typer) -> None:
 
         Example: `headrace demo --data events.jsonl.gz --format metarank`
         """
-        import logging  # noqa: PLC0415 - nothing is loaded before the command runs
+        import logging
 
-        from rich.console import Console  # noqa: PLC0415
+        from rich.console import Console
 
-        from feature_repo.settings import load_settings  # noqa: PLC0415
-        from orchestration.demo import DemoPlan, Told  # noqa: PLC0415
-        from orchestration.demo import demo as run  # noqa: PLC0415
+        from feature_repo.settings import load_settings
+        from orchestration.demo.run import DemoPlan, Told
+        from orchestration.demo.run import demo as run
 
         console = Console(highlight=False)
         settings = load_settings()
@@ -80,8 +80,8 @@ def show_scene(show: object, scene: Scene, before: Moment, after: Moment) -> Non
 
 def rankings_table(scene: Scene, before: Moment, after: Moment) -> Table:
     """Both orders side by side; what is of the clicked category stands out."""
-    from rich import box  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich import box
+    from rich.table import Table
 
     title = f"Before any click ({before.tier}), after two ({after.tier}); no exploration"
     table = Table(
@@ -100,10 +100,10 @@ def rankings_table(scene: Scene, before: Moment, after: Moment) -> Table:
 
 def why_table(scene: Scene, moment: Moment) -> Table:
     """What each part contributed to the score of the first items."""
-    from rich import box  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich import box
+    from rich.table import Table
 
-    from orchestration.demo_session import parts_of  # noqa: PLC0415
+    from orchestration.demo.scene import parts_of
 
     parts = parts_of(moment)
     title = "Why: contribution of each part; they sum to the score"
@@ -122,7 +122,7 @@ def why_table(scene: Scene, moment: Moment) -> Table:
 
 def label(scene: Scene, item: str, width: int) -> str:
     """Id, title and groups of an item, cut to a width; bold where it is of the clicked category."""
-    from rich.markup import escape  # noqa: PLC0415
+    from rich.markup import escape
 
     groups = scene.groups.get(item, ())
     title = scene.titles.get(item, "")
@@ -134,8 +134,8 @@ def label(scene: Scene, item: str, width: int) -> str:
 
 def summary_table(report: DemoReport) -> Table:
     """The figures of the report."""
-    from rich import box  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich import box
+    from rich.table import Table
 
     table = Table(title="Summary", show_header=False, title_justify="left", box=box.SIMPLE)
     delay_ms = report.click_to_ranking_ms

@@ -21,9 +21,9 @@ def register(app: typer.Typer) -> None:
 
         Example: `headrace docs` after a feature was added; `headrace docs --check` in CI.
         """
-        from rich.console import Console  # noqa: PLC0415
+        from rich.console import Console
 
-        from orchestration.reference import pages, write_pages  # noqa: PLC0415
+        from orchestration.reference_docs import pages, write_pages
 
         console = Console()
         if not check:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 if TYPE_CHECKING:
-    from orchestration.evaluation import Evaluation
-    from quality.ranking import Interval
+    from orchestration.evaluation.evaluate import Evaluation
+    from quality.ranking.metrics import Interval
 
 
 def register(app: typer.Typer) -> None:
@@ -43,10 +43,10 @@ def evaluate_command(  # noqa: PLR0917 - one per option
     Weights are fitted on the older part only. Arms: the order shown, popularity, and the blend with segment,
     long-term, session or all signals. docs/evaluation.md says how to read the table.
     """
-    from feature_repo.settings import load_settings  # noqa: PLC0415
-    from orchestration.evaluation import Plan, evaluate  # noqa: PLC0415
-    from orchestration.history import read_history  # noqa: PLC0415
-    from orchestration.replay_tasks import parse_candidates  # noqa: PLC0415
+    from feature_repo.settings import load_settings
+    from orchestration.evaluation.evaluate import Plan, evaluate
+    from orchestration.evaluation.history import read_history
+    from orchestration.evaluation.ranking_tasks import parse_candidates
 
     settings = load_settings()
     plan = Plan(split, parse_candidates(candidates), max_lists)
@@ -61,8 +61,8 @@ def evaluate_command(  # noqa: PLR0917 - one per option
 
 def show(found: Evaluation) -> None:
     """Print the tables."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
 
     since = f"{found.test_from:%Y-%m-%d %H:%M:%S} UTC"
     figures = Table("arm", title=f"{found.test_lists:,} test rankings since {since}", title_justify="left")
@@ -91,9 +91,9 @@ def write_report(found: Evaluation, path: Path) -> None:
     Raises:
         SettingsError: the path cannot be written.
     """
-    import msgspec  # noqa: PLC0415
+    import msgspec
 
-    from feature_repo.errors import SettingsError  # noqa: PLC0415
+    from feature_repo.errors import SettingsError
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,8 +117,8 @@ class _Steps:
     """A progress bar per step, on standard error so that pipes stay clean."""
 
     def __enter__(self) -> _Steps:
-        from rich import progress as bar  # noqa: PLC0415
-        from rich.console import Console  # noqa: PLC0415
+        from rich import progress as bar
+        from rich.console import Console
 
         self._tasks: dict[str, bar.TaskID] = {}
         self._progress = bar.Progress(

@@ -39,11 +39,11 @@ def client_config_command(
     In the program: `FeatureStore(fs_yaml_file="feature_store.yaml").get_online_features(...)`. The file holds
     the password of HEADRACE_REDIS_URL.
     """
-    import yaml  # noqa: PLC0415
+    import yaml
 
-    from feature_repo.home import Home  # noqa: PLC0415
-    from feature_repo.settings import load_settings  # noqa: PLC0415
-    from feature_repo.store import client_config  # noqa: PLC0415
+    from feature_repo.feast_store import client_config
+    from feature_repo.home import Home
+    from feature_repo.settings import load_settings
 
     settings = load_settings()
     config = client_config(settings, Home(Path(settings.home)), registry)
@@ -65,9 +65,9 @@ def ui_command(
 
     For example: `headrace feast ui`, then open http://127.0.0.1:8888.
     """
-    from feature_repo.home import Home  # noqa: PLC0415
-    from feature_repo.settings import load_settings  # noqa: PLC0415
-    from feature_repo.store import apply  # noqa: PLC0415
+    from feature_repo.feast_store import apply
+    from feature_repo.home import Home
+    from feature_repo.settings import load_settings
 
     settings = load_settings()
     home = Home(Path(settings.home)).ensure()

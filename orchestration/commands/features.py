@@ -18,8 +18,8 @@ def list_command() -> None:
 
     For example: `headrace features list`.
     """
-    from feature_repo.groups import all_groups  # noqa: PLC0415
-    from feature_repo.services import published  # noqa: PLC0415
+    from feature_repo.groups import all_groups
+    from feature_repo.services import published
 
     services = published()
     for service in services:
@@ -39,8 +39,8 @@ def publish_command() -> None:
     A new feature is built and stored without this; consumers that ask for a service read it from the next one
     on. For example: `headrace features publish`.
     """
-    from feature_repo.groups import all_groups  # noqa: PLC0415
-    from feature_repo.services import publish  # noqa: PLC0415
+    from feature_repo.groups import all_groups
+    from feature_repo.services import publish
 
     path = publish(all_groups().values())
     if path is None:

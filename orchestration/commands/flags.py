@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from serving.flag_audit import Change
-    from serving.flag_store import FlagStore
+    from serving.control.flag_audit import Change
+    from serving.control.flag_store import FlagStore
 
 commands = typer.Typer(no_args_is_help=True, help="Flags of running servers: look, set, roll back, history.")
 
@@ -24,10 +24,10 @@ def get(flag: Annotated[str | None, typer.Argument(help="One flag; absent: all."
 
     Example: `headrace flags get weights`
     """
-    import msgspec  # noqa: PLC0415 - nothing is loaded before the command runs
+    import msgspec
 
-    from feature_repo.printable import printable  # noqa: PLC0415
-    from serving.flags import FIELDS, FlagsError  # noqa: PLC0415
+    from feature_repo.printable import printable
+    from serving.control.flags import FIELDS, FlagsError
 
     flags: Any = msgspec.to_builtins(_store().load())
     for part in flag.split(".") if flag else ():
@@ -46,7 +46,7 @@ def set_(
 
     Example: `headrace flags set personalization=false cap.positions=20 'weights={"session": 0.5}'`
     """
-    from serving.flag_store import whoami  # noqa: PLC0415
+    from serving.control.flag_store import whoami
 
     store = _store()
     version = _version(store)
@@ -63,7 +63,7 @@ def rollback() -> None:
 
     Example: `headrace flags rollback`
     """
-    from serving.flag_store import whoami  # noqa: PLC0415
+    from serving.control.flag_store import whoami
 
     store = _store()
     version = _version(store)
@@ -80,7 +80,7 @@ def history(last: Annotated[int, typer.Option(help="How many changes.")] = 20) -
 
     Example: `headrace flags history --last 5`
     """
-    from feature_repo.printable import printable  # noqa: PLC0415
+    from feature_repo.printable import printable
 
     for change in _store().history()[-last:]:
         when = change.when.isoformat(timespec="seconds")
@@ -89,9 +89,9 @@ def history(last: Annotated[int, typer.Option(help="How many changes.")] = 20) -
 
 
 def _store() -> FlagStore:
-    from feature_repo.home import Home  # noqa: PLC0415
-    from feature_repo.settings import load_settings  # noqa: PLC0415
-    from serving.flag_store import FlagStore  # noqa: PLC0415
+    from feature_repo.home import Home
+    from feature_repo.settings import load_settings
+    from serving.control.flag_store import FlagStore
 
     settings = load_settings()
     return FlagStore(Home(settings.home).ensure().flags, settings.clock)
@@ -104,9 +104,9 @@ def _version(store: FlagStore) -> int:
 
 
 def _print(change: Change) -> None:
-    import msgspec  # noqa: PLC0415
+    import msgspec
 
-    from feature_repo.printable import printable  # noqa: PLC0415
+    from feature_repo.printable import printable
 
     for path, values in change.differences().items():
         before, after = (msgspec.json.encode(value).decode() for value in values)
@@ -114,9 +114,9 @@ def _print(change: Change) -> None:
 
 
 def _assignment(text: str) -> tuple[str, Any]:
-    import msgspec  # noqa: PLC0415
+    import msgspec
 
-    from serving.flags import FlagsError  # noqa: PLC0415
+    from serving.control.flags import FlagsError
 
     name, sign, value = text.partition("=")
     if not sign:

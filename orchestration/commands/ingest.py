@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 if TYPE_CHECKING:
-    from feature_repo.contract import Kind
+    from feature_repo.contract.validation import Kind
     from feature_repo.settings import Settings
-    from streaming.ingest_counts import IngestCounts
-    from streaming.ingest_inputs import Inputs
+    from streaming.ingest.counts import IngestCounts
+    from streaming.ingest.inputs import Inputs
 
 SHOWN = 10
 KINDS: dict[str, Kind] = {"events": "event", "items": "item", "users": "user"}
@@ -81,10 +81,10 @@ def ingest_command(  # noqa: PLR0917 - one per option
 
     Rejected rows are kept with their reason: headrace quarantine list.
     """
-    from feature_repo.errors import SettingsError  # noqa: PLC0415
-    from feature_repo.settings import load_settings  # noqa: PLC0415
-    from streaming.ingest import IngestError, ingest  # noqa: PLC0415
-    from streaming.ingest_inputs import inputs  # noqa: PLC0415
+    from feature_repo.errors import SettingsError
+    from feature_repo.settings import load_settings
+    from streaming.ingest.files import IngestError, ingest
+    from streaming.ingest.inputs import inputs
 
     if kind is not None and kind not in KINDS:
         msg = f"--kind {kind}: one of {', '.join(KINDS)}"
@@ -120,10 +120,10 @@ def ingest_command(  # noqa: PLR0917 - one per option
 
 def _format(fmt: str, mapping: str | None, settings: Settings) -> str:
     """The format by its name, or by a mapping; some mappings are formats of their own."""
-    from feature_repo.errors import SettingsError  # noqa: PLC0415
-    from feature_repo.home import Home  # noqa: PLC0415
-    from streaming.mapping.saved import format_of  # noqa: PLC0415
-    from streaming.sources import FORMATS  # noqa: PLC0415
+    from feature_repo.errors import SettingsError
+    from feature_repo.home import Home
+    from streaming.mapping.saved import format_of
+    from streaming.sources import FORMATS
 
     if mapping is None:
         return fmt
@@ -137,10 +137,10 @@ def _format(fmt: str, mapping: str | None, settings: Settings) -> str:
 
 def _suggest(given: Inputs, mapping: str | None, settings: Settings, kind: Kind | None) -> None:
     """Print the proposed mapping of each file, or try the one that was given."""
-    from orchestration.mapping_trial import print_trial  # noqa: PLC0415
-    from streaming.ingest_inputs import QUERY, input_file  # noqa: PLC0415
-    from streaming.mapping.saved import by_name  # noqa: PLC0415
-    from streaming.mapping.trial import proposed, suggest, try_mapping  # noqa: PLC0415
+    from orchestration.mapping_trial import print_trial
+    from streaming.ingest.inputs import QUERY, input_file
+    from streaming.mapping.saved import by_name
+    from streaming.mapping.trial import proposed, suggest, try_mapping
 
     for path in given.paths:
         file = input_file(path, settings, given.names)
@@ -161,8 +161,8 @@ class _Bars:
     """A progress bar per file, on standard error so that pipes stay clean."""
 
     def __enter__(self) -> _Bars:
-        from rich import progress as bar  # noqa: PLC0415
-        from rich.console import Console  # noqa: PLC0415
+        from rich import progress as bar
+        from rich.console import Console
 
         self._tasks: dict[Path, bar.TaskID] = {}
         self._progress = bar.Progress(
@@ -192,8 +192,8 @@ class _Bars:
 
 def _print(counts: IngestCounts, said: Sequence[str]) -> None:
     """Print the counts, every problem and, last, a line for each refused file."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
 
     table = Table("")
     for heading in ("read", "accepted", "duplicate", "quarantined"):
@@ -215,7 +215,7 @@ def _print(counts: IngestCounts, said: Sequence[str]) -> None:
         typer.echo(
             f"fields not in the contract, kept as text: {named}{' …' if len(counts.unknown) > SHOWN else ''}"
         )
-    from feature_repo.printable import printable  # noqa: PLC0415
+    from feature_repo.printable import printable
 
     for problem in (p for p in counts.problems if p not in said):
         typer.secho(f"warning: {printable(str(problem))}", fg=typer.colors.YELLOW, err=True)

@@ -20,7 +20,7 @@ def key(
 
     Example: `headrace key shop --scope rank --scope events`
     """
-    from serving.keys import Scope, new_key, parse_keys  # noqa: PLC0415 - loaded when the command runs
+    from serving.api.api_keys import Scope, new_key, parse_keys
 
     parse_keys(f"{name}:{'+'.join(scope)}:{'0' * 64}")
     secret, entry = new_key(name, map(Scope, scope))

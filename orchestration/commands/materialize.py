@@ -28,15 +28,15 @@ def materialize(
     It may be repeated: a stored value that is newer stays. What users stated of consent comes first, from the
     log and the lake; who denies it today gets no row, whatever the build holds.
     """
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from feature_repo.group import USER  # noqa: PLC0415
-    from feature_repo.home import Home  # noqa: PLC0415
-    from feature_repo.settings import load_settings  # noqa: PLC0415
-    from orchestration.consent import forget_withdrawn  # noqa: PLC0415
-    from orchestration.current import chosen_builds  # noqa: PLC0415
-    from orchestration.materialize import materialize_current  # noqa: PLC0415
+    from feature_repo.group import USER
+    from feature_repo.home import Home
+    from feature_repo.settings import load_settings
+    from orchestration.builds.current import chosen_builds
+    from orchestration.materialize.materialize import materialize_current
+    from orchestration.materialize.withdrawals import forget_withdrawn
 
     settings = load_settings()
     home = Home(Path(settings.home)).ensure()

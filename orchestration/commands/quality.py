@@ -32,11 +32,11 @@ def check(
 
     Example: `headrace quality check user_profile`
     """
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
-    from feature_repo.home import Home  # noqa: PLC0415
-    from feature_repo.settings import load_settings  # noqa: PLC0415
-    from orchestration.checking import check_current  # noqa: PLC0415
+    from feature_repo.home import Home
+    from feature_repo.settings import load_settings
+    from orchestration.monitoring.current_checks import check_current
 
     settings = load_settings()
     console = Console()
@@ -58,12 +58,12 @@ def propose(groups: Groups = None) -> None:
     Example: `headrace quality propose user_profile`, read the file it names, then
     `headrace quality accept user_profile`.
     """
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
-    from feature_repo.home import Home  # noqa: PLC0415
-    from feature_repo.settings import load_settings  # noqa: PLC0415
-    from orchestration.checking import propose_bounds  # noqa: PLC0415
-    from quality.wording import bounds_text  # noqa: PLC0415
+    from feature_repo.home import Home
+    from feature_repo.settings import load_settings
+    from orchestration.monitoring.current_checks import propose_bounds
+    from quality.checks.wording import bounds_text
 
     settings = load_settings()
     console = Console()
@@ -87,12 +87,12 @@ def accept(
 
     Example: `headrace quality accept user_profile --column click_rate`
     """
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
-    from feature_repo.home import Home  # noqa: PLC0415
-    from feature_repo.settings import load_settings  # noqa: PLC0415
-    from orchestration.checking import chosen_groups  # noqa: PLC0415
-    from quality import proposals  # noqa: PLC0415
+    from feature_repo.home import Home
+    from feature_repo.settings import load_settings
+    from orchestration.monitoring.current_checks import chosen_groups
+    from quality.checks import proposals
 
     settings = load_settings()
     [chosen] = chosen_groups([group])
@@ -108,11 +108,11 @@ def accept_rows(
 
     Example: `headrace quality accept-rows user_profile --reason "a shorter look-back"`, then `headrace build`
     """
-    from feature_repo.home import Home  # noqa: PLC0415
-    from feature_repo.settings import load_settings  # noqa: PLC0415
-    from orchestration.checking import chosen_groups  # noqa: PLC0415
-    from quality.gate import Gate  # noqa: PLC0415
-    from serving.flag_store import whoami  # noqa: PLC0415
+    from feature_repo.home import Home
+    from feature_repo.settings import load_settings
+    from orchestration.monitoring.current_checks import chosen_groups
+    from quality.gate.build_gate import Gate
+    from serving.control.flag_store import whoami
 
     settings = load_settings()
     [chosen] = chosen_groups([group])
@@ -125,10 +125,10 @@ def docs() -> None:
 
     Example: `headrace quality docs`
     """
-    from feature_repo.home import Home  # noqa: PLC0415
-    from feature_repo.settings import load_settings  # noqa: PLC0415
-    from orchestration.pages import serve_pages  # noqa: PLC0415
-    from orchestration.up import stop_on_signals  # noqa: PLC0415
+    from feature_repo.home import Home
+    from feature_repo.settings import load_settings
+    from orchestration.processes.page_server import serve_pages
+    from orchestration.processes.up import stop_on_signals
 
     settings = load_settings()
     stop = stop_on_signals()

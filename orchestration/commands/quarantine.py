@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 if TYPE_CHECKING:
-    from quality.quarantine import Entry, Quarantine
+    from quality.quarantine.store import Entry, Quarantine
 
 quarantine = typer.Typer(no_args_is_help=True, help="Rejected records: list, show, retry after a fix.")
 
@@ -18,9 +18,9 @@ def register(app: typer.Typer) -> None:
 
 
 def _open() -> Quarantine:
-    from feature_repo.home import Home  # noqa: PLC0415
-    from feature_repo.settings import load_settings  # noqa: PLC0415
-    from quality.quarantine import Quarantine  # noqa: PLC0415
+    from feature_repo.home import Home
+    from feature_repo.settings import load_settings
+    from quality.quarantine.store import Quarantine
 
     settings = load_settings()
     return Quarantine.of(settings, Home(settings.home))
@@ -39,9 +39,9 @@ def list_command(
 
     For example: `headrace quarantine list --code time_out_of_range`.
     """
-    from collections import Counter  # noqa: PLC0415
+    from collections import Counter
 
-    from feature_repo.printable import printable  # noqa: PLC0415
+    from feature_repo.printable import printable
 
     held = _open()
     reasons: Counter[str] = Counter()
@@ -61,7 +61,7 @@ def list_command(
 
 
 def _place(entry: Entry) -> str:
-    from feature_repo.printable import printable  # noqa: PLC0415
+    from feature_repo.printable import printable
 
     source = printable(entry.source)
     return source if entry.line is None else f"{source}:{entry.line}"
@@ -78,8 +78,8 @@ def show_command(
 
     For example: `headrace quarantine show 1f0c9ab2`, or `headrace quarantine show 1f0c9ab2 --raw > record`.
     """
-    from feature_repo.errors import LakeError  # noqa: PLC0415
-    from feature_repo.printable import printable  # noqa: PLC0415
+    from feature_repo.errors import LakeError
+    from feature_repo.printable import printable
 
     entry = _open().find(entry_id)
     if entry is None:
@@ -117,9 +117,9 @@ def retry_command(
     For example, after registering a type: `HEADRACE_EVENT_WEIGHTS=wink=1 headrace quarantine retry --code
     unknown_event_type`; after mending the mapping: `headrace quarantine retry --map mapping.toml`.
     """
-    from feature_repo.errors import LakeError  # noqa: PLC0415
-    from feature_repo.settings import load_settings  # noqa: PLC0415
-    from streaming.retry import retry  # noqa: PLC0415
+    from feature_repo.errors import LakeError
+    from feature_repo.settings import load_settings
+    from streaming.ingest.quarantine_retry import retry
 
     counts = retry(load_settings(), code, entry_id, mapping)
     if entry_id and not counts.total:

@@ -9,8 +9,8 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from serving.answer import RankAnswer
-    from serving.decision import Decision
+    from serving.decisions.record import Decision
+    from serving.schemas.rank_response import RankAnswer
 
 
 def register(app: typer.Typer) -> None:
@@ -45,12 +45,12 @@ def replay(
     Ends with 1 where the replay differs from the record (a build of its time was replaced). A what-if that
     the record cannot tell is refused: who is held out or in which arm, and features that were not read then.
     """
-    from feature_repo.home import Home  # noqa: PLC0415 - nothing is loaded before the command runs
-    from feature_repo.settings import load_settings  # noqa: PLC0415
-    from serving.decision import TOPIC  # noqa: PLC0415
-    from serving.decision_marks import marks_of  # noqa: PLC0415
-    from serving.lookup import DecisionFinder  # noqa: PLC0415
-    from streaming.log import open_log  # noqa: PLC0415
+    from feature_repo.home import Home
+    from feature_repo.settings import load_settings
+    from serving.decisions.lookup import DecisionFinder
+    from serving.decisions.record import TOPIC
+    from serving.decisions.time_marks import marks_of
+    from streaming.log import open_log
 
     blend, flags = _what_if(changes or [])
     settings = load_settings()
@@ -61,8 +61,8 @@ def replay(
         found = DecisionFinder(log, marks).find_all(request_id)
     finally:
         log.close()
-    from serving import replay as replays  # noqa: PLC0415 - what ranks takes most of a second to load
-    from serving.assembly import scoring_stages  # noqa: PLC0415
+    from serving.bootstrap import scoring_stages
+    from serving.decisions import replay as replays
 
     if not found:
         message = (
@@ -92,7 +92,7 @@ def replay(
 
 def _chosen(found: Sequence[Decision], number: int) -> Decision:
     """One of the answers with a request id; says so where there are more."""
-    from serving.replay import ReplayError  # noqa: PLC0415
+    from serving.decisions.replay import ReplayError
 
     if number > len(found):
         message = f"--number {number}: the log has {len(found)} answers with this request id"
@@ -117,9 +117,9 @@ def _unmoved(decision: Decision) -> str:
 
 def _what_if(changes: list[str]) -> tuple[str | None, dict[str, Any]]:
     """The blend and the flags of ``--with``."""
-    import msgspec  # noqa: PLC0415
+    import msgspec
 
-    from serving.replay import ReplayError  # noqa: PLC0415
+    from serving.decisions.replay import ReplayError
 
     blend, flags = None, {}
     for change in changes:
@@ -141,11 +141,11 @@ def _what_if(changes: list[str]) -> tuple[str | None, dict[str, Any]]:
 
 
 def _show(decision: Decision, answer: RankAnswer, top: int, what_if: str = "") -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
 
-    from feature_repo.printable import printable  # noqa: PLC0415
+    from feature_repo.printable import printable
 
     before = {item.item_id: item.position for item in decision.items}
     table = Table(

@@ -25,10 +25,10 @@ def serve(
 
     The API explains itself at /docs. Ctrl-C ends it; requests in flight are finished first.
     """
-    import logging  # noqa: PLC0415 - nothing is loaded before the command runs
-    import os  # noqa: PLC0415
+    import logging
+    import os
 
-    from feature_repo.settings import load_settings  # noqa: PLC0415
+    from feature_repo.settings import load_settings
 
     given = {"host": host, "port": port}
     overrides = {name: value for name, value in given.items() if value is not None}
@@ -37,10 +37,10 @@ def serve(
     os.environ.update({f"HEADRACE_{name.upper()}": str(value) for name, value in overrides.items()})
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
-    from feature_repo.errors import SettingsError  # noqa: PLC0415
-    from feature_repo.home import Home  # noqa: PLC0415
-    from feature_repo.mode import check_mode  # noqa: PLC0415
-    from serving.server import serve as run  # noqa: PLC0415
+    from feature_repo.errors import SettingsError
+    from feature_repo.home import Home
+    from feature_repo.run_mode import check_mode
+    from serving.server import serve as run
 
     try:
         check_mode(settings, Home(settings.home))

@@ -39,15 +39,15 @@ def register(app: typer.Typer) -> None:
 
         Example: `headrace simulate --users 2000 --items 1000 --days 14 --seed 7 --out var/shop.jsonl.gz`
         """
-        from datetime import UTC  # noqa: PLC0415
-        from typing import get_args  # noqa: PLC0415
+        from datetime import UTC
+        from typing import get_args
 
-        from rich.console import Console  # noqa: PLC0415
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-        from feature_repo.errors import SourceError  # noqa: PLC0415
-        from streaming import simulator  # noqa: PLC0415
-        from streaming.simulator.config import DEFAULT_END, DriftKind  # noqa: PLC0415
+        from feature_repo.errors import SourceError
+        from streaming import simulator
+        from streaming.simulator.config import DEFAULT_END, DriftKind
 
         kinds: dict[str, DriftKind] = {k: k for k in get_args(DriftKind)}
         if drift not in kinds:

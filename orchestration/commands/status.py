@@ -18,12 +18,12 @@ def status() -> None:
     Lag is how old session features may be: the silence of a partition's heartbeat and its backlog. Event lag
     is the age of the newest event. Counts are since the stream was started.
     """
-    from rich.console import Console  # noqa: PLC0415 - nothing is loaded before the command runs
-    from rich.table import Table  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
 
-    from feature_repo.home import Home  # noqa: PLC0415
-    from feature_repo.settings import load_settings  # noqa: PLC0415
-    from orchestration.status import sections  # noqa: PLC0415
+    from feature_repo.home import Home
+    from feature_repo.settings import load_settings
+    from orchestration.monitoring.status import sections
 
     settings = load_settings()
     console = Console()
@@ -43,8 +43,8 @@ def status() -> None:
 
 def _shown(text: str) -> str:
     """Text as it is: neither control characters nor Rich's markup in it are obeyed."""
-    from rich.markup import escape  # noqa: PLC0415
+    from rich.markup import escape
 
-    from feature_repo.printable import printable  # noqa: PLC0415
+    from feature_repo.printable import printable
 
     return escape(printable(text))

@@ -28,12 +28,12 @@ def stream(
     Ctrl-C or SIGTERM ends it; it goes on where it stopped, and a crash loses nothing and counts nothing
     twice. See what it does with `headrace status`.
     """
-    import logging  # noqa: PLC0415 - nothing is loaded before the command runs
+    import logging
 
-    from feature_repo.home import Home  # noqa: PLC0415
-    from feature_repo.settings import load_settings  # noqa: PLC0415
-    from orchestration.mode_switch import switch_mode  # noqa: PLC0415
-    from streaming.service import run_stream  # noqa: PLC0415
+    from feature_repo.home import Home
+    from feature_repo.settings import load_settings
+    from orchestration.processes.mode_switch import switch_mode
+    from streaming.dataflow.service import run_stream
 
     given = {} if metrics_port is None else {"stream_metrics_port": metrics_port}
     settings = load_settings(**given)

@@ -20,13 +20,13 @@ def up() -> None:
 
     Example: `HEADRACE_PORT=8081 headrace up`
     """
-    from rich.console import Console  # noqa: PLC0415 - nothing is loaded before the command runs
-    from rich.markup import escape  # noqa: PLC0415
+    from rich.console import Console
+    from rich.markup import escape
 
-    from feature_repo.home import Home  # noqa: PLC0415
-    from feature_repo.settings import load_settings  # noqa: PLC0415
-    from orchestration import up as running  # noqa: PLC0415
-    from orchestration.mode_switch import switch_mode  # noqa: PLC0415
+    from feature_repo.home import Home
+    from feature_repo.settings import load_settings
+    from orchestration.processes import up as running
+    from orchestration.processes.mode_switch import switch_mode
 
     console = Console(highlight=False, soft_wrap=True)
     settings = load_settings()

@@ -6,7 +6,7 @@ import dagster as dg
 
 from feature_repo.group import FeatureGroup
 from feature_repo.settings import Settings
-from orchestration.links import docs_url, drift_url, feast_url
+from orchestration.lineage.links import docs_url, drift_url, feast_url
 
 LAYER = "headrace/layer"
 """Tag: log, lake, batch, stream, online, model, training, quality or serving."""

@@ -7,10 +7,10 @@ import dagster as dg
 from feature_repo.group import FeatureGroup
 from feature_repo.services import Service, published
 from feature_repo.settings import Settings
-from orchestration.columns import SCHEMA
 from orchestration.defs.about import FEAST_PROJECT, LAYER
 from orchestration.defs.keys import API, BLEND, service_key, view_key
-from orchestration.links import api_url, feast_url
+from orchestration.lineage.columns import SCHEMA
+from orchestration.lineage.links import api_url, feast_url
 
 
 def service_specs(groups: Sequence[FeatureGroup], settings: Settings) -> list[dg.AssetSpec]:

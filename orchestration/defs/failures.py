@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from orchestration.failures import failure_of_run, send
+from orchestration.monitoring.failed_runs import failure_of_run, send
 from orchestration.runtime import Runtime
 from quality.run_failures import add_failure
 

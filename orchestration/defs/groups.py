@@ -8,14 +8,14 @@ import dagster as dg
 from feature_repo.errors import BuildError
 from feature_repo.group import EVENT_TIMESTAMP, FeatureGroup
 from feature_repo.settings import Settings
-from orchestration.build import as_of_day, build_group, build_of_day, inputs_of
-from orchestration.columns import SCHEMA, group_schema, lineage_metadata, traced_lineage
+from orchestration.builds.build import as_of_day, build_group, build_of_day, inputs_of
+from orchestration.builds.versions import code_version
 from orchestration.defs.about import page_links, tags_of
 from orchestration.defs.keys import EVENTS, ITEMS, RUNTIME, USERS, days_of, features_key
+from orchestration.defs.metadata import file_metadata
 from orchestration.defs.results import check_results, check_specs, kept_age
-from orchestration.inputs import code_version
-from orchestration.lineage_of_group import kept_sources
-from orchestration.metadata import file_metadata
+from orchestration.lineage.columns import SCHEMA, group_schema, lineage_metadata, traced_lineage
+from orchestration.lineage.group_lineage import kept_sources
 from orchestration.runtime import Runtime
 
 
@@ -72,9 +72,9 @@ def group_check(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.
         required_resource_keys={RUNTIME},
     )
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        from quality.checks import check_group  # noqa: PLC0415 - Great Expectations takes seconds to import
-        from quality.gate import Gate  # noqa: PLC0415
-        from quality.proposals import accepted  # noqa: PLC0415
+        from quality.checks.proposals import accepted  # noqa: PLC0415
+        from quality.checks.report import check_group  # noqa: PLC0415 - Great Expectations takes seconds to import
+        from quality.gate.build_gate import Gate  # noqa: PLC0415
 
         runtime: Runtime = context.resources.runtime
         [day] = days_of(context)

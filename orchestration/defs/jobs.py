@@ -54,9 +54,9 @@ def retention_job(batch: Sequence[FeatureGroup]) -> dg.JobDefinition:
 
     @dg.op(required_resource_keys={RUNTIME}, description="Removes what is kept no longer.")
     def remove(context: dg.OpExecutionContext) -> None:
-        from orchestration.retention import retain  # noqa: PLC0415 - numba and SQLAlchemy take seconds to load
-        from orchestration.run_retention import prune_runs  # noqa: PLC0415
-        from orchestration.sync import prune_lake, trim_decisions, trim_log  # noqa: PLC0415
+        from orchestration.builds.lake_sync import prune_lake, trim_decisions, trim_log  # noqa: PLC0415
+        from orchestration.builds.retention import retain  # noqa: PLC0415 - numba and SQLAlchemy take seconds to load
+        from orchestration.builds.run_retention import prune_runs  # noqa: PLC0415
 
         runtime: Runtime = context.resources.runtime
         removed = asdict(retain(batch, runtime.home, runtime.clock))

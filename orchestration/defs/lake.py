@@ -8,16 +8,16 @@ from typing import Any
 
 import dagster as dg
 
-from feature_repo.contract import Kind
-from feature_repo.event_types import with_registered
-from feature_repo.lake import unreadable
+from feature_repo.contract.event_types import with_registered
+from feature_repo.contract.validation import Kind
+from feature_repo.lake.lake import unreadable
 from feature_repo.settings import Settings
-from orchestration.columns import SCHEMA, lineage_metadata, record_lineage, record_schema
+from orchestration.builds.fingerprint import fingerprint
 from orchestration.defs.about import LAYER, page_links
 from orchestration.defs.keys import EVENT_LOG, EVENTS, ITEMS, RUNTIME, USERS, days_of
+from orchestration.defs.metadata import file_metadata
 from orchestration.defs.results import check_results, check_specs, kept_age
-from orchestration.fingerprint import fingerprint
-from orchestration.metadata import file_metadata
+from orchestration.lineage.columns import SCHEMA, lineage_metadata, record_lineage, record_schema
 from orchestration.runtime import Runtime
 
 _LOG_KINDS = {"segments": "file", "redis": "redis", "kafka": "kafka"}
@@ -77,9 +77,9 @@ def events_check(partitions: dg.PartitionsDefinition) -> dg.AssetChecksDefinitio
         name="check_events", specs=check_specs(EVENTS, partitions), required_resource_keys={RUNTIME}
     )
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        from quality.checks import check_events  # noqa: PLC0415 - Great Expectations takes seconds to import
-        from quality.door import check_door, rejections  # noqa: PLC0415
-        from quality.quarantine import Quarantine  # noqa: PLC0415
+        from quality.checks.rejections import check_door, rejections  # noqa: PLC0415
+        from quality.checks.report import check_events  # noqa: PLC0415 - Great Expectations takes seconds to import
+        from quality.quarantine.store import Quarantine  # noqa: PLC0415
 
         runtime: Runtime = context.resources.runtime
         # An ingest may have registered types since this process read its settings.

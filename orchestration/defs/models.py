@@ -36,7 +36,7 @@ def blend_asset(batch: Sequence[FeatureGroup], settings: Settings) -> dg.AssetsD
         required_resource_keys={RUNTIME},
     )
     def blend(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
-        from orchestration.fit import fit_blend  # noqa: PLC0415 - scipy and numba take seconds to import
+        from orchestration.evaluation.fit_blend import fit_blend  # noqa: PLC0415 - scipy and numba take seconds to import
 
         runtime: Runtime = context.resources.runtime
         started = time.monotonic()

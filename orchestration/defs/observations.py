@@ -8,7 +8,7 @@ import msgspec
 from feature_repo.errors import HeadraceError
 from feature_repo.groups import stream_groups
 from orchestration.defs.keys import EVENT_LOG, view_key
-from orchestration.observing import Observation, observe_log, observe_stream
+from orchestration.lineage.observing import Observation, observe_log, observe_stream
 from orchestration.runtime import Runtime
 
 INTERVAL_S = 300

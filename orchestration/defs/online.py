@@ -5,17 +5,17 @@ import time
 import dagster as dg
 
 from feature_repo.errors import BuildError
+from feature_repo.feast_store import apply
 from feature_repo.group import USER, FeatureGroup
-from feature_repo.lake import Build
+from feature_repo.lake.lake import Build
 from feature_repo.settings import Settings
-from feature_repo.store import apply
-from orchestration.build import build_of_day
-from orchestration.columns import SCHEMA, group_schema, lineage_metadata, same_lineage
-from orchestration.consent import forget_withdrawn
+from orchestration.builds.build import build_of_day
 from orchestration.defs.about import LAYER, page_links, tags_of, view_link
 from orchestration.defs.keys import EVENT_LOG, REGISTRY, RUNTIME, days_of, features_key, view_key
-from orchestration.links import feast_url
-from orchestration.materialize import materialize_current
+from orchestration.lineage.columns import SCHEMA, group_schema, lineage_metadata, same_lineage
+from orchestration.lineage.links import feast_url
+from orchestration.materialize.materialize import materialize_current
+from orchestration.materialize.withdrawals import forget_withdrawn
 from orchestration.runtime import Runtime
 
 

@@ -9,7 +9,7 @@ from feature_repo.errors import BuildError
 from feature_repo.group import FeatureGroup
 from feature_repo.online import open_store
 from feature_repo.settings import Settings
-from orchestration.build import build_of_day
+from orchestration.builds.build import build_of_day
 from orchestration.defs.about import LAYER
 from orchestration.defs.jobs import SCHEDULED
 from orchestration.defs.keys import EVENTS, PARITY, RUNTIME, days_of, features_key, view_key
@@ -32,7 +32,7 @@ def drift_check(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.
         required_resource_keys={RUNTIME},
     )
     def drift(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        from orchestration.drift import check_drift  # noqa: PLC0415 - scipy takes a second to import
+        from orchestration.monitoring.drift import check_drift  # noqa: PLC0415 - scipy takes a second to import
 
         runtime: Runtime = context.resources.runtime
         [day] = days_of(context)
@@ -62,7 +62,7 @@ def behaviour_check(partitions: dg.PartitionsDefinition) -> dg.AssetChecksDefini
         required_resource_keys={RUNTIME},
     )
     def behaviour(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        from orchestration.behaviour import check_behaviour  # noqa: PLC0415 - scipy takes a second to import
+        from orchestration.monitoring.behaviour import check_behaviour  # noqa: PLC0415 - scipy takes a second to import
 
         runtime: Runtime = context.resources.runtime
         over = runtime.now().date() - timedelta(days=1)
@@ -92,7 +92,7 @@ def read_back_check(group: FeatureGroup, partitions: dg.PartitionsDefinition) ->
         required_resource_keys={RUNTIME},
     )
     def read_back(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        from quality.online import check_online  # noqa: PLC0415
+        from quality.checks.online_sample import check_online  # noqa: PLC0415
 
         runtime: Runtime = context.resources.runtime
         build = runtime.builds.current(group.name, group.version)
@@ -131,7 +131,7 @@ def parity_asset(partitions: dg.PartitionsDefinition, settings: Settings) -> dg.
         required_resource_keys={RUNTIME},
     )
     def parity(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
-        from orchestration.parity import run_parity  # noqa: PLC0415
+        from orchestration.monitoring.parity import run_parity  # noqa: PLC0415
 
         runtime: Runtime = context.resources.runtime
         [day] = days_of(context)

@@ -8,14 +8,14 @@ import dagster as dg
 import msgspec
 
 from feature_repo.group import FeatureGroup
-from feature_repo.lake import Lake
+from feature_repo.lake.lake import Lake
+from orchestration.builds.fingerprint import fingerprint
 from orchestration.defs.jobs import BEHIND, CHAIN, LAKE, SENSED, Job
 from orchestration.defs.keys import AUTOMATIC, SENSOR
 from orchestration.defs.selection import chain_selection, fit_is_due
-from orchestration.fingerprint import fingerprint
-from orchestration.orphans import end_orphans
+from orchestration.defs.turns import Asked, Turn, changes_since, covered, next_turn
+from orchestration.monitoring.orphaned_runs import end_orphans
 from orchestration.runtime import Runtime
-from orchestration.turns import Asked, Turn, changes_since, covered, next_turn
 
 _RELOAD = (
     "the lake begins %s, before the first partition %s: reload the code location (Deployment → Reload) "

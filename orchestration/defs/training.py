@@ -13,8 +13,8 @@ from feature_repo.group import FeatureGroup
 from feature_repo.settings import Settings
 from orchestration.defs.about import LAYER, page_links
 from orchestration.defs.keys import EVENTS, RUNTIME, TRAINING_SET, features_key
+from orchestration.defs.metadata import PREVIEW_ROWS, preview
 from orchestration.defs.results import result_of
-from orchestration.metadata import PREVIEW_ROWS, preview
 from orchestration.runtime import Runtime
 from orchestration.training.spec import TrainingSpec
 
@@ -102,7 +102,7 @@ def training_check() -> dg.AssetChecksDefinition:
     )
     def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         from orchestration.training.dataset import training_folder  # noqa: PLC0415
-        from quality.training import check_training_set  # noqa: PLC0415 - Great Expectations imports slowly
+        from quality.checks.training_set import check_training_set  # noqa: PLC0415 - Great Expectations imports slowly
 
         runtime: Runtime = context.resources.runtime
         path = training_folder(runtime.home) / "data.parquet"

@@ -12,18 +12,18 @@ import duckdb
 import pyarrow as pa
 
 from feature_repo.clock import Clock
+from feature_repo.clock_skew import counted_sql, no_later_sql, tolerance_of
 from feature_repo.consent import permitted_sql, stated_sql
 from feature_repo.errors import BuildError
 from feature_repo.group import EVENT_TIMESTAMP, FeatureGroup
 from feature_repo.groups import all_groups
 from feature_repo.groups.session_profile import SessionRules
 from feature_repo.home import Home
-from feature_repo.lake import Builds, Lake, unreadable
+from feature_repo.lake.lake import Builds, Lake, unreadable
 from feature_repo.offline.point_in_time import instant, text
 from feature_repo.settings import Settings
-from feature_repo.skew import counted_sql, no_later_sql, tolerance_of
-from orchestration.build import write_aside
-from orchestration.fingerprint import fingerprint
+from orchestration.builds.build import write_aside
+from orchestration.builds.fingerprint import fingerprint
 from orchestration.training import assemble
 from orchestration.training.card import Card, describe
 from orchestration.training.examples import EXAMPLE_COLUMNS, examples_sql, shown_sql
@@ -34,7 +34,7 @@ from orchestration.training.sessions import session_rows
 from orchestration.training.spec import GROUPS, TrainingSpec
 from orchestration.training.split import Split
 from orchestration.training.spool import Spool
-from serving.decision import Decision
+from serving.decisions.record import Decision
 
 logger = logging.getLogger(__name__)
 

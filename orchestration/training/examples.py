@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
+from feature_repo.clock_skew import TOLERANCE
 from feature_repo.offline.point_in_time import text
-from feature_repo.skew import TOLERANCE
 from orchestration.training.spec import LABELS
 
 EXAMPLE_COLUMNS = (

@@ -10,8 +10,8 @@ import pyarrow as pa
 from feature_repo.group import EVENT_TIMESTAMP, DType, FeatureGroup
 from feature_repo.home import Home
 from feature_repo.settings import Settings
-from orchestration.parity import decisions_of
-from serving.decision import TOPIC, Decision
+from orchestration.monitoring.parity import decisions_of
+from serving.decisions.record import TOPIC, Decision
 from streaming.log import open_log
 
 _log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from feature_repo.group import CREATED_TIMESTAMP, EVENT_TIMESTAMP, FeatureGroup
-from feature_repo.lake import Builds
+from feature_repo.lake.lake import Builds
 from feature_repo.offline.point_in_time import FeatureTable, point_in_time_sql
 from orchestration.training import assemble
 from orchestration.training.examples import EXAMPLE_COLUMNS

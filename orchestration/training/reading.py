@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import duckdb
 
-from feature_repo.contract import Event, Item, Kind, Record, User, from_arrow
+from feature_repo.contract.validation import Event, Item, Kind, Record, User, from_arrow
 from feature_repo.offline.point_in_time import text
 
 ROWS = 5_000

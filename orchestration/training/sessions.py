@@ -6,10 +6,10 @@ from itertools import groupby
 from typing import Any
 
 from feature_repo.catalogue import catalogue_of
-from feature_repo.contract import Event, Item, User
+from feature_repo.contract.validation import Event, Item, User
 from feature_repo.settings import Settings
-from orchestration.history import History
-from orchestration.replay_sessions import ReplaySessions
+from orchestration.evaluation.history import History
+from orchestration.evaluation.session_features import ReplaySessions
 
 
 def session_rows(

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from feature_repo.group import DType, FeatureGroup
 from feature_repo.services import Service, retired_groups
-from serving.problem import ApiError
+from serving.schemas.errors import ApiError
 
 _PLANS = 256
 """Requests whose plan is remembered: consumers ask for the same features again and again."""

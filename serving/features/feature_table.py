@@ -13,12 +13,12 @@ from msgspec import Struct
 from feature_repo.consent import permitted
 from feature_repo.errors import StoreError
 from feature_repo.group import SESSION, USER, DType, FeatureGroup
-from feature_repo.online.consent import CONSENT
-from feature_repo.online.store import OnlineRow
+from feature_repo.online.consent_rows import CONSENT
+from feature_repo.online.opening import OnlineRow
+from serving.features.consent_denials import SESSION_ID, USER_ID, Permissions, permitted_by, refused_in
 from serving.features.feature_plan import PlannedView
-from serving.permission import SESSION_ID, USER_ID, Permissions, permitted_by, refused_in
-from serving.problem import ApiError
-from serving.source import Key, RowSource
+from serving.features.row_source import Key, RowSource
+from serving.schemas.errors import ApiError
 
 KEYS_AT_ONCE = 64
 """Rows read in one round trip: they are decoded on the event loop, which must not stall for longer."""

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from feature_repo.home import Home
 from feature_repo.settings import Settings
-from streaming.log.base import (
+from streaming.log.protocol import (
     Batch,
     Damage,
     EventLog,
@@ -46,7 +46,7 @@ def open_log(settings: Settings, home: Home, topic: str = "events") -> EventLog:
         LogError: it cannot be opened; says why.
     """
     if settings.event_log == "segments":
-        from streaming.log.segments import SegmentLog  # noqa: PLC0415
+        from streaming.log.segment_log import SegmentLog  # noqa: PLC0415
 
         return SegmentLog(
             home.log / topic,

@@ -17,8 +17,8 @@ from datetime import timedelta
 from threading import Lock
 
 from feature_repo.errors import LogError
-from streaming.log.folder import SegmentFolder, make_lasting, sync_folder, this_boot
-from streaming.log.frames import MAX_RECORD_BYTES, frame
+from streaming.log.segment_folder import SegmentFolder, make_lasting, sync_folder, this_boot
+from streaming.log.segment_frames import MAX_RECORD_BYTES, frame
 
 _ALL = 1 << 30
 

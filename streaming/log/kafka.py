@@ -14,8 +14,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from feature_repo.errors import LogError
-from streaming.log.base import Batch, Keyed, PartlyWrittenError, Position, partition_of
 from streaming.log.kafka_reader import KafkaReader, offset_of, patiently, token
+from streaming.log.protocol import Batch, Keyed, PartlyWrittenError, Position, partition_of
 
 TIMEOUT_S = 15.0
 _T = TypeVar("_T")

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from feature_repo.errors import LogError
-from streaming.log.base import Batch, Damage, Position, PositionLostError
+from streaming.log.protocol import Batch, Damage, Position, PositionLostError
 
 _WIDTH = 20
 _T = TypeVar("_T")

@@ -11,8 +11,8 @@ from pathlib import Path
 from threading import Lock
 
 from streaming.log.appender import Appender
-from streaming.log.base import Batch, Damage, Position, PositionLostError
-from streaming.log.folder import SegmentFolder, offset_of, this_boot, token
+from streaming.log.protocol import Batch, Damage, Position, PositionLostError
+from streaming.log.segment_folder import SegmentFolder, offset_of, this_boot, token
 
 _ALL = 1 << 30
 _SETTLED_NS = 1_000_000_000

@@ -14,7 +14,7 @@ from redis.retry import Retry
 
 from feature_repo.errors import LogError
 from feature_repo.online.redis_url import redis_options
-from streaming.log.base import Batch, Damage, Keyed, PartlyWrittenError, Position, partition_of
+from streaming.log.protocol import Batch, Damage, Keyed, PartlyWrittenError, Position, partition_of
 
 FIELD = b"r"
 TIMEOUT_S = 10.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from feature_repo.contract import Kind
+from feature_repo.contract.validation import Kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,12 @@ from typing import Any
 
 from feature_repo.errors import SourceError
 from streaming.mapping.model import RowMapping
-from streaming.sources.base import fields_of
 from streaming.sources.column_types import column_types
 from streaming.sources.csv_rows import csv_rows, header_of
 from streaming.sources.files import InputFile
 from streaming.sources.plain import Layout, PlainRow
 from streaming.sources.plain_file import PlainFile
+from streaming.sources.source import fields_of
 
 _SEQUENCE = "seq"
 HEADER_TYPES = {"token": None, "float": "number", "token_seq": _SEQUENCE, "float_seq": _SEQUENCE}

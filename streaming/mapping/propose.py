@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from feature_repo.contract import Kind
+from feature_repo.contract.validation import Kind
 from streaming.mapping.dependence import depends
 from streaming.mapping.profile import Column, Profile
 from streaming.mapping.roles import roles_of

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from feature_repo.contract import RECORD_TYPES, Kind
+from feature_repo.contract.fields import ROOMS
+from feature_repo.contract.validation import RECORD_TYPES, Kind
 from feature_repo.errors import SourceError
-from feature_repo.fields import ROOMS
 from feature_repo.settings import BUILTIN_EVENT_WEIGHTS
 from streaming.mapping.model import EventType, Field, RowMapping, Section, Value
 from streaming.mapping.reading_values import ValueReader

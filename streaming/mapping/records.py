@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from typing import Any
 
-from feature_repo.batch import as_json
-from feature_repo.contract import Kind
+from feature_repo.contract.fields import ROOMS
+from feature_repo.contract.json_batch import as_json
+from feature_repo.contract.reasons import shown
+from feature_repo.contract.validation import Kind
 from feature_repo.errors import ContractError
-from feature_repo.fields import ROOMS
-from feature_repo.reasons import shown
 from streaming.mapping.model import Field, RowMapping, Section
 from streaming.mapping.paths import elements, find
 from streaming.mapping.values import TIMES, WHOLE, as_attribute, as_text, evaluate, fitted, is_empty
-from streaming.sources.base import identity
+from streaming.sources.source import identity
 
 ANY = "*"
 _TELLING = (

@@ -9,16 +9,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from feature_repo.batch import as_json
-from feature_repo.contract import Kind
+from feature_repo.contract.json_batch import as_json
+from feature_repo.contract.reasons import cut
+from feature_repo.contract.validation import Kind
 from feature_repo.errors import ContractError, SourceError
-from feature_repo.reasons import cut
 from streaming.mapping.model import RowMapping, Section
 from streaming.mapping.plain import MappedRows, opened
 from streaming.mapping.records import Records, columns_of
-from streaming.sources.base import Raw, Row
 from streaming.sources.files import InputFile
 from streaming.sources.plain import Layout, PlainRow
+from streaming.sources.source import Raw, Row
 
 _NAMES_SEEN = 1_000
 _SHOWN = 12

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from feature_repo.attribute import attribute, scalar_text
-from feature_repo.batch import as_json
+from feature_repo.contract.attribute import attribute, scalar_text
+from feature_repo.contract.json_batch import as_json
+from feature_repo.contract.reasons import shown
+from feature_repo.contract.records import Attribute
 from feature_repo.errors import ContractError
-from feature_repo.reasons import shown
-from feature_repo.records import Attribute
 from streaming.mapping.model import Field, Value
 from streaming.mapping.paths import find
 from streaming.mapping.times import to_time
-from streaming.sources.base import identity
 from streaming.sources.column_types import typed_cell
+from streaming.sources.source import identity
 
 TRUTHS = {
     "true": True,

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from streaming.simulator.config import Drift, ShopConfig
 from streaming.simulator.delivery import Counts, Delivery, deliver
-from streaming.simulator.lake import simulate_lake
 from streaming.simulator.output import open_output
 from streaming.simulator.shop import Shop, make_shop
+from streaming.simulator.shop_lake import simulate_lake
 from streaming.simulator.truth import write_truth
 
 __all__ = [

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streaming.simulator.events import make_day
 from streaming.simulator.shop import Ints, Shop
+from streaming.simulator.shop_events import make_day
 from streaming.simulator.table import EVENT_SCHEMA, event_table, session_table
 
 DAY_MS = 86_400_000

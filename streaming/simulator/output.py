@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_repo.columns import LAKE_ONLY
-from feature_repo.contract import Event, Kind, Record, ShownItem, arrow_schema, encode, to_arrow
+from feature_repo.contract.columns import LAKE_ONLY
+from feature_repo.contract.validation import Event, Kind, Record, ShownItem, arrow_schema, encode, to_arrow
 from feature_repo.errors import SourceError
 from streaming.simulator.delivery import Delivery
 from streaming.simulator.shop import Shop

@@ -8,7 +8,7 @@ from datetime import timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_repo.contract import Item, User
+from feature_repo.contract.validation import Item, User
 from streaming.simulator.config import ShopConfig
 
 CATEGORIES = (

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_repo.contract import SCHEMA_VERSION, arrow_schema
-from streaming.simulator.events import IMPRESSION, TYPES, Day
+from feature_repo.contract.validation import SCHEMA_VERSION, arrow_schema
 from streaming.simulator.shop import CATEGORIES, Ints, Shop
+from streaming.simulator.shop_events import IMPRESSION, TYPES, Day
 
 EVENT_SCHEMA = pa.schema([f for f in arrow_schema("event") if f.name != "ingested_at"])
 """The lake's columns of an event but for `ingested_at`, which whoever ingests adds."""

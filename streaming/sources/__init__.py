@@ -6,9 +6,9 @@ from collections.abc import Container
 from pathlib import Path
 
 from feature_repo.errors import SourceError
-from streaming.sources.base import Noting, Raw, Row, Source, raw_bytes
 from streaming.sources.files import InputFile, TruncatedError
 from streaming.sources.packing import Limits
+from streaming.sources.source import Noting, Raw, Row, Source, raw_bytes
 
 __all__ = [
     "FORMATS",

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-from feature_repo.records import EXACT
+from feature_repo.contract.records import EXACT
 from streaming.sources.plain import PlainRow
 
 _PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.([0-9]+))?")

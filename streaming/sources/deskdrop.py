@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from feature_repo.contract import Kind
+from feature_repo.contract.validation import Kind
 from feature_repo.errors import ContractError, SourceError
-from streaming.sources.base import Raw, Row, epoch_seconds, fields_of, identity, required, table_rows
 from streaming.sources.files import InputFile
+from streaming.sources.source import Raw, Row, epoch_seconds, fields_of, identity, required, table_rows
 
 COLUMNS = ("timestamp", "eventType", "contentId", "personId", "sessionId")
 TYPES = {

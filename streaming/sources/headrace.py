@@ -10,17 +10,17 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from feature_repo.columns import LAKE_ONLY
-from feature_repo.contract import Kind
+from feature_repo.contract.columns import LAKE_ONLY
+from feature_repo.contract.validation import Kind
 from feature_repo.errors import SourceError
 from streaming.sources import tables
-from streaming.sources.base import Raw, Row
 from streaming.sources.column_types import column_types
 from streaming.sources.csv_rows import csv_rows, header_of
 from streaming.sources.files import InputFile
 from streaming.sources.json_rows import json_rows
 from streaming.sources.parquet_rows import ParquetTable
 from streaming.sources.plain import Layout, PlainRow
+from streaming.sources.source import Raw, Row
 
 _KEYS_SEEN = 1_000
 _OBJECTS_SEEN = 20

@@ -10,12 +10,12 @@ from collections.abc import Container, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from feature_repo.batch import as_json
-from feature_repo.contract import Kind
+from feature_repo.contract.json_batch import as_json
+from feature_repo.contract.reasons import shown, to_utc
+from feature_repo.contract.validation import Kind
 from feature_repo.errors import ContractError, SourceError
-from feature_repo.reasons import shown, to_utc
-from streaming.sources.base import Fields, Raw, Row, fields_of, object_rows, required
 from streaming.sources.files import InputFile
+from streaming.sources.source import Fields, Raw, Row, fields_of, object_rows, required
 
 RELEVANCY = "relevancy"
 """Field of a ranking's item that holds its score."""

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from feature_repo.contract import Kind
+from feature_repo.contract.validation import Kind
 from feature_repo.errors import ContractError, SourceError
-from streaming.sources.base import Raw, Row, epoch_seconds, fields_of, identity, required, table_rows
 from streaming.sources.files import InputFile
+from streaming.sources.source import Raw, Row, epoch_seconds, fields_of, identity, required, table_rows
 
 LIKED = 4.0
 TABLES = {

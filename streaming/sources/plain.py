@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from feature_repo.contract.records import Kind
 from feature_repo.errors import ContractError
-from feature_repo.records import Kind
 
 
 @dataclass(frozen=True, slots=True)

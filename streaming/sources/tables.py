@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from feature_repo.contract import RECORD_TYPES, Kind
+from feature_repo.contract.validation import RECORD_TYPES, Kind
 from feature_repo.errors import SourceError
 from streaming.sources.column_types import typed_cell
 

@@ -12,7 +12,7 @@ import pytest
 
 from feature_repo.groups import batch_groups
 from feature_repo.home import Home
-from feature_repo.lake import Lake
+from feature_repo.lake.lake import Lake
 from tests.e2e.conftest import ROOT, command, environment, readable_by_others
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("demo")]

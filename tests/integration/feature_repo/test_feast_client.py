@@ -19,8 +19,8 @@ from feature_repo.home import Home
 from feature_repo.online import OnlineRow, open_store
 from feature_repo.settings import Settings, load_settings
 from orchestration.cli import app
-from tests.apart import environment, run_apart
 from tests.conftest import RedisServer
+from tests.support.apart import environment, run_apart
 
 pytestmark = pytest.mark.redis
 
@@ -70,7 +70,7 @@ def test_a_plain_feast_reads_what_headrace_wrote(
 
 def _write(settings: Settings) -> None:
     """Apply the registry and store one item."""
-    from feature_repo.store import apply  # noqa: PLC0415
+    from feature_repo.feast_store import apply
 
     home = Home(Path(settings.home)).ensure()
     apply(settings, home)

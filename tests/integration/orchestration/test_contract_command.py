@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from feature_repo.contract import json_schema
+from feature_repo.contract.validation import json_schema
 from feature_repo.errors import SourceError
 from orchestration.cli import app
 

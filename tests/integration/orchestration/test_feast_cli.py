@@ -44,8 +44,8 @@ def feast(folder: Path, *words: str, path: str) -> str:
 def test_apply_and_list_from_the_root_and_from_the_folder(
     clone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from click.testing import CliRunner  # noqa: PLC0415
-    from feast.cli.cli import cli  # noqa: PLC0415
+    from click.testing import CliRunner
+    from feast.cli.cli import cli
 
     applied = feast(clone, "-c", "feature_repo", "apply", path=".")
     for group in all_groups().values():
@@ -64,7 +64,7 @@ def test_apply_and_list_from_the_root_and_from_the_folder(
 
 
 def test_only_the_definitions_are_scanned() -> None:
-    from feast.repo_operations import get_repo_files  # noqa: PLC0415
+    from feast.repo_operations import get_repo_files
 
     assert [p.name for p in get_repo_files(ROOT / "feature_repo")] == ["definitions.py"]
 

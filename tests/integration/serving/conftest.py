@@ -19,13 +19,13 @@ from feature_repo.clock import wall_clock
 from feature_repo.group import DType
 from feature_repo.groups import all_groups
 from feature_repo.home import Home
-from feature_repo.lake import Build, Builds
+from feature_repo.lake.lake import Build, Builds
 from feature_repo.online import OnlineRow, open_store
-from feature_repo.online.consent import COMPLETE
+from feature_repo.online.consent_rows import COMPLETE
 from feature_repo.settings import Settings
 from serving.app import create_app
-from serving.blend import Blend, Gate, save_blend
-from serving.flag_store import FlagStore
+from serving.control.flag_store import FlagStore
+from serving.scoring.blend import Blend, Gate, save_blend
 from serving.server import config_of, listen
 
 CATEGORIES = ("shoes", "hats", "coats")

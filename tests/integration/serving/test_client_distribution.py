@@ -10,8 +10,8 @@ import tomllib
 import zipfile
 from pathlib import Path
 
-from tests.apart import environment, run_apart
 from tests.integration.serving.test_client_over_http import service, turned
+from tests.support.apart import environment, run_apart
 
 ROOT = Path(__file__).resolve().parents[3]
 CLIENT = ROOT / "serving" / "client"

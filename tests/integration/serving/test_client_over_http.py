@@ -14,7 +14,7 @@ import pytest
 
 from serving.client import AsyncRankClient, ClientError, RankClient, Ranking
 from tests.conftest import free_port
-from tests.tls import Authority, tls_proxy
+from tests.support.tls import Authority, tls_proxy
 
 Answer = Callable[["_Handler", dict[str, object]], None]
 

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from feature_repo.contract import User
-from tests.stream_support import publish, stream_to_end
+from feature_repo.contract.validation import User
+from tests.support.stream_support import publish, stream_to_end
 
 Body = Callable[..., dict[str, Any]]
 BASE = [f"i{n}" for n in range(9)]

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from feature_repo.contract import decode
+from feature_repo.contract.validation import decode
 from feature_repo.errors import LogError
 from feature_repo.home import Home
 from feature_repo.settings import Settings

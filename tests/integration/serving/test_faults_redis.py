@@ -17,7 +17,7 @@ import redis
 from pydantic import SecretStr
 
 from feature_repo.home import Home
-from feature_repo.online.consent import COMPLETE
+from feature_repo.online.consent_rows import COMPLETE
 from feature_repo.settings import Settings
 
 Body = Callable[..., dict[str, Any]]

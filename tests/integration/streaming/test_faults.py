@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from feature_repo.contract import Contract, Event, User
+from feature_repo.contract.validation import Contract, Event, User
 from feature_repo.home import Home
 from feature_repo.settings import Settings
 from streaming.sources import InputFile, open_source
 from tests.conftest import RedisServer
 from tests.services.kafka.broker import KafkaBroker
-from tests.stream_process import forked, heartbeats, streaming, until
-from tests.stream_support import (
+from tests.support.stream_process import forked, heartbeats, streaming, until
+from tests.support.stream_support import (
     as_stored,
     event,
     expected,
@@ -149,7 +149,7 @@ def test_the_flow_waits_for_redis_and_loses_nothing(
 def test_redis_emptied_under_the_flow_is_written_again(
     redis_settings: Settings, own_redis: RedisServer
 ) -> None:
-    import redis  # noqa: PLC0415
+    import redis
 
     events = [event(n, n, f"s{n % 20}", user_id=f"u{n % 5}") for n in range(400)]
     keys, users = [f"s{n}" for n in range(20)], [f"u{n}" for n in range(5)]

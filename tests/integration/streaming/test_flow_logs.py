@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from feature_repo.home import Home
 from feature_repo.settings import Settings
 from tests.conftest import RedisServer
-from tests.stream_support import EVENT_LOGS, event, expected, publish, session_values, stream_to_end
+from tests.support.stream_support import EVENT_LOGS, event, expected, publish, session_values, stream_to_end
 
 EVENTS = [event(n, n * 7 % 400, f"s{n % 9}", item_id=f"i{n % 5}") for n in range(300)]
 SESSIONS = [f"s{n}" for n in range(9)]

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_repo.home import Home
-from feature_repo.lake import Lake
+from feature_repo.lake.lake import Lake
 
 EVENTS = 30_000
 

@@ -15,7 +15,7 @@ from feature_repo.errors import LogError
 from feature_repo.home import Home
 from feature_repo.settings import Settings
 from streaming.log import EventLog, open_log, partition_of
-from tests.stream_support import EVENT_LOGS
+from tests.support.stream_support import EVENT_LOGS
 
 Open = Callable[[], EventLog]
 

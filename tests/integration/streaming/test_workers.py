@@ -18,8 +18,8 @@ import pytest
 from feature_repo.home import Home
 from feature_repo.settings import Settings
 from tests.conftest import RedisServer, free_port
-from tests.stream_process import heartbeats, kill, run, start, streaming, until
-from tests.stream_support import expected, on_redis, publish, session_values, stream_to_end, traffic
+from tests.support.stream_process import heartbeats, kill, run, start, streaming, until
+from tests.support.stream_support import expected, on_redis, publish, session_values, stream_to_end, traffic
 
 SHARD = re.compile(r"/state/((?:sessions|users)-\d+)")
 NOISE = ("Traceback", "panicked", "stack backtrace", "Exception", "connecting to worker", "FATAL")

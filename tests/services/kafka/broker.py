@@ -92,8 +92,8 @@ num.io.threads=2
         return self
 
     def _await(self) -> None:
-        from confluent_kafka import KafkaException  # noqa: PLC0415
-        from confluent_kafka.admin import AdminClient  # noqa: PLC0415
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
 
         assert self._process is not None
         deadline = time.monotonic() + START_S

@@ -15,10 +15,10 @@ from prometheus_client.registry import Collector
 
 from feature_repo.home import Home
 from feature_repo.settings import Settings
-from quality.quarantine import NOT_KEPT, QUARANTINED
-from serving.answer import RankAnswer, Tier
-from serving.metrics import WANTED, Metrics
-from streaming.metrics import StreamMetrics
+from quality.quarantine.store import NOT_KEPT, QUARANTINED
+from serving.monitoring.metrics import WANTED, Metrics
+from serving.schemas.rank_response import RankAnswer, Tier
+from streaming.dataflow.flow_metrics import StreamMetrics
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 METRIC = re.compile(r"headrace_[a-z0-9_]+")
@@ -36,7 +36,7 @@ def sample_names() -> set[str]:
         endings = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(family.type, ("",))
         names |= {family.name + ending for ending in endings}
     # The gate's gauges are made from its state file when they are asked for.
-    source = (DEPLOY.parent / "quality" / "gate_metrics.py").read_text()
+    source = (DEPLOY.parent / "quality" / "gate" / "gate_metrics.py").read_text()
     return names | set(re.findall(r'"(headrace_gate_[a-z_]+)"', source))
 
 

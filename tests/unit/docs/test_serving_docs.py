@@ -19,16 +19,16 @@ from typing import Any
 import msgspec
 import pytest
 
-import serving.reader
+import serving.features.reader
 from feature_repo.clock import wall_clock
-from feature_repo.contract import Contract
+from feature_repo.contract.validation import Contract
 from feature_repo.settings import Settings
 from orchestration.commands.flags import _assignment
-from serving.assembly import scoring_stages
-from serving.flags import Flags, changed
-from serving.request import RequestDecoder
-from serving.routes.events import records_of
-from serving.rules import parse_rules
+from serving.api.events import records_of
+from serving.bootstrap import scoring_stages
+from serving.control.flags import Flags, changed
+from serving.control.rules import parse_rules
+from serving.schemas.rank_request import RequestDecoder
 
 ROOT = Path(__file__).resolve().parents[3]
 SERVING = (ROOT / "docs/serving.md").read_text()
@@ -39,7 +39,7 @@ SPAN = re.compile(r"`([a-z][a-z0-9_]*|<stage>_[a-z]+)`")
 
 PLACEHOLDERS = {
     "stage.name": ["<stage>"],
-    "what": list(serving.reader._CODE_OF.values()),
+    "what": list(serving.features.reader._CODE_OF.values()),
     "name": ["items", "neighbours"],
 }
 """What stands in a code that is put together, by the expression."""
@@ -226,11 +226,25 @@ def test_defaults_of_settings_are_those_of_the_code(name: str, value: str) -> No
     assert (float(wanted) if isinstance(default, int | float) else wanted) == default
 
 
+# What browsers open, told by docs/orchestration.md and the reference.
+ELSEWHERE = {
+    "api_url",
+    "asset_owners",
+    "dagster_port",
+    "dagster_url",
+    "docs_port",
+    "docs_url",
+    "feast_url",
+    "ui_host",
+    "ui_names",
+}
+
+
 def test_the_settings_of_serving_are_all_in_the_table() -> None:
     named = {name.lower() for name, _ in defaults()}
     fields = list(Settings.model_fields)
     serving_s = set(fields[fields.index("host") : fields.index("log_level")])
-    assert serving_s - {"dagster_port", "docs_port", "docs_url", "ui_host", "ui_names"} <= named
+    assert serving_s - ELSEWHERE <= named
 
 
 def test_defaults_of_flags_are_those_of_the_code() -> None:

@@ -57,7 +57,7 @@ def test_a_new_feature_or_group_makes_the_next_service(tmp_path: Path) -> None:
 def test_a_changed_or_removed_feature_is_refused_with_the_way_out(
     changed: Feature, what: str, tmp_path: Path, home: Home
 ) -> None:
-    from feature_repo.views import feast_objects  # noqa: PLC0415
+    from feature_repo.views import feast_objects
 
     publish([_group(AGE)], tmp_path)
     words = rf"people\.age: published in ranking_v1 as int64, {what}; keep it .* version=2"
@@ -68,7 +68,7 @@ def test_a_changed_or_removed_feature_is_refused_with_the_way_out(
 
 
 def test_a_service_outlives_the_version_it_was_published_of(tmp_path: Path, home: Home) -> None:
-    from feature_repo.views import FEAST_TYPES, feast_objects  # noqa: PLC0415
+    from feature_repo.views import FEAST_TYPES, feast_objects
 
     publish([_group(AGE)], tmp_path)
     publish([_group(CITY, version=2)], tmp_path)
@@ -85,11 +85,11 @@ def test_a_service_outlives_the_version_it_was_published_of(tmp_path: Path, home
 
 
 def test_feast_reads_an_old_and_a_new_service(tmp_path: Path, home: Home) -> None:
-    import feast  # noqa: PLC0415
+    import feast
 
-    from feature_repo.settings import Settings  # noqa: PLC0415
-    from feature_repo.store import repo_config  # noqa: PLC0415
-    from feature_repo.views import feast_objects  # noqa: PLC0415
+    from feature_repo.feast_store import repo_config
+    from feature_repo.settings import Settings
+    from feature_repo.views import feast_objects
 
     home.feast.mkdir(parents=True)
     publish([_group(AGE)], tmp_path)
@@ -110,6 +110,6 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 
 
 def test_the_declarations_of_the_project_keep_what_is_published() -> None:
-    from feature_repo.services import check  # noqa: PLC0415
+    from feature_repo.services import check
 
     check(published(), {group.view_name: group for group in all_groups().values()})

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from feature_repo.contract import Event, Item, ShownItem, from_arrow, to_arrow
+from feature_repo.clock_skew import after_their_requests, counted_sql, no_later_than
+from feature_repo.contract.validation import Event, Item, ShownItem, from_arrow, to_arrow
 from feature_repo.settings import Settings
-from feature_repo.skew import after_their_requests, counted_sql, no_later_than
 from orchestration.training.sessions import session_rows
 
 T0 = datetime(2024, 6, 1, 12, tzinfo=UTC)

@@ -17,11 +17,18 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from feature_repo.errors import SettingsError
+from feature_repo.feast_store import (
+    apply,
+    declarations,
+    feature_store,
+    redis_connection,
+    repo_config,
+    write_config,
+)
 from feature_repo.groups import all_groups
 from feature_repo.home import Home
 from feature_repo.services import published
 from feature_repo.settings import Settings
-from feature_repo.store import apply, declarations, feature_store, redis_connection, repo_config, write_config
 
 
 @pytest.mark.parametrize(
@@ -60,7 +67,7 @@ def test_what_feasts_form_cannot_hold_is_refused(url: str) -> None:
 
 @given(st.text(min_size=1, max_size=20), st.text(max_size=20))
 def test_feast_reads_every_password_as_it_is(username: str, password: str) -> None:
-    from feast.infra.online_stores.redis import RedisOnlineStore  # noqa: PLC0415
+    from feast.infra.online_stores.redis import RedisOnlineStore
 
     url = f"redis://{quote(username, safe='')}:{quote(password, safe='')}@host:1/2"
     _, found = RedisOnlineStore._parse_connection_string(redis_connection(url))
@@ -83,7 +90,7 @@ def test_the_written_file_may_hold_a_password_and_is_private(home: Home) -> None
 
 
 def test_feast_objects_follow_the_declarations(home: Home) -> None:
-    from feature_repo.views import FEAST_TYPES, feast_objects  # noqa: PLC0415
+    from feature_repo.views import FEAST_TYPES, feast_objects
 
     groups = all_groups()
     found = feast_objects(groups.values(), home, published())
@@ -152,7 +159,7 @@ def test_the_hash_is_the_same_in_every_process(home: Home) -> None:
     code = (
         "import sys, pathlib; from feature_repo.groups import all_groups; "
         "from feature_repo.home import Home; "
-        "from feature_repo.store import declarations; "
+        "from feature_repo.feast_store import declarations; "
         "print(declarations(all_groups().values(), Home(pathlib.Path(sys.argv[1]))))"
     )
     command = [sys.executable, "-c", code, str(home.root)]

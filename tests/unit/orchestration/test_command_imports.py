@@ -10,8 +10,8 @@ from feature_repo.errors import ContractError
 from feature_repo.home import Home
 from feature_repo.online import open_store
 from feature_repo.settings import Settings
-from quality.quarantine import Quarantine
-from tests.command_imports import ARRAYS, PLATFORM, loaded
+from quality.quarantine.store import Quarantine
+from tests.support.command_imports import ARRAYS, PLATFORM, loaded
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from feature_repo.group import NON_NEGATIVE, USER, DType, Feature, FeatureGroup
 from feature_repo.groups import all_groups
 from feature_repo.settings import Settings
 from orchestration.cli import app
-from orchestration.reference import group_page, pages, settings_page, write_pages
+from orchestration.reference_docs import group_page, pages, settings_page, write_pages
 
 REFERENCE = Path(__file__).resolve().parents[3] / "docs" / "reference"
 

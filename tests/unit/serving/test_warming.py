@@ -14,21 +14,21 @@ import pytest
 
 import serving
 from feature_repo.settings import Settings
-from serving.answer import RankAnswer
-from serving.assembly import scoring_stages
-from serving.blend import Blend, Gate
-from serving.context import Row
-from serving.flags import Flags, changed
-from serving.live import Model
-from serving.page import page_figures
-from serving.rank import Ranker
-from serving.request import Candidate, RankRequest
-from serving.rules import AtMost, Demote, Exclude, Pin, Rules
-from serving.signals import signal_names
-from serving.snapshot import ItemSnapshot
-from serving.stages.blending import gather
-from serving.warming import warm_stages
-from tests.ranking_data import AS_OF, item, neighbours_table, profile, session, snapshot
+from serving.bootstrap import scoring_stages
+from serving.control.flags import Flags, changed
+from serving.control.reloading import Model
+from serving.control.rules import AtMost, Demote, Exclude, Pin, Rules
+from serving.decisions.page_metrics import page_figures
+from serving.items.item_snapshot import ItemSnapshot
+from serving.pipeline.blend import gather
+from serving.pipeline.context import Row
+from serving.pipeline.runner import Ranker
+from serving.schemas.rank_request import Candidate, RankRequest
+from serving.schemas.rank_response import RankAnswer
+from serving.scoring.blend import Blend, Gate
+from serving.scoring.signals import signal_names
+from serving.warmup import warm_stages
+from tests.support.ranking_data import AS_OF, item, neighbours_table, profile, session, snapshot
 
 STAGES = scoring_stages(Settings())
 WITHOUT_ITEMS = {"items_missing", "attributes_unknown"}

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_repo.online.kept_rows import KeptRows
+from feature_repo.online.row_memo import KeptRows
 
 T0 = datetime(2024, 6, 1, tzinfo=UTC)
 

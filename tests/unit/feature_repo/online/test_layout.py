@@ -19,7 +19,7 @@ from feature_repo.online.layout import (
     table_name,
     time_field,
 )
-from feature_repo.online.stamps import encode_time
+from feature_repo.online.timestamps import encode_time
 
 helpers = pytest.importorskip("feast.infra.online_stores.helpers")
 encoding = pytest.importorskip("feast.infra.key_encoding_utils")

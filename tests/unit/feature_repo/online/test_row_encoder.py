@@ -23,9 +23,9 @@ from feature_repo.groups.session_profile import (
     values,
 )
 from feature_repo.online import EncodedRow, layout_of, redis_key
-from feature_repo.online.resp import RowCommands
+from feature_repo.online.commands import RowCommands
 from feature_repo.online.row_encoder import RowEncoder
-from feature_repo.online.stamps import encode_micros
+from feature_repo.online.timestamps import encode_micros
 
 ROWS = RowEncoder(GROUP)
 COMMANDS = RowCommands(layout_of(GROUP))

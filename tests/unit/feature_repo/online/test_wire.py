@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from feature_repo.errors import StoreError
 from feature_repo.group import DType
-from feature_repo.online.stamps import decode_micros, decode_time, encode_time
-from feature_repo.online.unwire import decode_value
-from feature_repo.online.wire import encode_value, seconds_of, varint
+from feature_repo.online.decoding import decode_value
+from feature_repo.online.encoding import encode_value, seconds_of, varint
+from feature_repo.online.timestamps import decode_micros, decode_time, encode_time
 
 value_pb = pytest.importorskip("feast.protos.feast.types.Value_pb2")
 timestamp_pb = pytest.importorskip("google.protobuf.timestamp_pb2")

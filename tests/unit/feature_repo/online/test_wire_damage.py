@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from feature_repo.errors import StoreError
 from feature_repo.group import DType
 from feature_repo.online import decode_value
-from feature_repo.online.wire import encode_value
+from feature_repo.online.encoding import encode_value
 
 value_pb = pytest.importorskip("feast.protos.feast.types.Value_pb2")
 message_pb = pytest.importorskip("google.protobuf.message")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streaming.log.frames import BAD_CHECKSUM, CUT_SHORT, HEADER_BYTES, frame, scan
+from streaming.log.segment_frames import BAD_CHECKSUM, CUT_SHORT, HEADER_BYTES, frame, scan
 
 PAYLOADS = st.lists(st.binary(max_size=60), min_size=1, max_size=12)
 

@@ -14,8 +14,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from streaming.log.frames import frame
 from streaming.log.partition import Partition
+from streaming.log.segment_frames import frame
 
 SEGMENT_BYTES = 120
 payloads = st.lists(st.text("ab{}:,", min_size=1, max_size=30).map(str.encode), min_size=1, max_size=4)

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_repo.contract import Event, Item, User
+from feature_repo.contract.validation import Event, Item, User
 from feature_repo.errors import LogError
 from streaming.log import key_of, partition_of
 from streaming.log import redis_streams as redis_log
-from streaming.log.folder import offset_of as segment_offset
-from streaming.log.folder import token as segment_token
 from streaming.log.kafka_reader import offset_of as kafka_offset
 from streaming.log.kafka_reader import token as kafka_token
-from tests.events_strategy import AS_OF
+from streaming.log.segment_folder import offset_of as segment_offset
+from streaming.log.segment_folder import token as segment_token
+from tests.support.events_strategy import AS_OF
 
 offsets = st.integers(0, 10**19)
 

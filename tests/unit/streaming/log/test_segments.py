@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from feature_repo.errors import LogError
 from streaming.log import Batch, PositionLostError, partition_of
-from streaming.log.frames import HEADER_BYTES, frame
 from streaming.log.partition import Partition
-from streaming.log.segments import SegmentLog
+from streaming.log.segment_frames import HEADER_BYTES, frame
+from streaming.log.segment_log import SegmentLog
 
 
 def everything(partition: Partition, limit: int = 1000) -> Batch:
@@ -412,7 +412,7 @@ def test_the_fsync_policy_is_kept(
 def test_interval_forces_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     monkeypatch.setattr(os, "fdatasync", calls.append)
-    monkeypatch.setattr("streaming.log.segments.FSYNC_EVERY_S", 0.01)
+    monkeypatch.setattr("streaming.log.segment_log.FSYNC_EVERY_S", 0.01)
     log = SegmentLog(tmp_path, 1, "interval")
     log.publish([("k", b"v")])
     deadline = time.monotonic() + 10

@@ -14,7 +14,7 @@ import pytest
 
 from feature_repo.errors import SourceError
 from feature_repo.settings import Settings
-from streaming.ingest import ingest
+from streaming.ingest.files import ingest
 from streaming.mapping.profile import profile
 from streaming.mapping.propose import propose
 from streaming.mapping.reading import parse_mapping

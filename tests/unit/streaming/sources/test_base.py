@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.errors import ContractError
-from streaming.sources.base import epoch_seconds, fields_of, identity, raw_bytes, required
+from streaming.sources.source import epoch_seconds, fields_of, identity, raw_bytes, required
 
 
 @given(st.dictionaries(st.text(max_size=5), st.text(max_size=5) | st.integers(-9, 9) | st.none(), max_size=4))

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from feature_repo.contract import Contract, Record, encode
+from feature_repo.contract.validation import Contract, Record, encode
 from feature_repo.errors import ContractError, SourceError
 from feature_repo.settings import Settings
 from streaming.sources import InputFile, open_source

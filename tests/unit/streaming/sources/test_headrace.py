@@ -14,12 +14,22 @@ import pytest
 from hypothesis import given, settings
 from msgspec.structs import replace
 
-from feature_repo.contract import Contract, Event, Item, Kind, Record, ShownItem, User, encode, to_arrow
+from feature_repo.contract.validation import (
+    Contract,
+    Event,
+    Item,
+    Kind,
+    Record,
+    ShownItem,
+    User,
+    encode,
+    to_arrow,
+)
 from feature_repo.errors import SourceError
 from feature_repo.settings import Settings
 from streaming.sources import InputFile, open_source
 from streaming.sources.headrace import HeadraceSource
-from tests.events_strategy import World, worlds
+from tests.support.events_strategy import World, worlds
 
 NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_repo.contract import Contract, Event, Item, Record, ShownItem, User, decode, encode
+from feature_repo.contract.validation import Contract, Event, Item, Record, ShownItem, User, decode, encode
 from feature_repo.errors import ContractError, SourceError
 from feature_repo.settings import Settings
 from streaming.sources import InputFile

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_repo.attribute import attribute
-from feature_repo.contract import Contract, Event
+from feature_repo.contract.attribute import attribute
+from feature_repo.contract.validation import Contract, Event
 from feature_repo.errors import SourceError
 from feature_repo.settings import Settings
 from streaming.sources import InputFile, Limits, Row
@@ -158,7 +158,7 @@ def test_a_damaged_row_group_costs_its_rows(tmp_path: Path) -> None:
 
 
 def test_a_packed_parquet_file_is_refused_by_name(tmp_path: Path) -> None:
-    import gzip  # noqa: PLC0415
+    import gzip
 
     pq.write_table(events(), tmp_path / "f.parquet")
     (tmp_path / "f.parquet.gz").write_bytes(gzip.compress((tmp_path / "f.parquet").read_bytes()))

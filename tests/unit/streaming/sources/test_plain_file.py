@@ -11,8 +11,8 @@ import pytest
 
 from feature_repo.errors import SourceError
 from streaming.sources import InputFile
-from streaming.sources.base import object_rows, table_rows
 from streaming.sources.plain_file import PlainFile
+from streaming.sources.source import object_rows, table_rows
 
 
 def test_rows_come_by_column_with_their_line_and_bytes(tmp_path: Path) -> None:

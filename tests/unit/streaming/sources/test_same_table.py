@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_repo.columns import to_arrow
-from feature_repo.contract import Contract, Item, Kind, Record
+from feature_repo.contract.columns import to_arrow
+from feature_repo.contract.validation import Contract, Item, Kind, Record
 from feature_repo.errors import SourceError
 from feature_repo.settings import Settings
 from streaming.sources import InputFile

@@ -1,0 +1,1 @@
+"""The event contract: records, their columns, validation, and which version may follow which."""

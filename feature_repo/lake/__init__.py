@@ -1,0 +1,1 @@
+"""The lake: Parquet by kind and event day."""

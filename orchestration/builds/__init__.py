@@ -1,0 +1,1 @@
+"""Builds of batch groups: made, versioned, current, retained."""

@@ -1,0 +1,187 @@
+"""One build of a batch group: its expression on DuckDB, cast to the declared schema, written whole."""
+
+import logging
+import os
+import uuid
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_repo.clock import Clock, wall_clock
+from feature_repo.errors import BuildError
+from feature_repo.group import FeatureGroup
+from feature_repo.groups import all_groups
+from feature_repo.home import Home
+from feature_repo.lake.lake import Build, Builds
+from feature_repo.settings import Settings
+from orchestration.builds.build_query import MOST_PARTS, Making
+from orchestration.builds.versions import data_version
+
+_CREATED, _INPUTS = b"headrace.created", b"headrace.inputs"
+
+logger = logging.getLogger(__name__)
+
+
+def end_of(day: date) -> datetime:
+    """Midnight after the day, UTC."""
+    return datetime.combine(day, time(), UTC) + timedelta(days=1)
+
+
+def as_of_day(day: date, now: datetime) -> datetime:
+    """The time a day's partition is built as of: its end, or now while it lasts.
+
+    Raises:
+        BuildError: the day has not begun.
+    """
+    if datetime.combine(day, time(), UTC) >= now:
+        msg = f"partition {day}: the day has not begun (it is {now:%Y-%m-%dT%H:%M:%SZ}); build it once it has"
+        raise BuildError(msg)
+    return min(end_of(day), now.replace(microsecond=0))
+
+
+def read_build(path: Path) -> Build:
+    """What a finished build says of itself.
+
+    Raises:
+        BuildError: the file is no build (corrupt, or cut short); names it.
+    """
+    try:
+        found = pq.read_metadata(path)
+        created = datetime.fromisoformat((found.metadata or {})[_CREATED].decode())
+        as_of = datetime.strptime(path.parent.name, "as_of=%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except (pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
+        msg = f"{path}: not a readable build ({error}); remove it and build its partition again"
+        raise BuildError(msg) from error
+    return Build(path, as_of, created, found.num_rows)
+
+
+def inputs_of(path: Path) -> str | None:
+    """The data version that a build was made of; `None` where there is no readable build."""
+    try:
+        return (pq.read_metadata(path).metadata or {}).get(_INPUTS, b"").decode() or None
+    except (pa.ArrowInvalid, OSError):
+        return None
+
+
+def build_of_day(
+    builds: Builds, group: FeatureGroup, day: date, until: datetime | None = None
+) -> Build | None:
+    """The newest build of a day's partition (as of a time within the day, or its end), not after `until`."""
+    start, end = end_of(day) - timedelta(days=1), end_of(day)
+    for path in reversed(builds.history(group.name, group.version)):
+        build = read_build(path)
+        if start < build.as_of <= min(end, until or end):
+            return build
+        if build.as_of <= start:
+            break
+    return None
+
+
+def build_group(
+    group: FeatureGroup, settings: Settings, home: Home, as_of: datetime, clock: Clock = wall_clock
+) -> Build:
+    """Build a batch group as of a time. Making it current is for `Builds.promote`, after its checks.
+
+    Rows stream from DuckDB to the file, so memory is bounded by ``HEADRACE_DUCKDB_MEMORY``. A build of the
+    same code, parameters and inputs is not made again.
+
+    Args:
+        as_of: only events strictly before it count; whole seconds.
+
+    Raises:
+        BuildError: names the group, the time and what failed; earlier builds stay as they are.
+    """
+    # Ibis 12 calls a method that DuckDB 2 deprecates, once per file list.
+    warnings.filterwarnings("ignore", r"fetch_arrow_table\(\) is deprecated", DeprecationWarning)
+    path = Builds(home.features).path(group.name, as_of, group.version)
+    needed = _needed(group, home, as_of)
+    inputs = data_version(group, settings, home, as_of, needed.values())
+    if inputs == inputs_of(path):
+        logger.info("%s as of %s: unchanged", group.name, as_of.isoformat())
+        return read_build(path)
+    created = clock()
+    making = Making(group, settings, home, needed, as_of, created)
+    facts = {_CREATED.decode(): created.isoformat(), _INPUTS.decode(): inputs}
+    try:
+        rows = _written(making, path, facts)
+    except BuildError:
+        raise
+    except Exception as error:  # DuckDB, Arrow, Ibis and the disk each have exceptions of their own
+        raise BuildError(_explain(group, as_of, error)) from error
+    logger.info("built %s as of %s: %d rows", group.name, as_of.isoformat(), rows)
+    return Build(path, as_of, created, rows)
+
+
+def _written(making: Making, path: Path, facts: Mapping[str, str]) -> int:
+    """Write the rows, in twice as many parts each time that memory was too little; returns how many."""
+    parts = making.first_parts()
+    while True:
+        try:
+            with aside(path) as file:
+                return making.write(parts, file, facts)
+        except duckdb.OutOfMemoryException:
+            if not making.group.divisible or parts >= MOST_PARTS:
+                raise
+        parts *= 2
+        logger.info("%s: did not fit in memory, again in %d parts", making.group.name, parts)
+
+
+def _needed(group: FeatureGroup, home: Home, as_of: datetime) -> dict[str, Path]:
+    """Files of the builds of the same day that the group reads."""
+    if group.batch is None:
+        msg = f"{group.name}: has no batch expression; the stream keeps it"
+        raise BuildError(msg)
+    needed: dict[str, Path] = {}
+    day = (as_of - timedelta(microseconds=1)).date()
+    for name in group.depends_on:
+        build = build_of_day(Builds(home.features), all_groups()[name], day, as_of)
+        if build is None:
+            msg = f"{group.name} of {day}: reads {name}, which has no build of that day; build {name} first"
+            raise BuildError(msg)
+        needed[name] = build.path
+    return needed
+
+
+@contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """A name to write a file under that is renamed into place once it is whole and on the disk.
+
+    Two writers of one path do not meet: each has its own file, and the later rename wins, whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        yield file
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
+        file.replace(path)
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def write_aside(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
+    """Write batches to a Parquet file, `aside`; returns its rows."""
+    rows = 0
+    with aside(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            rows += batch.num_rows
+    return rows
+
+
+def _explain(group: FeatureGroup, as_of: datetime, error: Exception) -> str:
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    hint = "the last good build stays current; mend the cause and build again"
+    if "Out of Memory" in str(error) or type(error).__name__ == "OutOfMemoryException":
+        hint = "raise HEADRACE_DUCKDB_MEMORY, or lower HEADRACE_HISTORY_DAYS"
+    elif "No space left" in str(error) or "File too large" in str(error):
+        hint = "free space under HEADRACE_HOME, then build again; the last good build stays current"
+    elif "No magic bytes" in str(error) or "not a parquet file" in str(error).lower():
+        hint = "remove or restore that file and ingest its day again; the last good build stays current"
+    return f"{group.name} as of {as_of:%Y-%m-%dT%H:%M:%SZ}: {text}; {hint}"

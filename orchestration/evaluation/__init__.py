@@ -1,0 +1,1 @@
+"""Replays a history, fits the blend, and compares arms."""

@@ -1,0 +1,203 @@
+"""Replay of history: every ranking task through the same folds, profiles and signals that serve.
+
+At each task only what happened strictly before it is known. The result is one flat matrix over all tasks:
+weights are fitted on it and arms compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_repo.contract.validation import Event
+from feature_repo.group import BatchParams
+from feature_repo.groups.segment_profile import EVERYONE
+from feature_repo.settings import Settings
+from feature_repo.statistics import Statistics
+from orchestration.evaluation.history import History, Progress, silent
+from orchestration.evaluation.item_features import ItemView, ReplayItems
+from orchestration.evaluation.ranking_tasks import Task
+from serving.items.item_attributes import Bools, Floats, Ints
+from serving.scoring.profile_signals import Row
+from serving.scoring.signals import Known, SignalMatrix, base_scores, signals, touched_items
+
+REPORT_EVERY = 250
+SEGMENT_READS = 1000
+"""A segment's profile is read anew at most that often over the span of a history."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+CONTINUOUS = timedelta(0)
+
+
+class Sessions(Protocol):
+    """Running sessions: the fold of `session_profile`, fed in time order."""
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Fold events, newer than all before."""
+        ...
+
+    def row(self, session_id: str, now: datetime) -> Row | None:
+        """The session's feature row as of now; `None` where none runs."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Replayed:
+    """``n`` lists, flat: list ``i`` holds the places ``offsets[i] … offsets[i + 1]``, in the order shown.
+
+    Attributes:
+        times: of the tasks.
+        names: signals, the columns of `values` (float32 ``(places, k)``, nan where unknown).
+        popularity: (engagements + 1) / (impressions + 5) so far, the RankLens protocol's ranker.
+        items: item numbers, for coverage.
+    """
+
+    times: tuple[datetime, ...]
+    names: tuple[str, ...]
+    values: npt.NDArray[np.float32]
+    offsets: Ints
+    relevant: Bools
+    popularity: Floats
+    items: Ints
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def part(self, start: int, stop: int) -> Replayed:
+        """Lists ``start … stop``."""
+        low, high = int(self.offsets[start]), int(self.offsets[stop])
+        return Replayed(
+            times=self.times[start:stop],
+            names=self.names,
+            values=self.values[low:high],
+            offsets=self.offsets[start : stop + 1] - low,
+            relevant=self.relevant[low:high],
+            popularity=self.popularity[low:high],
+            items=self.items[low:high],
+        )
+
+    def keep(self, chosen: Ints) -> Replayed:
+        """Some lists, in the order of `chosen`."""
+        lengths = np.diff(self.offsets)[chosen]
+        bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.intp)
+        places = np.arange(bounds[-1]) + np.repeat(self.offsets[chosen] - bounds[:-1], lengths)
+        return Replayed(
+            times=tuple(self.times[i] for i in chosen.tolist()),
+            names=self.names,
+            values=self.values[places],
+            offsets=bounds,
+            relevant=self.relevant[places],
+            popularity=self.popularity[places],
+            items=self.items[places],
+        )
+
+
+class Replay:
+    """One pass over a history.
+
+    Args:
+        refresh: how often batch features are built; between builds they stand still, as they do for serving.
+            Zero keeps them up to date with every event. Sessions are always live.
+    """
+
+    def __init__(
+        self, history: History, sessions: Sessions, settings: Settings, refresh: timedelta = CONTINUOUS
+    ) -> None:
+        settings = settings.model_copy(update={"event_weights": dict(history.weights)})
+        params = BatchParams.of(settings, datetime.now(UTC))
+        self._history = history
+        self._sessions = sessions
+        self._statistics = Statistics(params, history.catalogue, history.users)
+        self._items = ReplayItems(history, self._statistics)
+        self._refresh = refresh
+        self._segment_age = max(refresh, history.span / SEGMENT_READS)
+        self._users: dict[str, tuple[datetime, Row | None]] = {}
+        self._segments: dict[str, tuple[datetime, Row | None]] = {}
+        self._fed = 0
+
+    def run(self, tasks: Sequence[Task], progress: Progress = silent) -> Replayed:
+        """Signals of all tasks, which must be in time order."""
+        lists = _Lists()
+        for event in self._history.events:
+            self._statistics.add(event)
+        for done, task in enumerate(tasks):
+            self._advance(task.time)
+            self._see(task, lists)
+            if done % REPORT_EVERY == 0 or done + 1 == len(tasks):
+                progress("replay", done + 1, len(tasks))
+        return lists.replayed()
+
+    def _advance(self, now: datetime) -> None:
+        events = self._history.events
+        start = self._fed
+        while self._fed < len(events) and events[self._fed].event_time < now:
+            self._fed += 1
+        self._sessions.add(events[start : self._fed])
+
+    def _see(self, task: Task, lists: _Lists) -> None:
+        built = _floor(task.time, self._refresh)
+        session = self._sessions.row(task.session_id, task.time)
+        user = self._user(task.user_id, built)
+        segment = self._segment(EVERYONE if user is None else user["segment"], built)
+        view = self._items.view(task.item_ids, touched_items(session), built)
+        now_ms = (task.time - _EPOCH) // timedelta(milliseconds=1)
+        known = Known(user, segment, session)
+        lists.add(task, signals(base_scores(task.scores), view.rows, known, now_ms), view)
+
+    def _user(self, user_id: str | None, built: datetime) -> Row | None:
+        if user_id is None:
+            return None
+        read, row = self._users.get(user_id, (None, None))
+        if read != built:
+            row = self._statistics.user_profile(user_id, built)
+            self._users[user_id] = built, row
+        return row
+
+    def _segment(self, segment: str, built: datetime) -> Row | None:
+        """A segment's row; one read a little earlier will do, for segments move slowly."""
+        read, row = self._segments.get(segment, (None, None))
+        if read is None or built - read >= self._segment_age:
+            row = self._statistics.segment_profile(segment, built)
+            self._segments[segment] = built, row
+        return row
+
+
+class _Lists:
+    """Collects the lists of a replay."""
+
+    def __init__(self) -> None:
+        self._names: tuple[str, ...] = ()
+        self._tasks: list[Task] = []
+        self._values: list[npt.NDArray[np.float32]] = []
+        self._relevant: list[bool] = []
+        self._popularity: list[Floats] = []
+        self._items: list[Ints] = []
+
+    def add(self, task: Task, matrix: SignalMatrix, view: ItemView) -> None:
+        self._names = matrix.names
+        self._tasks.append(task)
+        self._values.append(matrix.values.astype(np.float32))
+        self._relevant.extend(item_id in task.relevant for item_id in task.item_ids)
+        self._popularity.append(view.popularity)
+        self._items.append(view.rows.rows)
+
+    def replayed(self) -> Replayed:
+        lengths = [len(task.item_ids) for task in self._tasks]
+        return Replayed(
+            times=tuple(task.time for task in self._tasks),
+            names=self._names,
+            values=np.concatenate(self._values) if lengths else np.zeros((0, 0), np.float32),
+            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.intp),
+            relevant=np.array(self._relevant, bool),
+            popularity=np.concatenate([np.zeros(0), *self._popularity]),
+            items=np.concatenate([np.zeros(0, np.intp), *self._items]),
+        )
+
+
+def _floor(time: datetime, step: timedelta) -> datetime:
+    """The last multiple of `step` at or before a time; the time itself for no step."""
+    return time if step == CONTINUOUS else time - (time - _EPOCH) % step

@@ -1,0 +1,85 @@
+"""Item features as of a moment of a replay, in the arrays that signals are computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from feature_repo.catalogue import ItemFacts
+from feature_repo.statistics import ItemStats, Statistics
+from orchestration.evaluation.history import History
+from serving.items.item_attributes import Floats, as_lists, attributes_of
+from serving.items.item_rows import LAST_ITEMS, ItemRows, alone
+from serving.items.item_snapshot import MAX_NUMERICS
+
+_NOTHING = ItemFacts(item_id="")
+
+
+@dataclass(frozen=True, slots=True)
+class ItemView:
+    """Candidates as of a moment; `popularity` is (engagements + 1) / (impressions + 5) so far."""
+
+    rows: ItemRows
+    popularity: Floats
+
+
+class ReplayItems:
+    """Every item of a history: those of the catalogue and those only met in events."""
+
+    def __init__(self, history: History, statistics: Statistics) -> None:
+        catalogue = history.catalogue
+        met = {slot.item_id for event in history.events for slot in event.items}
+        met.update(event.item_id for event in history.events if event.item_id is not None)
+        self._item_ids = [*catalogue, *sorted(met.difference(catalogue))]
+        facts = [catalogue.get(item_id, _NOTHING) for item_id in self._item_ids]
+        self._index = {item_id: number for number, item_id in enumerate(self._item_ids)}
+        self._attributes = attributes_of(as_lists(f.attr_keys for f in facts))
+        self._numeric_names = _numeric_names(facts)
+        self._numerics = np.array(
+            [[f.numerics.get(name, np.nan) for name in self._numeric_names] for f in facts], np.float64
+        ).reshape(len(facts), len(self._numeric_names))
+        self._statistics = statistics
+
+    def view(self, item_ids: Sequence[str], touched: Sequence[str], now: datetime) -> ItemView:
+        """Candidates as of `now`; `touched` is what the session touched, newest first."""
+        stats = self._statistics.items(item_ids, now)
+        rows = np.array([self._index[item_id] for item_id in item_ids], np.intp)
+        together, sessions = self._together(item_ids, touched[:LAST_ITEMS], now)
+        gathered = ItemRows(
+            rows=rows,
+            places=np.arange(len(rows)),
+            attributes=self._attributes,
+            alone=alone(stats.ctr, stats.clicks, stats.popularity, self._numerics[rows]),
+            share=self._share(stats),
+            numeric_names=self._numeric_names,
+            touched=np.array([self._index.get(item_id, -1) for item_id in touched], np.intp),
+            together=together,
+            sessions=sessions,
+        )
+        return ItemView(gathered, (stats.clicks + 1.0) / (stats.impressions + 5.0))
+
+    def _share(self, stats: ItemStats) -> Floats:
+        total = float(stats.popularity_total[2]) + len(self._item_ids)
+        return np.asarray((stats.popularity[:, 2] + 1.0) / total, np.float64)
+
+    def _together(
+        self, item_ids: Sequence[str], last_items: Sequence[str], now: datetime
+    ) -> tuple[Floats, Floats]:
+        together = np.zeros((len(item_ids), len(last_items)))
+        sessions = np.zeros(len(last_items))
+        for column, item_id in enumerate(last_items):
+            counts, sessions[column] = self._statistics.neighbours(item_id, now)
+            together[:, column] = [counts.get(candidate, 0.0) for candidate in item_ids]
+        return together, sessions
+
+
+def _numeric_names(facts: Sequence[ItemFacts]) -> tuple[str, ...]:
+    """The numeric attributes most items have, alphabetical; the choice of `serving.items.item_snapshot`."""
+    counts: dict[str, int] = {}
+    for item in facts:
+        for name in item.numerics:
+            counts[name] = counts.get(name, 0) + 1
+    return tuple(sorted(sorted(counts, key=lambda name: (-counts[name], name))[:MAX_NUMERICS]))

@@ -1,0 +1,161 @@
+"""Ranking tasks in a history: what was to be ranked, when, for whom, and what turned out relevant."""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import xxhash
+
+from feature_repo.contract.validation import Event
+from feature_repo.errors import SettingsError
+from orchestration.evaluation.history import History
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_HASH_SPACE = 2**32
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One list to rank, as of just before `time`; `relevant` are items engaged with because of it."""
+
+    time: datetime
+    user_id: str | None
+    session_id: str
+    item_ids: tuple[str, ...]
+    scores: tuple[float | None, ...]
+    relevant: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class PopularCandidates:
+    """Candidates where the data has no impressions: the items most touched within `span` before an event."""
+
+    count: int
+    span: timedelta
+
+
+def parse_candidates(text: str) -> PopularCandidates:
+    """Read ``popular:100:1h``.
+
+    Raises:
+        SettingsError: says how it is written.
+    """
+    match = re.fullmatch(r"popular:([1-9]\d{0,4}):([1-9]\d{0,5})([smhd])", text)
+    if match is None:
+        msg = f"--candidates {text!r}: write popular:COUNT:SPAN with a span in s, m, h or d: popular:100:1h"
+        raise SettingsError(msg)
+    return PopularCandidates(int(match[1]), timedelta(seconds=int(match[2]) * _UNITS[match[3]]))
+
+
+def find_tasks(history: History, candidates: PopularCandidates, max_tasks: int | None = None) -> list[Task]:
+    """All tasks in time order: the impressions, or where there are none one for each engagement.
+
+    Args:
+        max_tasks: about as many are kept, chosen by a hash of the event id; `None` keeps all.
+    """
+    impressions = [e for e in history.events if e.event_type == "impression" and history.permits(e)]
+    if impressions:
+        return _of_impressions(history, impressions, max_tasks)
+    return _of_engagements(history, candidates, max_tasks)
+
+
+def _of_impressions(history: History, impressions: Sequence[Event], max_tasks: int | None) -> list[Task]:
+    relevant = _relevance(history)
+    chosen = _sample(len(impressions), max_tasks)
+    return [
+        Task(
+            time=event.event_time,
+            user_id=event.user_id,
+            session_id=event.session_id,
+            item_ids=tuple(slots),
+            scores=tuple(slots.values()),
+            relevant=frozenset(relevant.get(event.event_id, ())),
+        )
+        for event in impressions
+        if chosen(event) and len(slots := {slot.item_id: slot.score for slot in event.items}) > 1
+    ]
+
+
+def _relevance(history: History) -> dict[str, set[str]]:
+    """Items engaged with by impression.
+
+    An engagement belongs to the impression of its request; without one, to the newest of its session that
+    shows the item.
+    """
+    of_request = {e.request_id: e for e in history.events if e.event_type == "impression" and e.request_id}
+    by_session: dict[str, list[Event]] = {}
+    relevant: dict[str, set[str]] = {}
+    for event in history.events:
+        if event.event_type == "impression":
+            by_session.setdefault(event.session_id, []).append(event)
+        elif history.engages(event) and event.item_id is not None:
+            shown = of_request.get(event.request_id) if event.request_id else None
+            if shown is None:
+                shown = _newest_showing(by_session.get(event.session_id, ()), event.item_id)
+            if shown is not None and any(slot.item_id == event.item_id for slot in shown.items):
+                relevant.setdefault(shown.event_id, set()).add(event.item_id)
+    return relevant
+
+
+def _newest_showing(impressions: Sequence[Event], item_id: str) -> Event | None:
+    for impression in reversed(impressions):
+        if any(slot.item_id == item_id for slot in impression.items):
+            return impression
+    return None
+
+
+def _of_engagements(history: History, candidates: PopularCandidates, max_tasks: int | None) -> list[Task]:
+    """One task for each first touch of an item in a session."""
+    engagements = [e for e in history.events if history.engages(e)]
+    chosen = _sample(len(engagements), max_tasks)
+    recent: deque[Event] = deque()
+    counts: Counter[str] = Counter()
+    touched: dict[str, set[str]] = {}
+    tasks: list[Task] = []
+    newest = 0
+    for event in engagements:
+        while engagements[newest].event_time < event.event_time:
+            recent.append(engagements[newest])
+            counts[engagements[newest].item_id or ""] += 1
+            newest += 1
+        while recent and recent[0].event_time < event.event_time - candidates.span:
+            item_id = recent.popleft().item_id or ""
+            counts[item_id] -= 1
+            if not counts[item_id]:
+                del counts[item_id]
+        mine = touched.setdefault(event.session_id, set())
+        if event.item_id not in mine and history.permits(event) and chosen(event):
+            top = _most_touched(counts, candidates.count, mine)
+            if len(top) > 1:
+                tasks.append(_task(event, top))
+        mine.add(event.item_id or "")
+    return tasks
+
+
+def _most_touched(counts: Counter[str], limit: int, touched: set[str]) -> list[tuple[str, int]]:
+    """The `limit` items with the highest counts, less those touched; ties by item id."""
+    top = heapq.nsmallest(limit, counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return [pair for pair in top if pair[0] not in touched]
+
+
+def _task(event: Event, top: Sequence[tuple[str, int]]) -> Task:
+    return Task(
+        time=event.event_time,
+        user_id=event.user_id,
+        session_id=event.session_id,
+        item_ids=tuple(item_id for item_id, _ in top),
+        scores=tuple(float(count) for _, count in top),
+        relevant=frozenset({event.item_id or ""}),
+    )
+
+
+def _sample(total: int, wanted: int | None) -> Callable[[Event], bool]:
+    if wanted is None or total <= wanted:
+        return lambda event: True
+    bound = int(_HASH_SPACE * wanted / total)
+    return lambda event: xxhash.xxh32_intdigest(event.event_id.encode()) < bound

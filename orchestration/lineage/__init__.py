@@ -1,0 +1,1 @@
+"""What Dagster's UI shows of columns, where they come from, and links."""

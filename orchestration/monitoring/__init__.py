@@ -1,0 +1,1 @@
+"""Drift, behaviour, parity and status."""

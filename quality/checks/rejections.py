@@ -1,0 +1,47 @@
+"""What the door turned away on a day, against what it let in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import date
+
+from quality.checks.report import CheckReport, CheckResult
+from quality.quarantine.store import Entry
+
+MAX_SHARE = 0.05
+_NAMED = 3
+
+
+def rejections(entries: Iterable[Entry]) -> dict[date, Counter[str]]:
+    """Records turned away and not replayed since, by the day they were first seen and by reason."""
+    found: dict[date, Counter[str]] = {}
+    for entry in entries:
+        if entry.retried is None:
+            found.setdefault(entry.first_seen.date(), Counter())[f"{entry.code} {entry.field}".strip()] += 1
+    return found
+
+
+def check_door(day: date, accepted: int, reasons: Counter[str], max_share: float = MAX_SHARE) -> CheckReport:
+    """Warn when more than a share of a day's records went to quarantine, and say why they did.
+
+    An upstream change of a type or a name shows here first: the records are kept, but they are no events.
+
+    Args:
+        accepted: events of the day.
+        reasons: of that day, from `rejections`.
+    """
+    rejected = reasons.total()
+    share = rejected / (accepted + rejected) if rejected else 0.0
+    observed = f"{rejected:,} of {accepted + rejected:,} records rejected ({share:.4g})"
+    if reasons:
+        observed += ": " + ", ".join(f"{count:,} × {reason}" for reason, count in reasons.most_common(_NAMED))
+    result = CheckResult(
+        name="expect_few_rejected_records",
+        column="",
+        severity="warn",
+        passed=share <= max_share,
+        observed=observed,
+        wanted=f"a share of at most {max_share:g}",
+    )
+    return CheckReport(f"door {day.isoformat()}", (result,), accepted + rejected)

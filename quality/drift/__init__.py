@@ -1,0 +1,1 @@
+"""Whether distributions and rates have left their reference window."""

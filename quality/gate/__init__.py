@@ -1,0 +1,1 @@
+"""Which build of a group last passed its checks."""

@@ -1,0 +1,241 @@
+"""The gate: which build of a group last passed its checks, and which are held back and why.
+
+One small JSON file a group, replaced atomically under a lock, so that Dagster's runs, `headrace status` and
+the metrics of any process see the same state. The gate records; `Builds.promote` and the materialization act
+on it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from feature_repo.clock import Clock
+from feature_repo.errors import BuildError, LakeError
+from feature_repo.lock import locked
+
+if TYPE_CHECKING:
+    from quality.checks.report import CheckReport, CheckResult
+
+ACCEPTED = "accepted.jsonl"
+BLOCKED_KEPT = 200
+"""Builds held back that are remembered: an upstream that stays broken adds one with each run."""
+MAX_ROW_DROP = 0.5
+"""Share of the last good build's rows that a new build may lose before it is held back."""
+
+
+@dataclass(frozen=True)
+class GoodBuild:
+    """The last build that passed."""
+
+    as_of: datetime
+    checked: datetime
+    rows: int
+    docs: str = ""
+
+
+@dataclass(frozen=True)
+class BlockedBuild:
+    """A build that was held back.
+
+    Attributes:
+        reasons: messages of the blocking failures.
+        lost_to: its rows, where it has too few beside the last good build.
+    """
+
+    as_of: datetime
+    checked: datetime
+    reasons: tuple[str, ...]
+    docs: str = ""
+    lost_to: int | None = None
+
+
+@dataclass(frozen=True)
+class AcceptedLoss:
+    """A person's word that a loss of rows is right, until the next build that passes.
+
+    Attributes:
+        rows: what counts in place of the last good build's rows, which were `of`.
+        as_of: of the build that was held back for it.
+    """
+
+    group: str
+    rows: int
+    of: int
+    as_of: datetime
+    accepted: datetime
+    who: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class GateState:
+    """What the gate knows of one group.
+
+    Attributes:
+        blocked: builds held back since the last good one, by the time they are as of, oldest first.
+        warnings: messages of failures that do not block, from the last check.
+        accepted: a loss of rows that is right.
+    """
+
+    group: str
+    good: GoodBuild | None = None
+    blocked: tuple[BlockedBuild, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+    accepted: AcceptedLoss | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether the newest build passed."""
+        return self.good is not None and not self.blocked
+
+
+@dataclass(frozen=True)
+class StatusRow:
+    """One line of `headrace status`."""
+
+    group: str
+    state: str
+    last_good: str
+    detail: str
+
+
+class Gate:
+    """The state of all groups.
+
+    Args:
+        root: folder of the state files (`Home.quality`).
+        clock: for the time of a check.
+    """
+
+    def __init__(self, root: Path, clock: Clock) -> None:
+        self._folder = root / "gate"
+        self._clock = clock
+
+    def judge(
+        self, group: str, as_of: datetime, report: CheckReport, max_row_drop: float = MAX_ROW_DROP
+    ) -> CheckReport:
+        """Record what came of a build's checks.
+
+        A build that passed stays the last good one though a rerun as of the same time fails:
+        `Builds.hold_back` puts it back.
+
+        Returns:
+            the report, with the comparison of the row count to the last good build among its results.
+        """
+        with locked(self._folder / ".lock"):  # two at once would each forget what the other found
+            state = self.state(group)
+            drop = _row_drop(state, report, as_of, max_row_drop)
+            report = replace(report, results=(*report.results, drop))
+            self._write(_after(state, as_of, self._clock(), report, drop))
+        return report
+
+    def accept_loss(self, group: str, who: str, reason: str) -> AcceptedLoss:
+        """Let the rows of the newest build that was held back for too few of them be the measure of the next.
+
+        Noted in ``accepted.jsonl`` beside the states, for good.
+
+        Raises:
+            BuildError: no build of the group is held back for a loss of rows.
+        """
+        with locked(self._folder / ".lock"):  # two at once would each forget what the other found
+            state = self.state(group)
+            held = next((b for b in reversed(state.blocked) if b.lost_to is not None), None)
+            if held is None or held.lost_to is None or state.good is None:
+                msg = f"{group}: no build is held back for a loss of rows; see `headrace status`"
+                raise BuildError(msg)
+            loss = AcceptedLoss(group, held.lost_to, state.good.rows, held.as_of, self._clock(), who, reason)
+            with (self._folder / ACCEPTED).open("ab") as audit:
+                audit.write(msgspec.json.encode(loss) + b"\n")
+            self._write(replace(state, accepted=loss))
+        return loss
+
+    def state(self, group: str) -> GateState:
+        """What is known of a group; an empty state before its first check.
+
+        Raises:
+            LakeError: the state file is damaged; names it.
+        """
+        path = self._folder / f"{group}.json"
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=GateState)
+        except FileNotFoundError:
+            return GateState(group)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            msg = f"{path}: not a gate state ({error}); remove it, the next check writes it anew"
+            raise LakeError(msg) from error
+
+    def states(self) -> list[GateState]:
+        """Every group that was ever checked, by name."""
+        return [self.state(path.stem) for path in sorted(self._folder.glob("*.json"))]
+
+    def status(self) -> list[StatusRow]:
+        """Rows for `headrace status`."""
+        return [_status(state) for state in self.states()]
+
+    def _write(self, state: GateState) -> None:
+        path = self._folder / f"{state.group}.json"
+        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        aside.write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=2))
+        aside.replace(path)
+
+
+def _after(
+    state: GateState, as_of: datetime, now: datetime, report: CheckReport, drop: CheckResult
+) -> GateState:
+    """What is known of a group after a report on its build as of a time."""
+    docs = "" if report.docs is None else str(report.docs)
+    warnings = tuple(r.message for r in report.failures if r.severity == "warn")
+    others = tuple(b for b in state.blocked if b.as_of != as_of)
+    if not report.passed:
+        reasons = tuple(r.message for r in report.blocking_failures)
+        held = BlockedBuild(as_of, now, reasons, docs, None if drop.passed else report.rows)
+        blocked = tuple(sorted((*others, held), key=lambda b: b.as_of))[-BLOCKED_KEPT:]
+        return replace(state, blocked=blocked, warnings=warnings)
+    if state.good is not None and state.good.as_of > as_of:  # a backfill of an older day passed
+        return replace(state, blocked=others, warnings=warnings)
+    later = tuple(b for b in others if b.as_of > as_of)
+    return GateState(state.group, GoodBuild(as_of, now, report.rows, docs), later, warnings)
+
+
+def _row_drop(state: GateState, report: CheckReport, as_of: datetime, max_drop: float) -> CheckResult:
+    """A build much smaller than the last good one is more often a fault upstream than the truth.
+
+    So is a rerun as of the same time; a backfill of an older day has had less history and is not compared.
+    """
+    from quality.checks.report import CheckResult  # noqa: PLC0415 - loads Arrow, which `headrace status` needs not
+
+    known = state.good if state.good is not None and state.good.as_of <= as_of else None
+    before = "no earlier build" if known is None else f"{known.rows:,} in the last good build"
+    rows = 0 if known is None else known.rows
+    if known is not None and state.accepted is not None:
+        rows = min(rows, state.accepted.rows)
+        before += f", {state.accepted.rows:,} accepted"
+    least = rows * (1 - max_drop)
+    passed = report.rows >= least
+    hint = "" if passed else f"; if the loss is right: `headrace quality accept-rows {state.group}`"
+    return CheckResult(
+        name="expect_row_count_near_last_good_build",
+        column="",
+        severity="block",
+        passed=passed,
+        observed=f"{report.rows:,} rows, {before}",
+        wanted=f"at least {least:,.0f} rows{hint}",
+    )
+
+
+def _status(state: GateState) -> StatusRow:
+    good = "never" if state.good is None else state.good.as_of.isoformat(timespec="minutes")
+    if state.blocked:
+        newest = state.blocked[-1]
+        more = f" (+{len(newest.reasons) - 1} more)" if len(newest.reasons) > 1 else ""
+        detail = f"build as of {newest.as_of.isoformat(timespec='minutes')}: {newest.reasons[0]}{more}"
+        return StatusRow(state.group, "blocked", good, detail)
+    if state.warnings:
+        return StatusRow(state.group, "warning", good, "; ".join(state.warnings))
+    return StatusRow(state.group, "good", good, "")

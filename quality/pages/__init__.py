@@ -1,0 +1,1 @@
+"""Pages and plots of checks and drift: static HTML that people read."""

@@ -1,0 +1,122 @@
+"""``POST /rank/{model}`` and ``POST /feedback``: the Metarank shape, for clients written for it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Container, Sequence
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import Any, TypeAlias
+
+import msgspec
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from serving.api.api_keys import Scope
+from serving.api.asgi import ClientGone, arrived, read_body
+from serving.api.events import DoorResult, Read, note_of, rejections
+from serving.schemas.errors import ApiError
+from serving.schemas.metarank_shape import FeedbackBack, from_answer, to_records, to_request
+from serving.schemas.rank_response import RankAnswer
+
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
+
+
+Rank: TypeAlias = Callable[[Headers, bytes, float], Awaitable[RankAnswer]]
+"""Headers, body as of ``POST /v1/rank``, time of arrival (`perf_counter`) → answer; raises `ApiError`."""
+Take: TypeAlias = Callable[[bytes, Read], Awaitable[DoorResult]]
+"""A body and what makes records of it → what was taken; raises `ApiError`."""
+Check: TypeAlias = Callable[[Headers, Scope], object]
+"""Headers and what is asked for; raises `ApiError` where the key does not do."""
+
+
+@dataclass(frozen=True)
+class MetarankLimits:
+    """What a request may hold: bytes of a body, items of a ranking."""
+
+    body_bytes: int
+    items: int
+
+
+def metarank_router(
+    rank: Rank, take: Take, check: Check, known: Container[str], limits: MetarankLimits
+) -> APIRouter:
+    """The routes. Keys are checked before anything of a request is read.
+
+    Args:
+        rank, take: what `/v1/rank` and `/v1/events` do.
+        known: registered event types.
+    """
+    router = APIRouter(tags=["metarank"])
+
+    def needs(scope: Scope) -> Any:
+        async def checked(request: Request) -> None:
+            check(request.headers.raw, scope)
+
+        return Depends(checked)
+
+    @router.post(
+        "/rank/{model}",
+        summary="Rank, in Metarank's shape",
+        openapi_extra=_body(_RANKING),
+        dependencies=[needs(Scope.RANK)],
+    )
+    async def rank_model(
+        request: Request,
+        model: str,
+        explain: bool = Query(False, description="Whether items say what adds to their score."),
+    ) -> Response:
+        body = await _read(request, limits.body_bytes)
+        body = to_request(body, explain=explain, most=limits.items)
+        return _json(from_answer(await rank(request.headers.raw, body, arrived(request.scope))))
+
+    @router.post(
+        "/feedback",
+        summary="Take events, in Metarank's shape",
+        openapi_extra=_body(_EVENT),
+        dependencies=[needs(Scope.EVENTS)],
+    )
+    async def feedback(request: Request) -> Response:
+        body = await _read(request, limits.body_bytes)
+        taken = await take(body, partial(to_records, known=known))
+        status = f"{len(taken.rejected)} rejected" if taken.rejected else "ok"
+        if note := note_of(taken):
+            status = f"{status}; {note}"
+        took = round((perf_counter() - arrived(request.scope)) * 1e3)
+        return _json(FeedbackBack(taken.accepted, status, took, rejected=rejections(taken.rejected)))
+
+    return router
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    try:
+        return await read_body(request.scope, request.receive, limit)
+    except ClientGone as error:
+        raise ApiError(400, "client_gone", "", "the connection ended") from error
+
+
+def _json(value: msgspec.Struct) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+_RANKING = {
+    "id": "request-1",
+    "timestamp": 1717243200000,
+    "user": "u1",
+    "session": "s1",
+    "items": [{"id": "i1", "relevancy": 0.7}, {"id": "i2", "relevancy": 0.4}],
+}
+_EVENT = {
+    "event": "interaction",
+    "id": "event-1",
+    "timestamp": 1717243200000,
+    "user": "u1",
+    "session": "s1",
+    "type": "click",
+    "item": "i1",
+    "ranking": "request-1",
+}
+
+
+def _body(example: dict[str, Any]) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"type": "object"}, "example": example}}
+    return {"requestBody": {"required": True, "content": content}}

@@ -1,0 +1,104 @@
+"""Changes flags for the admin routes; what cannot be stored holds in this worker's memory until it can be."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import Any
+
+import msgspec
+
+from serving.control.flag_store import FlagsNotStoredError, FlagStore
+from serving.control.flags import Flags, changed
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 5.0
+
+
+class FlagControl:
+    """The flags of one worker: those of the store, and changes that the store could not take.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, store: FlagStore, clock: Callable[[], float] = monotonic) -> None:
+        self.store = store
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._held: dict[str, Any] = {}
+        self._who = ""
+        self._version = 0
+        self._again = 0.0
+
+    @property
+    def unstored(self) -> tuple[str, ...]:
+        """Flags that were changed in this worker's memory only."""
+        return tuple(self._held)
+
+    def stamp(self) -> tuple[object, ...]:
+        """Changes with the flags in force here."""
+        return (*self.store.stamp(), self._version)
+
+    def load(self) -> Flags:
+        """The flags in force here.
+
+        Raises:
+            FlagsError: the file is malformed or gone.
+        """
+        return changed(self.store.adopt(), self._held)
+
+    def change(self, changes: Mapping[str, Any], who: str) -> Flags:
+        """Replace some flags, and those that wait to be stored.
+
+        Raises:
+            FlagsError: a flag or value cannot be; nothing is changed then.
+            FlagsNotStoredError: the change is in force in this worker only.
+        """
+        with self._lock:
+            return self._store({**self._held, **changes}, who)
+
+    def rollback(self, who: str) -> Flags:
+        """Back to the previous set: the stored one, where changes wait to be stored.
+
+        Raises:
+            FlagsError: there is no earlier set.
+            FlagsNotStoredError: the previous set is in force in this worker only.
+        """
+        with self._lock:
+            if self._held:
+                self._hold({}, who)
+                return self.store.load()
+            try:
+                return self.store.rollback(who)
+            except FlagsNotStoredError as error:
+                self._hold(msgspec.to_builtins(error.flags), who)
+                raise
+
+    def retry(self) -> None:
+        """Store what waits to be stored, if it is time."""
+        if not self._held or self._clock() < self._again:
+            return
+        with self._lock:
+            try:
+                self._store(self._held, self._who)
+            except FlagsNotStoredError as error:
+                log.warning("flags: %s still cannot be stored (%s)", ", ".join(self._held), error.why)
+
+    def _store(self, changes: dict[str, Any], who: str) -> Flags:
+        try:
+            after = self.store.change(changes, who)
+        except FlagsNotStoredError:
+            self._hold(changes, who)
+            raise
+        if self._held:
+            self._hold({}, who)
+        return after
+
+    def _hold(self, changes: dict[str, Any], who: str) -> None:
+        self._held, self._who = changes, who
+        self._version += 1
+        self._again = self._clock() + RETRY_S

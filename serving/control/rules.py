@@ -1,0 +1,225 @@
+"""Business rules: what must not, must, or should not so often be shown, whatever a ranking thinks.
+
+Declared in one JSON file, ``<home.flags>/rules.json``::
+
+    {"rules": [
+      {"kind": "exclude", "name": "out of stock", "attributes": ["stock:none"]},
+      {"kind": "exclude", "name": "already bought", "bought": true},
+      {"kind": "demote", "name": "clearance", "attributes": ["category:clearance"], "by": 10},
+      {"kind": "at_most", "name": "two per brand", "type": "brand", "count": 2, "first": 10},
+      {"kind": "pin", "name": "campaign", "items": ["i42"], "position": 0}
+    ]}
+
+They apply by kind in the order exclude, demote, at most, pin; within a kind as they stand in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+from feature_repo.contract.normalization import normalized
+from feature_repo.errors import SettingsError
+
+if TYPE_CHECKING:
+    from serving.items.item_attributes import Ints  # brings numpy and Arrow, which `headrace flags` needs not
+
+MAX_RULES = 200
+Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=100)]
+
+
+class _Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    name: Annotated[Name, Meta(description="Stands beside what it dropped.")]
+
+
+class _Matching(_Rule, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    items: Annotated[tuple[str, ...], Meta(description="Item ids it matches.")] = ()
+    attributes: Annotated[
+        tuple[str, ...],
+        Meta(description="Attribute values it matches: `type:value`, as `category:shoes`, in any case."),
+    ] = ()
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "attributes", tuple(map(normalized, self.attributes)))
+
+
+class Exclude(_Matching, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="exclude"):
+    """Never shown."""
+
+    bought: Annotated[bool, Meta(description="Also what the session and its user bought.")] = False
+
+
+class Demote(_Matching, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="demote"):
+    """Moved down."""
+
+    by: Annotated[
+        Annotated[int, Meta(ge=1, le=10_000)] | None, Meta(description="Positions; null: to the end.")
+    ] = None
+
+
+class AtMost(_Rule, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="at_most"):
+    """No more than `count` items with one value of an attribute type."""
+
+    count: Annotated[int, Meta(ge=1, le=1000)]
+    type: Annotated[Name, Meta(description="Attribute type: `category`, `brand`, …")] = "category"
+    first: Annotated[
+        Annotated[int, Meta(ge=1, le=10_000)] | None,
+        Meta(description="Among so many first positions, others move behind; null: in all, others drop."),
+    ] = None
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "type", normalized(self.type))
+
+
+class Pin(_Rule, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="pin"):
+    """Shown at a position, one after the other, if they are among the candidates."""
+
+    items: Annotated[tuple[str, ...], Meta(min_length=1, description="Item ids, in order.")]
+    position: Annotated[int, Meta(ge=0, le=10_000)] = 0
+
+
+Rule: TypeAlias = Exclude | Demote | AtMost | Pin
+
+
+class Rules(Struct, frozen=True, forbid_unknown_fields=True):
+    """All rules."""
+
+    rules: Annotated[tuple[Rule, ...], Meta(max_length=MAX_RULES)] = ()
+
+    @property
+    def of_attributes(self) -> bool:
+        """Whether a rule asks for attribute values of items."""
+        return any(isinstance(r, AtMost) or (isinstance(r, _Matching) and r.attributes) for r in self.rules)
+
+    @property
+    def of_bought(self) -> bool:
+        """Whether a rule asks for what the user bought."""
+        return any(isinstance(rule, Exclude) and rule.bought for rule in self.rules)
+
+    def __post_init__(self) -> None:
+        names: set[str] = set()
+        for rule in self.rules:
+            if rule.name in names:
+                msg = f"rules: {rule.name!r} stands there twice; names are unique"
+                raise SettingsError(msg)
+            names.add(rule.name)
+            if isinstance(rule, _Matching):
+                _check_matching(rule)
+
+
+@dataclass(frozen=True, slots=True)
+class Ruled:
+    """An order after the rules.
+
+    Attributes:
+        order: candidate indices, best first.
+        dropped: candidate index and the name of the rule that dropped it.
+        moved: name of the last rule that moved a candidate, by candidate index.
+    """
+
+    order: Ints
+    dropped: tuple[tuple[int, str], ...] = ()
+    moved: Mapping[int, str] = field(default_factory=dict)
+
+
+_items: dict[int, tuple[Exclude | Demote | Pin, frozenset[str]]] = {}
+_KEPT = 4 * MAX_RULES
+
+
+def items_of(rule: Exclude | Demote | Pin) -> frozenset[str]:
+    """The item ids of a rule as a set; kept by identity, since a list of blocked items may be long."""
+    found = _items.get(id(rule))
+    if found is None:
+        if len(_items) >= _KEPT:
+            _items.clear()
+        found = _items[id(rule)] = (rule, frozenset(rule.items))
+    return found[1]
+
+
+def relevant(rules: Rules, item_ids: Collection[str]) -> Rules:
+    """The rules as far as they concern some items: they do the same, and a record of them is small."""
+    if not rules.rules:
+        return rules
+    here = frozenset(item_ids)
+    kept: list[Rule] = []
+    for rule in rules.rules:
+        if isinstance(rule, AtMost):
+            kept.append(rule)
+            continue
+        matched = items_of(rule) & here
+        items = tuple(_in_order(rule, matched))
+        if items or (isinstance(rule, Exclude) and rule.bought) or getattr(rule, "attributes", ()):
+            kept.append(msgspec.structs.replace(rule, items=items))
+    return Rules(tuple(kept))
+
+
+def _in_order(rule: Exclude | Demote | Pin, matched: Collection[str]) -> Iterable[str]:
+    """The matched items of a rule; the order of a long list is looked up only where it counts."""
+    if not matched or not isinstance(rule, Pin):
+        return sorted(matched)
+    return (item_id for item_id in dict.fromkeys(rule.items) if item_id in matched)
+
+
+def rules_path(flags: Path) -> Path:
+    """The file of the rules, in the folder of the flags."""
+    return flags / "rules.json"
+
+
+def load_rules(path: Path, copy: Path | None = None, *, there_were: bool = False) -> Rules:
+    """Read the rules; a missing file has none.
+
+    Args:
+        copy: of rules once in force. While it is there a missing file is a fault, not an end to the rules.
+        there_were: whether rules were in force, with a copy or without.
+
+    Raises:
+        SettingsError: names the file, the rule, what is wrong and what would be right.
+    """
+    try:
+        return parse_rules(path.read_bytes())
+    except FileNotFoundError as error:
+        kept = copy is not None and copy.exists()
+        if not (kept or there_were):
+            return Rules()
+        put_back = f"put it back, as from {copy}" if kept else "put it back"
+        msg = f'{path}: gone; {put_back}, or write {{"rules": []}} to have none'
+        raise SettingsError(msg) from error
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror})"
+        raise SettingsError(msg) from error
+    except SettingsError as error:
+        msg = f"{path}: {error}"
+        raise SettingsError(msg) from error
+
+
+def parse_rules(raw: bytes) -> Rules:
+    """Read rules from JSON.
+
+    Raises:
+        SettingsError: names the rule, what is wrong and what would be right.
+    """
+    try:
+        return msgspec.json.decode(raw, type=Rules)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$")
+        place = where.strip("`").removeprefix(".rules")
+        msg = f"rules{place}: {what}; kinds are exclude, demote, at_most and pin"
+        raise SettingsError(msg) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        msg = f"rules: not valid JSON ({error})"
+        raise SettingsError(msg) from error
+
+
+def _check_matching(rule: _Matching) -> None:
+    if not (rule.items or rule.attributes or (isinstance(rule, Exclude) and rule.bought)):
+        msg = f"rules: {rule.name!r} matches nothing; give items, attributes or, to exclude, bought"
+        raise SettingsError(msg)
+    for key in rule.attributes:
+        if ":" not in key:
+            msg = f"rules: {rule.name!r}: {key!r} is no attribute value; write type:value, as category:shoes"
+            raise SettingsError(msg)

@@ -1,0 +1,1 @@
+"""Decision records: written, found, replayed, explained."""

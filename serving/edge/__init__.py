@@ -1,0 +1,1 @@
+"""Connections and what clients may take of them."""

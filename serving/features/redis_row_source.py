@@ -1,0 +1,306 @@
+"""The online store on Redis, read without threads: prepared commands on one multiplexed asyncio connection.
+
+redis-py's asyncio client spends more on packing and parsing a pipeline of three HMGET than Redis spends on
+answering it (docs/adr/0060); commands here are packed once per group, replies parsed by hiredis, and requests
+under way at the same time share the connection. redis-py still reads the URL, TLS options included.
+
+Replies do not name what they answer, so a reply that a proxy lost would shift those of all requests after it,
+to rows of other users. Each request therefore ends with an ECHO of a marker of its own (docs/adr/0074).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from time import monotonic
+from typing import Any, NamedTuple, cast
+
+import hiredis
+
+from feature_repo.errors import StoreError
+from feature_repo.group import FeatureGroup
+from feature_repo.online.commands import KEY_TAIL, KeyHeads, bulk
+from feature_repo.online.layout import ViewLayout, layout_of
+from feature_repo.online.opening import OnlineRow
+from feature_repo.online.redis_url import redis_options, tls_context
+from feature_repo.online.row_memo import KeptRows
+from serving.features.row_source import Key
+
+MAX_WAITING = 256
+"""Requests whose replies may be outstanding; beyond it Redis is too slow to be asked more."""
+OLDEST_S = 5.0
+"""Age of the oldest unanswered request at which a connection is given up."""
+REMEMBERED = 10_000
+"""Decoded rows of each group that are kept; a full memory begins anew."""
+
+
+def command(*parts: bytes) -> bytes:
+    """A command in Redis's protocol."""
+    return b"*%d\r\n" % len(parts) + b"".join(map(bulk, parts))
+
+
+_ECHO = b"*2\r\n$4\r\nECHO\r\n$16\r\n"
+
+
+class _Asked(NamedTuple):
+    """A request under way."""
+
+    answer: asyncio.Future[list[Any]]
+    replies: int
+    expected: tuple[type, ...]
+    marker: bytes
+    at: float
+
+
+class _Plan:
+    """HMGET of one group: everything but the key is packed once, and a row is decoded once."""
+
+    def __init__(self, layout: ViewLayout, remembered: int) -> None:
+        fields = (*layout.fields, layout.time_field)
+        self._heads = KeyHeads(b"*%d\r\n$5\r\nHMGET\r\n" % (2 + len(fields)), layout.join_key)
+        self._tail = KEY_TAIL + b"".join(map(bulk, fields))
+        self._kept = KeptRows(layout.decode, remembered)
+        self._width = len(fields)
+
+    def pack(self, key: str) -> bytes:
+        raw = key.encode()
+        return self._heads[len(raw)] + raw + self._tail
+
+    def row(self, key: str, raws: Any) -> OnlineRow | None:
+        if not isinstance(raws, list) or len(raws) != self._width:
+            raise _unexpected(raws)
+        return self._kept.row(key, raws)
+
+
+class _Link(asyncio.Protocol):
+    """One connection: replies come in the order of the commands, the oldest request takes the next ones."""
+
+    def __init__(self) -> None:
+        self._reader = hiredis.Reader()
+        self._waiting: deque[_Asked] = deque()
+        self._replies: list[Any] = []
+        self._transport: asyncio.Transport | None = None
+        self._name = os.urandom(4).hex().encode()  # of no other connection, whoever mixes them up
+        self._requests = 0
+        self.open = False
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def oldest_s(self) -> float:
+        """Seconds that the oldest request waits for its reply."""
+        return monotonic() - self._waiting[0].at if self._waiting else 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is no subclass
+        self.open = True
+
+    def ask(
+        self, commands: Sequence[bytes], expected: tuple[type, ...] = (list, hiredis.ReplyError)
+    ) -> asyncio.Future[list[Any]]:
+        """Send commands, each with one reply of an expected type, and their marker."""
+        assert self._transport is not None
+        answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._requests += 1
+        marker = b"%b%08x" % (self._name, self._requests & 0xFFFFFFFF)
+        self._waiting.append(_Asked(answer, len(commands), expected, marker, monotonic()))
+        self._transport.write(b"".join((*commands, _ECHO, marker, b"\r\n")))
+        return answer
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._reader.feed(data)
+            while (reply := self._reader.gets()) is not False:
+                if not self._waiting:
+                    msg = "a reply that was not asked for"
+                    raise hiredis.ProtocolError(msg)
+                asked = self._waiting[0]
+                if len(self._replies) < asked.replies:
+                    if not isinstance(reply, asked.expected):
+                        raise _unexpected(reply)
+                    self._replies.append(reply)
+                    continue
+                if reply != asked.marker:
+                    raise _unmarked(self._replies, reply)
+                self._waiting.popleft()
+                if not asked.answer.done():
+                    asked.answer.set_result(self._replies)
+                self._replies = []
+        except hiredis.HiredisError as error:
+            self._fail(StoreError(f"online store: Redis answered garbage ({error})"))
+        except StoreError as error:
+            self._fail(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        msg = (
+            f"online store: the connection to Redis was lost ({exc or 'closed'}); "
+            "is it up, and HEADRACE_REDIS_URL right (rediss:// where it speaks TLS)?"
+        )
+        self._fail(StoreError(msg))
+
+    def close(self) -> None:
+        self._fail(StoreError("online store: the connection to Redis was closed"))
+
+    def _fail(self, error: StoreError) -> None:
+        self.open = False
+        waiting, self._waiting = self._waiting, deque()
+        for asked in waiting:
+            if not asked.answer.done():
+                asked.answer.set_exception(error)
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class RedisSource:
+    """`RowSource` on one Redis.
+
+    Args:
+        url: ``redis://``, ``rediss://`` (TLS) or ``unix://``; user, password and database are honoured.
+        connect_timeout_s: how long connecting may take, whoever waits for it.
+        oldest_s: age of the oldest unanswered request at which the connection is given up.
+        remembered: decoded rows of each group that are kept.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        connect_timeout_s: float = 1.0,
+        oldest_s: float = OLDEST_S,
+        remembered: int = REMEMBERED,
+    ) -> None:
+        self._options = redis_options(url)
+        self._connect_timeout_s = connect_timeout_s
+        self._oldest_s = oldest_s
+        self._remembered = remembered
+        self._plans: dict[int, tuple[FeatureGroup, _Plan]] = {}
+        self._link: _Link | None = None
+        self._connecting: asyncio.Task[_Link] | None = None
+
+    def read(self, keys: Sequence[Key]) -> Coroutine[Any, Any, list[OnlineRow | None]]:
+        """See `RowSource.read`: an open connection is written to at the call."""
+        asked = [(self._plan(group), key) for group, key in keys]
+        commands = [plan.pack(key) for plan, key in asked]
+        link = self._link
+        if link is not None and link.oldest_s > self._oldest_s:
+            # A connection that a firewall or a failover cut off says nothing, for many minutes.
+            link.close()
+        ready = link is not None and link.open and link.waiting < MAX_WAITING
+        return self._rows(asked, commands, link.ask(commands) if link and ready else None)
+
+    async def _rows(
+        self,
+        asked: Sequence[tuple[_Plan, str]],
+        commands: Sequence[bytes],
+        replies: asyncio.Future[list[Any]] | None,
+    ) -> list[OnlineRow | None]:
+        if replies is None:
+            link = self._link
+            if link is None or not link.open:
+                link = await self._connected()
+            if link.waiting >= MAX_WAITING:
+                msg = f"online store: {link.waiting} reads are waiting already; Redis is too slow"
+                raise StoreError(msg)
+            replies = link.ask(commands)
+        return [plan.row(key, raws) for (plan, key), raws in zip(asked, await replies, strict=True)]
+
+    async def close(self) -> None:
+        """Drop the connection."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._link is not None:
+            self._link.close()
+
+    def _plan(self, group: FeatureGroup) -> _Plan:
+        found = self._plans.get(id(group))
+        if found is None:
+            found = self._plans[id(group)] = (group, _Plan(layout_of(group), self._remembered))
+        return found[1]
+
+    async def _connected(self) -> _Link:
+        """The connection; all who need one wait for the same attempt, and giving up does not cancel it."""
+        if self._connecting is None or self._connecting.done():
+            self._connecting = asyncio.create_task(self._connect())
+            self._connecting.add_done_callback(_retrieve)
+        return await asyncio.shield(self._connecting)
+
+    async def _connect(self) -> _Link:
+        link: _Link | None = None
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                link = await self._open()
+                greeting = self._greeting()
+                replies = await link.ask(greeting, (object,)) if greeting else []
+            if refused := next((r for r in replies if isinstance(r, hiredis.ReplyError)), None):
+                link.close()
+                raise _RefusedError(refused)
+        except _RefusedError as error:
+            msg = f"online store: Redis refused the connection ({error.reply}); is HEADRACE_REDIS_URL right?"
+            raise StoreError(msg) from error
+        except (OSError, TimeoutError) as error:
+            if link is not None:
+                link.close()
+            where = self._options.get("path") or f"{self._host}:{self._port}"
+            why = str(error) or type(error).__name__
+            msg = (
+                f"online store: Redis at {where} cannot be reached ({why}); "
+                "is it running, and is HEADRACE_REDIS_URL right?"
+            )
+            raise StoreError(msg) from error
+        self._link = link
+        return link
+
+    @property
+    def _host(self) -> str:
+        return str(self._options.get("host", "localhost"))
+
+    @property
+    def _port(self) -> int:
+        return int(self._options.get("port", 6379))
+
+    async def _open(self) -> _Link:
+        loop = asyncio.get_running_loop()
+        if path := self._options.get("path"):
+            return (await loop.create_unix_connection(_Link, path))[1]
+        tls = tls_context(self._options)
+        return (await loop.create_connection(_Link, self._host, self._port, ssl=tls))[1]
+
+    def _greeting(self) -> list[bytes]:
+        """Commands a new connection begins with."""
+        commands = []
+        password, username = self._options.get("password"), self._options.get("username")
+        if password:
+            names = [username.encode()] if username else []
+            commands.append(command(b"AUTH", *names, password.encode()))
+        if db := self._options.get("db"):
+            commands.append(command(b"SELECT", str(db).encode()))
+        return commands
+
+
+class _RefusedError(StoreError):
+    """Redis answered with an error: the password is wrong, or its user may not use a command."""
+
+    def __init__(self, reply: hiredis.ReplyError) -> None:
+        super().__init__(f"online store: Redis answered {reply!s:.200} where rows were asked for")
+        self.reply = reply
+
+
+def _unexpected(reply: Any) -> StoreError:
+    return StoreError(f"online store: Redis answered {reply!r:.200} where a row was asked for")
+
+
+def _unmarked(replies: Sequence[Any], marker: Any) -> StoreError:
+    """What is said where a request's last reply is not its marker."""
+    refused = next((r for r in (*replies, marker) if isinstance(r, hiredis.ReplyError)), None)
+    if refused is not None:
+        return _RefusedError(refused)
+    return StoreError("online store: a reply of Redis was lost or doubled; the connection is closed")
+
+
+def _retrieve(task: asyncio.Task[_Link]) -> None:
+    """Take the exception of an attempt that nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,1 @@
+"""Items in process as arrays: snapshots of builds, their attributes and neighbours."""

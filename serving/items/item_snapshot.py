@@ -1,0 +1,256 @@
+"""Item features of one build, in process as arrays: no store delivers a thousand candidates in time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_repo.contract.normalization import normalized
+from feature_repo.errors import LakeError
+from feature_repo.lake.lake import Build, Builds
+from serving.items.arrow_arrays import bounds_of, floats_of, list_of, texts_of
+from serving.items.item_attributes import Attributes, Floats, Ints, attributes_of
+from serving.items.item_index import ItemIndex
+from serving.items.item_neighbours import Neighbours, neighbours_of
+from serving.items.item_rows import LAST_ITEMS, ItemRows, alone
+from serving.scoring.signal_matrix import read_ahead
+
+ITEMS, NEIGHBOURS = "item_profile", "item_neighbours"
+GROUPS = (ITEMS, NEIGHBOURS)
+"""What a snapshot is made from."""
+
+MAX_NUMERICS = 32
+"""Numeric attributes with signals of their own; those fewest items have beyond that are left out."""
+
+POPULAR_SHARE = 0.1
+"""Share of the items, those with most engagement, that count as popular."""
+
+_PROFILE = [
+    "item_id",
+    "categories",
+    "age_days",
+    "attr_keys",
+    "numeric_keys",
+    "numeric_values",
+    "ctr",
+    "clicks",
+    "popularity_short",
+    "popularity_mid",
+    "popularity_long",
+    "vector",
+]
+_NEIGHBOURS = ["item_id", "neighbour_ids", "neighbour_counts", "session_count"]
+
+
+@dataclass(frozen=True, eq=False)
+class ItemSnapshot:
+    """All items as of one build; immutable, swapped whole.
+
+    Attributes:
+        version: names the builds it was made from.
+        as_of: of the build of items, in whole seconds, as `version` has it.
+        neighbours_as_of: of the build of neighbours; `None` without one.
+        index: item number by id; all arrays are by item number.
+        at: the same, of many items at once.
+        alone: `items.alone` of each, and a row of nan behind the last: that of item -1, which is unknown.
+        categories, category_offsets: category numbers of item after item.
+        vectors: unit vectors float32 ``(n, d)``; zeros where there is none.
+        vector_lengths: of each item's vector, 1 but for rounding; 0 where there is none.
+        popular_from: long-term popularity of items that count as popular: the tenth with most; above zero.
+    """
+
+    version: str
+    as_of: datetime
+    neighbours_as_of: datetime | None
+    item_ids: tuple[str, ...]
+    index: Mapping[str, int]
+    at: ItemIndex
+    attributes: Attributes
+    alone: Floats
+    popularity: Floats
+    share: Floats
+    numeric_names: tuple[str, ...]
+    neighbours: Neighbours
+    category_names: tuple[str, ...]
+    category_offsets: Ints
+    categories: Ints
+    vectors: npt.NDArray[np.float32]
+    vector_lengths: npt.NDArray[np.float32]
+    popular_from: float
+    age_days: Floats
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    def numbers(self, item_ids: Sequence[str]) -> Ints:
+        """Item numbers, -1 where unknown."""
+        return self.at.numbers(item_ids)
+
+    def gather(self, item_ids: Sequence[str], order: Ints) -> Ints:
+        """`numbers` of candidates in an order, their rows read ahead: done while the store is awaited."""
+        rows = self.numbers(item_ids)[order]
+        read_ahead(rows, self.alone, self.share, *self.attributes.occurrences[1:])
+        return rows
+
+    def rows(self, numbers: Ints, touched: Sequence[str] = (), *, covisits: bool = True) -> ItemRows:
+        """Candidates for their signals.
+
+        Args:
+            numbers: `numbers` of the candidates.
+            touched: what the session touched, newest first.
+            covisits: whether what goes together counts; without it that is unknown.
+        """
+        seen = self.numbers(touched)
+        last = seen[: LAST_ITEMS if covisits else 0]
+        return ItemRows(
+            rows=numbers,
+            places=numbers,
+            attributes=self.attributes,
+            alone=self.alone,
+            share=self.share,
+            numeric_names=self.numeric_names,
+            touched=seen,
+            together=self.neighbours.together(numbers, last),
+            sessions=self.neighbours.sessions[last],
+        )
+
+
+def load_snapshot(builds: Builds) -> ItemSnapshot | None:
+    """The snapshot of the current builds; `None` before the first build of items, or while it has no rows.
+
+    Each ``CURRENT`` is read once, so what is held is what was promoted, whole.
+
+    Raises:
+        LakeError: a build's file cannot be read; names it.
+    """
+    return read_snapshot(current_builds(builds))
+
+
+def current_builds(builds: Builds) -> dict[str, Build | None]:
+    """The promoted build of each group.
+
+    Raises:
+        LakeError: a pointer is damaged.
+    """
+    return {group: builds.current(group) for group in GROUPS}
+
+
+def read_snapshot(found: Mapping[str, Build | None]) -> ItemSnapshot | None:
+    """The snapshot of builds; `None` without items.
+
+    Raises:
+        LakeError: a build's file cannot be read; names it.
+    """
+    profile, neighbours = found[ITEMS], found[NEIGHBOURS]
+    if profile is None or not profile.rows:
+        return None
+    items = _read(profile, _PROFILE)
+    pairs = _read(neighbours, _NEIGHBOURS) if neighbours is not None else None
+    version = f"items@{_stamp(profile)}" + (f"+neighbours@{_stamp(neighbours)}" if neighbours else "")
+    as_of = None if neighbours is None else _whole(neighbours.as_of)
+    return snapshot_of(items, pairs, version, _whole(profile.as_of), as_of)
+
+
+def snapshot_of(
+    items: pa.Table,
+    neighbours: pa.Table | None,
+    version: str,
+    as_of: datetime,
+    neighbours_as_of: datetime | None = None,
+) -> ItemSnapshot:
+    """A snapshot from the rows of `item_profile` and `item_neighbours`.
+
+    Args:
+        neighbours_as_of: where the neighbours are not of the same time as the items.
+    """
+    item_ids = tuple(texts_of(items["item_id"]))
+    index = {item_id: number for number, item_id in enumerate(item_ids)}
+    popularity = np.stack(
+        [floats_of(items[f"popularity_{s}"], 0.0) for s in ("short", "mid", "long")], axis=1
+    )
+    names, numerics = _numerics(list_of(items["numeric_keys"]), list_of(items["numeric_values"]))
+    known = alone(floats_of(items["ctr"], np.nan), floats_of(items["clicks"], np.nan), popularity, numerics)
+    categories = list_of(items["categories"])
+    category_names, numbers = _numbered(categories.flatten().dictionary_encode())
+    vectors = _vectors(list_of(items["vector"]))
+    return ItemSnapshot(
+        version=version,
+        as_of=as_of,
+        neighbours_as_of=None if neighbours is None else neighbours_as_of or as_of,
+        item_ids=item_ids,
+        index=index,
+        at=ItemIndex(index),
+        attributes=attributes_of(list_of(items["attr_keys"])),
+        alone=np.concatenate([known, np.full((1, known.shape[1]), np.nan)]),
+        popularity=popularity,
+        share=(popularity[:, 2] + 1.0) / (float(popularity[:, 2].sum()) + len(popularity)),
+        numeric_names=names,
+        neighbours=neighbours_of(neighbours, index),
+        category_names=category_names,
+        category_offsets=bounds_of(categories),
+        categories=numbers,
+        vectors=vectors,
+        vector_lengths=np.sqrt(np.square(vectors).sum(axis=1)),
+        popular_from=_popular_from(popularity[:, 2]),
+        age_days=floats_of(items["age_days"], np.nan),
+    )
+
+
+def _numbered(coded: pa.DictionaryArray) -> tuple[tuple[str, ...], Ints]:
+    """Distinct categories, however each item spells them, and the number of each occurrence."""
+    of: dict[str, int] = {}
+    number = np.array([of.setdefault(normalized(n), len(of)) for n in coded.dictionary.to_pylist()], np.intp)
+    return tuple(of), number[coded.indices.to_numpy(zero_copy_only=False)]
+
+
+def _popular_from(popularity: Floats) -> float:
+    ranked = np.quantile(popularity, 1.0 - POPULAR_SHARE) if len(popularity) else 0.0
+    return max(float(ranked), float(np.nextafter(0.0, 1.0)))
+
+
+def _numerics(keys: pa.ListArray, values: pa.ListArray) -> tuple[tuple[str, ...], Floats]:
+    owner = np.repeat(np.arange(len(keys)), np.diff(bounds_of(keys)))
+    coded = keys.flatten().dictionary_encode()
+    column = coded.indices.to_numpy(zero_copy_only=False).astype(np.intp)
+    found: list[str] = coded.dictionary.to_pylist()
+    counts = np.bincount(column, minlength=len(found))
+    kept = sorted(
+        sorted(range(len(found)), key=lambda i: (-counts[i], found[i]))[:MAX_NUMERICS], key=found.__getitem__
+    )
+    matrix = np.full((len(keys), len(found)), np.nan)
+    matrix[owner, column] = floats_of(values.flatten(), np.nan)
+    return tuple(found[i] for i in kept), np.ascontiguousarray(matrix[:, kept])
+
+
+def _vectors(column: pa.ListArray) -> npt.NDArray[np.float32]:
+    lengths = np.diff(bounds_of(column))
+    width = int(lengths.max(initial=0))
+    out = np.zeros((len(column), width), np.float32)
+    full = lengths == width
+    flat = column.filter(pa.array(full)).flatten().to_numpy(zero_copy_only=False)
+    if width:
+        out[full] = flat.reshape(-1, width)
+    return out
+
+
+def _read(build: Build, columns: list[str]) -> pa.Table:
+    try:
+        return pq.read_table(build.path, columns=columns)
+    except (OSError, pa.ArrowException, KeyError) as error:
+        msg = f"{build.path}: not a readable build ({error}); run the chain again"
+        raise LakeError(msg) from error
+
+
+def _whole(as_of: datetime) -> datetime:
+    """To the second, as builds are named: a replay, which knows the name alone, reckons the same age."""
+    return as_of.replace(microsecond=0)
+
+
+def _stamp(build: Build) -> str:
+    return f"{build.as_of:%Y%m%dT%H%M%SZ}"

@@ -1,0 +1,1 @@
+"""Metrics, circuit breaker and safe logging."""

@@ -1,0 +1,130 @@
+"""Scores the candidates with the fitted blend of all signals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from feature_repo.group import FeatureGroup
+from feature_repo.groups.item_neighbours import GROUP as NEIGHBOURS
+from feature_repo.groups.item_profile import GROUP as ITEMS
+from serving.pipeline.context import Contributions, RankContext, Row
+from serving.schemas.rank_response import Tier
+from serving.scoring.base_order import Ints
+from serving.scoring.ordering import falling
+from serving.scoring.profile_signals import KeptTastes, Tastes
+from serving.scoring.signals import Known, SignalMatrix, signals, touched_items
+
+if TYPE_CHECKING:
+    from serving.items.item_snapshot import ItemSnapshot
+
+
+class BlendStage:
+    """Orders by the blend of base score, long-term, segment and session signals."""
+
+    name = "blend"
+    personal = True
+
+    def __init__(self) -> None:
+        self._tastes = KeptTastes()
+
+    def run(self, context: RankContext) -> None:
+        """Set scores, order, tier and, to be explained, `contributions`; without a model the base stands.
+
+        Items over their time-to-live count as missing, and so do neighbours over theirs.
+        """
+        snapshot, blend = context.model.snapshot, context.model.blend
+        if snapshot is None:
+            return context.settle("items_missing")
+        if not in_time(context, ITEMS, snapshot.as_of, "items"):
+            return context.settle()
+        if blend is None:
+            return context.settle("blend_missing")
+        tier = tier_of(context)
+        if tier is Tier.BASE:
+            return context.settle()
+        if blend.kind != "fitted":
+            # The gate kept a simple order: it serves everyone alike, so nothing here is personal.
+            context.degrade("gate_closed")
+            tier = Tier.BASE
+        first = context.base.order
+        rows, matrix = request_signals(context, snapshot, self._tastes)
+        factors = tuple(sorted(context.flags.weights.items()))
+        if context.request.explain:
+            parts, sums = blend.contributions(matrix, factors)
+            contributions = Contributions(matrix.names, parts)
+        else:
+            sums, contributions = blend.scores(matrix, factors), None
+        scores = np.empty(len(first))
+        scores[first] = sums
+        order = first[falling(sums)]
+        context.numbers = np.empty(len(first), np.intp)
+        context.numbers[first] = rows
+        context.contributions = contributions
+        context.scores, context.order, context.tier = scores, order, tier
+        return None
+
+
+def gather(context: RankContext) -> None:
+    """Look the candidates up: it needs nothing of the store, so it is done while that answers."""
+    snapshot = context.model.snapshot
+    if snapshot is not None:
+        context.gathered = snapshot.gather(context.item_ids, context.base.order)
+
+
+def request_signals(
+    context: RankContext, snapshot: ItemSnapshot, tastes: Tastes
+) -> tuple[Ints, SignalMatrix]:
+    """Item numbers and signals of a request, both in base order."""
+    order, session = context.base.order, _values(context.session)
+    numbers = context.gathered
+    if numbers is None:
+        numbers = snapshot.numbers(context.item_ids)[order]
+    touched = touched_items(session)
+    rows = snapshot.rows(numbers, touched, covisits=not touched or _neighbours_in_time(context, snapshot))
+    return rows.rows, signals(
+        context.base.scores[order],
+        rows,
+        Known(_values(context.user), _values(context.segment), session),
+        int(context.now.timestamp() * 1000),
+        tastes=tastes,
+    )
+
+
+def in_time(context: RankContext, group: FeatureGroup, as_of: datetime, name: str) -> bool:
+    """Whether a build is within its time-to-live at the moment of the request.
+
+    Notes its age, and which of its time-to-live and its freshness budget it is over.
+
+    Args:
+        name: of the group in codes.
+    """
+    age = context.now - as_of
+    context.ages[group.name] = max(age.total_seconds(), 0.0)
+    if age > group.ttl:
+        context.degrade(f"{name}_expired")
+        return False
+    if age > group.freshness:
+        context.degrade(f"{name}_stale")
+    return True
+
+
+def _neighbours_in_time(context: RankContext, snapshot: ItemSnapshot) -> bool:
+    as_of = snapshot.neighbours_as_of
+    return as_of is None or in_time(context, NEIGHBOURS, as_of, "neighbours")
+
+
+def tier_of(context: RankContext) -> Tier:
+    """The highest tier that the features at hand allow."""
+    if context.session is not None:
+        return Tier.SESSION_LONG_TERM if context.user is not None else Tier.SESSION_SEGMENT
+    if context.user is not None:
+        return Tier.LONG_TERM
+    return Tier.SEGMENT if context.segment is not None else Tier.BASE
+
+
+def _values(row: Row | None) -> Mapping[str, Any] | None:
+    return None if row is None else row.values

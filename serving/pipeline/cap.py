@@ -1,0 +1,63 @@
+"""Bounds how far personalization may move an item from where its base score puts it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from serving.control.flags import Cap
+from serving.pipeline.context import RankContext
+from serving.schemas.rank_response import Tier
+from serving.scoring.base_order import BaseOrder, Ints
+
+_NOT_ALL = "order: not a permutation of the candidates"
+
+
+def capped(order: Ints, base: BaseOrder, cap: Cap) -> Ints:
+    """The order, with every item inside its window; the very same array where nothing moves.
+
+    Args:
+        order: candidate indices, best first; a permutation.
+        base: base positions and scores.
+        cap: `positions` bounds ``|position − base position|``; `share` bounds the distance between the base
+            score of an item and that of the item whose base position it takes, as a share of their spread.
+
+    Raises:
+        IndexError: `order` is no permutation.
+    """
+    n = len(order)
+    free = cap.positions is None or cap.positions >= 2 * (n - 1)
+    if n == 0 or (free and cap.share is None):
+        return order  # every half window holds all places
+    if len(base.order) != n or order.min() < 0 or order.max() >= n:
+        raise IndexError(_NOT_ALL)
+    half = np.arange(0, 2 * n, 2)  # places count double, for halves of them are met
+    reach = 2 * n if cap.positions is None else cap.positions
+    low, high = np.maximum(half - reach, 0), np.minimum(half + reach, 2 * (n - 1))
+    if cap.share is not None:
+        _narrow(low, high, base, cap.share)
+    home = base.positions[order]
+    cut = np.clip(half, low[home], high[home])
+    return order if (cut[1:] >= cut[:-1]).all() else order[cut.argsort(kind="stable")]
+
+
+def _narrow(low: Ints, high: Ints, base: BaseOrder, share: float) -> None:
+    """Narrow windows of base places to those whose score lies within half the share of the spread."""
+    falling = -base.scores[base.order]
+    half = share * (falling[-1] - falling[0]) / 2
+    np.maximum(low, 2 * falling.searchsorted(falling - half), out=low)
+    np.minimum(high, 2 * (falling.searchsorted(falling + half, "right") - 1), out=high)
+
+
+class CapStage:
+    """Keeps every item within its window around the base position."""
+
+    name = "cap"
+    personal = False  # a bound holds for what the blend has ordered, however late it is
+
+    def run(self, context: RankContext) -> None:
+        """Reorder where the blend moved something too far."""
+        if context.tier is Tier.BASE:
+            return
+        order = capped(context.order, context.base, context.flags.cap)
+        if order is not context.order:
+            context.reorder(order, self.name)

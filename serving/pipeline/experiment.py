@@ -1,0 +1,56 @@
+"""Experiment arms, and the permanent holdout."""
+
+from __future__ import annotations
+
+from serving.control.experiments import Assignment, assign
+from serving.control.flags import Flags, changed
+from serving.pipeline.context import RankContext
+from serving.schemas.rank_response import Tier
+
+KEPT = 256
+"""Sets of flags, as changed by combinations of arms, that are kept."""
+
+
+class ArmStage:
+    """Assigns arms; what they replace in the flags holds for this request."""
+
+    name = "arm"
+    personal = True
+
+    def __init__(self) -> None:
+        # By identity: a set of flags lives until the next one, and hashing it costs more than all the rest.
+        self._replaced: dict[tuple[int, tuple[tuple[str, str], ...]], tuple[Flags, Flags]] = {}
+
+    def run(self, context: RankContext) -> None:
+        """Set `arms`, `flags` and `held_out`."""
+        request, flags = context.request, context.flags
+        given = assign(
+            flags.experiments, flags.holdout, request.user_id, request.session_id, request.overrides
+        )
+        if given.flags:
+            context.flags = self._with(flags, given)
+        context.arms = dict(given.arms)
+        # An arm that switches personalization off is a control: same work, base order.
+        context.held_out = given.held_out or not context.flags.personalization
+
+    def _with(self, flags: Flags, given: Assignment) -> Flags:
+        key = (id(flags), tuple(given.arms.items()))
+        held = self._replaced.get(key)
+        if held is None or held[0] is not flags:
+            if len(self._replaced) >= KEPT:
+                self._replaced.clear()
+            held = self._replaced[key] = (flags, changed(flags, given.flags))
+        return held[1]
+
+
+class HoldoutStage:
+    """Gives those held out the base order, after the same work: latency tells the arms nothing apart."""
+
+    name = "holdout"
+    personal = False  # whoever is held out stays so when time runs out after the blend
+
+    def run(self, context: RankContext) -> None:
+        """Back to the base order, where held out."""
+        if context.held_out:
+            context.reset()
+            context.tier = Tier.BASE

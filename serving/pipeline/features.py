@@ -1,0 +1,70 @@
+"""Brings the user's, the segment's and the session's features into the context."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from feature_repo.consent import permitted
+from serving.features.reader import FeatureReader
+from serving.pipeline.blend import gather, tier_of
+from serving.pipeline.context import RankContext
+from serving.schemas.rank_response import Tier
+
+
+class FeaturesStage:
+    """Reads the online groups within the store budget; settles on the base order where consent is denied.
+
+    The user's newest record decides where it denies; else the request, else a denial by an event of the
+    session, else the record, else the default.
+
+    Args:
+        consent_default: what holds where neither request nor record states anything.
+    """
+
+    name = "features"
+    personal = True
+
+    def __init__(self, reader: FeatureReader, consent_default: bool) -> None:
+        self._reader = reader
+        self._default = consent_default
+
+    async def run(self, context: RankContext) -> None:
+        """Fill `user`, `segment`, `session`, `recent`, `ages`; note what was late, stale or cached."""
+        request = context.request
+        reading = await self._reader.read(
+            request.user_id,
+            request.session_id,
+            context.now,
+            context.remaining_s(),
+            recent=context.model.rules.of_bought,
+            meanwhile=partial(gather, context),
+        )
+        for code in reading.codes:
+            context.degrade(code)
+        if reading.unknown:
+            return context.settle("consent_unknown")
+        asked = False if request.consent is None and reading.refused else request.consent
+        if not permitted(asked, reading.permitted, self._default):
+            return context.settle("consent_denied")
+        context.consented = reading.read
+        context.user = reading.user
+        context.segment = reading.segment
+        context.session = reading.session
+        context.recent = reading.recent
+        context.ages.update(reading.ages)
+        forgo(context)
+        return None
+
+
+def forgo(context: RankContext) -> None:
+    """Leave out the rows of tiers that the flags do not permit: the answer then steps down to one they do."""
+    permitted = context.flags.tiers
+    if len(permitted) == len(Tier):
+        return
+    while (tier := tier_of(context)) is not Tier.BASE and tier not in permitted:
+        if tier in {Tier.SESSION_LONG_TERM, Tier.SESSION_SEGMENT}:
+            context.session = None
+        elif tier is Tier.LONG_TERM:
+            context.user = None
+        else:
+            context.segment = None

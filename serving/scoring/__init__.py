@@ -1,0 +1,1 @@
+"""From features to scores: signals, blend, orders. No HTTP, no Feast."""

@@ -1,0 +1,65 @@
+"""The un-personalized order of one request."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from operator import attrgetter
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+
+from serving.schemas.rank_request import Candidate
+from serving.scoring.ordering import falling
+from serving.scoring.signals import base_scores, unit_scores
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
+_score = attrgetter("score")
+
+
+class BaseOrder(Struct, frozen=True, eq=False):
+    """What the caller's ranking says of the candidates, indexed as given.
+
+    Attributes:
+        scores: float64[n] within ``[0, 1]``; from the order given where one is missing.
+        order: int[n], candidate indices, best first; equal scores keep the order given.
+        positions: int[n], position of each candidate in `order`, from 0.
+        given: whether `order` is the order given.
+    """
+
+    scores: Floats
+    order: Ints
+    positions: Ints
+    given: bool = False
+
+
+def base_order(candidates: Sequence[Candidate]) -> BaseOrder:
+    """The order the caller's scores give; the order given where a score is missing."""
+    scores = _given(candidates)
+    places = np.arange(len(scores))
+    # By the scores as given: normalizing may round a small difference away.
+    order = falling(scores)
+    if len(order) and math.isnan(scores[order[-1]]):
+        return BaseOrder(base_scores([None] * len(scores)), places, places, given=True)
+    positions = np.empty(len(scores), np.intp)
+    positions[order] = places
+    return BaseOrder(_unit(scores, order), order, positions)
+
+
+def _unit(scores: Floats, order: Ints) -> Floats:
+    """`unit_scores`, by an order whose ends are the largest and the least."""
+    if len(order):
+        low, high = float(scores[order[-1]]) / 2, float(scores[order[0]]) / 2
+        if 0.0 < high - low < math.inf:
+            return (scores / 2 - low) / (high - low) + 0.0  # never -0.0
+    return unit_scores(scores) + 0.0
+
+
+def _given(candidates: Sequence[Candidate]) -> Floats:
+    """The scores as given; nan where one is missing."""
+    try:
+        return np.fromiter(map(_score, candidates), np.float64, len(candidates))
+    except TypeError:  # None is no number
+        return np.array([candidate.score for candidate in candidates], np.float64)

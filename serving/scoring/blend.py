@@ -1,0 +1,200 @@
+"""The blend: a fitted linear sum of standardized signals, and the file it lives in.
+
+``<home.models>/blend-<version>.json`` holds one blend with the figures of its gate; ``CURRENT`` names the one
+that serves. Both are written aside and renamed, so a running server sees whole files only.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import msgspec
+import numpy as np
+
+from feature_repo.errors import BuildError
+from serving.items.item_attributes import Bools, Floats
+from serving.scoring.contributions import contributed
+from serving.scoring.signal_groups import BASE, GROUPS, group_of
+from serving.scoring.signals import SignalMatrix
+
+CURRENT = "CURRENT"
+TIE_BREAK = 1e-6
+MOST_WEIGHT = 1e9
+"""Of a signal, which counts for six of its scales at most: no score, nor a difference of two, overflows."""
+
+Kind: TypeAlias = Literal["base", "popularity", "fitted"]
+Factors: TypeAlias = tuple[tuple[str, float], ...]
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True):
+    """The do-no-harm decision: NDCG@10 on the newest held-out part, paired by list.
+
+    Attributes:
+        baseline: the best simple ranker there, ``base`` or ``popularity``.
+        difference, low, high: fitted minus baseline, mean and 95 % interval.
+        reason: the decision in words.
+    """
+
+    passed: bool
+    reason: str
+    baseline: str = ""
+    lists_fitted: int = 0
+    lists_held_out: int = 0
+    ndcg_base: float | None = None
+    ndcg_popularity: float | None = None
+    ndcg_fitted: float | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Blend(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Weights by signal name.
+
+    A signal counts as its distance from the mean of the list in units of `scales`, cut at ±6; one that cannot
+    be known (nan) counts zero, so an unknown item keeps what its base score gives.
+
+    Attributes:
+        kind: what serves: the fitted blend, or the simple order that the gate kept.
+        fitted_at: when, ISO 8601.
+    """
+
+    version: str
+    kind: Kind
+    names: tuple[str, ...]
+    scales: tuple[float, ...]
+    weights: tuple[float, ...]
+    gate: Gate
+    fitted_at: str = ""
+
+    @property
+    def gate_passed(self) -> bool:
+        """Whether the fitted blend serves."""
+        return self.gate.passed
+
+    def contributions(self, matrix: SignalMatrix, factors: Factors = ()) -> tuple[Floats, Floats]:
+        """What each signal adds to each candidate's score ``(n, k)``, and the scores, their sums ``(n,)``.
+
+        Signals the blend was not fitted with add nothing.
+
+        Args:
+            factors: groups of signals that count more or less, and how much.
+        """
+        return contributed(matrix.values, *_aligned(self, matrix.names, factors), True)
+
+    def scores(self, matrix: SignalMatrix, factors: Factors = ()) -> Floats:
+        """Scores of the candidates ``(n,)``, without their parts."""
+        return contributed(matrix.values, *_aligned(self, matrix.names, factors), False)[1]
+
+
+def centred_signals(names: tuple[str, ...]) -> Bools:
+    """Which signals count from the mean of their list: all but the base score."""
+    return np.array([name != BASE for name in names], bool)
+
+
+def grouped(names: tuple[str, ...], contributions: Floats) -> dict[str, Floats]:
+    """Contributions ``(n, k)`` summed by group (base, item, long_term, segment, session), each ``(n,)``."""
+    member = _membership(names)
+    sums = contributions @ member
+    return {group: sums[:, i] for i, group in enumerate(GROUPS)}
+
+
+@lru_cache(maxsize=64)
+def _membership(names: tuple[str, ...]) -> Floats:
+    return np.array([[float(group_of(name) == group) for group in GROUPS] for name in names])
+
+
+@lru_cache(maxsize=64)
+def _aligned(blend: Blend, names: tuple[str, ...], factors: Factors) -> tuple[Floats, Floats, Bools]:
+    """Scales, weights and centring of signals; those the blend does not have weigh nothing."""
+    own, by_group = {name: i for i, name in enumerate(blend.names)}, dict(factors)
+    at = [own.get(name) for name in names]
+    scales = np.array([1.0 if i is None else blend.scales[i] for i in at], np.float64)
+    weights = np.array([0.0 if i is None else blend.weights[i] for i in at], np.float64)
+    weights *= np.array([by_group.get(group_of(name), 1.0) for name in names], np.float64)
+    return scales, weights, centred_signals(names)
+
+
+def simple_blend(
+    kind: Literal["base", "popularity"],
+    gate: Gate,
+    version: str,
+    fitted_at: str = "",
+    signal: str = "log_ctr",
+) -> Blend:
+    """The base order, or one signal of popularity with the base order to break ties."""
+    names = (BASE,) if kind == "base" else (BASE, signal)
+    weights = (1.0,) if kind == "base" else (TIE_BREAK, 1.0)
+    return Blend(
+        version=version,
+        kind=kind,
+        names=names,
+        scales=(1.0,) * len(names),
+        weights=weights,
+        gate=gate,
+        fitted_at=fitted_at,
+    )
+
+
+def current_path(models: Path) -> Path:
+    """The file whose change says that another blend serves."""
+    return models / CURRENT
+
+
+def save_blend(models: Path, blend: Blend) -> Path:
+    """Write a blend and make it current.
+
+    Raises:
+        BuildError: the folder cannot be written; the last blend stays current.
+    """
+    path = models / f"blend-{blend.version}.json"
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        _replace(path, msgspec.json.format(msgspec.json.encode(blend), indent=2))
+        _replace(current_path(models), path.name.encode())
+    except OSError as error:
+        msg = f"{path}: cannot be written ({error.strerror}); the blend that served goes on serving"
+        raise BuildError(msg) from error
+    return path
+
+
+def load_blend(models: Path) -> Blend | None:
+    """The blend that serves; `None` before the first fit.
+
+    Raises:
+        BuildError: ``CURRENT`` names a file that is missing or malformed; names the file.
+    """
+    try:
+        name = current_path(models).read_bytes().decode(errors="replace").strip()
+    except FileNotFoundError:
+        return None
+    return read_blend(models / name)
+
+
+def read_blend(path: Path) -> Blend:
+    """A blend of its file.
+
+    Raises:
+        BuildError: the file is missing or malformed; names it.
+    """
+    try:
+        blend = msgspec.json.decode(path.read_bytes(), type=Blend)
+    except (OSError, msgspec.MsgspecError) as error:
+        msg = f"{path}: no readable blend ({error}); fit again, or name another file in {CURRENT}"
+        raise BuildError(msg) from error
+    if not len(blend.names) == len(blend.scales) == len(blend.weights) or 0.0 in blend.scales:
+        msg = f"{path}: names, non-zero scales and weights must pair up; fit again"
+        raise BuildError(msg)
+    strange = next((n for n, w in zip(blend.names, blend.weights, strict=True) if abs(w) > MOST_WEIGHT), None)
+    if strange is not None:
+        msg = f"{path}: weight of {strange}: beyond ±{MOST_WEIGHT:g}, scores could overflow; fit again"
+        raise BuildError(msg)
+    return blend
+
+
+def _replace(path: Path, content: bytes) -> None:
+    aside = path.with_name(f".{path.name}.tmp")
+    aside.write_bytes(content)
+    aside.replace(path)

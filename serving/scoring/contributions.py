@@ -1,0 +1,70 @@
+"""What each signal adds to each score: one compiled loop over the matrix of signals."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from serving.items.item_attributes import Bools, Floats
+from serving.scoring.compiled import compiled
+
+CLIP = 6.0
+"""Standardized signals are cut at this many scales."""
+
+
+def contributed(
+    values: Floats, scales: Floats, weights: Floats, centred: Bools, parts: bool
+) -> tuple[Floats, Floats]:
+    """``clip((x - mean) / scale, ±6) · weight`` of every signal; the sum of every row, from left to right.
+
+    Args:
+        values: signals ``(n, k)``; nan adds nothing.
+        scales, weights: by signal, scales not zero ``(k,)``.
+        centred: which signals count from the mean of what is known of them in this list ``(k,)``.
+        parts: whether the contributions are wanted, beside their sums.
+
+    Returns:
+        contributions ``(n, k)``, or ``(0, k)``, and scores ``(n,)``.
+    """
+    n, k = values.shape
+    out, sums = np.empty((n if parts else 0, k)), np.empty(n)
+    _contribute(out, sums, values, scales, weights, centred, np.zeros((2, k)))
+    return out, sums
+
+
+@compiled
+def _contribute(
+    out: Floats,
+    sums: Floats,
+    values: Floats,
+    scales: Floats,
+    weights: Floats,
+    centred: Bools,
+    scratch: Floats,
+) -> None:
+    """Fill the contributions, where there is room for them, and the scores.
+
+    Args:
+        scratch: zeros, for the mean and the count of each signal ``(2, k)``.
+    """
+    for i in range(len(values)):
+        for j in range(len(scales)):
+            value = values[i, j]
+            known = not math.isnan(value)
+            scratch[0, j] += value if known else 0.0
+            scratch[1, j] += 1.0 if known else 0.0
+    for j in range(len(scales)):
+        scratch[0, j] = scratch[0, j] / max(scratch[1, j], 1.0) if centred[j] else 0.0
+    for i in range(len(values)):
+        total = 0.0
+        for j in range(len(scales)):
+            scaled = (values[i, j] - scratch[0, j]) / scales[j]
+            scaled = CLIP if scaled > CLIP else scaled
+            scaled = -CLIP if scaled < -CLIP else scaled
+            # Adding zero makes of -0 a 0.
+            part = (0.0 if math.isnan(values[i, j]) else scaled * weights[j]) + 0.0
+            total += part
+            if len(out):
+                out[i, j] = part
+        sums[i] = total

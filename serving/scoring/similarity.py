@@ -1,0 +1,240 @@
+"""How alike items are, and what is picked or measured by that.
+
+Two items are as alike as the mean of the cosine of their categories and that of their vectors, within
+``[0, 1]``; where one has no vector categories alone count, and an unknown item is like no other.
+All in one file: machine code that is kept is compiled again only when its own file changes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.items.item_attributes import Bools, Floats, Ints
+from serving.items.item_snapshot import ItemSnapshot
+from serving.scoring.compiled import compiled
+
+Float32s: TypeAlias = npt.NDArray[np.float32]
+
+
+class Items(NamedTuple):
+    """What tells how alike ``n`` items are.
+
+    Attributes:
+        offsets: ``n + 1`` bounds into `categories`.
+        categories: category numbers of item after item.
+        vectors, lengths: ``(n, d)`` and their lengths, 0 where there is none.
+    """
+
+    offsets: Ints
+    categories: Ints
+    vectors: Float32s
+    lengths: Float32s
+
+
+class Wanted(NamedTuple):
+    """How a page is to be made diverse.
+
+    Attributes:
+        slots: that are filled anew; at most `depth`.
+        depth: candidates, the best, that may fill them.
+        relevance: λ, the weight of the score.
+        most: items of one category before others of it are passed over, as long as there are others; 0: any.
+    """
+
+    slots: int
+    depth: int
+    relevance: float
+    most: int
+
+
+def items_of(snapshot: ItemSnapshot) -> Items:
+    """What of a snapshot tells how alike its items are."""
+    return Items(snapshot.category_offsets, snapshot.categories, snapshot.vectors, snapshot.vector_lengths)
+
+
+def similarity(a: int, b: int, items: Items) -> float:
+    """Similarity of two known items."""
+    return _alike(a, b, *items)
+
+
+@compiled
+def _alike(a: int, b: int, offsets: Ints, categories: Ints, vectors: Float32s, lengths: Float32s) -> float:
+    common = 0
+    size_a, size_b = 0, 0
+    for i in range(offsets[a], offsets[a + 1]):
+        if not _has(categories, offsets[a], i, categories[i]):  # else it is there twice
+            size_a += 1
+            common += _has(categories, offsets[b], offsets[b + 1], categories[i])
+    for i in range(offsets[b], offsets[b + 1]):
+        size_b += not _has(categories, offsets[b], i, categories[i])
+    by_category: float = common / max(math.sqrt(size_a) * math.sqrt(size_b), 1.0)
+    if not (lengths[a] > 0.0 and lengths[b] > 0.0):
+        return by_category
+    dot = 0.0
+    for i in range(vectors.shape[1]):
+        dot += np.float64(vectors[a, i]) * vectors[b, i]
+    cosine: float = dot / max(np.float64(lengths[a]) * lengths[b], 1e-9)
+    return (by_category + min(max(cosine, 0.0), 1.0)) / 2.0
+
+
+@compiled
+def _has(categories: Ints, start: int, stop: int, wanted: int) -> bool:
+    """Whether a category is among those from `start` to `stop`."""
+    at = start
+    while at < stop and categories[at] != wanted:
+        at += 1
+    return at < stop
+
+
+def diversified(order: Ints, scores: Floats, numbers: Ints, wanted: Wanted, items: Items) -> int:
+    """Put what takes the first slots to the front of an order, the rest of the pool behind it as it stood.
+
+    Args:
+        order: candidates, best first; changed in place.
+        scores, numbers: score and item number (-1: unknown) by candidate.
+
+    Returns:
+        whether anything moved; -1 where `order` or `numbers` hold what there is not: nothing is touched then.
+    """
+    depth, loss = wanted.depth, 1.0 - wanted.relevance
+    rows, seen, picked = np.zeros((3, depth), np.int64)
+    taken, full = np.zeros((2, depth), np.bool_)
+    gain, worth = np.empty((2, depth))
+    if not _weigh(rows, gain, worth, order, scores, numbers, len(items.offsets) - 1, wanted.relevance):
+        return -1
+    picked = picked[: wanted.slots]
+    _pick(picked, taken, full, wanted.most, loss, rows, gain, worth, seen, *items)
+    pool = order[:depth].copy()
+    return _place(order, pool, picked, taken)
+
+
+@compiled
+def _weigh(
+    rows: Ints,
+    gain: Floats,
+    worth: Floats,
+    order: Ints,
+    scores: Floats,
+    numbers: Ints,
+    known: int,
+    relevance: float,
+) -> bool:
+    """Fill item number and gain of each place of the pool; False where there is no such candidate or item."""
+    count = min(len(scores), len(numbers))
+    low, high = np.inf, -np.inf
+    for place in range(len(rows)):
+        candidate = order[place]
+        if not 0 <= candidate < count or not -1 <= numbers[candidate] < known:
+            return False
+        rows[place], gain[place] = numbers[candidate], scores[candidate]
+        low, high = min(low, gain[place]), max(high, gain[place])
+    spread = high - low
+    for place in range(len(rows)):
+        gain[place] = relevance * ((gain[place] - low) / spread) if spread > 0.0 else 0.0
+        worth[place] = gain[place]
+    return True
+
+
+@compiled
+def _pick(
+    picked: Ints,
+    taken: Bools,
+    full: Bools,
+    most: int,
+    loss: float,
+    rows: Ints,
+    gain: Floats,
+    worth: Floats,
+    seen: Ints,
+    offsets: Ints,
+    categories: Ints,
+    vectors: Float32s,
+    lengths: Float32s,
+) -> None:
+    """Fill `picked` and `taken`: each slot takes the place of the pool worth most, the first of equals.
+
+    What a place is worth only falls, so one that was worth no more than the best so far, when it was last
+    looked at, need not be compared with what was taken since.
+
+    Args:
+        taken, full: false, by place.
+        loss: 1 − λ, what a place loses to a similarity of 1.
+        rows: item number of each place, -1 (unknown) or that of an item.
+        gain: λ · score.
+        worth: `gain` less the loss to those taken that it was compared with.
+        seen: how many of those taken that are.
+    """
+    for slot in range(len(picked)):
+        others_left = False
+        for i in range(len(rows)):
+            others_left = others_left or not (taken[i] or full[i])
+        best = -1
+        for i in range(len(rows)):
+            if taken[i] or (others_left and full[i]):
+                continue
+            while seen[i] < slot and (best < 0 or worth[i] > worth[best]):
+                other = rows[picked[seen[i]]]
+                if rows[i] >= 0 and other >= 0:
+                    alike = _alike(other, rows[i], offsets, categories, vectors, lengths)
+                    worth[i] = min(worth[i], gain[i] - loss * alike)
+                seen[i] += 1
+            if best < 0 or worth[i] > worth[best]:
+                best = i
+        picked[slot], taken[best] = best, True
+        if most > 0 and rows[best] >= 0:
+            _mark(full, most, picked, slot, rows, offsets, categories)
+
+
+@compiled
+def _mark(
+    full: Bools, most: int, picked: Ints, slot: int, rows: Ints, offsets: Ints, categories: Ints
+) -> None:
+    """Mark as full what has a category of which the item in a slot is the last allowed."""
+    for i in range(offsets[rows[picked[slot]]], offsets[rows[picked[slot]] + 1]):
+        held = 0
+        for place in range(slot + 1):
+            row = rows[picked[place]]
+            held += row >= 0 and _has(categories, offsets[row], offsets[row + 1], categories[i])
+        if held < most:
+            continue
+        for place in range(len(rows)):
+            row = rows[place]
+            if row >= 0 and _has(categories, offsets[row], offsets[row + 1], categories[i]):
+                full[place] = True
+
+
+@compiled
+def _place(order: Ints, pool: Ints, picked: Ints, taken: Bools) -> bool:
+    """Write what was picked to the front of an order, the rest of the pool behind it; whether any moved."""
+    at, moved = len(picked), False
+    for slot in range(len(picked)):
+        order[slot] = pool[picked[slot]]
+        moved = moved or picked[slot] != slot
+    for place in range(len(pool)):
+        if not taken[place]:
+            order[at] = pool[place]
+            at += 1
+    return moved
+
+
+def breadth(rows: Ints, items: Items) -> tuple[int, float]:
+    """How many categories some known items have, and the sum of ``1 − similarity`` over their pairs.
+
+    Not compiled: it measures a few answers, after they were sent.
+    """
+    held = [set(items.categories[items.offsets[row] : items.offsets[row + 1]].tolist()) for row in rows]
+    every = sorted(set[int]().union(*held))
+    member = np.array([[category in of for category in every] for of in held], float).reshape(
+        len(rows), len(every)
+    )
+    sizes, vectors = np.sqrt(member.sum(axis=1)), items.vectors[rows].astype(float)
+    lengths = items.lengths[rows].astype(float)
+    alike = member @ member.T / np.maximum(np.outer(sizes, sizes), 1.0)
+    cosine = vectors @ vectors.T / np.maximum(np.outer(lengths, lengths), 1e-9)
+    both = np.outer(lengths > 0.0, lengths > 0.0)
+    alike = np.where(both, (alike + np.clip(cosine, 0.0, 1.0)) / 2.0, alike)
+    return len(every), float(np.triu(1.0 - alike, 1).sum())

@@ -1,1 +1,0 @@
-"""The stages of a ranking, one file per kind; `serving.rank` runs them."""

@@ -1,0 +1,1 @@
+"""The Bytewax shell around the folds: source, operators, sink, service."""

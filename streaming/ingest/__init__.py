@@ -1,0 +1,1 @@
+"""From outside into the log, and from the log into the lake."""

@@ -1,0 +1,17 @@
+"""Contributions as plain numpy formulas."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from serving.items.item_attributes import Bools, Floats
+from serving.scoring.contributions import CLIP
+
+
+def standardize(values: Floats, scales: Floats, centred: Bools) -> Floats:
+    """Signals of one list on a common scale: list mean taken off where `centred`, divided, cut; nan is 0."""
+    known = ~np.isnan(values)
+    filled = np.where(known, values, 0.0)
+    means = filled.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    scaled = (filled - np.where(centred, means, 0.0)) / scales
+    return np.where(known, np.clip(scaled, -CLIP, CLIP), 0.0)

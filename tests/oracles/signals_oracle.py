@@ -1,0 +1,118 @@
+"""The signals as their definitions read: one item, one attribute value at a time, in plain Python."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tests.support.ranking_data import NOW_MS
+
+Row = Mapping[str, Any]
+NAN = math.nan
+
+
+def signed_log(value: float) -> float:
+    return math.copysign(math.log(1 + abs(value)), value)
+
+
+class Shop:
+    """Rows of `item_profile` and pairs of `item_neighbours`, looked at one at a time."""
+
+    def __init__(
+        self, items: Sequence[Row], pairs: Mapping[str, Mapping[str, float]], sessions: Mapping[str, int]
+    ) -> None:
+        self.items = {row["item_id"]: row for row in items}
+        self.pairs = pairs
+        self.sessions = sessions
+        self.values = [key for row in items for key in row["attr_keys"]]
+        self.types = sorted({key.split(":")[0] for key in self.values})
+        self.numerics = sorted({name for row in items for name in row["numeric_keys"]})
+
+    def of_type(self, item_id: str, kind: str) -> list[str]:
+        return [key for key in self.items[item_id]["attr_keys"] if key.split(":")[0] == kind]
+
+    def chance(self, key: str) -> float:
+        """Share of a value among the occurrences of its type."""
+        kind = key.split(":", maxsplit=1)[0]
+        return self.values.count(key) / sum(1 for v in self.values if v.split(":")[0] == kind)
+
+    def share(self, item_id: str) -> float:
+        total = sum(row["popularity_long"] for row in self.items.values()) + len(self.items)
+        return float((self.items[item_id]["popularity_long"] + 1) / total)
+
+    def number(self, item_id: str, name: str) -> float:
+        row = self.items[item_id]
+        found = dict(zip(row["numeric_keys"], row["numeric_values"], strict=True))
+        return signed_log(found[name]) if name in found else NAN
+
+    def log_odds(self, item_id: str, kind: str, profile: Row | None) -> float:
+        if profile is None or not profile["attr_keys"]:
+            return NAN
+        clicks = dict(zip(profile["attr_keys"], profile["attr_clicks"], strict=True))
+        expected = dict(zip(profile["attr_keys"], profile["attr_expected"], strict=True))
+        return sum(
+            math.log((clicks[key] + 1) / (expected[key] * profile["click_rate"] + 1))
+            for key in self.of_type(item_id, kind)
+            if key in clicks
+        )
+
+    def distance(self, item_id: str, name: str, profile: Row | None) -> float:
+        if profile is None or name not in profile["numeric_keys"]:
+            return NAN
+        median = dict(zip(profile["numeric_keys"], profile["numeric_medians"], strict=True))[name]
+        return abs(self.number(item_id, name) - signed_log(median))
+
+    def affinity(self, item_id: str, kind: str, session: Row | None) -> float:
+        if session is None or not session["attr_keys"]:
+            return NAN
+        weights = dict(zip(session["attr_keys"], session["attr_weights"], strict=True))
+        known = {key for key in weights if key in self.values}
+        total = sum(weights[key] for key in known if key.split(":")[0] == kind)
+        found = sum(
+            math.log((weights.get(key, 0.0) + 1) / (total * self.chance(key) + 1))
+            for key in self.of_type(item_id, kind)
+        )
+        touched = len(session["item_ids"])
+        return found * touched / (touched + 1)
+
+    def covisit(self, item_id: str, session: Row | None) -> float:
+        if session is None or not session["item_ids"]:
+            return NAN
+        share, lifts, weights = self.share(item_id), 0.0, 0.0
+        for last, at in list(zip(session["item_ids"], session["item_times_ms"], strict=True))[:5]:
+            together = self.pairs.get(last, {}).get(item_id, 0.0) if last in self.items else 0.0
+            seen = self.sessions.get(last, 0) if last in self.items and last in self.pairs else 0
+            weight = 0.5 ** (max(NOW_MS - at, 0) / 1000 / 7200)
+            lifts += weight * math.log((together + 3 * share) / ((seen + 3) * share))
+            weights += weight
+        touched = len(session["item_ids"])
+        return lifts / weights * touched / (touched + 1)
+
+    def touched(self, item_id: str, session: Row | None) -> tuple[float, float]:
+        if session is None or item_id not in session["item_ids"]:
+            return 0.0, 0.0
+        at = session["item_times_ms"][session["item_ids"].index(item_id)]
+        return 1.0, 0.5 ** (max(NOW_MS - at, 0) / 1000 / 600)
+
+    def signals(
+        self, item_id: str, user: Row | None, segment: Row | None, session: Row | None
+    ) -> dict[str, float]:
+        """Every signal of an item but those of the base order."""
+        row = self.items[item_id]
+        found = {
+            "log_ctr": math.log(max(row["ctr"], 1e-4)),
+            "log_clicks": math.log(1 + row["clicks"]),
+            "covisit": self.covisit(item_id, session),
+        }
+        found["touched"], found["touched_recently"] = self.touched(item_id, session)
+        for span in ("short", "mid", "long"):
+            found[f"popularity:{span}"] = math.log(1 + row[f"popularity_{span}"])
+        for name in self.numerics:
+            found[f"numeric:{name}"] = self.number(item_id, name)
+            found[f"distance:{name}"] = self.distance(item_id, name, user)
+        for kind in self.types:
+            found[f"log_odds:{kind}"] = self.log_odds(item_id, kind, user)
+            found[f"segment_log_odds:{kind}"] = self.log_odds(item_id, kind, segment)
+            found[f"session_affinity:{kind}"] = self.affinity(item_id, kind, session)
+        return found

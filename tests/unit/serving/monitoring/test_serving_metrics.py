@@ -1,0 +1,33 @@
+"""Serving's metrics: what a rise is looked for in is there from the start."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import serving
+from serving.monitoring.metrics import DROPPED, MULTIPROCESS, RELOADED, Metrics
+
+SOURCES = [path.read_text() for path in Path(serving.__file__).parent.rglob("*.py")]
+
+
+def in_code(pattern: str) -> set[str]:
+    """What a pattern's group matches in serving's code."""
+    return {found for source in SOURCES for found in re.findall(pattern, source)}
+
+
+def test_what_may_fail_stands_at_zero_before_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`increase()` over a counter that was not there before does not see its first rise."""
+    monkeypatch.delenv(MULTIPROCESS, raising=False)
+    text = Metrics.of_process().render().decode()
+    for what in RELOADED:
+        assert f'headrace_reload_failures_total{{what="{what}"}} 0.0' in text
+    for reason in DROPPED:
+        assert f'headrace_decisions_dropped_total{{reason="{reason}"}} 0.0' in text
+
+
+def test_all_that_may_fail_is_known() -> None:
+    assert in_code(r'_on_dropped\(\s*"(\w+)"') == set(DROPPED)
+    assert in_code(r'Watched\(\s*"(\w+)"') == set(RELOADED)
