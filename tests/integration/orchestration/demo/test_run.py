@@ -242,7 +242,7 @@ def test_play_waits_until_the_order_has_changed(clock: Callable[[], datetime]) -
     assert after.order == ("c", "b", "a")
     assert delay_ms > 0
     assert len(checked) == 3
-    assert [e["item_id"] for e in serving.api.posted] == ["b", "c"]
+    assert [e["item_id"] for e in serving.posted] == ["b", "c"]
     assert parts_of(after) == ["session", "base"]
     assert set(map(str, serving.asked)) == {str(("s1-ranking", {"holdout": "out"}))}
 

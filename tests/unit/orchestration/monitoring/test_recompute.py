@@ -45,7 +45,10 @@ def folder(
     by_day: dict[date, list[Event]] = {}
     for e in events:
         by_day.setdefault(e.event_time.date(), []).append(e)
-    tables = [(lake.events_of(day), to_arrow("event", found, NINE)) for day, found in by_day.items()]
+    tables = [
+        (lake.events_of(day), to_arrow("event", found, NINE + timedelta(hours=3)))
+        for day, found in by_day.items()
+    ]
     tables += [(lake.folder("item"), to_arrow("item", items or [], NINE))] if items else []
     tables += [(lake.folder("user"), to_arrow("user", users or [], NINE))] if users else []
     for path, table in tables:
