@@ -208,13 +208,18 @@ def _print(counts: IngestCounts, said: Sequence[str]) -> None:
     table.add_row("all", *(f"{n:,}" for n in total), style="bold")
     Console().print(table)
     if counts.days:
-        typer.echo(f"{len(counts.days):,} event days, {min(counts.days)} to {max(counts.days)}")
+        first, last = min(counts.days), max(counts.days)
+        days = (
+            f"{len(counts.days):,} event days, {first} to {last}"
+            if first != last
+            else f"1 event day, {first}"
+        )
+        typer.echo(days)
     if counts.unknown:
         most = sorted(counts.unknown.items(), key=lambda pair: -pair[1])[:SHOWN]
         named = ", ".join(f"{name} ({count:,})" for name, count in most)
-        typer.echo(
-            f"fields not in the contract, kept as text: {named}{' …' if len(counts.unknown) > SHOWN else ''}"
-        )
+        more = " …" if len(counts.unknown) > SHOWN else ""
+        typer.echo(f"fields not in the contract, kept as properties or attributes: {named}{more}")
     from feature_repo.printable import printable
 
     for problem in (p for p in counts.problems if p not in said):

@@ -30,7 +30,7 @@ class IngestCounts:
         quarantined: rejected, whether or not the quarantine held them already.
         kinds: accepted and duplicate by kind.
         days: event days that got events.
-        unknown: fields the contract does not know, by name, kept as text.
+        unknown: fields the contract does not know, by name, kept as properties or attributes.
         problems: files that were cut short or could not be read at all, as sentences.
         reasons: rejected by reason code.
         refused: files that could not be read at all; each counts as one row, rejected.

@@ -20,7 +20,9 @@ _logger = logging.getLogger(__name__)
 
 ACCEPTED = Metric("headrace_accepted_records_total", "Records that came through the door.", ["kind"])
 UNKNOWN_FIELDS = Metric(
-    "headrace_unknown_fields_total", "Fields the contract does not know, kept as text.", ["kind"]
+    "headrace_unknown_fields_total",
+    "Fields the contract does not know, kept as properties or attributes.",
+    ["kind"],
 )
 
 

@@ -106,7 +106,12 @@ class Column:
                     return form, False, None
             return None
         texts = [v for v in self.samples if isinstance(v, str)]
-        fits = [form for form in PATTERNS if texts and _fit(texts, form) > _MOST_TIMES]
+        shares = {form: _fit(texts, form) for form in PATTERNS} if texts else {}
+        fits = [form for form, share in shares.items() if share > _MOST_TIMES]
+        if not fits and shares:
+            # Some bad cells do not make it another column: only their rows go to quarantine.
+            best = max(shares, key=lambda form: shares[form])
+            fits = [best] if shares[best] * len(texts) > len(self.samples) / 2 else []
         return (fits[0], _lacks_zone(texts, fits[0]), fits[1] if len(fits) > 1 else None) if fits else None
 
 
@@ -166,7 +171,8 @@ def _elements(path: str, value: list[Any], depth: int, lists: Counter[str]) -> I
 
 
 def _fit(texts: list[str], form: str) -> float:
-    return sum(_parsed(text, form) is not None for text in texts) / len(texts)
+    # An integer passes as an epoch in every format: here it would make an id or a size a time.
+    return sum(isinstance(_parsed(text, form), datetime) for text in texts) / len(texts)
 
 
 def _lacks_zone(texts: list[str], form: str) -> bool:

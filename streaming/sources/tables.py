@@ -63,7 +63,8 @@ def _unmistakable(path: Path, columns: Collection[str], keys: KeyCells | None) -
     if f"{kind}_id" not in columns:
         msg = (
             f"{path}: columns {', '.join(columns)} are neither events (event_id, event_type, …), "
-            "items (item_id, …) nor users (user_id, …); rename them, or give --format"
+            "items (item_id, …) nor users (user_id, …); --suggest proposes a mapping, --format names a "
+            "known shape"
         )
         raise SourceError(msg)
     doubts = [n for n in columns if n not in _FIELDS[kind] and _is_of_events(n, kind)]

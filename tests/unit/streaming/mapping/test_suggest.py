@@ -175,6 +175,30 @@ def test_days_and_months_that_may_be_exchanged_are_flagged() -> None:
     assert any("is day or month first?" in note for note in propose(profile(rows), rows).notes)
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_few_bad_times_do_not_turn_events_into_items(kind: str, tmp_path: Path, settings: Settings) -> None:
+    rows = [
+        {"when": when, "action": "view", "visitor": f"v{n}", "product": f"p{n % 2}"}
+        for n, when in enumerate(
+            ["2024-05-01 10:00:00", "2024-05-01 10:01:00", "soon", "2024-05-01 10:02:00"]
+        )
+    ]
+    path = as_file(kind, rows, tmp_path)
+    saved = tmp_path / "mapping.toml"
+    saved.write_text(suggest(InputFile(path)))
+    assert 'event_time = { column = "when", format = "iso", zone = "UTC" }' in saved.read_text()
+    counts = ingest([path], format_of(str(saved), tmp_path / "home" / "mappings"), settings)
+    assert (counts.kinds["event"].accepted, counts.quarantined) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [["41", "42", "43", "M"], ["2024-05-01", "soon", "later", "never"], [41, 42, "2024-05-01", "soon"]],
+)
+def test_what_is_mostly_no_time_is_none(values: list[Any]) -> None:
+    assert profile([{"t": value} for value in values]).columns["t"].time is None
+
+
 def test_an_order_total_is_no_price_of_an_item() -> None:
     rows = [{"ts": 1714557600 + n, "uid": "u", "sku": f"a{n % 5}", "price": n} for n in range(50)]
     found = propose(profile(rows), rows)

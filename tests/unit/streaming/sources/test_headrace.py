@@ -137,7 +137,7 @@ def test_further_columns_of_items_and_users_are_attributes(tmp_path: Path) -> No
             None,
             "missing column event_time; a file of events needs event_id",
         ),
-        (["a", "b"], None, r"columns a, b are neither events .*items .*nor users"),
+        (["a", "b"], None, r"columns a, b are neither events .*items .*nor users.*--suggest"),
         (["item_id"], "user", "missing column user_id; a file of users needs user_id"),
     ],
 )
