@@ -26,9 +26,10 @@ class PlannedView:
     names: tuple[str, ...]
 
     @cached_property
-    def dtypes(self) -> dict[str, DType]:
-        """Types of the group's features."""
-        return {feature.name: feature.dtype for feature in self.group.features}
+    def columns(self) -> tuple[tuple[str, DType], ...]:
+        """The features with their types."""
+        dtypes = {feature.name: feature.dtype for feature in self.group.features}
+        return tuple((name, dtypes[name]) for name in self.features)
 
 
 class Catalogue:

@@ -210,9 +210,10 @@ def _columns(view: PlannedView, judged: Sequence[_Judged]) -> list[Column]:
     statuses = [ABSENT if e.row is None else EXPIRED if e.expired else PRESENT for e in judged]
     times = [_NEVER if entry.row is None else _rfc3339(entry.row.event_time) for entry in judged]
     columns = []
-    for name in view.features:
+    for name, dtype in view.columns:
         values = [None if row is None else row.get(name) for row in rows]
-        if (convert := _CONVERTED.get(view.dtypes[name])) is not None:
+        if dtype in _CONVERTED:
+            convert = _CONVERTED[dtype]
             values = [None if value is None else convert(value) for value in values]
         columns.append(Column(values, statuses, times))
     return columns
