@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from benchmarks._rig import Stage
 
 WARM, ROUNDS = 50, 300
-TARGETS = {"features_http": Target(0.25, "ratio"), "features_http_100": Target(0.25, "ratio")}
+TARGETS = {"features_http": Target(0.25, "ratio")}
 _BASELINE = "feast serve, the same request"
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
+from operator import itemgetter
+from typing import Any
 
 from feature_repo.group import DType, FeatureGroup
 from feature_repo.services import Service, retired_groups
 from serving.schemas.errors import ApiError
 
+CONVERTED = frozenset({DType.TIMESTAMP, DType.FLOAT64, DType.FLOAT64S, DType.FLOAT32S})
+"""Types whose values Feast's server writes otherwise than JSON would."""
 _PLANS = 256
 """Requests whose plan is remembered: consumers ask for the same features again and again."""
 _SHOWN = 60
@@ -26,10 +30,24 @@ class PlannedView:
     names: tuple[str, ...]
 
     @cached_property
-    def columns(self) -> tuple[tuple[str, DType], ...]:
-        """The features with their types."""
+    def pick(self) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+        """Takes the features out of a row of the group."""
+        if len(self.features) == 1:
+            [name] = self.features
+            return lambda row: (row[name],)
+        return itemgetter(*self.features)
+
+    @cached_property
+    def hidden(self) -> dict[str, None]:
+        """What is shown of a row that must not be shown."""
+        return dict.fromkeys(self.features)
+
+    @cached_property
+    def converted(self) -> tuple[tuple[int, DType], ...]:
+        """Places and types of the features whose values JSON does not hold as they are."""
         dtypes = {feature.name: feature.dtype for feature in self.group.features}
-        return tuple((name, dtypes[name]) for name in self.features)
+        found = ((place, dtypes[name]) for place, name in enumerate(self.features))
+        return tuple((place, dtype) for place, dtype in found if dtype in CONVERTED)
 
 
 class Catalogue:

@@ -206,17 +206,15 @@ def _key_columns(entities: Mapping[str, Sequence[str]]) -> tuple[list[Column], l
 
 def _columns(view: PlannedView, judged: Sequence[_Judged]) -> list[Column]:
     """The columns of a view; its rows decide statuses and times, which all of them share."""
-    rows = [None if entry.row is None or entry.expired else entry.row.values for entry in judged]
+    hidden = view.hidden
+    rows = [hidden if entry.row is None or entry.expired else entry.row.values for entry in judged]
     statuses = [ABSENT if e.row is None else EXPIRED if e.expired else PRESENT for e in judged]
     times = [_NEVER if entry.row is None else _rfc3339(entry.row.event_time) for entry in judged]
-    columns = []
-    for name, dtype in view.columns:
-        values = [None if row is None else row.get(name) for row in rows]
-        if dtype in _CONVERTED:
-            convert = _CONVERTED[dtype]
-            values = [None if value is None else convert(value) for value in values]
-        columns.append(Column(values, statuses, times))
-    return columns
+    found = list(map(list, zip(*map(view.pick, rows), strict=True))) or [[] for _ in view.features]
+    for place, dtype in view.converted:
+        convert = _CONVERTED[dtype]
+        found[place] = [None if value is None else convert(value) for value in found[place]]
+    return [Column(values, statuses, times) for values in found]
 
 
 def _ages(judged: Sequence[_Judged]) -> ViewAges:
@@ -250,7 +248,7 @@ _CONVERTED: dict[DType, Callable[[Any], Any]] = {
     DType.FLOAT64S: _numbers,
     DType.FLOAT32S: _numbers,
 }
-"""How Feast's server writes the types whose values JSON does not hold as they are."""
+"""How Feast's server writes the types of `CONVERTED`."""
 
 
 def _rfc3339(time: datetime) -> str:
