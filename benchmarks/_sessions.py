@@ -18,9 +18,9 @@ from feature_repo.home import Home
 from feature_repo.online import open_store
 from feature_repo.settings import Settings
 from streaming.dataflow.log_source import part_name
+from streaming.dataflow.opening import open_stream
 from streaming.dataflow.recovery_files import prepare_recovery
-from streaming.dataflow.service import quiet_collector
-from streaming.flow import open_stream
+from streaming.dataflow.worker import quiet_collector
 from streaming.log import open_log, partition_of
 from streaming.sessions.session_fold import FoldRules, Session
 from streaming.sessions.state_files import StateFolder

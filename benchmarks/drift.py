@@ -22,7 +22,7 @@ from feature_repo.home import Home
 from feature_repo.settings import Settings
 
 if TYPE_CHECKING:
-    from quality.checks.report import CheckReport
+    from quality.checks.results import CheckReport
 
 USERS, ITEMS, SEED = 300, 200, 5
 WARMUP, STABLE, WEEK = 30, 100, 7

@@ -126,9 +126,9 @@ def stream(settings: Settings) -> tuple[float, int]:
     from bytewax.testing import run_main
 
     from feature_repo.home import Home
+    from streaming.dataflow.opening import open_stream
     from streaming.dataflow.recovery_files import prepare_recovery
-    from streaming.dataflow.service import quiet_collector
-    from streaming.flow import open_stream
+    from streaming.dataflow.worker import quiet_collector
 
     folder = prepare_recovery(Home(settings.home).ensure().stream)
     opened = open_stream(settings, to_end=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,7 +19,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from feature_repo.clock import Clock, shifted_clock, wall_clock
-from feature_repo.contract.event_types import with_registered
+from feature_repo.contract.event_types import registered
 from feature_repo.errors import SettingsError
 
 _log = logging.getLogger(__name__)
@@ -352,6 +353,14 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError(_explain(error)) from None
     _tell_unknown()
     return settings
+
+
+def with_registered(settings: Settings, more: Mapping[str, float] | None = None) -> Settings:
+    """The settings with the types registered in their home (and `more`); what they say themselves wins."""
+    found = {**(more or {}), **registered(settings.home)}
+    if not found.keys() - settings.event_weights.keys():
+        return settings
+    return settings.model_copy(update={"event_weights": {**found, **settings.event_weights}})
 
 
 def _tell_unknown() -> None:

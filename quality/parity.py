@@ -14,7 +14,7 @@ from typing import Any
 
 from feature_repo.group import DType, Feature, FeatureGroup
 from quality.checks.online_sample import same_value
-from quality.checks.report import CheckReport, CheckResult
+from quality.checks.results import CheckReport, CheckResult
 
 EXAMPLES = 3
 

@@ -10,12 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from feature_repo.errors import SettingsError
-
-if TYPE_CHECKING:
-    from feature_repo.settings import Settings
 
 
 def _file(home: Path) -> Path:
@@ -52,11 +48,3 @@ def register(home: Path, weights: Mapping[str, float]) -> None:
     except OSError as error:
         msg = f"{path}: cannot write ({error.strerror}); point HEADRACE_HOME at a writable folder"
         raise SettingsError(msg) from error
-
-
-def with_registered(settings: Settings, more: Mapping[str, float] | None = None) -> Settings:
-    """The settings with the types registered in their home (and `more`); what they say themselves wins."""
-    found = {**(more or {}), **registered(settings.home)}
-    if not found.keys() - settings.event_weights.keys():
-        return settings
-    return settings.model_copy(update={"event_weights": {**found, **settings.event_weights}})

@@ -5,7 +5,9 @@ from __future__ import annotations
 from feature_repo.online.decoding import decode_value
 from feature_repo.online.encoding import encode_value
 from feature_repo.online.layout import PROJECT, ViewLayout, layout_of, redis_key
-from feature_repo.online.opening import EncodedRow, OnlineRow, OnlineStore, online_path, open_store
+from feature_repo.online.opening import online_path, open_store
+from feature_repo.online.rows import EncodedRow, OnlineRow
+from feature_repo.online.store import OnlineStore
 
 __all__ = [
     "OnlineRow",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import chain
 
 from feature_repo.online.layout import PROJECT, ViewLayout, entity_key_head
-from feature_repo.online.opening import EncodedRow
+from feature_repo.online.rows import EncodedRow
 from feature_repo.online.timestamps import encode_micros
 
 LENGTHS = tuple(b"%d\r\n" % n for n in range(1 << 13))

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from feature_repo.group import USER, DType, Feature, FeatureGroup
-from feature_repo.online.opening import OnlineRow, OnlineStore
+from feature_repo.online.rows import OnlineRow
+from feature_repo.online.store import OnlineStore
 
 COMPLETE = "consent/complete"
 """Mark of a store that holds what every user stated. An emptied store has lost it with the statements."""

@@ -13,8 +13,8 @@ from feature_repo.errors import StoreError
 from feature_repo.group import FeatureGroup
 from feature_repo.online.commands import RowCommands, bulk
 from feature_repo.online.layout import PROJECT, ViewLayout, layout_of, redis_key
-from feature_repo.online.opening import EncodedRow, OnlineRow, encode_rows
 from feature_repo.online.redis_url import redis_options
+from feature_repo.online.rows import EncodedRow, OnlineRow, encode_rows
 from feature_repo.online.timestamps import decode_micros
 from feature_repo.settings import Settings
 

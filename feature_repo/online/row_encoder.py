@@ -16,7 +16,7 @@ from feature_repo.memory import Memory
 from feature_repo.online.commands import LENGTHS, pair_head
 from feature_repo.online.encoding import CHUNKS, ENCODERS, LOW, VARINTS, encode_int64, varint
 from feature_repo.online.layout import layout_of
-from feature_repo.online.opening import EncodedRow
+from feature_repo.online.rows import EncodedRow
 from feature_repo.online.timestamps import encode_micros
 
 _LIST = 256

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from feature_repo.online.opening import OnlineRow
+from feature_repo.online.rows import OnlineRow
 
 Decode: TypeAlias = Callable[[list[Any]], tuple[dict[str, Any], datetime] | None]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from feature_repo.online.decoding import decode_values
 from feature_repo.online.layout import ViewLayout
-from feature_repo.online.opening import OnlineRow
 from feature_repo.online.row_memo import KeptRows
+from feature_repo.online.rows import OnlineRow
 from feature_repo.online.timestamps import time_of
 
 KEYS_PER_QUERY = 500

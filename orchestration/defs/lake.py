@@ -8,10 +8,9 @@ from typing import Any
 
 import dagster as dg
 
-from feature_repo.contract.event_types import with_registered
 from feature_repo.contract.validation import Kind
 from feature_repo.lake.lake import unreadable
-from feature_repo.settings import Settings
+from feature_repo.settings import Settings, with_registered
 from orchestration.builds.fingerprint import fingerprint
 from orchestration.defs.about import LAYER, page_links
 from orchestration.defs.keys import EVENT_LOG, EVENTS, ITEMS, RUNTIME, USERS, days_of

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from orchestration.defs.keys import AUTOMATIC, SENSOR
-from quality.checks.report import CheckReport, CheckResult
+from quality.checks.results import CheckReport, CheckResult
 
 BLOCKING, ADVICE = "contract", "advice"
 _SEVERITY = {"block": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}

@@ -16,9 +16,8 @@ from typing import Any
 
 import httpx
 
-from feature_repo.contract.event_types import with_registered
 from feature_repo.home import Home
-from feature_repo.settings import Settings
+from feature_repo.settings import Settings, with_registered
 from orchestration.demo.home import (
     EMBEDDED,
     at_end_of_data,

@@ -9,16 +9,15 @@ from pathlib import Path
 
 import msgspec
 
-from feature_repo.contract.event_types import with_registered
 from feature_repo.group import FeatureGroup
 from feature_repo.groups import all_groups
 from feature_repo.home import Home
 from feature_repo.lake.lake import Builds, Lake
-from feature_repo.settings import Settings
+from feature_repo.settings import Settings, with_registered
 from orchestration.builds.fingerprint import fingerprint
 from orchestration.monitoring.drift import as_of_of
 from quality.checks.figures import Figures, failing_features, save_figures
-from quality.checks.report import CheckReport
+from quality.checks.results import CheckReport
 from quality.checks.suites import BEHAVIOUR
 from quality.drift.day_rates import TOP, day_rates
 from quality.drift.feature_drift import Thresholds

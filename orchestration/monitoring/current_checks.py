@@ -16,7 +16,7 @@ from feature_repo.settings import Settings
 from quality.checks.proposals import Proposals, accepted, propose, save_proposals
 
 if TYPE_CHECKING:
-    from quality.checks.report import CheckReport
+    from quality.checks.results import CheckReport
 
 HISTORY = 60
 """Newest builds that bounds are drawn from."""

@@ -11,7 +11,7 @@ from feature_repo.home import Home
 from feature_repo.lake.lake import Build, Builds
 from feature_repo.settings import Settings
 from quality.checks.figures import Figures, failing_features, save_figures
-from quality.checks.report import CheckReport
+from quality.checks.results import CheckReport
 from quality.drift.feature_drift import Thresholds, measure_drift, report_of
 from quality.gate.build_gate import Gate
 from quality.pages.plots import About, write_plots

@@ -9,17 +9,16 @@ from datetime import UTC, date
 
 import msgspec
 
-from feature_repo.contract.event_types import with_registered
 from feature_repo.errors import ContractError
 from feature_repo.group import FeatureGroup
 from feature_repo.groups import all_groups
 from feature_repo.groups.segment_profile import EVERYONE
 from feature_repo.home import Home
 from feature_repo.lake.lake import Builds, Lake
-from feature_repo.settings import Settings
+from feature_repo.settings import Settings, with_registered
 from orchestration.monitoring.recompute import Builder, Folder
 from quality.checks.figures import Figures, failing_features, save_figures
-from quality.checks.report import CheckReport
+from quality.checks.results import CheckReport
 from quality.parity import GroupParity, Served, compare, parity_report, sampled_by_hash
 from quality.quarantine.store import Quarantine
 from serving.decisions.hashing import hashed

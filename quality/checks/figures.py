@@ -16,7 +16,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from feature_repo.errors import LakeError
-from quality.checks.report import CheckReport
+from quality.checks.results import CheckReport
 
 logger = logging.getLogger(__name__)
 

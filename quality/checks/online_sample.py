@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from feature_repo.group import EVENT_TIMESTAMP, FeatureGroup
-from feature_repo.online.opening import OnlineRow, OnlineStore
+from feature_repo.online.rows import OnlineRow
+from feature_repo.online.store import OnlineStore
 from quality.checks.suites import Rule, Suite
 
 if TYPE_CHECKING:
-    from quality.checks.report import CheckReport
+    from quality.checks.results import CheckReport
 
 SAMPLE = 500
 PRESENT, MISSING, OLD, NEWER = "present", "missing", "older", "newer"

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import date
 
-from quality.checks.report import CheckReport, CheckResult
+from quality.checks.results import CheckReport, CheckResult
 from quality.quarantine.store import Entry
 
 MAX_SHARE = 0.05

@@ -1,21 +1,16 @@
-"""Check data against its contract: derive the suite, measure in DuckDB, let Great Expectations judge.
-
-`CheckResult` and `CheckReport` are what the rest of the platform sees of a check: Dagster's asset checks,
-the gate, metrics and `headrace status` are written against them, not against Great Expectations.
-"""
+"""Check data against its contract: derive the suite, measure in DuckDB, let Great Expectations judge."""
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feature_repo.clock import Clock, wall_clock
-from quality.checks.suites import Rule, Severity, event_suite, group_suite
+from quality.checks.results import CheckReport, CheckResult
+from quality.checks.suites import Rule, event_suite, group_suite
 from quality.checks.wording import observed_text, wanted_text
 
 if TYPE_CHECKING:
@@ -26,66 +21,6 @@ if TYPE_CHECKING:
     from feature_repo.settings import Settings
     from quality.checks.measure import Measurement, Source
     from quality.checks.suites import Suite
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """One expectation and what came of it.
-
-    Attributes:
-        name: what was expected, in Great Expectations' words (``expect_column_values_to_not_be_null``).
-        column: the column or columns (comma-separated) it speaks of, ``""`` for the table as a whole.
-        severity: a failing ``block`` keeps the data from what lies downstream; ``warn`` only reports.
-        observed: what was seen, for people.
-        wanted: what would be right, for people.
-    """
-
-    name: str
-    column: str
-    severity: Severity
-    passed: bool
-    observed: str
-    wanted: str
-
-    @property
-    def message(self) -> str:
-        """One sentence: column, what was observed, what was wanted."""
-        return f"{self.column or 'table'}: {self.observed}; wanted {self.wanted}"
-
-    @property
-    def key(self) -> str:
-        """A name that is unique within a report and fit for a Dagster check (letters, digits, ``_``)."""
-        return "__".join(filter(None, (self.name, re.sub(r"\W", "_", self.column))))
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """All results of one target (a group, the events of a day, a training set).
-
-    Attributes:
-        rows: rows that were looked at.
-        docs: the page of the built Data Docs that shows this report, where docs were asked for.
-    """
-
-    target: str
-    results: tuple[CheckResult, ...]
-    rows: int = 0
-    docs: Path | None = None
-
-    @property
-    def failures(self) -> tuple[CheckResult, ...]:
-        """Results that did not pass, of either severity."""
-        return tuple(r for r in self.results if not r.passed)
-
-    @property
-    def blocking_failures(self) -> tuple[CheckResult, ...]:
-        """Failures that must stop what lies downstream."""
-        return tuple(r for r in self.failures if r.severity == "block")
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing blocks."""
-        return not self.blocking_failures
 
 
 def check_group(

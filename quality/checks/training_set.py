@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from feature_repo.errors import LakeError
-from quality.checks.report import CheckReport, CheckResult, check
+from quality.checks.report import check
+from quality.checks.results import CheckReport, CheckResult
 from quality.checks.suites import ANY_VALUE, Rule, Suite
 
 LEAK_AUC = 0.98

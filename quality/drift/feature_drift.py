@@ -19,7 +19,7 @@ from feature_repo.errors import BuildError
 from feature_repo.group import DType, Feature, FeatureGroup
 from feature_repo.settings import Settings
 from quality.checks.build_profile import LISTS, ColumnProfile, profile
-from quality.checks.report import CheckReport, CheckResult
+from quality.checks.results import CheckReport, CheckResult
 from quality.drift.distance import Distance, category_distance, numeric_distance, share_chance
 from quality.drift.samples import Sample, Sampler
 

@@ -13,7 +13,7 @@ from datetime import date, timedelta
 
 from scipy import special
 
-from quality.checks.report import CheckReport, CheckResult
+from quality.checks.results import CheckReport, CheckResult
 from quality.drift.distance import Distance, category_distance
 from quality.drift.feature_drift import Thresholds
 

@@ -20,7 +20,7 @@ from feature_repo.errors import BuildError, LakeError
 from feature_repo.lock import locked
 
 if TYPE_CHECKING:
-    from quality.checks.report import CheckReport, CheckResult
+    from quality.checks.results import CheckReport, CheckResult
 
 ACCEPTED = "accepted.jsonl"
 BLOCKED_KEPT = 200
@@ -208,7 +208,7 @@ def _row_drop(state: GateState, report: CheckReport, as_of: datetime, max_drop: 
 
     So is a rerun as of the same time; a backfill of an older day has had less history and is not compared.
     """
-    from quality.checks.report import CheckResult  # noqa: PLC0415 - loads Arrow, which `headrace status` needs not
+    from quality.checks.results import CheckResult  # noqa: PLC0415 - loads Arrow, which `headrace status` needs not
 
     known = state.good if state.good is not None and state.good.as_of <= as_of else None
     before = "no earlier build" if known is None else f"{known.rows:,} in the last good build"

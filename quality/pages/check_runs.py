@@ -13,7 +13,7 @@ import msgspec
 from quality.pages.page import write_whole
 
 if TYPE_CHECKING:
-    from quality.checks.report import CheckResult
+    from quality.checks.results import CheckResult
     from quality.checks.suites import Suite
 
 RUNS = "runs"

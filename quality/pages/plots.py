@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from quality.checks.report import CheckReport
+from quality.checks.results import CheckReport
 from quality.drift.distance import tallies
 from quality.drift.feature_drift import FeatureDrift, Thresholds
 from quality.pages.drift_index import DriftSummary, FeatureSummary, largest, save_summary

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from quality.checks.report import CheckReport
+from quality.checks.results import CheckReport
 from quality.checks.suites import BEHAVIOUR
 from quality.drift.feature_drift import Thresholds
 from quality.drift.rates import REFERENCE_DAYS, WINDOWS, DayRates, rate_changes, total

@@ -14,7 +14,7 @@ Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Handler: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 ARRIVED = "headrace.arrived"
-"""Key of the scope: `perf_counter` time at which the last byte came in, set by `serving.edge.connection`."""
+"""Key of the scope: `perf_counter` time at which the last byte came in, set by `serving.edge.connections`."""
 JSON_HEADERS = [(b"content-type", b"application/json")]
 
 

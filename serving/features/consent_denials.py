@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from feature_repo.online.opening import OnlineRow
+from feature_repo.online.rows import OnlineRow
 from serving.features.row_cache import Copies
 from serving.pipeline.context import Row
 

@@ -14,7 +14,7 @@ from feature_repo.consent import permitted
 from feature_repo.errors import StoreError
 from feature_repo.group import SESSION, USER, DType, FeatureGroup
 from feature_repo.online.consent_rows import CONSENT
-from feature_repo.online.opening import OnlineRow
+from feature_repo.online.rows import OnlineRow
 from serving.features.consent_denials import SESSION_ID, USER_ID, Permissions, permitted_by, refused_in
 from serving.features.feature_plan import PlannedView
 from serving.features.row_source import Key, RowSource

@@ -23,9 +23,9 @@ from feature_repo.errors import StoreError
 from feature_repo.group import FeatureGroup
 from feature_repo.online.commands import KEY_TAIL, KeyHeads, bulk
 from feature_repo.online.layout import ViewLayout, layout_of
-from feature_repo.online.opening import OnlineRow
 from feature_repo.online.redis_url import redis_options, tls_context
 from feature_repo.online.row_memo import KeptRows
+from feature_repo.online.rows import OnlineRow
 from serving.features.row_source import Key
 
 MAX_WAITING = 256

@@ -10,7 +10,8 @@ from typing import Any, Protocol, TypeAlias
 
 from feature_repo.errors import StoreError
 from feature_repo.group import FeatureGroup
-from feature_repo.online.opening import OnlineRow, OnlineStore
+from feature_repo.online.rows import OnlineRow
+from feature_repo.online.store import OnlineStore
 
 Key: TypeAlias = tuple[FeatureGroup, str]
 Answer: TypeAlias = asyncio.Future[list[OnlineRow | None]]

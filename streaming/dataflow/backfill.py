@@ -36,10 +36,12 @@ from feature_repo.online import EncodedRow, decode_value, layout_of
 from feature_repo.online.timestamps import time_of
 from feature_repo.settings import Settings
 from streaming.dataflow.flow_metrics import StreamMetrics
+from streaming.dataflow.graph import build_flow
 from streaming.dataflow.log_source import SourceRules
+from streaming.dataflow.opening import shard_tools
 from streaming.dataflow.operators import FlowParts
 from streaming.dataflow.store_writer import WriteJob
-from streaming.flow import build_flow, own_error, shard_tools
+from streaming.dataflow.stream_errors import own_error
 from streaming.log import Batch, Keyed, Position
 
 _CHUNK = 1000

@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 
 from feature_repo.errors import HeadraceError
 from feature_repo.settings import Settings
-from streaming.dataflow.service import LOG_FORMAT, PeerLostError, RecoveryError, StreamError, run_worker
+from streaming.dataflow.stream_errors import PeerLostError, RecoveryError, StreamError
+from streaming.dataflow.worker import LOG_FORMAT, run_worker
 
 _log = logging.getLogger(__name__)
 FAILED, PEER_LOST, UNUSABLE, STORE_AWAY = 2, 3, 4, 75

@@ -10,12 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
-from feature_repo.contract.event_types import register, with_registered
+from feature_repo.contract.event_types import register
 from feature_repo.contract.validation import Contract, Event, Item, Kind, Record, User, as_permitted, encode
 from feature_repo.errors import ContractError, HeadraceError, SourceError
 from feature_repo.home import Home
 from feature_repo.lake.lake import Lake
-from feature_repo.settings import Settings
+from feature_repo.settings import Settings, with_registered
 from quality.quarantine.store import Quarantine
 from streaming.ingest.counts import IngestCounts, KindCounts
 from streaming.ingest.denials import denying

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from feature_repo.contract.event_types import register, with_registered
+from feature_repo.contract.event_types import register
 from feature_repo.contract.validation import Contract, Record, as_permitted, encode
 from feature_repo.errors import ContractError, SourceError
 from feature_repo.home import Home
 from feature_repo.lake.lake import Lake
-from feature_repo.settings import Settings
+from feature_repo.settings import Settings, with_registered
 from quality.quarantine.store import Entry, Quarantine
 from streaming.ingest.denials import Denying, denying
 from streaming.ingest.event_door import count_unknown

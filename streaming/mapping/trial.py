@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from feature_repo.contract.event_types import with_registered
 from feature_repo.contract.validation import Contract, Event, Kind, Record
 from feature_repo.errors import ContractError, SourceError
-from feature_repo.settings import Settings
+from feature_repo.settings import Settings, with_registered
 from streaming.mapping.likely import fitting
 from streaming.mapping.model import RowMapping
 from streaming.mapping.plain import HEADER_TYPES, MappedRows, opened

@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from feature_repo.online.opening import OnlineRow
+from feature_repo.online.rows import OnlineRow
 from serving.features.reading import ReadLimits
 from serving.features.row_source import Key
 

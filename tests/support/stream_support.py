@@ -21,8 +21,8 @@ from feature_repo.groups.user_recent import GROUP as USER_GROUP
 from feature_repo.home import Home
 from feature_repo.online import OnlineStore, open_store
 from feature_repo.settings import Settings
+from streaming.dataflow.opening import OpenStream, open_stream
 from streaming.dataflow.recovery_files import prepare_recovery
-from streaming.flow import OpenStream, open_stream
 from streaming.log import key_of, open_log, partition_of
 
 T0 = datetime(2024, 6, 1, 12, tzinfo=UTC)

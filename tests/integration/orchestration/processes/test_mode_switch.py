@@ -24,7 +24,7 @@ from feature_repo.settings import Settings
 from orchestration.builds.build import build_group, end_of
 from orchestration.builds.lake_sync import sync_lake
 from orchestration.processes.mode_switch import switch_mode
-from streaming.flow import open_stream
+from streaming.dataflow.opening import open_stream
 from streaming.log import key_of, open_log
 from tests.conftest import RedisServer, free_port
 from tests.support.offline import day_events, write_events

@@ -19,7 +19,7 @@ from feature_repo.home import Home
 from feature_repo.lake.lake import Build, Builds, Lake
 from feature_repo.settings import Settings
 from orchestration.cli import app
-from quality.checks.report import CheckReport
+from quality.checks.results import CheckReport
 from quality.gate.build_gate import Gate
 
 DAY = datetime(2024, 6, 1, tzinfo=UTC)

@@ -13,7 +13,7 @@ from feature_repo.contract.event_types import register
 from feature_repo.group import Expectation, FeatureGroup
 from feature_repo.home import Home
 from feature_repo.online import open_store
-from feature_repo.online.opening import OnlineRow
+from feature_repo.online.rows import OnlineRow
 from feature_repo.settings import Settings
 from orchestration.builds.build import build_group, build_of_day, end_of
 from orchestration.defs.assembly import build_definitions

@@ -15,10 +15,12 @@ from pydantic import SecretStr
 from feature_repo.errors import LakeError
 from feature_repo.group import EVENT_TIMESTAMP, ITEM, DType, Feature, FeatureGroup
 from feature_repo.home import Home
-from feature_repo.online.opening import OnlineRow, OnlineStore, open_store
+from feature_repo.online.opening import open_store
+from feature_repo.online.rows import OnlineRow
+from feature_repo.online.store import OnlineStore
 from feature_repo.settings import Settings
 from quality.checks.online_sample import check_online, same_value, sampled
-from quality.checks.report import CheckReport
+from quality.checks.results import CheckReport
 
 AS_OF = datetime(2024, 6, 1, 12, 30, 15, 250_000, tzinfo=UTC)
 GROUP = FeatureGroup(

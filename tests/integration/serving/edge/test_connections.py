@@ -17,7 +17,7 @@ import uvicorn
 
 from feature_repo.settings import Settings
 from serving.api.asgi import ARRIVED, ClientGone, read_body, respond, respond_error
-from serving.edge.connection import CLOSED, LINGER_S
+from serving.edge.connections import CLOSED, LINGER_S
 from serving.schemas.errors import ApiError
 from serving.server import config_of, listen
 

@@ -28,7 +28,7 @@ from orchestration.monitoring import status
 from orchestration.monitoring.status import sections, stream_section
 from streaming.dataflow.flow_metrics import StreamMetrics, serve_metrics
 from streaming.dataflow.native_output import native_output_to
-from streaming.flow import own_error
+from streaming.dataflow.stream_errors import own_error
 from streaming.sessions.heartbeat import Counts, Heartbeat, write_heartbeats
 from streaming.sessions.item_catalogue import Knowledge
 from tests.conftest import free_port
@@ -226,7 +226,7 @@ def test_help_teaches_with_an_example(arguments: list[str]) -> None:
 
 
 def test_a_quiet_collector_lets_the_process_end_without_a_word_of_leaks() -> None:
-    code = "import duckdb\nfrom streaming.dataflow.service import quiet_collector\n"
+    code = "import duckdb\nfrom streaming.dataflow.worker import quiet_collector\n"
     code += "held = duckdb.connect()\nquiet_collector()\n"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True

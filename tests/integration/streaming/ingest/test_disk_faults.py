@@ -164,7 +164,7 @@ def test_metrics_stay_on_loopback_and_hold_no_text_of_clients(
     """Whatever address the API binds to; labels are partitions and reason codes, whatever records hold."""
     served: list[tuple[str, int]] = []
     monkeypatch.setattr(
-        "streaming.dataflow.service.serve_metrics",
+        "streaming.dataflow.worker.serve_metrics",
         lambda host, port, tries=1: served.append((host, port)) or (lambda: None),
     )
     open_api = settings.model_copy(update={"host": "0.0.0.0"})

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from feature_repo.contract.event_types import register, registered, with_registered
+from feature_repo.contract.event_types import register, registered
 from feature_repo.errors import SettingsError
 from feature_repo.home import Home
-from feature_repo.settings import Settings, load_settings
+from feature_repo.settings import Settings, load_settings, with_registered
 
 
 def test_types_registered_are_loaded_with_the_settings(home: Home) -> None:

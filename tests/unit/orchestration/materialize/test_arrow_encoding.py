@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from feature_repo.group import USER, DType, Feature, FeatureGroup
 from feature_repo.online import OnlineRow
-from feature_repo.online.opening import encode_rows
+from feature_repo.online.rows import encode_rows
 from orchestration.materialize.arrow_encoding import encode_batch
 
 EVERY = FeatureGroup(

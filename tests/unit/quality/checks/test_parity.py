@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from feature_repo.errors import LakeError
 from feature_repo.group import DType
 from quality.checks.figures import Figures, FiguresCollector, failing_features, load_figures, save_figures
-from quality.checks.report import CheckReport, CheckResult
+from quality.checks.results import CheckReport, CheckResult
 from quality.parity import (
     FeatureParity,
     GroupParity,

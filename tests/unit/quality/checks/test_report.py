@@ -19,7 +19,8 @@ from feature_repo.errors import LakeError
 from feature_repo.group import DType, Expectation, Feature
 from feature_repo.groups import all_groups
 from feature_repo.settings import Settings
-from quality.checks.report import CheckReport, CheckResult, check, check_events, check_group
+from quality.checks.report import check, check_events, check_group
+from quality.checks.results import CheckReport, CheckResult
 from quality.checks.suites import Rule, Suite, Where, event_suite, group_suite
 from tests.support.quality_data import taste
 

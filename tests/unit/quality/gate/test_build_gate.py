@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from feature_repo.errors import BuildError, LakeError
-from quality.checks.report import CheckReport, CheckResult
+from quality.checks.results import CheckReport, CheckResult
 from quality.gate.build_gate import ACCEPTED, AcceptedLoss, Gate, GateState
 from quality.gate.gate_metrics import GateCollector
 

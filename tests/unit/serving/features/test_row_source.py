@@ -10,7 +10,7 @@ import pytest
 
 from feature_repo.errors import StoreError
 from feature_repo.group import FeatureGroup
-from feature_repo.online.opening import OnlineRow
+from feature_repo.online.rows import OnlineRow
 from serving.features.row_source import ThreadSource
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from feature_repo.errors import StoreError
 from feature_repo.groups import all_groups
-from feature_repo.online.opening import OnlineRow
+from feature_repo.online.rows import OnlineRow
 from feature_repo.settings import Settings
 from serving.bootstrap import scoring_stages
 from serving.control.flags import Flags, parse_flags

@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_repo.contract.event_types import with_registered
 from feature_repo.contract.validation import Contract, Event, Item, Record, User
-from feature_repo.settings import Settings
+from feature_repo.settings import Settings, with_registered
 from streaming.mapping.saved import mapping_of, presets
 from streaming.mapping.source import MappedSource
 from streaming.sources import InputFile

@@ -16,8 +16,8 @@ from feature_repo.errors import ContractError, StoreError
 from feature_repo.lake.lake import Lake
 from feature_repo.online.timestamps import micros_of
 from feature_repo.settings import Settings
+from streaming.dataflow.graph import spread
 from streaming.dataflow.store_canary import StoreWatch
-from streaming.flow import spread
 from streaming.log import Damage
 from streaming.sessions.expiry import AT_LEAST, TICKS, Sweep
 from streaming.sessions.item_catalogue import Knowledge

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from feature_repo.contract.event_types import with_registered
 from feature_repo.contract.validation import Contract, Event
 from feature_repo.errors import ContractError, SourceError
-from feature_repo.settings import Settings
+from feature_repo.settings import Settings, with_registered
 from streaming.sources import InputFile
 from streaming.sources.deskdrop import DeskdropSource
 
