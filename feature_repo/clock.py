@@ -1,10 +1,12 @@
-"""Clocks are handed in; these are the two that composition roots hand out."""
+"""Clocks, which composition roots hand out, and times as microseconds since 1970."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 Clock = Callable[[], datetime]
 """Returns the current time, UTC-aware."""
 
@@ -17,3 +19,13 @@ def wall_clock() -> datetime:
 def shifted_clock(offset: timedelta) -> Clock:
     """The machine's clock plus ``offset``: replays and demos serve historical data as if it were now."""
     return lambda: datetime.now(UTC) + offset
+
+
+def micros_of(time: datetime) -> int:
+    """Microseconds since 1970."""
+    return (time - EPOCH) // _MICROSECOND
+
+
+def time_of(micros: int) -> datetime:
+    """The UTC time of microseconds since 1970."""
+    return EPOCH + timedelta(microseconds=micros)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from feature_repo.clock import time_of
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
@@ -24,7 +26,6 @@ EVENT_TIMESTAMP = "event_timestamp"
 CREATED_TIMESTAMP = "created_timestamp"
 PART = "_part"
 """Column of a table that is split by part: the number of a row's."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # Constants of the statistics, see docs/architecture.md; batch expressions and the replay share them.
 CTR_PRIOR = 10.0
@@ -276,7 +277,7 @@ class FeatureGroup:
         named = dict(zip(self.feature_names, row, strict=True))
         for feature in self.features:
             if feature.dtype is DType.TIMESTAMP and named[feature.name] is not None:
-                named[feature.name] = _EPOCH + timedelta(microseconds=named[feature.name])
+                named[feature.name] = time_of(named[feature.name])
         return named
 
     @property

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import compress
 from typing import Any, Protocol
 
 from msgspec import Struct
 
 from feature_repo.catalogue import CATEGORY, ItemFacts
+from feature_repo.clock import EPOCH
 from feature_repo.group import (
     NON_NEGATIVE,
     NOT_NULL,
@@ -35,7 +36,6 @@ ATTRIBUTES = 64
 COUNTED = ("impression", "view", "click", "like", "add_to_cart", "purchase", "search")
 
 _SLACK = 32
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _RENORMALIZE_AT = 512.0
 _COUNT_INDEX = {kind: i for i, kind in enumerate(COUNTED)}
@@ -128,7 +128,7 @@ class SessionRules:
 def touch_of(event: EventLike, weights: Mapping[str, float], consent: bool | None) -> Touch:
     """The touch of an event; `consent` is what the event or its user states (`consent.permitted`)."""
     return Touch(
-        (event.event_time - _EPOCH) // _MICROSECOND,
+        (event.event_time - EPOCH) // _MICROSECOND,
         event.event_id,
         event.event_type,
         weights.get(event.event_type, 0.0),
@@ -290,11 +290,6 @@ def row(profile: Profile, rules: SessionRules) -> tuple[Any, ...]:
 def values(profile: Profile, rules: SessionRules) -> dict[str, Any]:
     """The features of a profile by name, as of its last event."""
     return GROUP.named(row(profile, rules))
-
-
-def time_of(micros: int) -> datetime:
-    """The UTC time of microseconds since 1970."""
-    return _EPOCH + _MICROSECOND * micros
 
 
 GROUP = FeatureGroup(

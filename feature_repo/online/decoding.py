@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -15,9 +15,9 @@ from google.protobuf import (  # type: ignore[import-untyped]
 )
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from feature_repo.clock import EPOCH
 from feature_repo.errors import StoreError
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MORE = 0x80
 _DOUBLE = struct.Struct("<d")
 _FLOAT = struct.Struct("<f")
@@ -125,7 +125,7 @@ def _to_int(raw: bytes, at: int) -> int:
 
 
 def _to_time(raw: bytes, at: int) -> datetime:
-    return _EPOCH + timedelta(seconds=_to_int(raw, at))
+    return EPOCH + timedelta(seconds=_to_int(raw, at))
 
 
 _DECODERS: dict[int, Callable[[bytes, int], Any]] = {

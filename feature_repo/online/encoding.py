@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from feature_repo.clock import EPOCH
 from feature_repo.group import DType
 from feature_repo.memory import Memory
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 _MASK = (1 << 64) - 1
 _SMALL, _MIDDLE, _LARGE = 1 << 14, 1 << 28, 1 << 42
@@ -56,7 +56,7 @@ def varint(number: int) -> bytes:
 
 def seconds_of(time: datetime) -> int:
     """Whole seconds since 1970, rounded down: Feast's timestamps hold no fractions."""
-    return (time - _EPOCH) // _SECOND
+    return (time - EPOCH) // _SECOND
 
 
 def _string(value: str) -> bytes:

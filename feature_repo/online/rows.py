@@ -9,9 +9,9 @@ from typing import Any
 
 from msgspec import Struct
 
+from feature_repo.clock import micros_of
 from feature_repo.group import FeatureGroup
 from feature_repo.online.layout import layout_of
-from feature_repo.online.timestamps import micros_of
 
 
 @dataclass(frozen=True, slots=True)

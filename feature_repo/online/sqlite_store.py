@@ -11,13 +11,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from feature_repo.clock import micros_of, time_of
 from feature_repo.errors import StoreError
 from feature_repo.group import FeatureGroup
 from feature_repo.online.layout import ViewLayout, entity_key, layout_of
 from feature_repo.online.rows import EncodedRow, OnlineRow, encode_rows
 from feature_repo.online.sqlite_connections import SqliteConnections
 from feature_repo.online.sqlite_view import SqliteView, feast_seconds, parts, placeholders, row_time
-from feature_repo.online.timestamps import micros_of, time_of
 
 _FEAST_TABLE = """
 CREATE TABLE IF NOT EXISTS "{table}" (entity_key BLOB, feature_name TEXT, value BLOB, value_text TEXT,

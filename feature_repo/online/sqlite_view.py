@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from feature_repo.clock import time_of
 from feature_repo.online.decoding import decode_values
 from feature_repo.online.layout import ViewLayout
 from feature_repo.online.row_memo import KeptRows
 from feature_repo.online.rows import OnlineRow
-from feature_repo.online.timestamps import time_of
 
 KEYS_PER_QUERY = 500
 _OURS = 3

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
+from feature_repo.clock import micros_of, time_of
 from feature_repo.memory import Memory
 from feature_repo.online.decoding import read_varint, signed
 from feature_repo.online.encoding import varint
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _SECOND_US = 1_000_000
 _SECONDS_TAG, _NANOS_TAG = 0x08, 0x10
 
 
 _SECONDS: Memory[int, bytes] = Memory(lambda seconds: b"\x08" + varint(seconds) if seconds else b"")
-
-
-def micros_of(time: datetime) -> int:
-    """Microseconds since 1970."""
-    return (time - _EPOCH) // _MICROSECOND
 
 
 def encode_time(time: datetime) -> bytes:
@@ -50,8 +45,3 @@ def decode_micros(raw: bytes) -> int:
 def decode_time(raw: bytes) -> datetime:
     """The UTC time of a `google.protobuf.Timestamp`."""
     return time_of(decode_micros(raw))
-
-
-def time_of(micros: int) -> datetime:
-    """The UTC time of microseconds since 1970."""
-    return _EPOCH + timedelta(microseconds=micros)

@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from feature_repo.arrays import Floats, Int64s
 from feature_repo.group import CLICK_RATE_PRIOR, SMALLEST_SCORE
 from feature_repo.statistics.vocabulary import Vocabulary
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 _Givers: TypeAlias = "dict[int, dict[int, Pool]]"
 
 
@@ -98,7 +96,7 @@ class Pool:
 class Affinity:
     """Per attribute value (numbers, ascending) the decayed clicks and what was to be expected."""
 
-    attrs: Ints
+    attrs: Int64s
     clicks: Floats
     expected: Floats
     click_rate: float
@@ -133,11 +131,11 @@ def affinity(pool: Pool, vocabulary: Vocabulary, ctr_of: Any, unit: float, every
     return Affinity(attrs, clicks_by[attrs], expected_by[attrs], float(rate))
 
 
-def _summed(places: Ints, amounts: Floats, size: int) -> Floats:
+def _summed(places: Int64s, amounts: Floats, size: int) -> Floats:
     return np.asarray(np.bincount(places, weights=amounts, minlength=size), dtype=np.float64)
 
 
-def columns(sums: dict[int, float], unit: float) -> tuple[Ints, Floats]:
+def columns(sums: dict[int, float], unit: float) -> tuple[Int64s, Floats]:
     """Item numbers and their sums in units of now."""
     items = np.fromiter(sums.keys(), dtype=np.int64, count=len(sums))
     return items, np.fromiter(sums.values(), dtype=np.float64, count=len(sums)) * unit
@@ -160,7 +158,7 @@ def strength(scores: Floats) -> Floats:
     return np.asarray(np.round(np.log(np.maximum(scores, SMALLEST_SCORE)), 9), dtype=np.float64)
 
 
-def contenders(scores: Floats, limit: int) -> Ints:
+def contenders(scores: Floats, limit: int) -> Int64s:
     """Places, ascending, of the `limit` largest scores and of all that `strength` may hold equal to them."""
     if len(scores) <= limit:
         return np.arange(len(scores))
@@ -168,7 +166,7 @@ def contenders(scores: Floats, limit: int) -> Ints:
     return np.flatnonzero(scores >= least * (1 - _TIE))
 
 
-def strongest(scores: Floats, limit: int) -> Ints:
+def strongest(scores: Floats, limit: int) -> Int64s:
     """Places of the `limit` largest scores by `strength`, largest first, ties by place."""
     places = contenders(scores, limit)
     return np.asarray(places[np.argsort(-strength(scores[places]), kind="stable")[:limit]])
@@ -176,7 +174,7 @@ def strongest(scores: Floats, limit: int) -> Ints:
 
 def kept(found: Affinity, vocabulary: Vocabulary, limit: int) -> Affinity:
     """The `limit` values of each attribute type with the largest clicks + expected, by number."""
-    places: list[Ints] = []
+    places: list[Int64s] = []
     scores = found.clicks + found.expected
     for first, end in vocabulary.types.values():
         start, stop = np.searchsorted(found.attrs, (first, end))

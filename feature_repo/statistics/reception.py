@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from feature_repo.arrays import Floats, Int64s
 from feature_repo.group import CTR_PRIOR, CTR_UNSHOWN, POSITIONS
 
-Floats = npt.NDArray[np.float64]
 MICROSECOND = 1e-6
 
 
@@ -115,14 +115,14 @@ class Reception:
         """Engagements per slot over the items that were shown."""
         return self._clicks_of_shown / self._all_shown if self._all_shown else CTR_UNSHOWN
 
-    def ctr(self, items: npt.NDArray[np.int64]) -> Floats:
+    def ctr(self, items: Int64s) -> Floats:
         """Smoothed click-through rate of items, by number, that were shown or engaged with before."""
         mean = self.mean_ctr
         shown = self._shown[items]
         smoothed = (self._clicks[items] + CTR_PRIOR * mean) / (shown + CTR_PRIOR)
         return np.asarray(np.where(shown > 0, smoothed, mean))
 
-    def read(self, items: npt.NDArray[np.int64], now: int) -> ItemStats:
+    def read(self, items: Int64s, now: int) -> ItemStats:
         """Everything of some items by number; a number of -1 is an item never met."""
         self._reserve(max(int(items.max(initial=0)), 0))
         met = items >= 0

@@ -5,13 +5,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from feature_repo.catalogue import CATEGORY, PRICE, Catalogue
+from feature_repo.clock import micros_of, time_of
 from feature_repo.contract.validation import Event, User
 from feature_repo.group import BatchParams
 from feature_repo.groups.segment_profile import EVERYONE, TOP_ITEMS
@@ -32,7 +33,6 @@ from feature_repo.statistics.pool import (
 from feature_repo.statistics.reception import ItemStats, Reception
 from feature_repo.statistics.vocabulary import Vocabulary
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _DAY_US = 86_400_000_000
 
@@ -73,7 +73,7 @@ class Statistics:
         Raises:
             ValueError: it is older than the one before.
         """
-        time = (event.event_time - _EPOCH) // _MICROSECOND
+        time = micros_of(event.event_time)
         if time < self._added:
             msg = f"event {event.event_id} at {event.event_time} is older than the one before; sort by time"
             raise ValueError(msg)
@@ -81,7 +81,7 @@ class Statistics:
         self._pending.append((time, event))
 
     def _advance(self, now: datetime) -> int:
-        time = (now - _EPOCH) // _MICROSECOND
+        time = micros_of(now)
         if time <= self._applied:
             msg = f"a read as of {now} after events at or after it were applied; read in time order"
             raise ValueError(msg)
@@ -140,7 +140,7 @@ class Statistics:
         newest = sorted(user.bought, key=lambda item_id: (-user.bought[item_id], item_id))
         row["purchased_items"] = newest[:PURCHASED]
         row["recency_days"] = None if user.last is None else (time - user.last) / _DAY_US
-        row["last_event_time"] = None if user.last is None else _EPOCH + user.last * _MICROSECOND
+        row["last_event_time"] = None if user.last is None else time_of(user.last)
         return row
 
     def segment_profile(self, segment: str, now: datetime) -> dict[str, Any] | None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from feature_repo.arrays import Int64s
 from feature_repo.catalogue import CATEGORY, Catalogue
-
-Ints = npt.NDArray[np.int64]
 
 
 class Vocabulary:
@@ -49,7 +47,7 @@ class Vocabulary:
         """Number of an item if it has one."""
         return self._number.get(item_id)
 
-    def spread(self, items: Ints) -> tuple[Ints, Ints]:
+    def spread(self, items: Int64s) -> tuple[Int64s, Int64s]:
         """Attribute values of items, flat.
 
         Returns:

@@ -9,6 +9,7 @@ from datetime import datetime
 import msgspec
 import numpy as np
 
+from feature_repo.arrays import Floats, Ints
 from feature_repo.errors import SourceError
 from feature_repo.settings import Settings
 from orchestration.evaluation.fit_blend import MIN_LISTS, blend_scores, fit, gated_blend, with_relevant
@@ -26,7 +27,6 @@ from quality.ranking.metrics import (
     positions_of,
     reciprocal_rank,
 )
-from serving.items.item_attributes import Floats, Ints
 from serving.scoring.blend import Blend, Gate
 from serving.scoring.signal_groups import BASE, ITEM, LONG_TERM, SEGMENT, SESSION
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from feature_repo.arrays import Floats
 from feature_repo.errors import BuildError
 from feature_repo.home import Home
 from feature_repo.lake.lake import Lake
@@ -19,7 +20,6 @@ from orchestration.evaluation.listwise_softmax import fit_softmax, scales_of, st
 from orchestration.evaluation.ranking_tasks import PopularCandidates, find_tasks
 from orchestration.evaluation.session_features import ReplaySessions
 from quality.ranking.metrics import Interval, mean_interval, ndcg, paired_interval, positions_of
-from serving.items.item_attributes import Floats
 from serving.scoring.blend import Blend, Gate, centred_signals, save_blend, simple_blend
 from serving.scoring.signal_groups import BASE, GROUPS, group_of
 

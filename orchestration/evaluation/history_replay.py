@@ -12,8 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from feature_repo.arrays import Bools, Float32s, Floats, Ints
+from feature_repo.clock import EPOCH
 from feature_repo.contract.validation import Event
 from feature_repo.group import BatchParams
 from feature_repo.groups.segment_profile import EVERYONE
@@ -22,14 +23,12 @@ from feature_repo.statistics import Statistics
 from orchestration.evaluation.history import History, Progress, silent
 from orchestration.evaluation.item_features import ItemView, ReplayItems
 from orchestration.evaluation.ranking_tasks import Task
-from serving.items.item_attributes import Bools, Floats, Ints
 from serving.scoring.profile_signals import Row
 from serving.scoring.signals import Known, SignalMatrix, base_scores, signals, touched_items
 
 REPORT_EVERY = 250
 SEGMENT_READS = 1000
 """A segment's profile is read anew at most that often over the span of a history."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 CONTINUOUS = timedelta(0)
 
 
@@ -58,7 +57,7 @@ class Replayed:
 
     times: tuple[datetime, ...]
     names: tuple[str, ...]
-    values: npt.NDArray[np.float32]
+    values: Float32s
     offsets: Ints
     relevant: Bools
     popularity: Floats
@@ -144,7 +143,7 @@ class Replay:
         user = self._user(task.user_id, built)
         segment = self._segment(EVERYONE if user is None else user["segment"], built)
         view = self._items.view(task.item_ids, touched_items(session), built)
-        now_ms = (task.time - _EPOCH) // timedelta(milliseconds=1)
+        now_ms = (task.time - EPOCH) // timedelta(milliseconds=1)
         known = Known(user, segment, session)
         lists.add(task, signals(base_scores(task.scores), view.rows, known, now_ms), view)
 
@@ -172,7 +171,7 @@ class _Lists:
     def __init__(self) -> None:
         self._names: tuple[str, ...] = ()
         self._tasks: list[Task] = []
-        self._values: list[npt.NDArray[np.float32]] = []
+        self._values: list[Float32s] = []
         self._relevant: list[bool] = []
         self._popularity: list[Floats] = []
         self._items: list[Ints] = []
@@ -200,4 +199,4 @@ class _Lists:
 
 def _floor(time: datetime, step: timedelta) -> datetime:
     """The last multiple of `step` at or before a time; the time itself for no step."""
-    return time if step == CONTINUOUS else time - (time - _EPOCH) % step
+    return time if step == CONTINUOUS else time - (time - EPOCH) % step

@@ -8,10 +8,11 @@ from datetime import datetime
 
 import numpy as np
 
+from feature_repo.arrays import Floats
 from feature_repo.catalogue import ItemFacts
 from feature_repo.statistics import ItemStats, Statistics
 from orchestration.evaluation.history import History
-from serving.items.item_attributes import Floats, as_lists, attributes_of
+from serving.items.item_attributes import as_lists, attributes_of
 from serving.items.item_rows import LAST_ITEMS, ItemRows, alone
 from serving.items.item_snapshot import MAX_NUMERICS
 

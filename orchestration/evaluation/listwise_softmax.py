@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import minimize
 
-from serving.items.item_attributes import Bools, Floats, Ints
+from feature_repo.arrays import Bools, Float32s, Floats, Ints
 from serving.scoring.contributions import CLIP
 
 RIDGE = 30.0
@@ -15,7 +14,7 @@ _MAX_ITERATIONS = 200
 _TOLERANCE = 1e-7
 
 
-def scales_of(values: npt.NDArray[np.float32], offsets: Ints, centred: Bools) -> Floats:
+def scales_of(values: Float32s, offsets: Ints, centred: Bools) -> Floats:
     """Root mean square of each signal within its lists, the unit it is counted in; 0 for a constant one.
 
     Args:
@@ -28,16 +27,14 @@ def scales_of(values: npt.NDArray[np.float32], offsets: Ints, centred: Bools) ->
     return np.where(scales > MIN_SCALE, scales, 0.0)
 
 
-def standardized(
-    values: npt.NDArray[np.float32], offsets: Ints, centred: Bools, scales: Floats
-) -> npt.NDArray[np.float64]:
+def standardized(values: Float32s, offsets: Ints, centred: Bools, scales: Floats) -> Floats:
     """What `serving.scoring.contributions` weighs, of all lists at once; a constant signal (scale 0) is 0."""
     deviations, _ = _deviations(values, offsets, centred)
     deviations /= np.where(scales > 0, scales, np.inf)
     return np.clip(deviations, -CLIP, CLIP, out=deviations)
 
 
-def _deviations(values: npt.NDArray[np.float32], offsets: Ints, centred: Bools) -> tuple[Floats, Bools]:
+def _deviations(values: Float32s, offsets: Ints, centred: Bools) -> tuple[Floats, Bools]:
     known = ~np.isnan(values)
     filled = np.where(known, values, 0.0).astype(np.float64)
     starts = offsets[:-1]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
+from feature_repo.clock import micros_of
 from feature_repo.consent import permitted
 from feature_repo.contract.validation import Event
 from feature_repo.groups.session_profile import Profile, SessionRules, step, touch_of, values
@@ -12,7 +13,6 @@ from feature_repo.settings import Settings
 from orchestration.evaluation.history import History
 from serving.scoring.profile_signals import Row
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -38,7 +38,7 @@ class ReplaySessions:
         profile = self._profiles.get(session_id)
         if profile is None or profile.denied:
             return None
-        quiet = (now - _EPOCH) // _MICROSECOND - profile.last_us
+        quiet = micros_of(now) - profile.last_us
         return None if quiet > min(self._rules.gap_us, self._ttl_us) else values(profile, self._rules)
 
     def _consent(self, event: Event) -> bool | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import duckdb
 
+from feature_repo.clock import time_of
 from feature_repo.errors import HeadraceError
 from feature_repo.group import FeatureGroup
 from feature_repo.home import Home
@@ -18,7 +19,6 @@ from feature_repo.settings import Settings
 from orchestration.builds.lake_sync import sync_lake
 
 _ROWS = 10_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 logger = logging.getLogger(__name__)
 
 DENIED = """
@@ -43,7 +43,7 @@ def withdrawn_users(lake: Lake) -> dict[str, datetime]:
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         found = connection.execute(DENIED, {"files": files}).fetchall()
-    return {user_id: _time_of(micros) for user_id, micros in found}
+    return {user_id: time_of(micros) for user_id, micros in found}
 
 
 def state_consent(store: OnlineStore, settings: Settings, home: Home) -> frozenset[str]:
@@ -114,9 +114,5 @@ def _statements(lake: Lake) -> Iterator[list[OnlineRow]]:
                 row
                 for user_id, stated, micros in users
                 if stated["said"] is not None
-                for row in consent_rows({user_id: stated["said"]}, _time_of(micros))
+                for row in consent_rows({user_id: stated["said"]}, time_of(micros))
             ]
-
-
-def _time_of(micros: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=micros)

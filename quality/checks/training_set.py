@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from feature_repo.arrays import Bools, Floats
 from feature_repo.errors import LakeError
 from quality.checks.report import check
 from quality.checks.results import CheckReport, CheckResult
@@ -124,7 +124,7 @@ def leaks(table: pa.Table, label: str, features: Sequence[str], limit: float = L
     return found
 
 
-def area_under_curve(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:
+def area_under_curve(scores: Floats, labels: Bools) -> float:
     """Chance that a positive scores above a negative, ties half: the Mann–Whitney statistic over n · m."""
     from scipy.stats import rankdata  # noqa: PLC0415
 
@@ -133,7 +133,7 @@ def area_under_curve(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> 
     return float((ranks[labels].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def _scores(column: Any, labels: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+def _scores(column: Any, labels: Bools) -> Floats | None:
     """Numbers as they are, a list by its length, one of few texts by the label's mean; else `None`."""
     dtype = column.type
     if pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_boolean(dtype):
@@ -149,7 +149,7 @@ def _scores(column: Any, labels: NDArray[np.bool_]) -> NDArray[np.float64] | Non
     return None
 
 
-def _numbers(column: Any) -> NDArray[np.float64]:
+def _numbers(column: Any) -> Floats:
     return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
 
 

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from feature_repo.arrays import Floats
+
 BINS = 10
 TOP = 20
 """Categories told apart, by frequency in the reference; the rest is one category."""
 
-Floats = NDArray[np.float64]
 Labels: TypeAlias = Sequence[Any] | Mapping[Any, float]
 
 

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from feature_repo.arrays import Floats
 from feature_repo.errors import LakeError
 from feature_repo.group import EVENT_TIMESTAMP, DType, Feature, FeatureGroup
 from quality.checks.build_profile import LISTS, NUMBER_LISTS, NUMBERS
@@ -28,7 +28,7 @@ class Sample:
     """
 
     rows: int
-    values: NDArray[np.float64] | Sequence[Any]
+    values: Floats | Sequence[Any]
 
 
 class Sampler:

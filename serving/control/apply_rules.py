@@ -10,9 +10,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from feature_repo.arrays import Bools, Ints
 from serving.control.rule_matching import Matches
 from serving.control.rules import AtMost, Demote, Exclude, Pin, Rule, Ruled, Rules, items_of
-from serving.items.item_attributes import Bools, Ints
 from serving.items.item_snapshot import ItemSnapshot
 
 R = TypeVar("R", bound=Rule)

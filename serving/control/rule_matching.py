@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from serving.items.item_attributes import Bools, Ints
+from feature_repo.arrays import Bools, Ints
 from serving.items.item_snapshot import ItemSnapshot
 
 _NONE = np.zeros(0, np.intp)

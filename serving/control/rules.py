@@ -27,7 +27,7 @@ from feature_repo.contract.normalization import normalized
 from feature_repo.errors import SettingsError
 
 if TYPE_CHECKING:
-    from serving.items.item_attributes import Ints  # brings numpy and Arrow, which `headrace flags` needs not
+    from feature_repo.arrays import Ints  # brings numpy, which `headrace flags` needs not
 
 MAX_RULES = 200
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=100)]

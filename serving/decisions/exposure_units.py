@@ -7,18 +7,17 @@ import threading
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import xxhash
+
+from feature_repo.arrays import Bits
 
 MAX_UNITS = 100_000
 SUFFIX = ".units"
 _ARM_BITS = 16
 _ARM = (1 << _ARM_BITS) - 1
-
-Entries: TypeAlias = npt.NDArray[np.uint64]
 
 
 class Tally(NamedTuple):
@@ -131,19 +130,19 @@ class Units:
         mask = max((int(table[0]) for table in tables), default=0)
         return self._tally(mask, np.concatenate([np.zeros(0, np.uint64), *(table[1:] for table in tables)]))
 
-    def _tally(self, mask: int, entries: Entries) -> Tally:
+    def _tally(self, mask: int, entries: Bits) -> Tally:
         kept = _kept_by(mask, entries)
         _, first = np.unique(kept >> _ARM_BITS, return_index=True)
         found = np.bincount((kept[first] & _ARM).astype(np.intp), minlength=len(self._arms))
         return Tally(dict(zip(self._arms, found.tolist(), strict=True)), mask.bit_length())
 
 
-def _kept_by(mask: int, entries: Entries) -> Entries:
-    kept: Entries = entries[(entries >> _ARM_BITS) & mask == 0]
+def _kept_by(mask: int, entries: Bits) -> Bits:
+    kept: Bits = entries[(entries >> _ARM_BITS) & mask == 0]
     return kept
 
 
-def _table(path: Path) -> Entries:
+def _table(path: Path) -> Bits:
     """A worker's mask and entries; one that is just being added may be cut off."""
     raw = path.read_bytes()
     return np.frombuffer(raw[: len(raw) // 8 * 8], np.uint64)

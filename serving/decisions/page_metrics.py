@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serving.items.item_attributes import Ints
+from feature_repo.arrays import Ints
 from serving.items.item_snapshot import ItemSnapshot
 from serving.scoring.ordering import indices
 from serving.scoring.similarity import breadth, items_of

@@ -8,7 +8,7 @@ from math import log
 
 import numpy as np
 
-from serving.items.item_attributes import Floats
+from feature_repo.arrays import Floats
 
 ALARM = 0.001
 """Chance that an experiment filled as declared is ever called mismatched, however often it is looked at."""

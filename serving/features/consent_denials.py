@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
+from feature_repo.clock import EPOCH
 from feature_repo.online.rows import OnlineRow
 from serving.features.row_cache import Copies
 from serving.pipeline.context import Row
@@ -13,8 +13,7 @@ from serving.pipeline.context import Row
 HEARD_S = 600.0
 """How long a denial heard at the door holds by itself; by then the stream has brought it to the store."""
 USER_ID, SESSION_ID = "user_id", "session_id"
-_MOMENT = datetime.fromtimestamp(0, UTC)
-_DENIED = Row({"permitted": False}, _MOMENT)
+_DENIED = Row({"permitted": False}, EPOCH)
 
 
 class Permissions:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec import Struct
 
+from feature_repo.clock import EPOCH
 from feature_repo.consent import permitted
 from feature_repo.errors import StoreError
 from feature_repo.group import SESSION, USER, DType, FeatureGroup
@@ -25,7 +26,6 @@ KEYS_AT_ONCE = 64
 PRESENT, ABSENT, EXPIRED = "PRESENT", "NOT_FOUND", "OUTSIDE_MAX_AGE"
 """Feast's statuses; a stored null is present."""
 _NEVER = "1970-01-01T00:00:00Z"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Column(Struct, frozen=True):
@@ -239,7 +239,7 @@ def _numbers(values: Sequence[float]) -> Sequence[float | str]:
 
 
 def _seconds(value: datetime) -> int:
-    return (value - _EPOCH) // timedelta(seconds=1)
+    return (value - EPOCH) // timedelta(seconds=1)
 
 
 _CONVERTED: dict[DType, Callable[[Any], Any]] = {

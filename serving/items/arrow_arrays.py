@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serving.items.item_attributes import Floats, Ints
+from feature_repo.arrays import Floats, Ints
 
 STEP = 4096
 """Rows made Python objects at once: rankings under way get the interpreter between."""

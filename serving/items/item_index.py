@@ -12,7 +12,7 @@ from itertools import repeat
 
 import numpy as np
 
-from serving.items.item_attributes import Ints
+from feature_repo.arrays import Ints
 from serving.scoring.compiled import compiled
 
 STEP = 4096

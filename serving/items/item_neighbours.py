@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from feature_repo.arrays import Floats, Ints
 from serving.items.arrow_arrays import bounds_of, floats_of, list_of
-from serving.items.item_attributes import Floats, Ints
 from serving.scoring.signal_matrix import together
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from msgspec import Struct
 
-from serving.items.item_attributes import Attributes, Floats, Ints
+from feature_repo.arrays import Floats, Ints
+from serving.items.item_attributes import Attributes
 
 LAST_ITEMS = 5
 """Items of a session, newest first, whose neighbours count."""

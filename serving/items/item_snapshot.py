@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feature_repo.arrays import Float32s, Floats, Ints
 from feature_repo.contract.normalization import normalized
 from feature_repo.errors import LakeError
 from feature_repo.lake.lake import Build, Builds
 from serving.items.arrow_arrays import bounds_of, floats_of, list_of, texts_of
-from serving.items.item_attributes import Attributes, Floats, Ints, attributes_of
+from serving.items.item_attributes import Attributes, attributes_of
 from serving.items.item_index import ItemIndex
 from serving.items.item_neighbours import Neighbours, neighbours_of
 from serving.items.item_rows import LAST_ITEMS, ItemRows, alone
@@ -80,8 +80,8 @@ class ItemSnapshot:
     category_names: tuple[str, ...]
     category_offsets: Ints
     categories: Ints
-    vectors: npt.NDArray[np.float32]
-    vector_lengths: npt.NDArray[np.float32]
+    vectors: Float32s
+    vector_lengths: Float32s
     popular_from: float
     age_days: Floats
 
@@ -228,7 +228,7 @@ def _numerics(keys: pa.ListArray, values: pa.ListArray) -> tuple[tuple[str, ...]
     return tuple(found[i] for i in kept), np.ascontiguousarray(matrix[:, kept])
 
 
-def _vectors(column: pa.ListArray) -> npt.NDArray[np.float32]:
+def _vectors(column: pa.ListArray) -> Float32s:
     lengths = np.diff(bounds_of(column))
     width = int(lengths.max(initial=0))
     out = np.zeros((len(column), width), np.float32)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from feature_repo.arrays import Ints
 from feature_repo.group import FeatureGroup
 from feature_repo.groups.item_neighbours import GROUP as NEIGHBOURS
 from feature_repo.groups.item_profile import GROUP as ITEMS
 from serving.pipeline.context import Contributions, RankContext, Row
 from serving.schemas.rank_response import Tier
-from serving.scoring.base_order import Ints
 from serving.scoring.ordering import falling
 from serving.scoring.profile_signals import KeptTastes, Tastes
 from serving.scoring.signals import Known, SignalMatrix, signals, touched_items

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from feature_repo.arrays import Ints
 from serving.control.flags import Cap
 from serving.pipeline.context import RankContext
 from serving.schemas.rank_response import Tier
-from serving.scoring.base_order import BaseOrder, Ints
+from serving.scoring.base_order import BaseOrder
 
 _NOT_ALL = "order: not a permutation of the candidates"
 

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
+from feature_repo.arrays import Floats, Ints
 from serving.control.flags import Flags
 from serving.control.reloading import Model
 from serving.schemas.rank_request import RankRequest
 from serving.schemas.rank_response import Dropped, Tier
-from serving.scoring.base_order import BaseOrder, Floats, Ints, base_order
+from serving.scoring.base_order import BaseOrder, base_order
 from serving.scoring.ordering import rescored
 
 

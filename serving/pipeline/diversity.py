@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from feature_repo.arrays import Floats, Ints
 from serving.control.flags import Diversity
-from serving.items.item_attributes import Floats, Ints
 from serving.items.item_snapshot import ItemSnapshot
 from serving.pipeline.context import RankContext
 from serving.schemas.rank_response import Tier

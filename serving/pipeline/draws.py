@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import numpy as np
-import numpy.typing as npt
 
-from serving.items.item_attributes import Floats, Ints
+from feature_repo.arrays import Bits, Floats, Ints
 
-Bits: TypeAlias = npt.NDArray[np.uint64]
 _UNUSED = np.uint64(11)
 _FEW = 200
 """Numbers that are sorted sooner than parted."""

@@ -9,11 +9,11 @@ from math import ceil
 import numpy as np
 from msgspec import Struct
 
+from feature_repo.arrays import Bits, Floats, Ints
 from serving.control.apply_rules import Fixed, fixed_by
 from serving.control.flags import Exploration
-from serving.items.item_attributes import Floats, Ints
 from serving.pipeline.context import RankContext
-from serving.pipeline.draws import Bits, chances, explored
+from serving.pipeline.draws import chances, explored
 from serving.pipeline.rules import bought_of
 from serving.schemas.rank_response import Tier
 from serving.scoring.ordering import indices

@@ -11,6 +11,7 @@ from time import perf_counter
 
 import numpy as np
 
+from feature_repo.arrays import Floats
 from serving.client.request_id import new_request_id
 from serving.control.reloading import Model
 from serving.monitoring.circuit_breaker import Breaker
@@ -19,7 +20,6 @@ from serving.pipeline.context import RankContext
 from serving.pipeline.stage import Stage
 from serving.schemas.rank_request import RankRequest, item_id_of
 from serving.schemas.rank_response import RankAnswer, RankedItem
-from serving.scoring.base_order import Floats
 from serving.scoring.blend import grouped
 from serving.scoring.ordering import is_whole
 

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 import numpy as np
-import numpy.typing as npt
 from msgspec import Struct
 
+from feature_repo.arrays import Floats, Ints
 from serving.schemas.rank_request import Candidate
 from serving.scoring.ordering import falling
 from serving.scoring.signals import base_scores, unit_scores
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.intp]
 _score = attrgetter("score")
 
 

@@ -13,8 +13,8 @@ from typing import Literal, TypeAlias
 import msgspec
 import numpy as np
 
+from feature_repo.arrays import Bools, Floats
 from feature_repo.errors import BuildError
-from serving.items.item_attributes import Bools, Floats
 from serving.scoring.contributions import contributed
 from serving.scoring.signal_groups import BASE, GROUPS, group_of
 from serving.scoring.signals import SignalMatrix

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from serving.items.item_attributes import Bools, Floats
+from feature_repo.arrays import Bools, Floats
 from serving.scoring.compiled import compiled
 
 CLIP = 6.0

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from serving.items.item_attributes import Bools, Floats, Ints
+from feature_repo.arrays import Bools, Floats, Ints
 from serving.scoring.compiled import compiled
 
 

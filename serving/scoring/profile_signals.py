@@ -7,7 +7,8 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 
-from serving.items.item_attributes import Attributes, Floats
+from feature_repo.arrays import Floats
+from serving.items.item_attributes import Attributes
 from serving.items.item_rows import signed_log
 from serving.scoring.signal_matrix import Leaning, Taste
 

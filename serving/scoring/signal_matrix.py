@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from serving.items.item_attributes import Floats, Ints, Occurrences
+from feature_repo.arrays import Floats, Ints
+from serving.items.item_attributes import Occurrences
 from serving.scoring.compiled import compiled
 
 TOUCH_HALF_LIFE_S = 600.0

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from msgspec import Struct
 
-from serving.items.item_attributes import Floats
+from feature_repo.arrays import Floats
 from serving.items.item_rows import ItemRows
 from serving.scoring.profile_signals import Row, Tastes
 from serving.scoring.signal_matrix import Candidates, Trail, fill

@@ -8,16 +8,13 @@ All in one file: machine code that is kept is compiled again only when its own f
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from serving.items.item_attributes import Bools, Floats, Ints
+from feature_repo.arrays import Bools, Float32s, Floats, Ints
 from serving.items.item_snapshot import ItemSnapshot
 from serving.scoring.compiled import compiled
-
-Float32s: TypeAlias = npt.NDArray[np.float32]
 
 
 class Items(NamedTuple):

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from bytewax.testing import run_main
 from prometheus_client import CollectorRegistry
 
-from feature_repo.clock import Clock
+from feature_repo.clock import Clock, time_of
 from feature_repo.clock_skew import TOLERANCE, ahead_of, tolerance_of
 from feature_repo.contract.validation import arrow_schema, encode, from_arrow
 from feature_repo.errors import LakeError, SourceError
@@ -33,7 +33,6 @@ from feature_repo.groups.session_profile import GROUP
 from feature_repo.home import Home
 from feature_repo.lake.lake import Builds, Lake
 from feature_repo.online import EncodedRow, decode_value, layout_of
-from feature_repo.online.timestamps import time_of
 from feature_repo.settings import Settings
 from streaming.dataflow.flow_metrics import StreamMetrics
 from streaming.dataflow.graph import build_flow

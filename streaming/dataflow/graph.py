@@ -9,12 +9,12 @@ position or ahead of it, never behind, and the fold takes no event twice (docs/a
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import xxhash
 from bytewax import operators as op
 from bytewax.dataflow import Dataflow
 
+from feature_repo.clock import EPOCH
 from feature_repo.groups.session_profile import GROUP as SESSION_GROUP
 from feature_repo.groups.user_profile import GROUP as PROFILE_GROUP
 from feature_repo.online.consent_rows import COMPLETE, CONSENT, consent_rows
@@ -27,7 +27,6 @@ from streaming.sessions.messages import Changes, Chunk
 from streaming.sessions.user_fold import Contribution
 from streaming.sessions.user_shard import UserNews
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EVENT, _FACTS = b'{"record":"event"', (b'"user"', b'"item"')
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from feature_repo.clock import time_of
 from feature_repo.contract.reasons import shown
 from feature_repo.errors import ContractError
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECONDS = {
     "epoch_s": Decimal(10**6),
     "epoch_ms": Decimal(10**3),
@@ -75,7 +75,7 @@ def _parsed(text: str, form: str | None, name: str) -> datetime:
 def _from_epoch(value: Any, form: str, name: str) -> datetime:
     try:
         number = Decimal(str(value).strip()) * _MICROSECONDS[form]
-        return _EPOCH + timedelta(microseconds=int(number))
+        return time_of(int(number))
     except InvalidOperation as error:
         msg = f"{name}: {shown(value)} is no number of {form}; change format in the mapping"
         raise ContractError("bad_value", name, msg) from error

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from typing import TypeAlias
 
 import msgspec
 
+from feature_repo.clock import micros_of, time_of
 from feature_repo.errors import ContractError
-from feature_repo.groups.session_profile import GROUP, Profile, time_of
+from feature_repo.groups.session_profile import GROUP, Profile
 from feature_repo.online import EncodedRow, layout_of
 from feature_repo.online.row_encoder import RowEncoder
 from streaming.sessions.expiry import Sweep
@@ -29,7 +30,6 @@ from streaming.sessions.user_fold import Contribution
 from streaming.sessions.withdrawal import sessions_of
 
 _log = logging.getLogger(__name__)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _rows = RowEncoder(GROUP)
 _NO_FEATURES = layout_of(GROUP).encode({})
@@ -66,7 +66,7 @@ class SessionShard:
     def process(self, chunk: Chunk) -> Changes:
         """Fold a chunk; what cannot be decoded or folded goes to the quarantine."""
         changes = self._outbox.again(self._held)
-        now_us = (self._tools.clock() - _EPOCH) // _MICROSECOND
+        now_us = micros_of(self._tools.clock())
         for session_id, entries in self._intake.read(chunk, now_us, changes).items():
             self._fold(session_id, entries, changes)
         if chunk.tick:

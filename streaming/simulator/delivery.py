@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streaming.simulator.shop import Ints, Shop
+from feature_repo.arrays import Int64s
+from streaming.simulator.shop import Shop
 from streaming.simulator.shop_events import make_day
 from streaming.simulator.table import EVENT_SCHEMA, event_table, session_table
 
@@ -54,7 +55,7 @@ class Delivery:
     """
 
     table: pa.Table
-    malformed: Ints
+    malformed: Int64s
     sessions: pa.Table
     counts: Counts
 

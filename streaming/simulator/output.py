@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from feature_repo.clock import EPOCH
 from feature_repo.contract.columns import LAKE_ONLY
 from feature_repo.contract.validation import Event, Kind, Record, ShownItem, arrow_schema, encode, to_arrow
 from feature_repo.errors import SourceError
@@ -104,7 +105,7 @@ class ParquetOutput:
         table = delivery.table
         broken = table.take(pa.array(delivery.malformed))
         odd = pa.array(delivery.malformed % 2 == 1)
-        past = pa.scalar(datetime(1970, 1, 1, tzinfo=UTC), pa.timestamp("us", tz="UTC"))
+        past = pa.scalar(EPOCH, pa.timestamp("us", tz="UTC"))
         for name, value in (
             ("event_type", pc.if_else(odd, "clik", broken["event_type"])),
             ("event_time", pc.if_else(odd, broken["event_time"], past)),

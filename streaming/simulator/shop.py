@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np
-from numpy.typing import NDArray
 
+from feature_repo.arrays import Bools, Floats, Int64s
 from feature_repo.contract.validation import Item, User
 from streaming.simulator.config import ShopConfig
 
@@ -27,9 +27,6 @@ TWO_CATEGORIES, NEW = 0.15, 0.1
 COLD, DECLARED, DENIES = 0.25, 0.7, 0.03
 """Shares of users who first come within the simulated days, declare their segment, deny consent."""
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class Items:
@@ -44,14 +41,14 @@ class Items:
     """
 
     ids: list[str]
-    category: Ints
-    second_category: Ints
-    brand: Ints
-    colour: Ints
-    tag: Ints
+    category: Int64s
+    second_category: Int64s
+    brand: Int64s
+    colour: Int64s
+    tag: Int64s
     price: Floats
     price_level: Floats
-    first_day: Ints
+    first_day: Int64s
     age_days: Floats
     appeal: Floats
     log_popularity: Floats
@@ -70,15 +67,15 @@ class Users:
     """
 
     ids: list[str]
-    segment: Ints
-    declared: NDArray[np.bool_]
-    consent: NDArray[np.bool_]
-    country: Ints
+    segment: Int64s
+    declared: Bools
+    consent: Bools
+    country: Int64s
     taste: Floats
     brands: Floats
     price_level: Floats
     activity: Floats
-    first_day: Ints
+    first_day: Int64s
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from streaming.simulator.shop import Ints, Shop
-from streaming.simulator.traffic import Flags, Pages, Shown, Visits, pages, shown, visits
+from feature_repo.arrays import Bools, Int64s
+from streaming.simulator.shop import Shop
+from streaming.simulator.traffic import Pages, Shown, Visits, pages, shown, visits
 
 TYPES = ("impression", "search", "click", "view", "like", "add_to_cart", "purchase")
 IMPRESSION, SEARCH, CLICK, VIEW, LIKE, CART, PURCHASE = range(len(TYPES))
@@ -27,19 +28,19 @@ class Events:
         number: of the event within `day`.
     """
 
-    type: Ints
-    time_ms: Ints
-    day: Ints
-    user: Ints
-    identified: Flags
-    session: Ints
-    item: Ints
-    page: Ints
-    position: Ints
-    query: Ints
-    number: Ints
+    type: Int64s
+    time_ms: Int64s
+    day: Int64s
+    user: Int64s
+    identified: Bools
+    session: Int64s
+    item: Int64s
+    page: Int64s
+    position: Int64s
+    query: Int64s
+    number: Int64s
 
-    def take(self, rows: Ints | Flags) -> Events:
+    def take(self, rows: Int64s | Bools) -> Events:
         """The given rows."""
         return Events(*(getattr(self, f.name)[rows] for f in fields(self)))
 
@@ -73,7 +74,7 @@ def make_day(shop: Shop, number: int) -> Day:
 
 
 _NONE = Events(*(np.zeros(0, bool if f.name == "identified" else np.int64) for f in fields(Events)))
-_Part = tuple[int, Ints, Ints, Ints | None]
+_Part = tuple[int, Int64s, Int64s, Int64s | None]
 """Events of one type: the type, their pages, times (ms after midnight), and slots where they concern one."""
 
 
@@ -104,7 +105,7 @@ def _parts(shop: Shop, day: Day, rng: np.random.Generator) -> list[_Part]:
     return parts
 
 
-def _part(day: Day, kind: int, page: Ints, time_ms: Ints, slot: Ints | None) -> Events:
+def _part(day: Day, kind: int, page: Int64s, time_ms: Int64s, slot: Int64s | None) -> Events:
     n = len(page)
     absent = np.full(n, -1)
     seen, on = day.visits, day.pages
@@ -125,7 +126,7 @@ def _part(day: Day, kind: int, page: Ints, time_ms: Ints, slot: Ints | None) -> 
     )
 
 
-def _page_starts(day: Day, rng: np.random.Generator) -> Ints:
+def _page_starts(day: Day, rng: np.random.Generator) -> Int64s:
     """When each page is shown, ms after midnight: a page lasts as long as its clicks, and some reading."""
     on = day.pages
     reading = rng.exponential(15_000, len(on.session)).astype(np.int64)

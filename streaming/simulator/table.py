@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_repo.arrays import Int64s
+from feature_repo.clock import EPOCH
 from feature_repo.contract.validation import SCHEMA_VERSION, arrow_schema
-from streaming.simulator.shop import CATEGORIES, Ints, Shop
+from streaming.simulator.shop import CATEGORIES, Shop
 from streaming.simulator.shop_events import IMPRESSION, TYPES, Day
 
 EVENT_SCHEMA = pa.schema([f for f in arrow_schema("event") if f.name != "ingested_at"])
 """The lake's columns of an event but for `ingested_at`, which whoever ingests adds."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 def event_table(shop: Shop, day: Day) -> pa.Table:
     """The day's events in order of time, columns of `EVENT_SCHEMA`."""
     events, users = day.events, shop.users
-    start_us = round((shop.config.start - _EPOCH).total_seconds()) * 1_000_000
+    start_us = round((shop.config.start - EPOCH).total_seconds()) * 1_000_000
     denies = events.identified & ~users.consent[events.user]
     columns: dict[str, Any] = {
         "event_id": _numbered("e", events.day, events.number),
@@ -76,7 +75,7 @@ def _lists(shop: Shop, day: Day) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), slots)
 
 
-def _numbered(prefix: str, day: Ints, number: Ints) -> pa.Array:
+def _numbered(prefix: str, day: Int64s, number: Int64s) -> pa.Array:
     """Ids like ``e3-17``; null where the number is negative."""
     text = pc.binary_join_element_wise(
         pc.cast(pa.array(day), pa.string()), pc.cast(_masked(number), pa.string()), "-"
@@ -84,7 +83,7 @@ def _numbered(prefix: str, day: Ints, number: Ints) -> pa.Array:
     return pc.binary_join_element_wise(prefix, text, "")
 
 
-def _chosen(names: Any, index: Ints) -> pa.Array:
+def _chosen(names: Any, index: Int64s) -> pa.Array:
     return pa.array(names, pa.string()).take(_masked(index))
 
 
@@ -94,5 +93,5 @@ def _no_properties(n: int) -> pa.Array:
     return pa.MapArray.from_arrays(pa.array(np.zeros(n + 1, np.int32)), empty, empty)
 
 
-def _masked(values: Ints) -> pa.Array:
+def _masked(values: Int64s) -> pa.Array:
     return pa.array(values, mask=values < 0)

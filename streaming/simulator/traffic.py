@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import NDArray
 
-from streaming.simulator.shop import CATEGORIES, Floats, Ints, Shop
+from feature_repo.arrays import Bools, Floats, Int64s
+from streaming.simulator.shop import CATEGORIES, Shop
 
 SLOTS = 20
 MAX_PAGES = 12
@@ -32,38 +32,36 @@ LOGS_IN = 0.05
 BASE, INTENT, TASTE, BRAND, PRICE, APPEAL = -3.4, 2.2, 0.9, 1.1, 0.7, 0.9
 POSITION_BIAS = 0.35
 
-Flags = NDArray[np.bool_]
-
 
 @dataclass(frozen=True)
 class Visits:
     """Sessions of a day: user row, start (s after midnight), pages; whether and how anonymous."""
 
-    user: Ints
+    user: Int64s
     start_s: Floats
-    pages: Ints
-    anonymous: Flags
-    logs_in: Flags
+    pages: Int64s
+    anonymous: Bools
+    logs_in: Bools
 
 
 @dataclass(frozen=True)
 class Pages:
     """Pages of a day in order of their sessions: session row, number within it, intent, search or feed."""
 
-    session: Ints
-    number: Ints
-    intent: Ints
-    search: Flags
+    session: Int64s
+    number: Int64s
+    intent: Int64s
+    search: Bools
 
 
 @dataclass(frozen=True)
 class Shown:
     """What each page showed: item rows (−1: empty slot), scores, chance of a click; shape (P, K)."""
 
-    item: Ints
+    item: Int64s
     score: Floats
     chance: Floats
-    clicked: Flags
+    clicked: Bools
 
 
 def visits(shop: Shop, day: int, rng: np.random.Generator) -> Visits:
@@ -149,7 +147,7 @@ def _shown(shop: Shop, day: int, seen: Visits, on: Pages, rng: np.random.Generat
     return Shown(item, score, chance, rng.random(item.shape) < chance)
 
 
-def _retrieve(shop: Shop, day: int, on: Pages, rng: np.random.Generator) -> Ints:
+def _retrieve(shop: Shop, day: int, on: Pages, rng: np.random.Generator) -> Int64s:
     """Distinct candidates of each page, (P, K), from all items or those the query names; −1 where short."""
     items = shop.items
     weight = np.exp(items.log_popularity + items.trend[day]) * (items.first_day <= day)
@@ -167,7 +165,7 @@ def _retrieve(shop: Shop, day: int, on: Pages, rng: np.random.Generator) -> Ints
     return _first_distinct(item, min(SLOTS, len(ends)))
 
 
-def _first_distinct(drawn: Ints, wanted: int) -> Ints:
+def _first_distinct(drawn: Int64s, wanted: int) -> Int64s:
     """The first `wanted` distinct values of each row, in order; −1 where there are fewer."""
     order = np.argsort(drawn, axis=1, kind="stable")
     ranked = np.take_along_axis(drawn, order, axis=1)

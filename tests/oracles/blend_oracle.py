@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from serving.items.item_attributes import Bools, Floats
+from feature_repo.arrays import Bools, Floats
 from serving.scoring.contributions import CLIP
 
 

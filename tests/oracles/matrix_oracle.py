@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from serving.items.item_attributes import Floats, Ints, Occurrences
+from feature_repo.arrays import Floats, Ints
+from serving.items.item_attributes import Occurrences
 from serving.scoring.signal_matrix import (
     COVISIT_HALF_LIFE_S,
     COVISIT_PRIOR,

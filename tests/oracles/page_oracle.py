@@ -6,15 +6,12 @@ import hashlib
 from math import comb
 
 import numpy as np
-import numpy.typing as npt
 
+from feature_repo.arrays import Floats, Ints
 from serving.control.flags import Cap, Diversity, Exploration
 from serving.items.item_snapshot import ItemSnapshot
 from serving.pipeline.exploration import _window
 from serving.scoring.base_order import BaseOrder
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.intp]
 
 
 def capped(order: Ints, base: BaseOrder, cap: Cap) -> Ints:

@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from feature_repo.clock import time_of
 from feature_repo.contract.validation import Contract, Event, Item, to_arrow
 from feature_repo.group import FeatureGroup
 from feature_repo.groups import all_groups
-from feature_repo.groups.session_profile import SessionRules, time_of, touch_of, values
+from feature_repo.groups.session_profile import SessionRules, touch_of, values
 from feature_repo.home import Home
 from feature_repo.lake.lake import Builds, Lake
 from feature_repo.settings import Settings

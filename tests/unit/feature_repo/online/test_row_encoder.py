@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from redis._parsers.encoders import Encoder
 from redis.connection import PythonRespSerializer
 
+from feature_repo.clock import time_of
 from feature_repo.group import DType, Feature, FeatureGroup, Fold
 from feature_repo.groups import stream_groups
 from feature_repo.groups.session_profile import (
@@ -19,7 +20,6 @@ from feature_repo.groups.session_profile import (
     LAST_ITEMS,
     Profile,
     SessionRules,
-    time_of,
     values,
 )
 from feature_repo.online import EncodedRow, layout_of, redis_key

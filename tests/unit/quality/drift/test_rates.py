@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from scipy import stats
 
+from feature_repo.arrays import Floats
 from feature_repo.settings import Settings
 from quality.drift.feature_drift import Thresholds
 from quality.drift.rates import DayRates, Sums, category_changes, rate_change, rates_report, total, windows
@@ -20,7 +20,7 @@ FIRST = date(2024, 5, 1)
 SESSIONS = 250
 
 
-def sums(x: NDArray[np.float64], y: NDArray[np.float64]) -> Sums:
+def sums(x: Floats, y: Floats) -> Sums:
     return Sums(*(float(v.sum()) for v in (x, y, x * x, x * y, y * y)))
 
 

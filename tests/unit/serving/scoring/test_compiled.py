@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.items.item_attributes import Floats
+from feature_repo.arrays import Floats
 from serving.scoring import compiled as module
 from serving.scoring.compiled import compiled
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from feature_repo.catalogue import ItemFacts
+from feature_repo.clock import micros_of
 from feature_repo.contract.validation import Event, Item, User, encode
 from feature_repo.errors import ContractError, StoreError
 from feature_repo.lake.lake import Lake
-from feature_repo.online.timestamps import micros_of
 from feature_repo.settings import Settings
 from streaming.dataflow.graph import spread
 from streaming.dataflow.store_canary import StoreWatch
