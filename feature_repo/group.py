@@ -224,19 +224,20 @@ BatchExpression = Callable[[LakeTables, BatchParams], "ir.Table"]
 
 @dataclass(frozen=True)
 class Fold:
-    """How the stream keeps a group: pure functions over a state of the group's own.
+    """How the stream keeps a group: a pure function of what it holds of the group's entity.
 
     Attributes:
-        row: from a state and the rules of sessions to the features in declared order; times in microseconds
-            since 1970.
+        row: from that and the rules of sessions to the features in declared order; times in microseconds
+            since 1970. For a session it gets the `Profile` (`groups.session_profile`), for a user the
+            profiles of the sessions of the last day.
     """
 
     row: Callable[[Any, Any], tuple[Any, ...]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FeatureGroup:
-    """A declared group.
+    """A declared group; compared by identity, so that it can key what is derived from it.
 
     Attributes:
         freshness: age beyond which the group counts as stale.
@@ -246,6 +247,9 @@ class FeatureGroup:
         depends_on: groups whose rows the expression reads.
         divisible: whether the expression honours `LakeTables.part`: many keys with lists are built part by
             part, since DuckDB holds lists and quantiles in memory whole.
+        ranked_as: name of the group's row in rankings: in codes (`user_stale`), decision records and signals.
+            Rankings do not read a group without one.
+        where_asked: rankings read the row only where a rule asks for what the user bought.
         version: raised when a feature changes its meaning; the view's name carries it from 2 on.
     """
 
@@ -261,6 +265,8 @@ class FeatureGroup:
     expectations: tuple[Expectation, ...] = ()
     version: int = 1
     divisible: bool = False
+    ranked_as: str = ""
+    where_asked: bool = False
 
     @property
     def view_name(self) -> str:

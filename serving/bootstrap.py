@@ -33,6 +33,7 @@ from serving.features.consent_store import ConsentStore
 from serving.features.door_denials import Denials
 from serving.features.feature_plan import Catalogue
 from serving.features.feature_table import FeatureTable
+from serving.features.ranked_groups import ranked_groups
 from serving.features.reader import FeatureReader
 from serving.features.reading import ReadLimits
 from serving.features.row_source import RowSource, ThreadSource
@@ -170,7 +171,7 @@ def _reader(settings: Settings, source: RowSource, parts: Parts, permissions: Pe
     )
     return FeatureReader(
         source,
-        all_groups(),
+        ranked_groups(),
         limits,
         stream_stale=lambda: parts.stream.stale,
         breaker=parts.breakers["store"],

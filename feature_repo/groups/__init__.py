@@ -6,7 +6,7 @@ import pkgutil
 from functools import cache
 from importlib import import_module
 
-from feature_repo.group import FeatureGroup
+from feature_repo.group import Entity, FeatureGroup
 
 
 @cache
@@ -35,6 +35,7 @@ def batch_groups() -> dict[str, FeatureGroup]:
     return {n: g for n, g in all_groups().items() if g.batch is not None}
 
 
-def stream_groups() -> dict[str, FeatureGroup]:
-    """Groups that the stream keeps."""
-    return {n: g for n, g in all_groups().items() if g.batch is None}
+def stream_groups(entity: Entity | None = None) -> dict[str, FeatureGroup]:
+    """Groups that the stream keeps: all of them, or those of one entity."""
+    kept = {n: g for n, g in all_groups().items() if g.batch is None}
+    return kept if entity is None else {n: g for n, g in kept.items() if g.entity is entity}

@@ -128,6 +128,7 @@ GROUP = FeatureGroup(
     ttl=timedelta(days=90),
     batch=expression,
     depends_on=("user_profile",),
+    ranked_as="segment",
     expectations=(
         Expectation("row_count_between", minimum=1),
         Expectation("same_length", columns=("attr_keys", "attr_clicks", "attr_expected")),

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import compress
-from typing import Any, Protocol
+from typing import Any
 
 from msgspec import Struct
 
 from feature_repo.catalogue import CATEGORY, ItemFacts
 from feature_repo.clock import EPOCH
+from feature_repo.contract.records import Event
 from feature_repo.group import (
     NON_NEGATIVE,
     NOT_NULL,
@@ -58,23 +59,6 @@ class Touch(Struct, array_like=True, frozen=True, gc=False):
     user_id: str | None = None
     query: str | None = None
     consent: bool | None = None
-
-
-class EventLike(Protocol):
-    """The fields of an event that make a touch: of a contract event, or of what the stream decodes of it."""
-
-    @property
-    def event_id(self) -> str: ...
-    @property
-    def event_type(self) -> str: ...
-    @property
-    def event_time(self) -> datetime: ...
-    @property
-    def item_id(self) -> str | None: ...
-    @property
-    def user_id(self) -> str | None: ...
-    @property
-    def query(self) -> str | None: ...
 
 
 class Profile(Struct, array_like=True, gc=False):
@@ -125,7 +109,7 @@ class SessionRules:
         )
 
 
-def touch_of(event: EventLike, weights: Mapping[str, float], consent: bool | None) -> Touch:
+def touch_of(event: Event, weights: Mapping[str, float], consent: bool | None) -> Touch:
     """The touch of an event; `consent` is what the event or its user states (`consent.permitted`)."""
     return Touch(
         (event.event_time - EPOCH) // _MICROSECOND,
@@ -324,6 +308,7 @@ GROUP = FeatureGroup(
     freshness=timedelta(seconds=30),
     ttl=timedelta(days=1),
     fold=Fold(row),
+    ranked_as="session",
     expectations=(
         Expectation("same_length", columns=("item_ids", "item_times_ms", "item_weights")),
         Expectation("same_length", columns=("attr_keys", "attr_weights")),

@@ -138,6 +138,7 @@ GROUP = FeatureGroup(
     ttl=timedelta(days=90),
     batch=expression,
     divisible=True,
+    ranked_as="user",
     expectations=(
         # A shop of anonymous visitors has no users; the gate still blocks a build that loses half its rows.
         Expectation("row_count_between", minimum=1, severity="warn"),

@@ -94,6 +94,8 @@ GROUP = FeatureGroup(
     freshness=timedelta(minutes=1),
     ttl=WINDOW,
     fold=Fold(row),
+    ranked_as="recent",
+    where_asked=True,
     expectations=(
         Expectation("same_length", columns=("item_ids", "item_times_ms", "item_weights")),
         Expectation("same_length", columns=("attr_keys", "attr_weights")),

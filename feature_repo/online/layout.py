@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import mmh3
@@ -64,7 +64,7 @@ def table_name(view: str) -> str:
     return f"{PROJECT}_{view}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ViewLayout:
     """All of a group's layout, computed once.
 
@@ -105,21 +105,15 @@ class ViewLayout:
         return decode_values(self.names, raws), decode_time(stamp)
 
 
-_layouts: dict[int, tuple[FeatureGroup, ViewLayout]] = {}
-
-
+@cache
 def layout_of(group: FeatureGroup) -> ViewLayout:
-    """The layout of a group's view; kept by identity, since hashing a declaration costs more than its use."""
-    found = _layouts.get(id(group))
-    if found is None:
-        view = group.view_name
-        layout = ViewLayout(
-            join_key=group.entity.join_key,
-            names=group.feature_names,
-            fields=tuple(field_hash(view, name) for name in group.feature_names),
-            time_field=time_field(view),
-            table=table_name(view),
-            encoders=tuple(ENCODERS[f.dtype] for f in group.features),
-        )
-        found = _layouts[id(group)] = (group, layout)
-    return found[1]
+    """The layout of a group's view."""
+    view = group.view_name
+    return ViewLayout(
+        join_key=group.entity.join_key,
+        names=group.feature_names,
+        fields=tuple(field_hash(view, name) for name in group.feature_names),
+        time_field=time_field(view),
+        table=table_name(view),
+        encoders=tuple(ENCODERS[f.dtype] for f in group.features),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import redis
@@ -43,7 +44,6 @@ class RedisStore:
             decode_responses=False,
             protocol=2,
         )
-        self._commands: dict[int, tuple[ViewLayout, RowCommands]] = {}
 
     @classmethod
     def of(cls, settings: Settings) -> RedisStore:
@@ -56,7 +56,7 @@ class RedisStore:
 
     def write_encoded(self, group: FeatureGroup, rows: Sequence[EncodedRow], *, check: bool = True) -> int:
         """See `OnlineStore.write_encoded`."""
-        commands = self._commands_of(layout_of(group))
+        commands = _commands_of(layout_of(group))
         written = 0
         with self._connection() as connection:
             for start in range(0, len(rows), _CHUNK):
@@ -126,12 +126,6 @@ class RedisStore:
             self._client.connection_pool.disconnect()
             raise redis.ConnectionError(_SHIFTED)
 
-    def _commands_of(self, layout: ViewLayout) -> RowCommands:
-        found = self._commands.get(id(layout))
-        if found is None:
-            found = self._commands[id(layout)] = (layout, RowCommands(layout))
-        return found[1]
-
     @contextmanager
     def _mapped(self) -> Iterator[None]:
         try:
@@ -158,6 +152,11 @@ class RedisStore:
                 raise
             finally:
                 pool.release(connection)
+
+
+@cache
+def _commands_of(layout: ViewLayout) -> RowCommands:
+    return RowCommands(layout)
 
 
 def _exchange(connection: Any, payload: bytes, replies: int) -> list[Any]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
-from feature_repo.group import DType, FeatureGroup
+from feature_repo.group import DType, Entity, FeatureGroup
+from feature_repo.groups import stream_groups
 from feature_repo.memory import Memory
 from feature_repo.online.commands import LENGTHS, pair_head
 from feature_repo.online.encoding import CHUNKS, ENCODERS, LOW, VARINTS, encode_int64, varint
@@ -81,9 +83,14 @@ class RowEncoder:
 
     def __init__(self, group: FeatureGroup) -> None:
         assert group.fold is not None, group.name
-        self._group = group
+        self.group = group
         self._row = group.fold.row
         self._pairs = _compile(group)
+        self._nothing = layout_of(group).encode({})
+
+    def without_features(self, key: str, micros: int) -> EncodedRow:
+        """A row of `key` that holds no feature."""
+        return EncodedRow(key, micros, self._nothing)
 
     def encode(self, key: str, micros: int, state: Any, rules: Any) -> EncodedRow:
         """The row of `key`.
@@ -96,7 +103,13 @@ class RowEncoder:
         try:
             return EncodedRow(key, micros, (), self._pairs(encode_micros(micros), values))
         except (IndexError, TypeError):  # beyond the tables, or a list that is None
-            return EncodedRow(key, micros, layout_of(self._group).encode(self._group.named(values)))
+            return EncodedRow(key, micros, layout_of(self.group).encode(self.group.named(values)))
+
+
+@cache
+def encoders_of(entity: Entity) -> tuple[RowEncoder, ...]:
+    """Encoders of the stream groups of an entity, in the order of `stream_groups`."""
+    return tuple(map(RowEncoder, stream_groups(entity).values()))
 
 
 def _compile(group: FeatureGroup) -> Callable[[bytes, tuple[Any, ...]], bytes]:

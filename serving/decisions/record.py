@@ -114,16 +114,7 @@ def decision_of(context: RankContext, answer: RankAnswer, salt: str) -> Decision
         candidates=request.candidates,
         limit=request.limit,
         explain=bool(request.explain),
-        features={
-            name: _used(row, salt)
-            for name, row in (
-                ("user", context.user),
-                ("segment", context.segment),
-                ("session", context.session),
-                ("recent", context.recent),
-            )
-            if row is not None
-        },
+        features={name: _used(row, salt) for name, row in context.rows.items()},
         flags=context.flags,
         rules=relevant(model.rules, context.item_ids),
         held_out=context.held_out,

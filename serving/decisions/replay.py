@@ -217,10 +217,9 @@ def request_of(decision: Decision) -> RankRequest:
 
 def fill(context: RankContext, decision: Decision) -> None:
     """Put the recorded features into a context, as far as its flags permit the tiers they are for."""
-    rows = {name: Row(used.values, used.event_time, used.cached) for name, used in decision.features.items()}
-    context.user, context.segment, context.session, context.recent = map(
-        rows.get, ("user", "segment", "session", "recent")
-    )
+    context.rows = {
+        name: Row(used.values, used.event_time, used.cached) for name, used in decision.features.items()
+    }
     context.arms = dict(decision.arms)
     # Held out by its arm's flag, not by the holdout: other flags may lift that.
     by_arm = not context.flags.personalization

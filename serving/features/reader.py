@@ -13,7 +13,7 @@ from datetime import datetime
 from time import monotonic
 
 from feature_repo.errors import StoreError
-from feature_repo.group import FeatureGroup
+from feature_repo.group import SEGMENT, FeatureGroup
 from feature_repo.groups.segment_profile import EVERYONE
 from feature_repo.online.consent_rows import CONSENT
 from serving.features.consent_denials import (
@@ -24,15 +24,13 @@ from serving.features.consent_denials import (
     permitted_by,
     refused_in,
 )
+from serving.features.ranked_groups import RankedGroups
 from serving.features.reading import UNANSWERED, Reading, ReadLimits
 from serving.features.row_cache import Copies
 from serving.features.row_source import Key, RowSource
 from serving.monitoring.circuit_breaker import Breaker
 from serving.pipeline.context import Row
 
-USER, SEGMENT, SESSION, RECENT = "user_profile", "segment_profile", "session_profile", "user_recent"
-PERMISSION = CONSENT.name
-_CODE_OF = {USER: "user", SEGMENT: "segment", SESSION: "session", RECENT: "recent"}
 log = logging.getLogger(__name__)
 
 
@@ -41,7 +39,7 @@ class FeatureReader:
 
     Args:
         source: the online store.
-        groups: declared groups by name.
+        groups: those that rankings read.
         stream_stale: whether the stream lags so far that session rows cannot be trusted.
         breaker: of the store.
         permissions: denials heard at this worker's door.
@@ -52,7 +50,7 @@ class FeatureReader:
     def __init__(
         self,
         source: RowSource,
-        groups: Mapping[str, FeatureGroup],
+        groups: RankedGroups,
         limits: ReadLimits,
         *,
         stream_stale: Callable[[], bool] = lambda: False,
@@ -63,23 +61,19 @@ class FeatureReader:
     ) -> None:
         self._source = source
         self._breaker = breaker or Breaker("store")
-        self._user, self._segment, self._session = groups[USER], groups[SEGMENT], groups[SESSION]
-        self._recent = groups[RECENT]
+        self._groups = groups
+        self._of_user: tuple[FeatureGroup, ...] = (*groups.users, CONSENT)
+        self._of_user_asked = (*self._of_user, *groups.asked)
         self._permissions = permissions or Permissions(copies)
         self._consent_complete = consent_complete
         self._stream_stale = stream_stale
-        profile_copy = limits.profile_copy.total_seconds()
-        self._copies = {
-            USER: Copies(copies, profile_copy),
-            SEGMENT: Copies(copies, profile_copy),
-            SESSION: Copies(copies, limits.session_copy.total_seconds()),
-            RECENT: Copies(copies, profile_copy),
-            PERMISSION: Copies(copies, max(profile_copy, limits.session_copy.total_seconds())),
-        }
-        self._ttl = {g.name: g.ttl for g in (self._user, self._segment, self._session, self._recent)}
-        self._ttl[SESSION] = min(self._session.ttl, limits.session_ttl)
-        # What the stream writes is as fresh as the stream; a visitor who pauses does not make it stale.
-        self._freshness = {g.name: g.freshness for g in (self._user, self._segment)}
+        session_copy, profile_copy = limits.session_copy.total_seconds(), limits.profile_copy.total_seconds()
+        self._copies = {CONSENT: Copies(copies, max(profile_copy, session_copy))}
+        self._copies |= {group: Copies(copies, session_copy) for group in groups.sessions}
+        profiles = (*groups.users, *groups.asked, *groups.segments)
+        self._copies |= {group: Copies(copies, profile_copy) for group in profiles}
+        self._ttl = {group: group.ttl for group in profiles}
+        self._ttl |= {group: min(group.ttl, limits.session_ttl) for group in groups.sessions}
         self._store_s = limits.store.total_seconds()
         self._segment_reuse_s = limits.segment_reuse.total_seconds()
 
@@ -109,43 +103,59 @@ class FeatureReader:
             return reading
         deadline = monotonic() + min(remaining_s, self._store_s)
         segment = self._likely_segment(user_id)
+        groups = self._groups
         keys: list[Key] = []
         if user_id is not None:
-            keys += [(self._user, user_id), (CONSENT, user_id)]
-            if recent:
-                keys.append((self._recent, user_id))
+            keys += [(group, user_id) for group in (self._of_user_asked if recent else self._of_user)]
         reading.refused = self._permissions.denied(SESSION_ID, session_id)
         if session_id is not None and not reading.refused:
             if self._stream_stale():
                 reading.codes.append("stream_stale")
             else:
-                keys.append((self._session, session_id))
+                keys += [(group, session_id) for group in groups.sessions]
         if not self._reusable(segment):
-            keys.append((self._segment, segment))
+            keys += [(group, segment) for group in groups.segments]
         rows = await self._fetch(keys, deadline, reading, meanwhile)
-        session = rows.get((SESSION, session_id or ""))
+        session = rows.get((groups.session, session_id or ""))
         await self._permit(user_id, session, rows, deadline, reading)
         if reading.permitted is False or reading.unknown:
-            self._copies[USER].drop(user_id or "")
-            self._copies[SESSION].drop(session_id or "")
+            for group in (*groups.users, *groups.asked):
+                self._copies[group].drop(user_id or "")
+            for group in groups.sessions:
+                self._copies[group].drop(session_id or "")
             return reading
-        if refused_in(session):
-            reading.refused, session = True, None
-        reading.user = self._judge(USER, rows.get((USER, user_id or "")), now, reading)
-        if user_id is not None and of_another(session, user_id):
-            reading.codes.append("session_of_another")
-            session = None
-        reading.session = self._judge(SESSION, session, now, reading)
-        reading.recent = self._judge(RECENT, rows.get((RECENT, user_id or "")), now, reading)
-        wanted = str(reading.user.values.get("segment") or EVERYONE) if reading.user else EVERYONE
-        reading.segment = await self._segment_row(wanted, rows, deadline, now, reading)
+        self._judge_personal(user_id, session_id, rows, now, reading)
+        await self._judge_segments(rows, deadline, now, reading)
         return reading
+
+    def _judge_personal(
+        self,
+        user_id: str | None,
+        session_id: str | None,
+        rows: Mapping[Key, Row],
+        now: datetime,
+        reading: Reading,
+    ) -> None:
+        """Add the rows of the user and of the session, unless it is of another user or refused."""
+        groups = self._groups
+        session = rows.get((groups.session, session_id or ""))
+        for group in groups.users:
+            self._judge(group, rows.get((group, user_id or "")), now, reading)
+        if refused_in(session):
+            reading.refused = True
+        elif user_id is not None and of_another(session, user_id):
+            reading.codes.append("session_of_another")
+        else:
+            for group in groups.sessions:
+                self._judge(group, rows.get((group, session_id or "")), now, reading)
+        for group in groups.asked:
+            self._judge(group, rows.get((group, user_id or "")), now, reading)
 
     async def _permit(
         self,
         user_id: str | None,
         session: Row | None,
-        rows: Mapping[tuple[str, str], Row],
+        rows: Mapping[Key, Row],
         deadline: float,
         reading: Reading,
     ) -> None:
@@ -158,42 +168,44 @@ class FeatureReader:
                 reading.permitted = False
                 return
             rows = await self._fetch([(CONSENT, owner)], deadline, reading)
-        row = rows.get((PERMISSION, owner))
+        row = rows.get((CONSENT, owner))
         reading.permitted = permitted_by(row)
         reading.read = row is not None or UNANSWERED.isdisjoint(reading.codes)
         if row is None and not self._consent_complete():
-            reading.unknown = session is not None or any((group, owner) in rows for group in (USER, RECENT))
+            users = (*self._groups.users, *self._groups.asked)
+            reading.unknown = session is not None or any((group, owner) in rows for group in users)
 
     async def warm(self) -> None:
         """Read the prior of last resort, so that it is at hand when the store is not."""
-        await self._fetch([(self._segment, EVERYONE)], monotonic() + 5.0, Reading())
+        keys = [(group, EVERYONE) for group in self._groups.segments]
+        await self._fetch(keys, monotonic() + 5.0, Reading())
 
-    async def _segment_row(
-        self,
-        segment: str,
-        rows: Mapping[tuple[str, str], Row],
-        deadline: float,
-        now: datetime,
-        reading: Reading,
-    ) -> Row | None:
-        key = (SEGMENT, segment)
-        row = rows.get(key)
-        if row is None and self._reusable(segment):
-            row = self._copies[SEGMENT].get(segment)
-        elif row is None:
-            row = (await self._fetch([(self._segment, segment)], deadline, reading)).get(key)
-        if row is None and segment != EVERYONE:
-            row = self._copies[SEGMENT].get(EVERYONE)
-        return self._judge(SEGMENT, row, now, reading)
+    async def _judge_segments(
+        self, rows: Mapping[Key, Row], deadline: float, now: datetime, reading: Reading
+    ) -> None:
+        """Add the rows of the user's segment, else those of everyone."""
+        profile = reading.rows.get(self._groups.profile.ranked_as)
+        segment = EVERYONE if profile is None else str(profile.values.get(SEGMENT.join_key) or EVERYONE)
+        reusable = self._reusable(segment)
+        missing = [(group, segment) for group in self._groups.segments if (group, segment) not in rows]
+        if missing and not reusable:
+            rows = {**rows, **await self._fetch(missing, deadline, reading)}
+        for group in self._groups.segments:
+            row = rows.get((group, segment))
+            if row is None and reusable:
+                row = self._copies[group].get(segment)
+            if row is None:
+                row = self._copies[group].get(EVERYONE)
+            self._judge(group, row, now, reading)
 
     def _likely_segment(self, user_id: str | None) -> str:
-        """The segment the user was in when last read: one round trip then fetches all three rows."""
-        copy = self._copies[USER].get(user_id) if user_id is not None else None
-        return str(copy.values.get("segment") or EVERYONE) if copy is not None else EVERYONE
+        """The segment the user was in when last read: one round trip then fetches all rows."""
+        copy = None if user_id is None else self._copies[self._groups.profile].get(user_id)
+        return EVERYONE if copy is None else str(copy.values.get(SEGMENT.join_key) or EVERYONE)
 
     def _reusable(self, segment: str) -> bool:
-        age = self._copies[SEGMENT].age(segment)
-        return age is not None and age <= self._segment_reuse_s
+        ages = [self._copies[group].age(segment) for group in self._groups.segments]
+        return all(age is not None and age <= self._segment_reuse_s for age in ages)
 
     async def _fetch(
         self,
@@ -201,7 +213,7 @@ class FeatureReader:
         deadline: float,
         reading: Reading,
         meanwhile: Callable[[], None] = lambda: None,
-    ) -> dict[tuple[str, str], Row]:
+    ) -> dict[Key, Row]:
         """Rows by group and key: from the store, else copies. Absent rows are left out."""
         if not keys:
             return {}
@@ -232,34 +244,34 @@ class FeatureReader:
         rows = {}
         for (group, key), row in zip(keys, found, strict=True):
             if row is None:
-                self._copies[group.name].drop(key)
+                self._copies[group].drop(key)
                 continue
-            rows[group.name, key] = copied = Row(row.values, row.event_time)
-            self._copies[group.name].put(key, copied)
+            rows[group, key] = copied = Row(row.values, row.event_time)
+            self._copies[group].put(key, copied)
         return rows
 
-    def _from_copies(self, keys: Sequence[Key], code: str, reading: Reading) -> dict[tuple[str, str], Row]:
+    def _from_copies(self, keys: Sequence[Key], code: str, reading: Reading) -> dict[Key, Row]:
         if code not in reading.codes:
             reading.codes.append(code)
         rows = {}
         for group, key in keys:
-            copy = self._copies[group.name].get(key)
+            copy = self._copies[group].get(key)
             if copy is not None:
-                rows[group.name, key] = Row(copy.values, copy.event_time, cached=True)
+                rows[group, key] = Row(copy.values, copy.event_time, cached=True)
         return rows
 
-    def _judge(self, name: str, row: Row | None, now: datetime, reading: Reading) -> Row | None:
-        """The row if it may be used; its age and what is wrong with it go into the reading."""
+    def _judge(self, group: FeatureGroup, row: Row | None, now: datetime, reading: Reading) -> None:
+        """Add the row if it may be used; its age and what is wrong with it go into the reading."""
         if row is None:
-            return None
-        age, what = now - row.event_time, _CODE_OF[name]
-        reading.ages[name] = max(age.total_seconds(), 0.0)
-        if age > self._ttl[name]:
+            return
+        age, what = now - row.event_time, group.ranked_as
+        reading.ages[group.name] = max(age.total_seconds(), 0.0)
+        if age > self._ttl[group]:
             reading.codes.append(f"{what}_expired")
-            return None
-        freshness = self._freshness.get(name)
-        if freshness is not None and age > freshness:
+            return
+        # What the stream writes is as fresh as the stream; a visitor who pauses does not make it stale.
+        if group.batch is not None and age > group.freshness:
             reading.codes.append(f"{what}_stale")
         if row.cached:
             reading.codes.append(f"{what}_cached")
-        return row
+        reading.rows[what] = row

@@ -7,17 +7,17 @@ from datetime import timedelta
 
 from msgspec import Struct
 
-from serving.pipeline.context import Row
+from serving.pipeline.context import HasRows, Row
 
 UNANSWERED = frozenset({"store_failing", "store_late", "store_open"})
 """Codes of a reading that the store did not answer."""
 
 
-class Reading(Struct, eq=False):
+class Reading(HasRows, Struct, eq=False):
     """The rows a request may use; none where the user denied consent, or may have.
 
     Attributes:
-        recent: what the user did in the last day, where it was asked for.
+        rows: by the name that their group is ranked as.
         permitted: what the user's record states of consent; `None` for nothing.
         unknown: whether the user's word may have been lost with an emptied store; there are no rows then.
         read: whether the user's word was read, from the store or a copy, or there is no user.
@@ -26,10 +26,7 @@ class Reading(Struct, eq=False):
         codes: what was late, failing, stale or a copy.
     """
 
-    user: Row | None = None
-    segment: Row | None = None
-    session: Row | None = None
-    recent: Row | None = None
+    rows: dict[str, Row] = {}
     permitted: bool | None = None
     unknown: bool = False
     read: bool = True

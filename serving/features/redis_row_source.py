@@ -176,7 +176,7 @@ class RedisSource:
         self._connect_timeout_s = connect_timeout_s
         self._oldest_s = oldest_s
         self._remembered = remembered
-        self._plans: dict[int, tuple[FeatureGroup, _Plan]] = {}
+        self._plans: dict[FeatureGroup, _Plan] = {}
         self._link: _Link | None = None
         self._connecting: asyncio.Task[_Link] | None = None
 
@@ -215,10 +215,10 @@ class RedisSource:
             self._link.close()
 
     def _plan(self, group: FeatureGroup) -> _Plan:
-        found = self._plans.get(id(group))
+        found = self._plans.get(group)
         if found is None:
-            found = self._plans[id(group)] = (group, _Plan(layout_of(group), self._remembered))
-        return found[1]
+            found = self._plans[group] = _Plan(layout_of(group), self._remembered)
+        return found
 
     async def _connected(self) -> _Link:
         """The connection; all who need one wait for the same attempt, and giving up does not cancel it."""

@@ -34,6 +34,33 @@ class Row(Struct, frozen=True):
     cached: bool = False
 
 
+class _Named:
+    """The row of the attribute's own name among `rows`."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, owner: HasRows, cls: type | None = None) -> Row | None:
+        return owner.rows.get(self._name)
+
+    def __set__(self, owner: HasRows, row: Row | None) -> None:
+        if row is None:
+            owner.rows.pop(self._name, None)
+        else:
+            owner.rows[self._name] = row
+
+
+class HasRows:
+    """What holds feature rows by the name that their group is ranked as; those of the tiers by attribute."""
+
+    __slots__ = ()
+    rows: dict[str, Row]
+    user = _Named()
+    segment = _Named()
+    session = _Named()
+    recent = _Named()
+
+
 class Contributions(Struct, frozen=True, eq=False):
     """What each signal added to each candidate's score.
 
@@ -51,7 +78,7 @@ _ranking = attrgetter(*_RANKING)
 _NONE = np.zeros(0, np.intp)
 
 
-class RankContext(Struct, eq=False):
+class RankContext(HasRows, Struct, eq=False):
     """State of one request. Stages read what earlier ones left and write their own part.
 
     The base order is made when it is first asked for: not before the online store was asked, which answers
@@ -67,7 +94,7 @@ class RankContext(Struct, eq=False):
         consented: whether consent was asked for, and permits what is personal to be used and recorded.
         held_out: whether the base order is answered although everything is computed.
         gathered: item numbers of the candidates, in base order, where they are at hand already.
-        recent: what the user did in the last day; read where a rule asks for what was bought.
+        rows: feature rows by the name that their group is ranked as (`FeatureGroup.ranked_as`).
         contributions: where the answer is to be explained.
         numbers: snapshot item number of each candidate, -1 where unknown; empty before the blend.
         settled: set by a stage that decided for the base order; personal stages are then skipped.
@@ -94,10 +121,7 @@ class RankContext(Struct, eq=False):
     _scores: Floats | None = None
     gathered: Ints | None = None
     numbers: Ints = _NONE
-    user: Row | None = None
-    segment: Row | None = None
-    session: Row | None = None
-    recent: Row | None = None
+    rows: dict[str, Row] = {}
     contributions: Contributions | None = None
     adjustments: dict[str, Floats] = {}
     propensities: Floats | None = None

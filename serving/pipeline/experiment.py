@@ -18,8 +18,8 @@ class ArmStage:
     personal = True
 
     def __init__(self) -> None:
-        # By identity: a set of flags lives until the next one, and hashing it costs more than all the rest.
-        self._replaced: dict[tuple[int, tuple[tuple[str, str], ...]], tuple[Flags, Flags]] = {}
+        self._of: Flags | None = None
+        self._replaced: dict[tuple[tuple[str, str], ...], Flags] = {}
 
     def run(self, context: RankContext) -> None:
         """Set `arms`, `flags` and `held_out`."""
@@ -34,13 +34,13 @@ class ArmStage:
         context.held_out = given.held_out or not context.flags.personalization
 
     def _with(self, flags: Flags, given: Assignment) -> Flags:
-        key = (id(flags), tuple(given.arms.items()))
+        if flags is not self._of or len(self._replaced) >= KEPT:
+            self._of, self._replaced = flags, {}
+        key = tuple(given.arms.items())
         held = self._replaced.get(key)
-        if held is None or held[0] is not flags:
-            if len(self._replaced) >= KEPT:
-                self._replaced.clear()
-            held = self._replaced[key] = (flags, changed(flags, given.flags))
-        return held[1]
+        if held is None:
+            held = self._replaced[key] = changed(flags, given.flags)
+        return held
 
 
 class HoldoutStage:

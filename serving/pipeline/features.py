@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from feature_repo.consent import permitted
+from serving.features.ranked_groups import ranked_groups
 from serving.features.reader import FeatureReader
 from serving.pipeline.blend import gather, tier_of
 from serving.pipeline.context import RankContext
@@ -29,7 +30,7 @@ class FeaturesStage:
         self._default = consent_default
 
     async def run(self, context: RankContext) -> None:
-        """Fill `user`, `segment`, `session`, `recent`, `ages`; note what was late, stale or cached."""
+        """Fill `rows` and `ages`; note what was late, stale or cached."""
         request = context.request
         reading = await self._reader.read(
             request.user_id,
@@ -47,10 +48,7 @@ class FeaturesStage:
         if not permitted(asked, reading.permitted, self._default):
             return context.settle("consent_denied")
         context.consented = reading.read
-        context.user = reading.user
-        context.segment = reading.segment
-        context.session = reading.session
-        context.recent = reading.recent
+        context.rows = reading.rows
         context.ages.update(reading.ages)
         forgo(context)
         return None
@@ -61,10 +59,13 @@ def forgo(context: RankContext) -> None:
     permitted = context.flags.tiers
     if len(permitted) == len(Tier):
         return
+    groups = ranked_groups()
     while (tier := tier_of(context)) is not Tier.BASE and tier not in permitted:
         if tier in {Tier.SESSION_LONG_TERM, Tier.SESSION_SEGMENT}:
-            context.session = None
+            without = groups.sessions
         elif tier is Tier.LONG_TERM:
-            context.user = None
+            without = groups.users
         else:
-            context.segment = None
+            without = groups.segments
+        for group in without:
+            context.rows.pop(group.ranked_as, None)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import pyarrow as pa
@@ -28,8 +28,8 @@ from feature_repo.clock import Clock, time_of
 from feature_repo.clock_skew import TOLERANCE, ahead_of, tolerance_of
 from feature_repo.contract.validation import arrow_schema, encode, from_arrow
 from feature_repo.errors import LakeError, SourceError
-from feature_repo.group import FeatureGroup
-from feature_repo.groups.session_profile import GROUP
+from feature_repo.group import SESSION, FeatureGroup
+from feature_repo.groups import stream_groups
 from feature_repo.home import Home
 from feature_repo.lake.lake import Builds, Lake
 from feature_repo.online import EncodedRow, decode_value, layout_of
@@ -43,6 +43,7 @@ from streaming.dataflow.store_writer import WriteJob
 from streaming.dataflow.stream_errors import own_error
 from streaming.log import Batch, Keyed, Position
 
+Day: TypeAlias = tuple[FeatureGroup, date]
 _CHUNK = 1000
 _ROW_GROUP = 50_000
 
@@ -155,32 +156,32 @@ def _record_of(row: dict[str, Any]) -> bytes:
 
 @dataclass
 class HistoryWriter:
-    """A sink that keeps session rows as one Parquet file per day, in the group's Arrow schema.
+    """A sink that keeps rows of groups as one Parquet file per group and day, in the group's Arrow schema.
 
     Args:
         first: rows of events before this day only warm up sessions that run into it.
     """
 
     builds: Builds
-    group: FeatureGroup
+    groups: Sequence[FeatureGroup]
     first: date
     created: datetime
     rows: dict[date, int] = field(default_factory=dict)
-    _pending: dict[date, dict[tuple[str, int], EncodedRow]] = field(default_factory=dict)
-    _files: dict[date, tuple[pq.ParquetWriter, Path, Path]] = field(default_factory=dict)
+    _pending: dict[Day, dict[tuple[str, int], EncodedRow]] = field(default_factory=dict)
+    _files: dict[Day, tuple[pq.ParquetWriter, Path, Path]] = field(default_factory=dict)
 
     def write(self, jobs: Sequence[WriteJob]) -> None:
-        """Take the session rows of jobs; of several with one event time the last counts."""
+        """Take the rows of jobs; of several with one event time the last counts."""
         for job in jobs:
-            if job.group is not self.group:
+            if job.group not in self.groups:
                 continue
             for row in job.rows:
                 day = time_of(row.micros).date()
                 if day >= self.first:
-                    pending = self._pending.setdefault(day, {})
+                    pending = self._pending.setdefault((job.group, day), {})
                     pending[row.key, row.micros] = row
                     if len(pending) >= _ROW_GROUP:
-                        self._flush(day)
+                        self._flush((job.group, day))
 
     def flush(self) -> None:
         """Nothing is promised before `finish`."""
@@ -202,28 +203,29 @@ class HistoryWriter:
             aside.unlink(missing_ok=True)
         self._files.clear()
 
-    def _flush(self, day: date) -> None:
-        rows = list(self._pending.pop(day).values())
-        layout = layout_of(self.group)
-        columns = {self.group.entity.join_key: [row.key for row in rows]}
+    def _flush(self, of: Day) -> None:
+        group, day = of
+        rows = list(self._pending.pop(of).values())
+        layout = layout_of(group)
+        columns = {group.entity.join_key: [row.key for row in rows]}
         raws = [row.values for row in rows]
         for n, name in enumerate(layout.names):
             columns[name] = [decode_value(values[n]) for values in raws]
         times = [time_of(row.micros) for row in rows]
-        schema = self.group.arrow_schema
+        schema = group.arrow_schema
         arrays = [pa.array(columns[f.name], f.type) for f in list(schema)[:-2]]
         arrays += [pa.array(times, schema[-2].type), pa.array([self.created] * len(rows), schema[-1].type)]
-        if day not in self._files:
-            self._files[day] = self._open(day)
-        self._files[day][0].write_table(pa.Table.from_arrays(arrays, schema=schema))
+        if of not in self._files:
+            self._files[of] = self._open(group, day)
+        self._files[of][0].write_table(pa.Table.from_arrays(arrays, schema=schema))
         self.rows[day] = self.rows.get(day, 0) + len(rows)
 
-    def _open(self, day: date) -> tuple[pq.ParquetWriter, Path, Path]:
+    def _open(self, group: FeatureGroup, day: date) -> tuple[pq.ParquetWriter, Path, Path]:
         as_of = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
-        path = self.builds.path(self.group.name, as_of, self.group.version)
+        path = self.builds.path(group.name, as_of, group.version)
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.tmp")
-        return pq.ParquetWriter(aside, self.group.arrow_schema, compression="zstd"), aside, path
+        return pq.ParquetWriter(aside, group.arrow_schema, compression="zstd"), aside, path
 
 
 def backfill_sessions(
@@ -233,7 +235,7 @@ def backfill_sessions(
     clock: Clock | None = None,
     read_day: Callable[[date], None] = lambda day: None,
 ) -> dict[date, int]:
-    """Write `session_profile` history of days ``first … last`` (inclusive); rows by day.
+    """Write the history of the groups of sessions for ``first … last`` (inclusive); rows by day.
 
     Reading begins a time-to-live earlier, so that sessions that run into the first day are whole. Running it
     again replaces a day's file whole.
@@ -252,7 +254,7 @@ def backfill_sessions(
     warm_up = timedelta(days=-(-int(settings.session_ttl_s) // 86_400))
     log = LakeLog(lake, first - warm_up, last + timedelta(days=1), read_day, tolerance_of(settings))
     now = clock or settings.clock
-    sink = HistoryWriter(Builds(home.features), GROUP, first, now())
+    sink = HistoryWriter(Builds(home.features), tuple(stream_groups(SESSION).values()), first, now())
     with ExitStack() as stack:
         stack.callback(sink.abort)
         state = stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-backfill-"))

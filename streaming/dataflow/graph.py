@@ -15,14 +15,14 @@ from bytewax import operators as op
 from bytewax.dataflow import Dataflow
 
 from feature_repo.clock import EPOCH
-from feature_repo.groups.session_profile import GROUP as SESSION_GROUP
-from feature_repo.groups.user_profile import GROUP as PROFILE_GROUP
+from feature_repo.group import USER
+from feature_repo.groups import batch_groups
 from feature_repo.online.consent_rows import COMPLETE, CONSENT, consent_rows
 from feature_repo.online.rows import encode_rows
 from streaming.dataflow.log_source import EventLogSource, part_name
 from streaming.dataflow.operators import FlowParts, SessionLogic, UserLogic
 from streaming.dataflow.store_sink import OnlineSink
-from streaming.dataflow.store_writer import WriteJob
+from streaming.dataflow.store_writer import WriteJob, jobs_by_group
 from streaming.sessions.messages import Changes, Chunk
 from streaming.sessions.user_fold import Contribution
 from streaming.sessions.user_shard import UserNews
@@ -93,12 +93,13 @@ def jobs_of(parts: FlowParts, partition: int, changes: Changes) -> list[WriteJob
     """
     if changes.heartbeat is not None:
         parts.metrics.observe(changes.heartbeat)
-    sessions = WriteJob(partition, SESSION_GROUP, changes.rows, changes.deleted, changes.heartbeat)
+    sessions = jobs_by_group(partition, parts.tools.sessions, changes.rows, changes.deleted)
+    sessions[-1] = replace(sessions[-1], heartbeat=changes.heartbeat)
     if changes.restated or changes.complete:
-        return [*restating(parts, partition, changes), *stating(parts, partition, changes), sessions]
+        return [*restating(parts, partition, changes), *stating(parts, partition, changes), *sessions]
     if not changes.consents:
-        return [sessions]
-    return [*stating(parts, partition, changes), sessions]
+        return sessions
+    return [*stating(parts, partition, changes), *sessions]
 
 
 def stating(parts: FlowParts, partition: int, changes: Changes) -> list[WriteJob]:
@@ -107,7 +108,7 @@ def stating(parts: FlowParts, partition: int, changes: Changes) -> list[WriteJob
     denying = [user_id for user_id, permitted in changes.consents.items() if permitted is False]
     return [
         WriteJob(partition, CONSENT, stated, denying),
-        WriteJob(partition, PROFILE_GROUP, deleted=denying),
+        *_without_profiles(partition, denying),
     ]
 
 
@@ -122,6 +123,12 @@ def restating(parts: FlowParts, partition: int, changes: Changes) -> list[WriteJ
     rows = [*consent_rows(denying, parts.tools.clock()), *consent_rows(giving, EPOCH)]
     marks = {COMPLETE: b"1"} if changes.complete else {}
     return [
-        WriteJob(partition, PROFILE_GROUP, deleted=list(denying)),
+        *_without_profiles(partition, list(denying)),
         WriteJob(partition, CONSENT, encode_rows(CONSENT, rows), marks=marks),
     ]
+
+
+def _without_profiles(partition: int, users: list[str]) -> list[WriteJob]:
+    """Delete what batch groups hold of users."""
+    groups = batch_groups().values()
+    return [WriteJob(partition, group, deleted=users) for group in groups if group.entity is USER]

@@ -13,13 +13,12 @@ from typing import Any, TypeVar
 from bytewax.operators import StatefulBatchLogic
 
 from feature_repo.errors import HeadraceError
-from feature_repo.groups.user_recent import GROUP as USER_GROUP
 from streaming.dataflow.flow_metrics import StreamMetrics
 from streaming.dataflow.log_source import SourceRules, part_name
 from streaming.dataflow.recovery_files import FOLDER as RECOVERY
 from streaming.dataflow.recovery_files import FROM_STATE
 from streaming.dataflow.store_sink import JobSink
-from streaming.dataflow.store_writer import WriteJob
+from streaming.dataflow.store_writer import WriteJob, jobs_by_group
 from streaming.log import EventLog, Position
 from streaming.sessions.intake import POSITION, RESUME, recall
 from streaming.sessions.messages import Changes, Chunk
@@ -32,14 +31,14 @@ T = TypeVar("T")
 
 
 def _kept(method: Callable[..., T]) -> Callable[..., T]:
-    """A method of the parts, or of a logic that has them, whose errors of ours are kept in `failures`."""
+    """Decorator: keep a `HeadraceError` that the method raises in `failures` of its object."""
 
     @wraps(method)
     def keeping(self: Any, *args: Any) -> T:
         try:
             return method(self, *args)
         except HeadraceError as error:
-            getattr(self, "_parts", self).failures.append(error)
+            self.failures.append(error)
             raise
 
     return keeping
@@ -102,6 +101,7 @@ class SessionLogic(StatefulBatchLogic[Chunk, Changes, int]):  # type: ignore[mis
 
     def __init__(self, parts: FlowParts, partition: int | None) -> None:
         self._parts = parts
+        self.failures = parts.failures
         self._partition = partition
         self._shard: SessionShard | None = None
 
@@ -134,6 +134,7 @@ class UserLogic(StatefulBatchLogic[UserNews, WriteJob, int]):  # type: ignore[mi
 
     def __init__(self, parts: FlowParts, number: int | None) -> None:
         self._parts = parts
+        self.failures = parts.failures
         self._number = number
         self._shard: UserShard | None = None
 
@@ -143,7 +144,7 @@ class UserLogic(StatefulBatchLogic[UserNews, WriteJob, int]):  # type: ignore[mi
         if self._shard is None:
             number = self._number = batch[0].shard
             file = StateFolder(self._parts.state / f"users-{part_name(number)}")
-            self._shard = UserShard(number, self._parts.tools.rules, file)
+            self._shard = UserShard(number, self._parts.tools.rules, file, self._parts.tools.users)
         return [job for news in batch for job in self._process(self._shard, news)], StatefulBatchLogic.RETAIN
 
     @_kept
@@ -153,12 +154,11 @@ class UserLogic(StatefulBatchLogic[UserNews, WriteJob, int]):  # type: ignore[mi
             return [], StatefulBatchLogic.RETAIN
         return self._process(self._shard, UserNews(self._shard.number, last=True)), StatefulBatchLogic.RETAIN
 
-    @staticmethod
-    def _process(shard: UserShard, news: UserNews) -> list[WriteJob]:
+    def _process(self, shard: UserShard, news: UserNews) -> list[WriteJob]:
         changes = shard.process(news)
         if not (changes.rows or changes.deleted):
             return []
-        return [WriteJob(shard.number, USER_GROUP, changes.rows, changes.deleted)]
+        return jobs_by_group(shard.number, self._parts.tools.users, changes.rows, changes.deleted)
 
     @_kept
     def snapshot(self) -> int:

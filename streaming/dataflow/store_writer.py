@@ -24,6 +24,7 @@ from feature_repo.errors import StoreError
 from feature_repo.group import FeatureGroup
 from feature_repo.online import EncodedRow, OnlineStore
 from feature_repo.online.consent_rows import CONSENT
+from feature_repo.online.row_encoder import RowEncoder
 from streaming.sessions.heartbeat import Heartbeat, write_heartbeats
 
 _log = logging.getLogger(__name__)
@@ -57,6 +58,18 @@ class WriteJob:
     deleted: Sequence[str] = ()
     heartbeat: Heartbeat | None = None
     marks: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def jobs_by_group(
+    partition: int, groups: Sequence[RowEncoder], rows: Sequence[EncodedRow], deleted: Sequence[str]
+) -> list[WriteJob]:
+    """A job per group of one entity.
+
+    Args:
+        rows: each key's row in each group, in the order of the groups.
+    """
+    count = len(groups)
+    return [WriteJob(partition, each.group, rows[n::count], deleted) for n, each in enumerate(groups)]
 
 
 @dataclass(slots=True)

@@ -43,9 +43,12 @@ class Chunk:
 class Changes:
     """What a chunk changed: rows to write, sessions to delete, contributions to users, a heartbeat.
 
-    `consents` is what the records of users stated, kept beside the features: the long-term profile of those
-    who denied must go as well. `restated` is what is said again to a store that lost it; `complete` says that
-    with it the store holds all there is.
+    Attributes:
+        rows: each session's row in each group of sessions, in the order of these groups.
+        consents: what the records of users stated, kept beside the features: the long-term profile of those
+            who denied must go as well.
+        restated: what is said again to a store that lost it.
+        complete: with `restated` the store holds all there is.
     """
 
     rows: list[EncodedRow] = field(default_factory=list)

@@ -15,9 +15,8 @@ import msgspec
 
 from feature_repo.clock import micros_of, time_of
 from feature_repo.errors import ContractError
-from feature_repo.groups.session_profile import GROUP, Profile
-from feature_repo.online import EncodedRow, layout_of
-from feature_repo.online.row_encoder import RowEncoder
+from feature_repo.groups.session_profile import Profile
+from feature_repo.online import EncodedRow
 from streaming.sessions.expiry import Sweep
 from streaming.sessions.heartbeat import Counts, Heartbeat
 from streaming.sessions.intake import Entry, Intake
@@ -31,10 +30,9 @@ from streaming.sessions.withdrawal import sessions_of
 
 _log = logging.getLogger(__name__)
 _MICROSECOND = timedelta(microseconds=1)
-_rows = RowEncoder(GROUP)
-_NO_FEATURES = layout_of(GROUP).encode({})
 REWRITTEN_PER_TICK = 5_000
 
+Rows: TypeAlias = list[EncodedRow]
 Said: TypeAlias = tuple[list[Contribution], list[Contribution], bool]
 """Contributions that reading the log again would not bring back, those that it would, whether it expired."""
 
@@ -80,7 +78,7 @@ class SessionShard:
         """
         held, tools = self._held.get(session_id), self._tools
         outcomes: list[Outcome] = []
-        rows: list[EncodedRow | None] = []
+        rows: list[Rows | None] = []
         said: list[Said] = []
         try:
             session = Session(held, tools.rules, tools.knowledge.facts)
@@ -91,10 +89,10 @@ class SessionShard:
                     session = Session(None, tools.rules, tools.knowledge.facts)
                 outcomes.append(session.fold(touch))
                 if tools.every_event and outcomes[-1] == "folded":
-                    rows.append(self._row(session_id, session.profile))
+                    rows.append(self._rows(session_id, session.profile))
             now, profile = session.encode(), session.profile
             if not tools.every_event:
-                rows.append(self._row(session_id, profile))
+                rows.append(self._rows(session_id, profile))
             if (profile is not None and profile.user_id is not None) or session.erased or session.finished:
                 said.append(self._said(session_id, session))
         except Exception as error:
@@ -130,21 +128,23 @@ class SessionShard:
         self._intake.put_aside(raw, place, ContractError("poison", "", reason))
 
     def _emit(self, session_id: str, profile: Profile, changes: Changes) -> None:
-        _put(session_id, self._row(session_id, profile), changes)
+        _put(session_id, self._rows(session_id, profile), changes)
 
-    def _row(self, session_id: str, profile: Profile | None) -> EncodedRow | None:
-        """The session's row; `None` to delete it where consent is denied. Repeats are written on purpose.
+    def _rows(self, session_id: str, profile: Profile | None) -> Rows | None:
+        """The session's row in each of its groups; `None` to delete them where consent is denied.
 
         A refusal in a session is a row without features: serving must tell it from a session never seen.
-        After a crash the state may be ahead of the online store; the events read again then bring it level.
+        Repeats are written on purpose: after a crash the state may be ahead of the online store, and the
+        events read again then bring it level.
         """
         if profile is None or self._tools.knowledge.denies(profile.user_id):
             return None
         if profile.refused:
-            return EncodedRow(session_id, profile.last_us, _NO_FEATURES)
+            return [group.without_features(session_id, profile.last_us) for group in self._tools.sessions]
         if profile.denied:
             return None
-        return _rows.encode(session_id, profile.last_us, profile, self._tools.rules.session)
+        rules = self._tools.rules.session
+        return [group.encode(session_id, profile.last_us, profile, rules) for group in self._tools.sessions]
 
     def _said(self, session_id: str, session: Session, *, over: bool = False) -> Said:
         """What a session says of its users. Events read again repeat only what the live profile says."""
@@ -267,8 +267,8 @@ class SessionShard:
         self._intake.saved()
 
 
-def _put(session_id: str, row: EncodedRow | None, changes: Changes) -> None:
-    if row is None:
+def _put(session_id: str, rows: Rows | None, changes: Changes) -> None:
+    if rows is None:
         changes.deleted.append(session_id)
     else:
-        changes.rows.append(row)
+        changes.rows += rows

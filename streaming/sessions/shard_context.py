@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from feature_repo.errors import ContractError
+from feature_repo.group import SESSION, USER
+from feature_repo.online.row_encoder import RowEncoder, encoders_of
 from streaming.log.log_records import LogRecords
 from streaming.sessions.item_catalogue import Knowledge
 from streaming.sessions.session_fold import FoldRules
@@ -30,6 +32,7 @@ class ShardTools:
         consent_lost: asked at each tick of the first partition: whether the store lacks what users stated.
         every_event: a row for each event instead of one for each session of a chunk: history, not the newest.
         records: reads records of the log.
+        sessions, users: encoders of the groups that are kept of each.
     """
 
     rules: FoldRules
@@ -41,3 +44,5 @@ class ShardTools:
     consent_lost: Callable[[], bool] = lambda: False
     every_event: bool = False
     records: LogRecords = field(default_factory=LogRecords)
+    sessions: Sequence[RowEncoder] = field(default_factory=lambda: encoders_of(SESSION))
+    users: Sequence[RowEncoder] = field(default_factory=lambda: encoders_of(USER))

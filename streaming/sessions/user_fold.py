@@ -1,4 +1,4 @@
-"""`user_recent`: a user's sessions of the last day, joined. Pure: bytes in, bytes out."""
+"""A user's sessions of the last day, joined. Pure: bytes in, bytes out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from feature_repo.groups.session_profile import Profile, SessionRules
-from feature_repo.groups.user_recent import GROUP, WINDOW
+from feature_repo.groups.user_recent import WINDOW
 from feature_repo.online import EncodedRow
 from feature_repo.online.row_encoder import RowEncoder
 
@@ -19,7 +19,6 @@ _WINDOW_US = int(WINDOW.total_seconds() * 1e6)
 
 _encoder = msgspec.msgpack.Encoder()
 _profile = msgspec.msgpack.Decoder(Profile)
-_rows = RowEncoder(GROUP)
 
 
 class Contribution(Struct, frozen=True, array_like=True, gc=False):
@@ -53,7 +52,7 @@ _held = msgspec.msgpack.Decoder(_Held)
 
 @dataclass(slots=True)
 class UserChanges:
-    """Rows to write, users to delete, and the state that changed (`None`: gone)."""
+    """Each user's row in each group of users, in the order of these groups, and users to delete."""
 
     rows: list[EncodedRow] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
@@ -84,8 +83,8 @@ def _name(contribution: Contribution) -> str:
     return f"{contribution.started_us}/{contribution.session_id}"
 
 
-def row_of(user_id: str, raw: bytes, rules: SessionRules) -> EncodedRow:
-    """The online row of a user's held state."""
+def rows_of(user_id: str, raw: bytes, rules: SessionRules, groups: Iterable[RowEncoder]) -> list[EncodedRow]:
+    """The online row of a user's held state in each of the groups."""
     held = _held.decode(raw)
     profiles = [_profile.decode(run.profile) for run in held.runs.values()]
-    return _rows.encode(user_id, held.last_us, profiles, rules)
+    return [group.encode(user_id, held.last_us, profiles, rules) for group in groups]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from feature_repo.groups.user_recent import WINDOW
+from feature_repo.online.row_encoder import RowEncoder
 from streaming.sessions.expiry import Sweep
 from streaming.sessions.session_fold import FoldRules
 from streaming.sessions.state_files import StateFolder
-from streaming.sessions.user_fold import Contribution, UserChanges, apply, row_of
+from streaming.sessions.user_fold import Contribution, UserChanges, apply, rows_of
 
 TICKS_PER_JOIN = 5
 """Ticks for which contributions wait, so that a busy user costs one row; shards take turns."""
@@ -44,9 +45,16 @@ class UserNews:
 
 
 class UserShard:
-    """`user_recent` of the users of one hash range."""
+    """The users of one hash range.
 
-    def __init__(self, number: int, rules: FoldRules, state: StateFolder) -> None:
+    Args:
+        groups: encoders of the groups that are kept of users.
+    """
+
+    def __init__(
+        self, number: int, rules: FoldRules, state: StateFolder, groups: Sequence[RowEncoder]
+    ) -> None:
+        self._groups = groups
         self.number = number
         self._rules = rules
         self._state = state
@@ -103,7 +111,7 @@ class UserShard:
             if raw is None or user_id in self._shrunk:
                 changes.deleted.append(user_id)
             if raw is not None:
-                changes.rows.append(row_of(user_id, raw, self._rules.session))
+                changes.rows += rows_of(user_id, raw, self._rules.session, self._groups)
             del self._unwritten[user_id]
             self._shrunk.discard(user_id)
 

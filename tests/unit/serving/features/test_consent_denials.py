@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.errors import StoreError
-from feature_repo.groups import all_groups
 from serving.control.reloading import Model
 from serving.features.consent_denials import SESSION_ID, USER_ID, Permissions, permitted_by
+from serving.features.ranked_groups import ranked_groups
 from serving.features.reader import FeatureReader
 from serving.features.reading import Reading
 from serving.pipeline.context import RankContext, Row
@@ -43,7 +43,7 @@ def read(reader: FeatureReader, user: str | None = "u", session: str | None = "s
 
 
 def reader_of(store: FakeSource, permissions: Permissions | None = None) -> FeatureReader:
-    return FeatureReader(store, all_groups(), PATIENT, permissions=permissions)
+    return FeatureReader(store, ranked_groups(), PATIENT, permissions=permissions)
 
 
 def rows_of(reading: Reading) -> list[str]:

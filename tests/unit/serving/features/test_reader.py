@@ -10,6 +10,7 @@ import pytest
 
 from feature_repo.errors import StoreError
 from feature_repo.groups import all_groups
+from serving.features.ranked_groups import ranked_groups
 from serving.features.reader import FeatureReader
 from serving.features.reading import Reading, ReadLimits
 from serving.monitoring.circuit_breaker import Breaker, BreakerRules, State
@@ -27,7 +28,7 @@ def source() -> FakeSource:
 
 
 def reader_of(source: FakeSource, limits: ReadLimits = LIMITS, stale: bool = False) -> FeatureReader:
-    return FeatureReader(source, all_groups(), limits, stream_stale=lambda: stale)
+    return FeatureReader(source, ranked_groups(), limits, stream_stale=lambda: stale)
 
 
 def read(reader: FeatureReader, user: str | None = "u", session: str | None = "s", s: float = 1.0) -> Reading:
@@ -210,7 +211,7 @@ def test_something_else_is_done_while_the_store_answers(source: FakeSource) -> N
 
 def test_where_that_fails_the_store_is_not_blamed(source: FakeSource) -> None:
     breaker = Breaker("store", BreakerRules(volume=1))
-    reader = FeatureReader(source, all_groups(), LIMITS, breaker=breaker)
+    reader = FeatureReader(source, ranked_groups(), LIMITS, breaker=breaker)
 
     def broken() -> None:
         raise ValueError("no such item")
@@ -228,7 +229,7 @@ def test_an_event_time_ahead_of_the_clock_is_age_zero(source: FakeSource) -> Non
 
 def test_an_open_breaker_does_not_ask_the_store(source: FakeSource) -> None:
     breaker = Breaker("store", BreakerRules(volume=2, open_s=60.0))
-    reader = FeatureReader(source, all_groups(), LIMITS, breaker=breaker)
+    reader = FeatureReader(source, ranked_groups(), LIMITS, breaker=breaker)
     read(reader)
     source.failure = StoreError("gone")
     read(reader)
@@ -241,7 +242,7 @@ def test_an_open_breaker_does_not_ask_the_store(source: FakeSource) -> None:
 
 def test_a_caller_that_goes_away_says_nothing_about_the_store(source: FakeSource) -> None:
     breaker = Breaker("store", BreakerRules(volume=1))
-    reader = FeatureReader(source, all_groups(), LIMITS, breaker=breaker)
+    reader = FeatureReader(source, ranked_groups(), LIMITS, breaker=breaker)
     source.hangs = True
 
     async def give_up() -> None:

@@ -20,7 +20,6 @@ from hypothesis import settings as budget
 from hypothesis import strategies as st
 
 from feature_repo.errors import StoreError
-from feature_repo.groups import all_groups
 from feature_repo.online.rows import OnlineRow
 from feature_repo.settings import Settings
 from serving.bootstrap import scoring_stages
@@ -28,6 +27,7 @@ from serving.control.flags import Flags, parse_flags
 from serving.control.reloading import Model
 from serving.control.rules import AtMost, Demote, Exclude, Pin, Rules
 from serving.features.consent_denials import Permissions
+from serving.features.ranked_groups import ranked_groups
 from serving.features.reader import FeatureReader
 from serving.features.row_source import Key
 from serving.items.item_snapshot import ItemSnapshot
@@ -355,7 +355,7 @@ def ranker_of(shop: Shop, source: Source, budget_s: float, store_s: float) -> Ra
             breaker.record(False)
     limits = replace(LIMITS, store=timedelta(seconds=store_s))
     reader = FeatureReader(
-        source, all_groups(), limits, breaker=store, permissions=Permissions(10), copies=10
+        source, ranked_groups(), limits, breaker=store, permissions=Permissions(10), copies=10
     )
     before: tuple[Stage, ...] = (ConsentStage(), FlagsStage(), ArmStage(), FeaturesStage(reader, True))
     stages = [

@@ -14,7 +14,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from feature_repo.errors import StoreError
-from feature_repo.groups import all_groups
 from feature_repo.groups.item_neighbours import GROUP as NEIGHBOURS
 from feature_repo.groups.item_profile import GROUP as ITEMS
 from feature_repo.groups.session_profile import LAST_ITEMS, Profile, SessionRules, Touch, step, values
@@ -23,6 +22,7 @@ from feature_repo.settings import BUILTIN_EVENT_WEIGHTS
 from serving.control.flags import Flags
 from serving.control.reloading import Model
 from serving.control.rules import Exclude, Rules
+from serving.features.ranked_groups import ranked_groups
 from serving.features.reader import FeatureReader
 from serving.items.item_snapshot import ItemSnapshot
 from serving.pipeline.blend import BlendStage
@@ -191,7 +191,7 @@ class Shop:
         self.source.put("user_recent", "u", **RECENT)
         self.source.put("session_profile", "s", **RECENT)
         self.stale = False
-        reader = FeatureReader(self.source, all_groups(), LIMITS, stream_stale=lambda: self.stale)
+        reader = FeatureReader(self.source, ranked_groups(), LIMITS, stream_stale=lambda: self.stale)
         self.stages: Sequence[Stage] = (
             ConsentStage(),
             FlagsStage(),

@@ -11,8 +11,10 @@ import pytest
 
 from feature_repo.contract.validation import Event, Record, User, encode
 from feature_repo.errors import ContractError
+from feature_repo.groups import session_profile
 from feature_repo.groups.session_profile import Profile
 from feature_repo.lake.lake import Lake
+from feature_repo.online.row_encoder import RowEncoder
 from feature_repo.settings import Settings
 from streaming.sessions import session_shard as fold_shard
 from streaming.sessions.item_catalogue import Knowledge
@@ -24,6 +26,7 @@ from streaming.sessions.shard_context import ShardTools
 from streaming.sessions.state_files import StateFolder
 from streaming.sessions.user_fold import Contribution, apply
 
+SESSIONS_ENCODED = (RowEncoder(session_profile.GROUP),)
 T0 = datetime(2024, 6, 1, 12, tzinfo=UTC)
 ANNA = {"user_id": "anna"}
 
@@ -51,6 +54,7 @@ class Desk:
             settings.weights,
             knowledge=Knowledge(Lake(self.folder / "lake")),
             quarantine=NoQuarantine(),
+            sessions=SESSIONS_ENCODED,
             clock=lambda: T0 + timedelta(days=1),
             store_lost=lambda name, known: self.lost,
         )

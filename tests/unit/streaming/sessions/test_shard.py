@@ -14,7 +14,9 @@ from feature_repo.catalogue import ItemFacts
 from feature_repo.clock import micros_of
 from feature_repo.contract.validation import Event, Item, User, encode
 from feature_repo.errors import ContractError, StoreError
+from feature_repo.groups import session_profile
 from feature_repo.lake.lake import Lake
+from feature_repo.online.row_encoder import RowEncoder
 from feature_repo.settings import Settings
 from streaming.dataflow.graph import spread
 from streaming.dataflow.store_canary import StoreWatch
@@ -29,6 +31,7 @@ from streaming.sessions.state_files import StateFolder
 
 pytestmark = pytest.mark.usefixtures("zone")
 
+SESSIONS_ENCODED = (RowEncoder(session_profile.GROUP),)
 T0 = datetime(2024, 6, 1, 12, tzinfo=UTC)
 HOUR = 3_600_000_000
 
@@ -67,6 +70,7 @@ class Stage:
             weights=settings.weights,
             knowledge=knowledge or Knowledge(Lake(folder / "lake")),
             quarantine=self.aside,
+            sessions=SESSIONS_ENCODED,
             clock=self.clock,
         )
         self.shard = SessionShard(2, self.tools, StateFolder(self.path))

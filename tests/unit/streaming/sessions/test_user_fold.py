@@ -9,15 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from feature_repo.groups import user_recent
 from feature_repo.groups.session_profile import COUNTED, Profile, SessionRules
 from feature_repo.groups.user_recent import ATTRIBUTES, GROUP, LAST_ITEMS, LAST_QUERIES, merge
 from feature_repo.online import decode_value, layout_of
+from feature_repo.online.row_encoder import RowEncoder
 from feature_repo.settings import Settings
 from streaming.sessions.session_fold import FoldRules, last_of
 from streaming.sessions.state_files import StateFolder
-from streaming.sessions.user_fold import SESSIONS, Contribution, apply, row_of
+from streaming.sessions.user_fold import SESSIONS, Contribution, apply, rows_of
 from streaming.sessions.user_shard import LATEST_TICKS, ROWS_PER_TICK, TICKS_PER_JOIN, UserNews, UserShard
 
+ENCODERS = (RowEncoder(user_recent.GROUP),)
 S = 1_000_000
 T0 = 1_717_243_200 * S
 DAY = 86_400 * S
@@ -46,7 +49,7 @@ def said(session: str, started: int, last: int, user: str = "anna", item: str = 
 def count(raw: bytes | None) -> int:
     if raw is None:
         return 0
-    row = row_of("anna", raw, RULES)
+    [row] = rows_of("anna", raw, RULES, ENCODERS)
     return int(decode_value(row.values[layout_of(GROUP).names.index("event_count")]))
 
 
@@ -88,7 +91,7 @@ def test_sessions_older_than_a_day_before_the_newest_go() -> None:
 def test_a_user_holds_so_many_sessions_and_no_more() -> None:
     raw = apply(None, [said(f"s{n}", T0 + n, T0 + n) for n in range(SESSIONS + 25)])
     assert count(raw) == SESSIONS
-    row = row_of("anna", raw or b"", RULES)
+    [row] = rows_of("anna", raw or b"", RULES, ENCODERS)
     assert row.micros == T0 + SESSIONS + 24
 
 
@@ -117,7 +120,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def opened(path: Path) -> UserShard:
-    return UserShard(0, FoldRules.of(Settings()), StateFolder(path))
+    return UserShard(0, FoldRules.of(Settings()), StateFolder(path), ENCODERS)
 
 
 def due(shard: UserShard) -> list[UserNews]:
@@ -138,7 +141,7 @@ def test_a_busy_user_costs_one_row_per_write(path: Path) -> None:
 def test_shards_take_turns(tmp_path: Path) -> None:
     turns = []
     for number in range(TICKS_PER_JOIN):
-        shard = UserShard(number, FoldRules.of(Settings()), StateFolder(tmp_path / f"{number}"))
+        shard = UserShard(number, FoldRules.of(Settings()), StateFolder(tmp_path / f"{number}"), ENCODERS)
         shard.process(UserNews(number, [said("a", T0, T0)]))
         written = [bool(shard.process(UserNews(number, tick=True)).rows) for _ in range(TICKS_PER_JOIN)]
         assert written.count(True) == 1
@@ -253,7 +256,7 @@ def test_a_run_taken_back_before_a_crash_is_deleted_first_after_it(path: Path) -
 @pytest.mark.parametrize("ttl_s", [600.0, 86_400.0, 10 * 86_400.0])
 def test_users_are_kept_for_their_own_window_whatever_the_life_of_sessions(path: Path, ttl_s: float) -> None:
     rules = FoldRules.of(Settings(session_ttl_s=ttl_s))
-    shard = UserShard(0, rules, StateFolder(path))
+    shard = UserShard(0, rules, StateFolder(path), ENCODERS)
     shard.process(UserNews(0, [said("a", T0, T0)], last=True))
     for now, deleted in ((T0 + DAY, []), (T0 + DAY + 1, ["anna"])):
         news = UserNews(0, tick=True, horizon_us=now - rules.ttl_us)

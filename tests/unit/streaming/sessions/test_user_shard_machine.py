@@ -15,15 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
+from feature_repo.groups import user_recent
 from feature_repo.groups.session_profile import COUNTED, Profile
 from feature_repo.groups.user_recent import GROUP
 from feature_repo.online import decode_value, layout_of
+from feature_repo.online.row_encoder import RowEncoder
 from feature_repo.settings import Settings
 from streaming.sessions.session_fold import FoldRules
 from streaming.sessions.state_files import StateFolder
-from streaming.sessions.user_fold import SESSIONS, Contribution, UserChanges, apply, row_of
+from streaming.sessions.user_fold import SESSIONS, Contribution, UserChanges, apply, rows_of
 from streaming.sessions.user_shard import UserNews, UserShard
 
+ENCODERS = (RowEncoder(user_recent.GROUP),)
 S = 1_000_000
 T0 = 1_717_243_200 * S
 USERS = st.sampled_from(["anna", "ben", "cleo"])
@@ -66,7 +69,7 @@ class UserShardMachine(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="headrace-users-"))
         self.file = StateFolder(self.folder / "users")
-        self.shard = UserShard(0, RULES, self.file)
+        self.shard = UserShard(0, RULES, self.file, ENCODERS)
         self.snapshot = 0
         self.sent: list[tuple[int, Contribution]] = []
         self.in_flight: list[tuple[int, UserChanges]] = []
@@ -132,7 +135,7 @@ class UserShardMachine(RuleBasedStateMachine):
         self.in_flight = []
         self.file.close()
         self.file = StateFolder(self.folder / "users")
-        self.shard = UserShard(0, RULES, self.file)
+        self.shard = UserShard(0, RULES, self.file, ENCODERS)
         committed = max(self.snapshot - 1 if behind else self.snapshot, 0)
         again = [said for when, said in self.sent if when >= committed]
         if again:
@@ -174,10 +177,10 @@ def test_of_too_many_sessions_the_newest_are_kept() -> None:
         assert raw is not None
         # A row shows the last items only: what is held is seen when the newer ones are taken back.
         newer = [Contribution(c.user_id, c.session_id, c.started_us) for c in said[20:]]
-        older = row_of("anna", apply(raw, newer) or b"", RULES.session)
+        [older] = rows_of("anna", apply(raw, newer) or b"", RULES.session, ENCODERS)
         assert decode_value(older.values[RUNS]) == 15
         assert sorted(decode_value(older.values[ITEMS])) == sorted(f"i{n}" for n in range(5, 20))
-        assert row_of("anna", raw, RULES.session).micros == said[-1].last_us
+        assert rows_of("anna", raw, RULES.session, ENCODERS)[0].micros == said[-1].last_us
 
 
 @given(st.lists(st.integers(0, 3 * 86_400), min_size=1, max_size=20, unique=True))
@@ -185,7 +188,7 @@ def test_the_window_is_a_day_before_the_newest_to_the_microsecond(seconds: list[
     said = [lasting("anna", n, T0 + at * S, 0) for n, at in enumerate(seconds)]
     raw = apply(None, said)
     assert raw is not None
-    row = row_of("anna", raw, RULES.session)
+    [row] = rows_of("anna", raw, RULES.session, ENCODERS)
     within = [at for at in seconds if at >= max(seconds) - 86_400]
     assert decode_value(row.values[RUNS]) == len(within)
     assert row.micros == T0 + max(seconds) * S
