@@ -31,7 +31,7 @@ from feature_repo.online import OnlineRow, OnlineStore, open_store
 from feature_repo.online.consent_rows import COMPLETE
 from feature_repo.settings import Settings
 from serving.scoring.blend import Blend, Gate, save_blend
-from serving.scoring.signals import signal_names
+from serving.scoring.signal_matrix import signal_names
 
 ITEMS, USERS = 5000, 500
 TYPES = {"category": 40, "brand": 200, "colour": 12, "style": 30}

@@ -24,7 +24,7 @@ from serving.pipeline.stage import Stage
 from serving.schemas.rank_request import Candidate, RankRequest, item_id_of
 from serving.scoring.blend import Blend, Gate
 from serving.scoring.ordering import is_whole
-from serving.scoring.signals import signal_names
+from serving.scoring.signal_matrix import signal_names
 
 _NOW = datetime(2024, 1, 1, tzinfo=UTC)
 _COUNT = 40

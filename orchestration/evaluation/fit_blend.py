@@ -21,7 +21,8 @@ from orchestration.evaluation.ranking_tasks import PopularCandidates, find_tasks
 from orchestration.evaluation.session_features import ReplaySessions
 from quality.ranking.metrics import Interval, mean_interval, ndcg, paired_interval, positions_of
 from serving.scoring.blend import Blend, Gate, centred_signals, save_blend, simple_blend
-from serving.scoring.signal_groups import BASE, GROUPS, group_of
+from serving.scoring.signal_groups import BASE, GROUPS
+from serving.scoring.signals import group_of
 
 log = logging.getLogger(__name__)
 

@@ -23,8 +23,9 @@ from feature_repo.statistics import Statistics
 from orchestration.evaluation.history import History, Progress, silent
 from orchestration.evaluation.item_features import ItemView, ReplayItems
 from orchestration.evaluation.ranking_tasks import Task
+from serving.scoring.base_order import base_scores
 from serving.scoring.profile_signals import Row
-from serving.scoring.signals import Known, SignalMatrix, base_scores, signals, touched_items
+from serving.scoring.signal_matrix import Known, SignalMatrix, signals, touched_items
 
 REPORT_EVERY = 250
 SEGMENT_READS = 1000

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from serving.scoring.signal_groups import BASE, ITEM, LONG_TERM, SEGMENT, SESSION
+from serving.scoring.signals import all_signals
 
 SMALLEST = 0.005
 """Contributions smaller than that share of the largest are not worth a word."""
@@ -17,21 +18,6 @@ _GROUPS = {
     LONG_TERM: "the user's long-term taste",
     SEGMENT: "what the user's segment prefers",
     SESSION: "what this session is about",
-}
-_FAMILIES = {
-    "base": "its base score",
-    "position": "its place in the base order",
-    "log_ctr": "its click-through rate",
-    "log_clicks": "how often it was ever engaged with",
-    "popularity": "its popularity of late ({})",
-    "numeric": "its {}",
-    "log_odds": "the user's taste in {}",
-    "distance": "how near its {} is to what the user likes",
-    "segment_log_odds": "the segment's taste in {}",
-    "session_affinity": "the {} this session looks at",
-    "covisit": "sessions that also touched what this one touched last",
-    "touched": "this session having touched it",
-    "touched_recently": "how lately this session touched it",
 }
 
 
@@ -74,8 +60,9 @@ def part_in_words(name: str) -> str:
     """What a signal, or a group of signals, measures."""
     if ":" not in name and name in _GROUPS:
         return _GROUPS[name]
-    family, _, of = name.partition(":")
-    return _FAMILIES.get(family, name).format(of.replace("_", " "))
+    family, _, member = name.partition(":")
+    signal = all_signals().get(family)
+    return name if signal is None else signal.words.format(member.replace("_", " "))
 
 
 def _moved(standing: Standing) -> str:

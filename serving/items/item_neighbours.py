@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from feature_repo.arrays import Floats, Ints
 from serving.items.arrow_arrays import bounds_of, floats_of, list_of
-from serving.scoring.signal_matrix import together
+from serving.scoring.compiled import compiled
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,11 @@ class Neighbours:
             rows: item numbers of the candidates, each once; -1 for unknown.
             last: item numbers of the last items; -1 for unknown.
         """
-        return together(rows, last, self.offsets, self.items, self.counts)
+        out = np.zeros((len(rows), len(last)))
+        if len(last):
+            order = rows.argsort()
+            _together(out, rows[order], order, last, self.offsets, self.items, self.counts)
+        return out
 
 
 def neighbours_of(table: pa.Table | None, index: Mapping[str, int]) -> Neighbours:
@@ -56,3 +60,26 @@ def neighbours_of(table: pa.Table | None, index: Mapping[str, int]) -> Neighbour
     sessions[owner[owner >= 0]] = floats_of(table["session_count"], 0.0)[owner >= 0]
     offsets = np.concatenate([[0], np.cumsum(per_item)]).astype(np.intp)
     return Neighbours(offsets, flat[order], counts[order], sessions)
+
+
+@compiled
+def _together(
+    out: Floats, ascending: Ints, order: Ints, last: Ints, offsets: Ints, neighbours: Ints, counts: Floats
+) -> None:
+    """Find each neighbour of the last items among the candidates, by binary search, and write its count.
+
+    Args:
+        ascending, order: item numbers of the candidates in ascending order, and whose they are.
+    """
+    for s in range(len(last)):
+        if last[s] >= 0:
+            for k in range(offsets[last[s]], offsets[last[s] + 1]):
+                low, high = 0, len(ascending)
+                while low < high:
+                    middle = (low + high) >> 1
+                    if ascending[middle] < neighbours[k]:
+                        low = middle + 1
+                    else:
+                        high = middle
+                if low < len(ascending) and ascending[low] == neighbours[k]:
+                    out[order[low], s] = counts[k]

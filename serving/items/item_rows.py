@@ -12,8 +12,9 @@ LAST_ITEMS = 5
 """Items of a session, newest first, whose neighbours count."""
 
 MIN_CTR = 1e-4
+LOG_CTR, LOG_CLICKS, POPULARITY = 0, 1, slice(2, 5)
 ALONE = 5
-"""Signals of the item alone, before those of its numeric attributes."""
+"""Columns of `ItemRows.alone`: these, then the numeric attributes."""
 
 
 class ItemRows(Struct, frozen=True, eq=False):
@@ -21,7 +22,7 @@ class ItemRows(Struct, frozen=True, eq=False):
 
     Attributes:
         rows: item number of each candidate; -1 where the item is unknown.
-        places: where each stands in `alone` and `share`.
+        places: row of each in `alone` and `share`; the last one, of nan, for an unknown item.
         attributes: the values of all items, by item number.
         alone: signals of items alone (`alone`) ``(…, ALONE + m)``; nan where unknown.
         share: shares of all engagement (long half-life), smoothed by one unit an item ``(…,)``; above 0.

@@ -19,7 +19,7 @@ from serving.items.item_attributes import Attributes, attributes_of
 from serving.items.item_index import ItemIndex
 from serving.items.item_neighbours import Neighbours, neighbours_of
 from serving.items.item_rows import LAST_ITEMS, ItemRows, alone
-from serving.scoring.signal_matrix import read_ahead
+from serving.scoring.compiled import compiled
 
 ITEMS, NEIGHBOURS = "item_profile", "item_neighbours"
 GROUPS = (ITEMS, NEIGHBOURS)
@@ -95,7 +95,7 @@ class ItemSnapshot:
     def gather(self, item_ids: Sequence[str], order: Ints) -> Ints:
         """`numbers` of candidates in an order, their rows read ahead: done while the store is awaited."""
         rows = self.numbers(item_ids)[order]
-        read_ahead(rows, self.alone, self.share, *self.attributes.occurrences[1:])
+        _read_ahead(rows, self.alone, self.share, *self.attributes.occurrences[1:])
         return rows
 
     def rows(self, numbers: Ints, touched: Sequence[str] = (), *, covisits: bool = True) -> ItemRows:
@@ -254,3 +254,24 @@ def _whole(as_of: datetime) -> datetime:
 
 def _stamp(build: Build) -> str:
     return f"{build.as_of:%Y%m%dT%H%M%SZ}"
+
+
+@compiled
+def _read_ahead(
+    rows: Ints, alone: Floats, share: Floats, type_of: Ints, values_share: Floats, offsets: Ints, values: Ints
+) -> float:
+    """Read what the signals are going to read of each item, so that it is in the processor's caches by then.
+
+    Args:
+        type_of, values_share, offsets, values: of `Occurrences`.
+
+    Returns:
+        a number of no meaning, without which nothing would be read.
+    """
+    total = 0.0
+    for i in range(len(rows)):
+        if rows[i] >= 0:
+            total += alone[rows[i], 0] + alone[rows[i], alone.shape[1] - 1] + share[rows[i]]
+            for k in range(offsets[rows[i]], offsets[rows[i] + 1]):
+                total += type_of[values[k]] + values_share[values[k]]
+    return total

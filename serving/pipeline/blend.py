@@ -16,7 +16,7 @@ from serving.pipeline.context import Contributions, RankContext, Row
 from serving.schemas.rank_response import Tier
 from serving.scoring.ordering import falling
 from serving.scoring.profile_signals import KeptTastes, Tastes
-from serving.scoring.signals import Known, SignalMatrix, signals, touched_items
+from serving.scoring.signal_matrix import Known, SignalMatrix, signals, touched_items
 
 if TYPE_CHECKING:
     from serving.items.item_snapshot import ItemSnapshot
@@ -51,11 +51,11 @@ class BlendStage:
             context.degrade("gate_closed")
             tier = Tier.BASE
         first = context.base.order
-        rows, matrix = request_signals(context, snapshot, self._tastes)
+        rows, matrix = request_signals(context, snapshot, self._tastes, blend.wanted)
         factors = tuple(sorted(context.flags.weights.items()))
         if context.request.explain:
             parts, sums = blend.contributions(matrix, factors)
-            contributions = Contributions(matrix.names, parts)
+            contributions = Contributions(blend.names, parts)
         else:
             sums, contributions = blend.scores(matrix, factors), None
         scores = np.empty(len(first))
@@ -76,9 +76,13 @@ def gather(context: RankContext) -> None:
 
 
 def request_signals(
-    context: RankContext, snapshot: ItemSnapshot, tastes: Tastes
+    context: RankContext, snapshot: ItemSnapshot, tastes: Tastes, wanted: frozenset[str] | None = None
 ) -> tuple[Ints, SignalMatrix]:
-    """Item numbers and signals of a request, both in base order."""
+    """Item numbers and signals of a request, both in base order.
+
+    Args:
+        wanted: names of the signals to compute; `None` for all.
+    """
     order, session = context.base.order, _values(context.session)
     numbers = context.gathered
     if numbers is None:
@@ -91,6 +95,7 @@ def request_signals(
         Known(_values(context.user), _values(context.segment), session),
         int(context.now.timestamp() * 1000),
         tastes=tastes,
+        wanted=wanted,
     )
 
 

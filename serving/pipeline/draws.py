@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from feature_repo.arrays import Bits, Floats, Ints
+from feature_repo.arrays import Bits, Bools, Floats, Ints
+from serving.scoring.compiled import compiled
 
 _UNUSED = np.uint64(11)
-_FEW = 200
-"""Numbers that are sorted sooner than parted."""
 
 
 def explored(order: Ints, bits: Bits, share: float, kept: tuple[Floats, Floats]) -> tuple[Ints, Floats, Ints]:
@@ -26,31 +25,79 @@ def explored(order: Ints, bits: Bits, share: float, kept: tuple[Floats, Floats])
     expected = share * m
     numbers = (bits >> _UNUSED) * np.float64(2.0**-53)  # the upper 53 of 64 bits, as many as a float holds
     k = int(expected) + (1 if numbers[0] < expected - int(expected) else 0)
-    explores = np.zeros(m, bool)
-    explores[numbers[1 : 1 + m].argsort(kind="stable")[:k]] = True
-    slots, others = explores.nonzero()[0], (~explores).nonzero()[0]
-    if order.min() < 0:
-        return order, np.empty(0), slots
-    drawn = _smallest(numbers[1 + m :], k)
-    stays = np.ones(n - m + k, bool)
-    stays[k + drawn] = False
-    out = np.empty(n, np.int64)
-    out[slots], out[others], out[m:] = order[m + drawn], order[: m - k], order[m - k :][stays]
-    chances = np.ones(order.max() + 1)  # 1 of what has no part in it
-    chances[order[m:]] = 1.0 - expected / (n - m)
-    chances[order[m - k : m]] = behind[m - k :]
-    chances[out[slots]] = expected / m / (n - m)
-    chances[out[others]] = standing[: m - k].ravel()[np.arange(m - k) * m + others]
-    return out, chances, slots
+    whole, gone = np.zeros(n + m + 2 * k, np.int64), np.zeros(n, np.bool_)
+    out, slots = whole[:n], whole[n : n + k]
+    propensities = np.ones(n if (most := int(order.max())) < n else most + 1)
+    if _explore(out, slots, propensities, whole[n + k :], gone, order, numbers, expected, standing, behind):
+        return out, propensities, slots
+    return order, np.empty(0), slots
 
 
-def _smallest(numbers: Floats, most: int) -> Ints:
-    """Places of the `most` smallest numbers, smallest first; of equal ones the first."""
-    if most == 0 or len(numbers) <= _FEW:
-        return numbers.argsort(kind="stable")[:most]
-    within = (numbers <= np.partition(numbers, most - 1)[most - 1]).nonzero()[0]
-    places: Ints = within[numbers[within].argsort(kind="stable")]
-    return places[:most]
+@compiled
+def _explore(
+    out: Ints,
+    slots: Ints,
+    propensities: Floats,
+    room: Ints,
+    gone: Bools,
+    order: Ints,
+    numbers: Floats,
+    expected: float,
+    standing: Floats,
+    behind: Floats,
+) -> bool:
+    """Fill order, slots and propensities; False where the order holds a negative number.
+
+    Args:
+        propensities: ones, which they stay for candidates that take no part.
+        room: for the slots that explore and the places drawn, ``m`` at least.
+        gone: false, by place.
+    """
+    n, m, k = len(order), len(behind), len(slots)
+    drawn, explores = room[:k], gone[:m]
+    _smallest(drawn, numbers, 1, 1 + m)
+    for i in range(k):
+        explores[drawn[i]] = True
+    _smallest(drawn, numbers, 1 + m, 1 + n)
+    for place in range(n):
+        if order[place] < 0:
+            return False
+        propensities[order[place]] = 1.0 - expected / (n - m)
+    rank = taken = 0
+    for slot in range(m):
+        if explores[slot]:
+            out[slot], slots[taken] = order[m + drawn[taken]], slot
+            propensities[out[slot]] = expected / m / (n - m)
+            taken += 1
+        else:
+            out[slot] = order[rank]
+            propensities[out[slot]] = standing[rank, slot]
+            rank += 1
+    for i in range(k):
+        gone[m + drawn[i]] = True
+        propensities[order[m - k + i]] = behind[m - k + i]
+    at = m
+    for place in range(m - k, n):
+        if place < m or not gone[place]:
+            out[at] = order[place]
+            at += 1
+    return True
+
+
+@compiled
+def _smallest(places: Ints, numbers: Floats, start: int, stop: int) -> None:
+    """Fill the places, from `start`, of the smallest numbers, smallest first; of equal ones the first."""
+    held = 0
+    for i in range(start, stop):
+        at = held
+        while at > 0 and numbers[start + places[at - 1]] > numbers[i]:
+            at -= 1
+        if at == len(places):
+            continue
+        held = min(held + 1, len(places))
+        for after in range(held - 1, at, -1):
+            places[after] = places[after - 1]
+        places[at] = i - start
 
 
 def chances(m: int, share: float) -> tuple[Floats, Floats]:

@@ -12,7 +12,6 @@ from msgspec import Struct
 from feature_repo.arrays import Floats, Ints
 from serving.schemas.rank_request import Candidate
 from serving.scoring.ordering import falling
-from serving.scoring.signals import base_scores, unit_scores
 
 _score = attrgetter("score")
 
@@ -31,6 +30,26 @@ class BaseOrder(Struct, frozen=True, eq=False):
     order: Ints
     positions: Ints
     given: bool = False
+
+
+def base_scores(scores: Sequence[float | None]) -> Floats:
+    """Base scores within ``[0, 1]``; from the order given where one is missing or all are the same."""
+    return _falling(len(scores)) if None in scores else unit_scores(np.asarray(scores, np.float64))
+
+
+def unit_scores(scores: Floats) -> Floats:
+    """`base_scores` where none is missing."""
+    if not len(scores):
+        return scores
+    half = scores / 2  # the spread of finite scores may overflow, that of their halves does not
+    half -= half.min()
+    spread = half.max()
+    return half / spread if spread > 0 else _falling(len(scores))
+
+
+def _falling(n: int) -> Floats:
+    falling: Floats = 1.0 - np.arange(n) / max(n - 1, 1)
+    return falling
 
 
 def base_order(candidates: Sequence[Candidate]) -> BaseOrder:

@@ -13,11 +13,12 @@ from typing import Literal, TypeAlias
 import msgspec
 import numpy as np
 
-from feature_repo.arrays import Bools, Floats
+from feature_repo.arrays import Bools, Floats, Ints
 from feature_repo.errors import BuildError
 from serving.scoring.contributions import contributed
-from serving.scoring.signal_groups import BASE, GROUPS, group_of
-from serving.scoring.signals import SignalMatrix
+from serving.scoring.signal_groups import BASE, GROUPS
+from serving.scoring.signal_matrix import SignalMatrix, signals_of
+from serving.scoring.signals import group_of
 
 CURRENT = "CURRENT"
 TIE_BREAK = 1e-6
@@ -70,23 +71,32 @@ class Blend(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     fitted_at: str = ""
 
     @property
+    def wanted(self) -> frozenset[str]:
+        """Names of the signals to compute for it."""
+        return _wanted(self.names)
+
+    @property
     def gate_passed(self) -> bool:
         """Whether the fitted blend serves."""
         return self.gate.passed
 
     def contributions(self, matrix: SignalMatrix, factors: Factors = ()) -> tuple[Floats, Floats]:
-        """What each signal adds to each candidate's score ``(n, k)``, and the scores, their sums ``(n,)``.
+        """What each signal in `names` adds to each candidate's score ``(n, k)``, and the scores ``(n,)``.
 
-        Signals the blend was not fitted with add nothing.
+        A score is the sum of the parts. A signal that the matrix does not have adds nothing.
 
         Args:
             factors: groups of signals that count more or less, and how much.
         """
-        return contributed(matrix.values, *_aligned(self, matrix.names, factors), True)
+        place, aligned = _aligned(self, matrix.names, factors)
+        parts, sums = contributed(matrix.values, *aligned, True)
+        whole = np.zeros((len(parts), len(self.names)))
+        whole[:, place] = parts
+        return whole, sums
 
     def scores(self, matrix: SignalMatrix, factors: Factors = ()) -> Floats:
         """Scores of the candidates ``(n,)``, without their parts."""
-        return contributed(matrix.values, *_aligned(self, matrix.names, factors), False)[1]
+        return contributed(matrix.values, *_aligned(self, matrix.names, factors)[1], False)[1]
 
 
 def centred_signals(names: tuple[str, ...]) -> Bools:
@@ -102,19 +112,30 @@ def grouped(names: tuple[str, ...], contributions: Floats) -> dict[str, Floats]:
 
 
 @lru_cache(maxsize=64)
+def _wanted(names: tuple[str, ...]) -> frozenset[str]:
+    return signals_of(names)
+
+
+@lru_cache(maxsize=64)
 def _membership(names: tuple[str, ...]) -> Floats:
     return np.array([[float(group_of(name) == group) for group in GROUPS] for name in names])
 
 
 @lru_cache(maxsize=64)
-def _aligned(blend: Blend, names: tuple[str, ...], factors: Factors) -> tuple[Floats, Floats, Bools]:
-    """Scales, weights and centring of signals; those the blend does not have weigh nothing."""
-    own, by_group = {name: i for i, name in enumerate(blend.names)}, dict(factors)
-    at = [own.get(name) for name in names]
-    scales = np.array([1.0 if i is None else blend.scales[i] for i in at], np.float64)
-    weights = np.array([0.0 if i is None else blend.weights[i] for i in at], np.float64)
-    weights *= np.array([by_group.get(group_of(name), 1.0) for name in names], np.float64)
-    return scales, weights, centred_signals(names)
+def _aligned(
+    blend: Blend, names: tuple[str, ...], factors: Factors
+) -> tuple[Ints, tuple[Ints, Floats, Floats, Bools]]:
+    """Places of the signals that blend and matrix share, in the blend's order, and what is summed of them.
+
+    The order is the blend's, so that signals added later do not change the last bits of a score.
+    """
+    columns, by_group = {name: i for i, name in enumerate(names)}, dict(factors)
+    place = np.array([i for i, name in enumerate(blend.names) if name in columns], np.intp)
+    own = tuple(blend.names[i] for i in place)
+    weights = np.array(blend.weights, np.float64)[place]
+    weights *= np.array([by_group.get(group_of(name), 1.0) for name in own], np.float64)
+    scales = np.array(blend.scales, np.float64)[place]
+    return place, (np.array([columns[name] for name in own], np.intp), scales, weights, centred_signals(own))
 
 
 def simple_blend(

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from feature_repo.arrays import Bools, Floats
+from feature_repo.arrays import Bools, Floats, Ints
 from serving.scoring.compiled import compiled
 
 CLIP = 6.0
@@ -14,12 +14,13 @@ CLIP = 6.0
 
 
 def contributed(
-    values: Floats, scales: Floats, weights: Floats, centred: Bools, parts: bool
+    values: Floats, columns: Ints, scales: Floats, weights: Floats, centred: Bools, parts: bool
 ) -> tuple[Floats, Floats]:
     """``clip((x - mean) / scale, ±6) · weight`` of every signal; the sum of every row, from left to right.
 
     Args:
-        values: signals ``(n, k)``; nan adds nothing.
+        values: candidates by columns ``(n, …)``, best with each column contiguous; nan adds nothing.
+        columns: of `values`, where each of the signals is ``(k,)``.
         scales, weights: by signal, scales not zero ``(k,)``.
         centred: which signals count from the mean of what is known of them in this list ``(k,)``.
         parts: whether the contributions are wanted, beside their sums.
@@ -27,9 +28,10 @@ def contributed(
     Returns:
         contributions ``(n, k)``, or ``(0, k)``, and scores ``(n,)``.
     """
-    n, k = values.shape
+    n, k = len(values), len(columns)
     out, sums = np.empty((n if parts else 0, k)), np.empty(n)
-    _contribute(out, sums, values, scales, weights, centred, np.zeros((2, k)))
+    by_signal = np.ascontiguousarray(values.T)  # no copy of what `signals` returns
+    _contribute(out, sums, by_signal, columns, scales, weights, centred, np.zeros((2, k)))
     return out, sums
 
 
@@ -38,6 +40,7 @@ def _contribute(
     out: Floats,
     sums: Floats,
     values: Floats,
+    columns: Ints,
     scales: Floats,
     weights: Floats,
     centred: Bools,
@@ -48,23 +51,24 @@ def _contribute(
     Args:
         scratch: zeros, for the mean and the count of each signal ``(2, k)``.
     """
-    for i in range(len(values)):
-        for j in range(len(scales)):
-            value = values[i, j]
+    for j in range(len(scales)):
+        for i in range(len(sums)):
+            value = values[columns[j], i]
             known = not math.isnan(value)
             scratch[0, j] += value if known else 0.0
             scratch[1, j] += 1.0 if known else 0.0
     for j in range(len(scales)):
         scratch[0, j] = scratch[0, j] / max(scratch[1, j], 1.0) if centred[j] else 0.0
-    for i in range(len(values)):
-        total = 0.0
-        for j in range(len(scales)):
-            scaled = (values[i, j] - scratch[0, j]) / scales[j]
+    for i in range(len(sums)):
+        sums[i] = 0.0
+    for j in range(len(scales)):
+        for i in range(len(sums)):
+            value = values[columns[j], i]
+            scaled = (value - scratch[0, j]) / scales[j]
             scaled = CLIP if scaled > CLIP else scaled
             scaled = -CLIP if scaled < -CLIP else scaled
             # Adding zero makes of -0 a 0.
-            part = (0.0 if math.isnan(values[i, j]) else scaled * weights[j]) + 0.0
-            total += part
+            part = (0.0 if math.isnan(value) else scaled * weights[j]) + 0.0
+            sums[i] += part
             if len(out):
                 out[i, j] = part
-        sums[i] = total

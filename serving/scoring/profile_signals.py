@@ -10,7 +10,7 @@ import numpy as np
 from feature_repo.arrays import Floats
 from serving.items.item_attributes import Attributes
 from serving.items.item_rows import signed_log
-from serving.scoring.signal_matrix import Leaning, Taste
+from serving.scoring.signal import Leaning, Taste
 
 Row: TypeAlias = Mapping[str, Any]
 """A feature row: feature names to values (`feature_repo/groups/*`)."""

@@ -97,16 +97,48 @@ def diversified(order: Ints, scores: Floats, numbers: Ints, wanted: Wanted, item
     Returns:
         whether anything moved; -1 where `order` or `numbers` hold what there is not: nothing is touched then.
     """
-    depth, loss = wanted.depth, 1.0 - wanted.relevance
-    rows, seen, picked = np.zeros((3, depth), np.int64)
-    taken, full = np.zeros((2, depth), np.bool_)
-    gain, worth = np.empty((2, depth))
-    if not _weigh(rows, gain, worth, order, scores, numbers, len(items.offsets) - 1, wanted.relevance):
+    depth = wanted.depth
+    whole, flags = np.zeros((4, depth), np.int64), np.zeros((2, depth), np.bool_)
+    return _diversify(
+        order,
+        scores,
+        numbers,
+        wanted.slots,
+        wanted.relevance,
+        wanted.most,
+        whole,
+        flags,
+        np.empty((2, depth)),
+        *items,
+    )
+
+
+@compiled
+def _diversify(
+    order: Ints,
+    scores: Floats,
+    numbers: Ints,
+    slots: int,
+    relevance: float,
+    most: int,
+    whole: Ints,
+    flags: Bools,
+    decimal: Floats,
+    offsets: Ints,
+    categories: Ints,
+    vectors: Float32s,
+    lengths: Float32s,
+) -> int:
+    """The same; `whole`, `flags` and `decimal` are room for four, two and two numbers of each place."""
+    rows, seen, picked, pool = whole[0], whole[1], whole[2, :slots], whole[3]
+    taken, full, gain, worth = flags[0], flags[1], decimal[0], decimal[1]
+    if not _weigh(rows, gain, worth, order, scores, numbers, len(offsets) - 1, relevance):
         return -1
-    picked = picked[: wanted.slots]
-    _pick(picked, taken, full, wanted.most, loss, rows, gain, worth, seen, *items)
-    pool = order[:depth].copy()
-    return _place(order, pool, picked, taken)
+    loss = 1.0 - relevance
+    _pick(picked, taken, full, most, loss, rows, gain, worth, seen, offsets, categories, vectors, lengths)
+    for place in range(len(pool)):
+        pool[place] = order[place]
+    return 1 if _place(order, pool, picked, taken) else 0
 
 
 @compiled

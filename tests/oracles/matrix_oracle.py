@@ -1,4 +1,4 @@
-"""The matrix of signals as plain numpy formulas, a family at a time."""
+"""The matrix of signals as plain NumPy formulas, a family at a time."""
 
 from __future__ import annotations
 
@@ -6,39 +6,33 @@ import numpy as np
 
 from feature_repo.arrays import Floats, Ints
 from serving.items.item_attributes import Occurrences
-from serving.scoring.signal_matrix import (
-    COVISIT_HALF_LIFE_S,
-    COVISIT_PRIOR,
-    RAMP,
-    TOUCH_HALF_LIFE_S,
-    Candidates,
-    Leaning,
-    Taste,
-    Trail,
-)
+from serving.items.item_neighbours import Neighbours
+from serving.scoring.signal import RAMP, Asked, Leaning, Taste
+from serving.scoring.signals import covisit, touch
 
 
-def matrix(
-    candidates: Candidates, items: Occurrences, tastes: tuple[Taste, Taste], leaning: Leaning, trail: Trail
-) -> Floats:
-    """What `serving.scoring.signal_matrix.fill` fills."""
-    rows, m = candidates.rows, len(tastes[0].medians)
-    alone = candidates.alone[candidates.places]
-    ramp = len(trail.touched) / (len(trail.touched) + RAMP)
-    columns = [
-        candidates.base,
-        candidates.positions,
-        alone,
-        _summed(rows, items, _odds(items, tastes[0])),
-        np.abs(alone[:, alone.shape[1] - m :] - tastes[0].medians),
-        _summed(rows, items, _odds(items, tastes[1])),
-        _summed(rows, items, _affinities(items, leaning)) * ramp,
-        _covisits(candidates, trail) * ramp,
-        _touched(rows, trail),
-    ]
-    out = np.column_stack(columns)
-    out[rows < 0, 2:] = np.nan
-    return out
+def matrix(asked: Asked) -> dict[str, Floats]:
+    """Values by signal ``(members, n)``, before candidates that are no known item are set to nan."""
+    rows, items = asked.rows, asked.rows.attributes.occurrences
+    alone = rows.alone[rows.places].T
+    touched = len(rows.touched)
+    ramp = touched / (touched + RAMP)
+    touches = _touched(rows.rows, asked)
+    return {
+        "base": asked.base[None],
+        "position": -np.log2(np.arange(len(asked)) + 2.0)[None],
+        "log_ctr": alone[:1],
+        "log_clicks": alone[1:2],
+        "popularity": alone[2:5],
+        "numeric": alone[5:],
+        "log_odds": _summed(rows.rows, items, _odds(items, asked.user)).T,
+        "distance": np.abs(alone[5:] - asked.user.medians[:, None]),
+        "segment_log_odds": _summed(rows.rows, items, _odds(items, asked.segment)).T,
+        "session_affinity": _summed(rows.rows, items, _affinities(items, asked.session)).T * ramp,
+        "covisit": _covisits(asked)[None] * ramp,
+        "touched": touches[:1],
+        "touched_recently": touches[1:],
+    }
 
 
 def _odds(items: Occurrences, taste: Taste) -> Floats:
@@ -67,32 +61,35 @@ def _summed(rows: Ints, items: Occurrences, odds: Floats) -> Floats:
     return out
 
 
-def _covisits(candidates: Candidates, trail: Trail) -> Floats:
-    if not len(trail.sessions):
-        return np.full(len(candidates.rows), np.nan)
-    ages_s = (trail.now_ms - trail.times_ms[: len(trail.sessions)]) / 1000.0
-    decay = np.exp2(-np.maximum(ages_s, 0.0) / COVISIT_HALF_LIFE_S)
-    share = candidates.share[candidates.places][:, None]
-    ratio = (trail.together + COVISIT_PRIOR * share) / ((trail.sessions + COVISIT_PRIOR) * share)
+def _covisits(asked: Asked) -> Floats:
+    rows = asked.rows
+    if not len(rows.sessions):
+        return np.full(len(asked), np.nan)
+    ages_s = (asked.now_ms - asked.times_ms[: len(rows.sessions)]) / 1000.0
+    decay = np.exp2(-np.maximum(ages_s, 0.0) / covisit.HALF_LIFE_S)
+    share = rows.share[rows.places][:, None]
+    ratio = (rows.together + covisit.PRIOR * share) / ((rows.sessions + covisit.PRIOR) * share)
     mean: Floats = (np.log(ratio) @ decay) / max(float(decay.sum()), 1e-9)
     return mean
 
 
-def _touched(rows: Ints, trail: Trail) -> Floats:
-    out = np.zeros((len(rows), 2))
-    times = dict(zip(trail.touched.tolist(), trail.times_ms.tolist(), strict=True))
+def _touched(rows: Ints, asked: Asked) -> Floats:
+    out = np.zeros((2, len(rows)))
+    times = dict(zip(asked.rows.touched.tolist(), asked.times_ms.tolist(), strict=True))
     for i, row in enumerate(rows.tolist()):
         if row >= 0 and row in times:
-            out[i] = 1.0, 0.5 ** (max(trail.now_ms - times[row], 0) / 1000 / TOUCH_HALF_LIFE_S)
+            age_s = max(asked.now_ms - times[row], 0) / 1000
+            out[:, i] = 1.0, 0.5 ** (age_s / touch.HALF_LIFE_S)
     return out
 
 
-def together(rows: Ints, last: Ints, offsets: Ints, neighbours: Ints, counts: Floats) -> Floats:
-    """What `serving.scoring.signal_matrix.together` finds."""
+def together(rows: Ints, last: Ints, neighbours: Neighbours) -> Floats:
+    """What `Neighbours.together` finds."""
     out = np.zeros((len(rows), len(last)))
     for s, item in enumerate(last.tolist()):
         if item >= 0:
-            span = slice(*offsets[item : item + 2].tolist())
-            found = dict(zip(neighbours[span].tolist(), counts[span].tolist(), strict=True))
+            span = slice(*neighbours.offsets[item : item + 2].tolist())
+            counts = neighbours.counts[span].tolist()
+            found = dict(zip(neighbours.items[span].tolist(), counts, strict=True))
             out[:, s] = [found.get(row, 0.0) for row in rows.tolist()]
     return out

@@ -26,7 +26,7 @@ from serving.pipeline.runner import Ranker
 from serving.schemas.rank_request import Candidate, RankRequest
 from serving.schemas.rank_response import RankAnswer
 from serving.scoring.blend import Blend, Gate
-from serving.scoring.signals import signal_names
+from serving.scoring.signal_matrix import signal_names
 from serving.warmup import warm_stages
 from tests.support.ranking_data import AS_OF, item, neighbours_table, profile, session, snapshot
 

@@ -13,7 +13,8 @@ from orchestration.evaluation.history_replay import Replay
 from orchestration.evaluation.ranking_tasks import PopularCandidates, find_tasks
 from orchestration.evaluation.session_features import ReplaySessions
 from serving.items.item_snapshot import snapshot_of
-from serving.scoring.signals import Known, base_scores, signals, touched_items
+from serving.scoring.base_order import base_scores
+from serving.scoring.signal_matrix import Known, signals, touched_items
 from tests.support.batch import build_all, rows_of
 from tests.support.history_data import shop_items, tasteful
 

@@ -26,7 +26,7 @@ from orchestration.evaluation.history_replay import Replay, Replayed
 from orchestration.evaluation.ranking_tasks import PopularCandidates, find_tasks
 from orchestration.evaluation.session_features import ReplaySessions
 from serving.scoring.blend import load_blend
-from serving.scoring.signals import SignalMatrix
+from serving.scoring.signal_matrix import SignalMatrix
 from tests.conftest import NOW
 from tests.support.history_data import tasteful
 

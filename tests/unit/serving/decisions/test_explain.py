@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from serving.decisions.explain import Standing, in_words, part_in_words
-from serving.scoring.signal_groups import GROUP_OF, GROUPS
-from serving.scoring.signals import signal_names
+from serving.scoring.signal_groups import GROUPS
+from serving.scoring.signal_matrix import signal_names
 
 
 def standing(**fields: object) -> Standing:
@@ -38,7 +38,7 @@ def test_the_largest_reasons_come_first_and_small_ones_not_at_all() -> None:
     words = in_words(standing(parts=parts))
     assert (
         "For it: the category this session looks at (+1.250), the user's taste in genre (+0.500), "
-        "its popularity of late (short) (+0.200)." in words
+        "its recent popularity (short half-life) (+0.200)." in words
     )
     assert "Against it: its click-through rate (-0.250)." in words
     assert "also touched" not in words
@@ -54,7 +54,7 @@ def test_exploration_and_rules_are_named() -> None:
 
 
 def test_every_signal_and_group_has_words() -> None:
-    for name in (*signal_names(("genre",), ("price",)), *GROUPS, *GROUP_OF):
+    for name in (*signal_names(("genre",), ("price",)), *GROUPS):
         words = part_in_words(name)
         assert words
         assert words != name

@@ -41,7 +41,7 @@ from serving.pipeline.stage import Stage
 from serving.schemas.rank_request import Candidate, RankRequest, RequestDecoder
 from serving.schemas.rank_response import RankAnswer, Tier, encode_answer
 from serving.scoring.blend import Blend, Gate
-from serving.scoring.signals import signal_names
+from serving.scoring.signal_matrix import signal_names
 from tests.support.feature_source import LIMITS, NOW
 from tests.support.ranking_data import item, neighbours_table, profile, session, snapshot
 

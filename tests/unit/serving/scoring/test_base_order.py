@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.schemas.rank_request import Candidate
-from serving.scoring.base_order import base_order
-from serving.scoring.signals import unit_scores
+from serving.scoring.base_order import base_order, unit_scores
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 

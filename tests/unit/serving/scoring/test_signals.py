@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.scoring.base_order import base_scores
 from serving.scoring.profile_signals import KeptTastes
-from serving.scoring.signal_groups import GROUPS, group_of
-from serving.scoring.signals import Known, SignalMatrix, base_scores, signals, touched_items
+from serving.scoring.signal_groups import GROUPS
+from serving.scoring.signal_matrix import Known, SignalMatrix, signals, touched_items
+from serving.scoring.signals import group_of
 from tests.support.ranking_data import NOW_MS, item, neighbours_table, profile, session, snapshot
 
 ROWS = [

@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.scoring.signals import Known, base_scores, signals, touched_items
+from serving.scoring.base_order import base_scores
+from serving.scoring.signal_matrix import Known, signals, touched_items
 from tests.oracles.signals_oracle import Shop
 from tests.support.ranking_data import NOW_MS, item, neighbours_table, snapshot
 

@@ -1,0 +1,49 @@
+"""The ranking signals, one file each. A new file here is all that a new signal takes.
+
+A module declares its `FAMILY`: see `serving.scoring.signal`. Machine code that is kept on disk is compiled
+again only when its own file changes, so whatever it calls must be in the same file.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections import Counter
+from functools import lru_cache
+from importlib import import_module
+
+from serving.scoring.signal import Family, Signal
+from serving.scoring.signal_groups import GROUPS
+
+
+@lru_cache(maxsize=1)
+def all_families() -> tuple[Family, ...]:
+    """What each module declares, in the order of their names.
+
+    Raises:
+        TypeError: a module declares no `FAMILY`, an unknown group, or the name of another signal.
+    """
+    modules = [module.name for module in pkgutil.iter_modules(__path__)]
+    found = {name: getattr(import_module(f"{__name__}.{name}"), "FAMILY", None) for name in modules}
+    names = Counter(s.name for f in found.values() if isinstance(f, Family) for s in f.signals)
+    for name, family in found.items():
+        if not isinstance(family, Family) or any(
+            signal.group not in GROUPS or names[signal.name] > 1 for signal in family.signals
+        ):
+            msg = f"{__name__}.{name}: declare a FAMILY of signals with new names, in groups of {GROUPS}"
+            raise TypeError(msg)
+    return tuple(family for family in found.values() if family is not None)
+
+
+@lru_cache(maxsize=1)
+def all_signals() -> dict[str, Signal]:
+    """Every signal by name."""
+    return {signal.name: signal for family in all_families() for signal in family.signals}
+
+
+def group_of(name: str) -> str:
+    """Group of a column, which is named by its signal, before the first colon.
+
+    Raises:
+        KeyError: there is no such signal.
+    """
+    return all_signals()[name.partition(":")[0]].group

@@ -1,0 +1,77 @@
+"""Whether sessions that touched the last items of this session touched the candidate too."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from feature_repo.arrays import Floats
+from serving.scoring.compiled import compiled
+from serving.scoring.signal import Asked, Family, Signal
+from serving.scoring.signal_groups import SESSION
+
+HALF_LIFE_S = 7200.0
+PRIOR = 3.0
+
+
+def fill(out: Floats, asked: Asked) -> None:
+    """Write the mean lift over the last items."""
+    rows = asked.rows
+    if not len(rows.sessions):
+        out[:] = np.nan
+        return
+    scratch = np.empty((2, len(rows.sessions)))
+    share = rows.share[rows.places]
+    _fill(out[0], share, asked.times_ms, rows.together, rows.sessions, asked.now_ms, scratch, asked.ramp)
+
+
+@compiled
+def _fill(
+    out: Floats,
+    shares: Floats,
+    times_ms: Floats,
+    both: Floats,
+    sessions: Floats,
+    now_ms: float,
+    scratch: Floats,
+    ramp: float,
+) -> None:
+    """Mean of log((c + 3p) / ((n + 3) p)) over the last items, newest most, growing with the session.
+
+    How much more often than its share `p` of all engagement the candidate goes with what was touched. For
+    most candidates no session touched both (c = 0): `p` cancels, and the logarithm depends on the last item.
+
+    Args:
+        both, sessions: sessions that touched both, and each of the last items.
+        scratch: room for two numbers of each of the last items ``(2, s)``.
+    """
+    total = 0.0
+    for s in range(len(sessions)):
+        age_s = max((now_ms - times_ms[s]) / 1000.0, 0.0)
+        scratch[0, s] = 0.5 ** (age_s / HALF_LIFE_S)
+        scratch[1, s] = math.log(PRIOR / (sessions[s] + PRIOR))
+        total += scratch[0, s]
+    total = max(total, 1e-9)
+    for i in range(len(out)):
+        lifts = 0.0
+        for s in range(len(sessions)):
+            lift = scratch[1, s]
+            if both[i, s] > 0.0:
+                lift = (both[i, s] + PRIOR * shares[i]) / ((sessions[s] + PRIOR) * shares[i])
+                lift = math.log(lift)
+            lifts += scratch[0, s] * lift
+        out[i] = lifts / total * ramp
+
+
+FAMILY = Family(
+    (
+        Signal(
+            "covisit",
+            SESSION,
+            "mean over the last 5 items (half-life 2 h) of log((c + 3p)/((n + 3) p)); times n/(n + 1)",
+            "sessions that also touched what this one touched last",
+        ),
+    ),
+    fill,
+)

@@ -1,0 +1,34 @@
+"""What is known of an item alone; kept with the item, in the columns of `ItemRows.alone`."""
+
+from __future__ import annotations
+
+from feature_repo.arrays import Floats
+from serving.scoring.signal import Asked, Each, Family, Signal
+from serving.scoring.signal_groups import ITEM
+
+
+def fill(out: Floats, asked: Asked) -> None:
+    """Copy what is kept."""
+    out[:] = asked.alone
+
+
+FAMILY = Family(
+    (
+        Signal(
+            "log_ctr",
+            ITEM,
+            "log of the smoothed click-through rate, (C + 10 g)/(I + 10)",
+            "its click-through rate",
+        ),
+        Signal("log_clicks", ITEM, "log(1 + engagement) of all time", "how often it was ever engaged with"),
+        Signal(
+            "popularity",
+            ITEM,
+            "log(1 + engagement decayed with the half-life)",
+            "its recent popularity ({} half-life)",
+            ("short", "mid", "long"),
+        ),
+        Signal("numeric", ITEM, "sign(x) · log(1 + |x|): price, age, votes", "its {}", Each.NUMERIC),
+    ),
+    fill,
+)
