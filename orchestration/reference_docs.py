@@ -17,6 +17,9 @@ from feature_repo.groups import all_groups
 from feature_repo.settings import ENV_PREFIX, Settings
 from quality.checks.suites import Rule, Suite, group_suite
 from quality.checks.wording import wanted_text
+from serving.scoring.signal import Each, Signal
+from serving.scoring.signal_groups import GROUPS
+from serving.scoring.signals import all_signals
 
 _NOTE = "<!-- Written by `headrace docs`; change the declaration, not this page. -->\n"
 
@@ -25,7 +28,8 @@ def pages() -> dict[str, str]:
     """Every page by file name."""
     groups = all_groups()
     found = {f"{name}.md": group_page(group) for name, group in groups.items()}
-    return {**found, "settings.md": settings_page(), "README.md": _index(groups)}
+    others = {"settings.md": settings_page(), "signals.md": signals_page(), "README.md": _index(groups)}
+    return {**found, **others}
 
 
 def write_pages(folder: Path) -> list[Path]:
@@ -46,6 +50,31 @@ def write_pages(folder: Path) -> list[Path]:
             path.write_text(text, encoding="utf-8")
             changed.append(path)
     return sorted(changed)
+
+
+def signals_page() -> str:
+    """All ranking signals by group, with their formulas."""
+    rows = [
+        f"| {signal.group} | `{signal.name}` | {_members(signal)} | {signal.formula.replace('|', '&#124;')} |"
+        for signal in sorted(all_signals().values(), key=lambda s: GROUPS.index(s.group))
+    ]
+    return "\n".join(
+        [
+            _NOTE,
+            "# Ranking signals",
+            "",
+            "One file each in `serving/scoring/signals/`; [statistics](../statistics.md) defines the letters.",
+            "",
+            "| group | signal | one for each | value |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def _members(signal: Signal) -> str:
+    return signal.members.value if isinstance(signal.members, Each) else ", ".join(signal.members)
 
 
 def group_page(group: FeatureGroup) -> str:
