@@ -19,9 +19,9 @@ from typing import Any
 import msgspec
 import pytest
 
-import serving.features.reader
 from feature_repo.clock import wall_clock
 from feature_repo.contract.validation import Contract
+from feature_repo.groups import all_groups
 from feature_repo.settings import Settings
 from orchestration.commands.flags import _assignment
 from serving.api.events import records_of
@@ -39,7 +39,7 @@ SPAN = re.compile(r"`([a-z][a-z0-9_]*|<stage>_[a-z]+)`")
 
 PLACEHOLDERS = {
     "stage.name": ["<stage>"],
-    "what": list(serving.features.reader._CODE_OF.values()),
+    "what": [group.ranked_as for group in all_groups().values() if group.ranked_as],
     "name": ["items", "neighbours"],
 }
 """What stands in a code that is put together, by the expression."""

@@ -17,6 +17,7 @@ from feature_repo.groups import all_groups
 from feature_repo.home import Home
 from feature_repo.online import OnlineRow, OnlineStore, online_path
 from feature_repo.online.consent_rows import COMPLETE, CONSENT
+from feature_repo.services import published
 from feature_repo.settings import Settings
 from serving.api.api_keys import Scope, new_key
 
@@ -110,8 +111,9 @@ def test_a_feature_service_over_several_entities(api: httpx.Client, store: Onlin
     assert columns["user_profile__segment"]["values"] == ["likes:shoes", None]
     assert columns["session_profile__item_ids"]["values"] == [["i1"], None]
     assert columns["session_profile__item_ids"]["statuses"] == ["PRESENT", "NOT_FOUND"]
-    assert len(columns) == 4 + sum(len(group.features) for group in all_groups().values())
-    assert answer["views"].keys() == {group.view_name for group in all_groups().values()}
+    views = published()[0].views
+    assert len(columns) == 4 + sum(len(view.features) for view in views)
+    assert answer["views"].keys() == {view.view for view in views}
 
 
 def test_ages_expiry_and_staleness_are_said_of_each_row(api: httpx.Client, store: OnlineStore) -> None:

@@ -30,6 +30,7 @@ def assert_equal_to_oracle(
     for name in built:
         group = batch_groups()[name]
         tolerance = 1e-6 if name == "item_profile" else 1e-9  # its vector is single precision
+        assert hasattr(oracle, name), f"tests/oracles/statistics_oracle.py: Oracle.{name} is missing"
         wanted = getattr(oracle, name)()
         found = rows_of(built[name], group.entity.join_key)
         assert differences(wanted, found, name, tolerance) == []
@@ -93,20 +94,16 @@ def test_what_the_parts_share_is_computed_once() -> None:
     assert events not in expression.op().find(type(events), filter=lambda node: node not in read)
 
 
-def test_the_four_groups_are_batch_groups_and_users_come_before_segments() -> None:
+def test_the_groups_of_the_oracle_are_batch_groups_and_users_come_before_segments() -> None:
     names = list(batch_groups())
-    assert sorted(names) == list(NAMES)
+    assert set(NAMES) <= set(names)
     assert names.index("user_profile") < names.index("segment_profile")
 
 
 def test_an_empty_lake_gives_empty_groups_with_the_declared_types() -> None:
     built = build_all([], [], [], PARAMS)
-    assert {name: table.num_rows for name, table in built.items()} == {
-        "item_neighbours": 0,
-        "item_profile": 0,
-        "user_profile": 0,
-        "segment_profile": 1,
-    }
+    rows = {name: table.num_rows for name, table in built.items()}
+    assert rows == {name: int(name == "segment_profile") for name in batch_groups()}
     for name, group in batch_groups().items():
         declared = {f.name: f.dtype.arrow for f in group.features}
         found = {field.name: field.type for field in built[name].schema}

@@ -27,6 +27,22 @@ def source() -> FakeSource:
     return fake
 
 
+RANKED = ranked_groups()
+PERSONAL = [
+    *((group.name, "u") for group in RANKED.users),
+    ("user_consent", "u"),
+    *((group.name, "s") for group in RANKED.sessions),
+]
+"""What is read of the user and the session of `read`."""
+
+
+def test_rankings_read_these_groups() -> None:
+    assert {("user_profile", "u"), ("user_consent", "u"), ("session_profile", "s")} <= set(PERSONAL)
+    assert "segment_profile" in {group.name for group in RANKED.segments}
+    assert [group.name for group in RANKED.asked] == ["user_recent"]
+    assert (RANKED.profile.name, RANKED.session.name) == ("user_profile", "session_profile")
+
+
 def reader_of(source: FakeSource, limits: ReadLimits = LIMITS, stale: bool = False) -> FeatureReader:
     return FeatureReader(source, ranked_groups(), limits, stream_stale=lambda: stale)
 
@@ -51,14 +67,7 @@ def test_the_segment_of_a_known_user_comes_in_the_same_round_trip(source: FakeSo
     assert len(source.trips) == 2
     source.trips.clear()
     read(reader)
-    assert source.trips == [
-        [
-            ("user_profile", "u"),
-            ("user_consent", "u"),
-            ("session_profile", "s"),
-            ("segment_profile", "likes:shoes"),
-        ]
-    ]
+    assert source.trips == [[*PERSONAL, *((group.name, "likes:shoes") for group in RANKED.segments)]]
 
 
 def test_a_segment_read_lately_is_not_asked_for_again(source: FakeSource) -> None:
@@ -66,7 +75,7 @@ def test_a_segment_read_lately_is_not_asked_for_again(source: FakeSource) -> Non
     read(reader)
     source.trips.clear()
     reading = read(reader)
-    assert source.trips == [[("user_profile", "u"), ("user_consent", "u"), ("session_profile", "s")]]
+    assert source.trips == [PERSONAL]
     assert reading.segment is not None
     assert not reading.segment.cached
 
