@@ -17,6 +17,7 @@ from feature_repo.groups import all_groups
 from feature_repo.settings import ENV_PREFIX, Settings
 from quality.checks.suites import Rule, Suite, group_suite
 from quality.checks.wording import wanted_text
+from serving.scoring.rankers import all_rankers
 from serving.scoring.signal import Each, Signal
 from serving.scoring.signal_groups import GROUPS
 from serving.scoring.signals import all_signals
@@ -28,8 +29,8 @@ def pages() -> dict[str, str]:
     """Every page by file name."""
     groups = all_groups()
     found = {f"{name}.md": group_page(group) for name, group in groups.items()}
-    others = {"settings.md": settings_page(), "signals.md": signals_page(), "README.md": _index(groups)}
-    return {**found, **others}
+    others = {"signals.md": signals_page(), "rankers.md": rankers_page()}
+    return {**found, **others, "settings.md": settings_page(), "README.md": _index(groups)}
 
 
 def write_pages(folder: Path) -> list[Path]:
@@ -63,10 +64,30 @@ def signals_page() -> str:
             _NOTE,
             "# Ranking signals",
             "",
-            "One file each in `serving/scoring/signals/`; [statistics](../statistics.md) defines the letters.",
+            "From `serving/scoring/signals/`; [statistics](../statistics.md) defines the letters.",
             "",
             "| group | signal | one for each | value |",
             "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def rankers_page() -> str:
+    """All simple rules."""
+    rows = [
+        f"| `{ranker.name}` | {ranker.sentence} | `{ranker.signal}` |" for ranker in all_rankers().values()
+    ]
+    return "\n".join(
+        [
+            _NOTE,
+            "# Simple rules",
+            "",
+            "One file each in `serving/scoring/rankers/`; [signals](signals.md) says how each is computed.",
+            "",
+            "| ranker | what it does | signal |",
+            "|---|---|---|",
             *rows,
             "",
         ]
@@ -130,7 +151,7 @@ def _index(groups: Mapping[str, FeatureGroup]) -> str:
     return "\n".join(
         [
             _NOTE,
-            "# Reference\n\n[Settings](settings.md), and the feature groups:\n",
+            "# Reference\n\n[Settings](settings.md), [signals](signals.md), [rules](rankers.md); groups:\n",
             _table(("group", "entity", "features", "holds"), rows),
             "",
         ]

@@ -12,6 +12,17 @@ if TYPE_CHECKING:
     from quality.ranking.metrics import Interval
 
 
+BASELINES = ("popularity", "best rule")
+TITLES = {
+    "ndcg": "NDCG@10",
+    "mrr": "MRR",
+    "map": "MAP@10",
+    "hit": "hit rate@10",
+    "recall": "recall@10",
+    "precision": "precision@10",
+}
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("evaluate")(evaluate_command)
@@ -32,6 +43,13 @@ def evaluate_command(  # noqa: PLR0917 - one per option
         Optional[Path],  # noqa: UP045 - typer reads the annotation at run time
         typer.Option(help="Also write the figures here, as JSON."),
     ] = None,
+    metric: Annotated[
+        str, typer.Option(help="Headline: ndcg, mrr, map, hit, recall or precision, at 10.")
+    ] = "ndcg",
+    label: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Event type that makes an item relevant: purchase; default: any engagement."),
+    ] = None,
     max_lists: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(min=100, help="Rank about so many of the lists, chosen by hash; all by default."),
@@ -41,15 +59,21 @@ def evaluate_command(  # noqa: PLR0917 - one per option
 
     For example: `headrace evaluate --data events.jsonl.gz --format metarank --report report.json`.
     Weights are fitted on the older part only. Arms: the order shown, popularity, and the blend with segment,
-    long-term, session or all signals. docs/evaluation.md says how to read the table.
+    long-term, session or all signals. Below them: every simple rule, and whether what would serve is worse
+    than the best of them (harm). docs/evaluation.md says how to read the tables.
     """
+    from feature_repo.errors import SettingsError
     from feature_repo.settings import load_settings
     from orchestration.evaluation.evaluate import Plan, evaluate
     from orchestration.evaluation.history import read_history
     from orchestration.evaluation.ranking_tasks import parse_candidates
+    from quality.ranking.metrics import METRICS
 
     settings = load_settings()
-    plan = Plan(split, parse_candidates(candidates), max_lists)
+    if metric not in METRICS:
+        msg = f"--metric {metric}: unknown; there are {', '.join(METRICS)}"
+        raise SettingsError(msg)
+    plan = Plan(split, parse_candidates(candidates), max_lists, metric, label)
     with _Steps() as progress:
         history = read_history(data, fmt, settings, progress)
         found = evaluate(history, settings, plan, data=str(data), fmt=fmt, progress=progress)
@@ -64,25 +88,40 @@ def show(found: Evaluation) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    since = f"{found.test_from:%Y-%m-%d %H:%M:%S} UTC"
-    figures = Table("arm", title=f"{found.test_lists:,} test rankings since {since}", title_justify="left")
-    for column in ("NDCG@10", "MRR", "hit rate@10", "coverage"):
+    since, title = f"{found.test_from:%Y-%m-%d %H:%M:%S} UTC", TITLES[found.metric]
+    extra = () if found.metric in {"ndcg", "mrr", "hit"} else (found.metric,)
+    figures = Table(title=f"{found.test_lists:,} test rankings since {since}", title_justify="left")
+    figures.add_column("arm", no_wrap=True)
+    for column in (*(TITLES[name] for name in extra), "NDCG@10", "MRR", "hit rate@10", "coverage"):
         figures.add_column(column, justify="right", no_wrap=True)
-    differences = Table("arm", title="NDCG@10 against, paired", title_justify="left")
-    for column in ("shown", "popularity"):
+    differences = Table("arm", title=f"{title} against, paired", title_justify="left")
+    for column in BASELINES:
         differences.add_column(column, justify="right", no_wrap=True)
+    ranked = sorted(found.rules, key=lambda rule: -rule.metrics[found.metric].mean)
+    for number, arm in enumerate((*found.arms, *ranked)):
+        if number == len(found.arms):
+            figures.add_section()
+        columns = [arm.metrics[name] for name in (*extra, "ndcg", "mrr", "hit")]
+        figures.add_row(arm.name, *(_figure(value) for value in (*columns, arm.coverage)))
     for arm in found.arms:
-        metrics = (arm.ndcg_10, arm.mrr, arm.hit_rate_10, arm.coverage)
-        figures.add_row(arm.name, *(_figure(metric) for metric in metrics))
-        differences.add_row(arm.name, *(_difference(arm.versus.get(b)) for b in ("shown", "popularity")))
+        differences.add_row(arm.name, *(_difference(arm.versus.get(b)) for b in BASELINES))
+    slices = Table("slice", title=f"{title} of what would serve, against the best rule", title_justify="left")
+    slices.add_column("lists", justify="right")
+    slices.add_column("difference", justify="right", no_wrap=True)
+    for name, (lists, difference) in found.slices.items():
+        slices.add_row(name, f"{lists:,}", _difference(difference))
     console = Console()
-    console.print(figures, differences)
+    console.print(figures, differences, slices)
     console.print(
         f"{found.events:,} events, {found.items:,} items, {found.duplicates:,} duplicates, "
         f"{found.rejected:,} rejected; {found.history_lists:,} history rankings; left out of the test: "
-        f"{found.without_relevant:,} rankings without an engagement. ± and [ ]: 95 % intervals"
+        f"{found.without_relevant:,} rankings without an engagement. ±: 95 % intervals"
     )
     console.print(f"gate, on history: {found.gate.reason}", markup=False)
+    verdict = "HARM: below the best rule by more than the interval" if found.harm else "none"
+    against = _difference(found.against_best_rule)
+    serves = f"{found.serves} would serve; best rule in hindsight: {found.best_rule} ({against})"
+    console.print(f"{serves}\nharm: {verdict}", markup=False)
 
 
 def write_report(found: Evaluation, path: Path) -> None:
@@ -110,7 +149,7 @@ def _figure(value: Interval) -> str:
 
 
 def _difference(value: Interval | None) -> str:
-    return "" if value is None else f"{value.mean:+.4f} [{value.low:+.4f}, {value.high:+.4f}]"
+    return "" if value is None else f"{value.mean:+.4f} ± {(value.high - value.low) / 2:.4f}"
 
 
 class _Steps:

@@ -1,7 +1,7 @@
 """The fitted blend, behind its do-no-harm gate."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import dagster as dg
 import msgspec
@@ -13,6 +13,12 @@ from orchestration.defs.keys import BLEND, EVENTS, RUNTIME, features_key
 from orchestration.runtime import Runtime
 
 GATE = "gate"
+
+
+def ranker_table(rankers: Mapping[str, float]) -> dg.TableMetadataValue:
+    """NDCG@10 of every simple ranker on the newest lists, the best first."""
+    ranked = sorted(rankers.items(), key=lambda pair: -pair[1])
+    return dg.MetadataValue.table([dg.TableRecord({"ranker": n, "ndcg_10": round(v, 4)}) for n, v in ranked])
 
 
 def blend_asset(batch: Sequence[FeatureGroup], settings: Settings) -> dg.AssetsDefinition:
@@ -45,9 +51,10 @@ def blend_asset(batch: Sequence[FeatureGroup], settings: Settings) -> dg.AssetsD
         yield dg.MaterializeResult(
             metadata={
                 "version": found.version,
-                "serves": found.kind,
+                "serves": found.ranker or found.kind,
                 "decision": found.gate.reason,
                 "gate": dg.JsonMetadataValue(gate),
+                "rankers": ranker_table(found.gate.rankers),
                 "weights": dg.JsonMetadataValue(dict(zip(found.names, found.weights, strict=True))),
                 "seconds": round(time.monotonic() - started, 3),
             },
@@ -57,7 +64,7 @@ def blend_asset(batch: Sequence[FeatureGroup], settings: Settings) -> dg.AssetsD
                     passed=found.gate_passed,
                     severity=dg.AssetCheckSeverity.WARN,
                     description=found.gate.reason,
-                    metadata={"serves": found.kind, "gate": dg.JsonMetadataValue(gate)},
+                    metadata={"serves": found.ranker or found.kind, "gate": dg.JsonMetadataValue(gate)},
                 )
             ],
         )

@@ -5,22 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import Literal
 
 import numpy as np
+from msgspec.structs import replace
 
-from feature_repo.arrays import Floats
 from feature_repo.errors import BuildError
 from feature_repo.home import Home
 from feature_repo.lake.lake import Lake
 from feature_repo.settings import Settings
+from orchestration.evaluation.blend_scores import ndcg_of
+from orchestration.evaluation.gate import best_ranker, judge, rankers_of
 from orchestration.evaluation.history import Progress, lake_history, silent
 from orchestration.evaluation.history_replay import Replay, Replayed
 from orchestration.evaluation.listwise_softmax import fit_softmax, scales_of, standardized
 from orchestration.evaluation.ranking_tasks import PopularCandidates, find_tasks
 from orchestration.evaluation.session_features import ReplaySessions
-from quality.ranking.metrics import Interval, mean_interval, ndcg, paired_interval, positions_of
-from serving.scoring.blend import Blend, Gate, centred_signals, save_blend, simple_blend
+from serving.scoring.blend import Blend, Gate, centred_signals, save_blend
 from serving.scoring.signal_groups import BASE, GROUPS
 from serving.scoring.signals import group_of
 
@@ -39,7 +39,8 @@ REFRESH = timedelta(hours=1)
 MIN_BUILDS = 100
 """A history shorter than that many builds is replayed as if builds came more often."""
 CANDIDATES = PopularCandidates(100, timedelta(hours=1))
-_POPULARITY = ("log_ctr", "log_clicks", "popularity:short", "popularity:mid", "popularity:long")
+SHARES = (1.0, 0.75, 0.5, 0.35, 0.25)
+"""Shares of history, the newest, that weights may be fitted on."""
 
 
 def fit_blend(settings: Settings, home: Home, progress: Progress = silent) -> Blend:
@@ -58,12 +59,15 @@ def fit_blend(settings: Settings, home: Home, progress: Progress = silent) -> Bl
     now = settings.clock()
     blend = gated_blend(replay.run(tasks, progress), now)
     save_blend(home.models, blend)
-    log.info("blend %s serves as %s: %s", blend.version, blend.kind, blend.gate.reason)
+    log.info("blend %s serves as %s: %s", blend.version, blend.ranker or blend.kind, blend.gate.reason)
     return blend
 
 
 def gated_blend(lists: Replayed, now: datetime, groups: Collection[str] = GROUPS) -> Blend:
-    """The blend that serves: fitted if it beats the best simple order on the newest part, else that order.
+    """The blend that serves: fitted if it beats the best simple ranker on the newest part, else that ranker.
+
+    The best ranker is chosen on the older part. It serves only if it beats the base order on the newest part,
+    by the same test.
 
     Args:
         lists: history, in time order.
@@ -72,17 +76,42 @@ def gated_blend(lists: Replayed, now: datetime, groups: Collection[str] = GROUPS
     """
     version, fitted_at = f"{now:%Y%m%dT%H%M%S%fZ}", now.isoformat()
     lists = with_relevant(lists)
+    rankers = rankers_of(lists.names)
     if len(lists) < MIN_LISTS:
-        reason = f"{len(lists)} lists with an engagement; a fit needs {MIN_LISTS}: the base order serves"
-        return simple_blend("base", Gate(passed=False, reason=reason), version, fitted_at)
+        reason = (
+            f"{len(lists)} lists with an engagement; a fit needs {MIN_LISTS}, "
+            f"{MIN_LISTS - len(lists)} more: the base order serves"
+        )
+        gate = Gate(passed=False, reason=reason)
+        return replace(rankers[BASE].blend(lists.names, version, gate), fitted_at=fitted_at)
     cut = int(len(lists) * FIT_SHARE)
-    fitted_on, held_out = lists.part(0, cut), lists.part(cut, len(lists))
-    signal = best_popularity(fitted_on)
-    gate = judge(fit(fitted_on, version, groups), signal, held_out, cut)
+    older, newest = lists.part(0, cut), lists.part(cut, len(lists))
+    best = best_ranker(older)
+    share = newest_share(older, version, groups)
+    gate = judge(fit(newest_part(older, share), version, groups), best, newest, cut)
     if gate.passed:
-        return fit(lists, version, groups, gate, fitted_at)
-    kept: Literal["base", "popularity"] = "popularity" if gate.baseline == "popularity" else "base"
-    return simple_blend(kept, gate, version, fitted_at, signal)
+        return fit(newest_part(lists, share), version, groups, gate, fitted_at)
+    return replace(rankers[gate.baseline].blend(lists.names, version, gate), fitted_at=fitted_at)
+
+
+def newest_share(lists: Replayed, version: str, groups: Collection[str] = GROUPS) -> float:
+    """The share of history, the newest, that weights are best fitted on: chosen on its newest fifth.
+
+    Where items live for hours, old lists teach weights that no longer hold.
+    """
+    cut = int(len(lists) * FIT_SHARE)
+    past, judged = lists.part(0, cut), lists.part(cut, len(lists))
+    found = {
+        share: float(ndcg_of(fit(newest_part(past, share), version, groups), judged).mean())
+        for share in SHARES
+        if share == 1.0 or len(past) * share >= MIN_LISTS
+    }
+    return max(found, key=found.__getitem__)
+
+
+def newest_part(lists: Replayed, share: float) -> Replayed:
+    """The newest share of lists."""
+    return lists.part(len(lists) - int(len(lists) * share), len(lists))
 
 
 def with_relevant(lists: Replayed) -> Replayed:
@@ -116,58 +145,3 @@ def fit(
         gate=gate or Gate(passed=False, reason="not judged"),
         fitted_at=fitted_at,
     )
-
-
-def blend_scores(blend: Blend, lists: Replayed) -> Floats:
-    """`Blend.scores` of all lists at once ``(places,)``."""
-    own = {name: i for i, name in enumerate(blend.names)}
-    columns = [i for i, name in enumerate(lists.names) if name in own]
-    at = [own[lists.names[i]] for i in columns]
-    names = tuple(lists.names[i] for i in columns)
-    scales, weights = np.array(blend.scales)[at], np.array(blend.weights)[at]
-    values = standardized(lists.values[:, columns], lists.offsets, centred_signals(names), scales)
-    scores: Floats = values @ weights
-    return scores
-
-
-def best_popularity(lists: Replayed) -> str:
-    """The popularity signal that orders these lists best."""
-    return max((s for s in _POPULARITY if s in lists.names), key=lambda s: float(np.mean(_ndcg_of(s, lists))))
-
-
-def judge(blend: Blend, signal: str, held_out: Replayed, fitted_lists: int) -> Gate:
-    """Compare a fitted blend with the better of base order and popularity on lists it has not seen."""
-    simple = {"base": _ndcg_of(BASE, held_out), "popularity": _ndcg_of(signal, held_out)}
-    gain = paired_interval(simple["popularity"], simple["base"])
-    baseline = "popularity" if gain.above_zero else "base"
-    fitted = ndcg(
-        positions_of(blend_scores(blend, held_out), held_out.offsets), held_out.relevant, held_out.offsets
-    )
-    best = max(simple, key=lambda name: float(simple[name].mean()))
-    difference = paired_interval(fitted, simple[best])
-    passed = difference.above_zero
-    return Gate(
-        passed=passed,
-        reason=_reason(passed, best, baseline, difference),
-        baseline=best if passed else baseline,
-        lists_fitted=fitted_lists,
-        lists_held_out=len(held_out),
-        ndcg_base=mean_interval(simple["base"]).mean,
-        ndcg_popularity=mean_interval(simple["popularity"]).mean,
-        ndcg_fitted=mean_interval(fitted).mean,
-        difference=difference.mean,
-        low=difference.low,
-        high=difference.high,
-    )
-
-
-def _reason(passed: bool, best: str, kept: str, difference: Interval) -> str:
-    figures = f"NDCG@10 {difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}] against {best}"
-    if passed:
-        return f"{figures}: the fitted blend serves"
-    return f"{figures}: not above zero, {kept} serves"
-
-
-def _ndcg_of(signal: str, lists: Replayed) -> Floats:
-    scores = np.nan_to_num(lists.values[:, lists.names.index(signal)].astype(np.float64))
-    return ndcg(positions_of(scores, lists.offsets), lists.relevant, lists.offsets)

@@ -8,12 +8,12 @@ from datetime import datetime
 
 import numpy as np
 
-from feature_repo.arrays import Floats
+from feature_repo.arrays import Floats, Ints
 from feature_repo.catalogue import ItemFacts
 from feature_repo.statistics import ItemStats, Statistics
 from orchestration.evaluation.history import History
 from serving.items.item_attributes import as_lists, attributes_of
-from serving.items.item_rows import LAST_ITEMS, ItemRows, alone
+from serving.items.item_rows import LAST_ITEMS, ItemRows, alone, signed_log
 from serving.items.item_snapshot import MAX_NUMERICS
 
 _NOTHING = ItemFacts(item_id="")
@@ -42,6 +42,9 @@ class ReplayItems:
         self._numerics = np.array(
             [[f.numerics.get(name, np.nan) for name in self._numeric_names] for f in facts], np.float64
         ).reshape(len(facts), len(self._numeric_names))
+        self._created_s = np.array(
+            [np.nan if f.created_at is None else f.created_at.timestamp() for f in facts], np.float64
+        )
         self._statistics = statistics
 
     def view(self, item_ids: Sequence[str], touched: Sequence[str], now: datetime) -> ItemView:
@@ -49,18 +52,35 @@ class ReplayItems:
         stats = self._statistics.items(item_ids, now)
         rows = np.array([self._index[item_id] for item_id in item_ids], np.intp)
         together, sessions = self._together(item_ids, touched[:LAST_ITEMS], now)
+        seen = np.array([self._index.get(item_id, -1) for item_id in touched], np.intp)
         gathered = ItemRows(
             rows=rows,
             places=np.arange(len(rows)),
             attributes=self._attributes,
-            alone=alone(stats.ctr, stats.clicks, stats.popularity, self._numerics[rows]),
+            alone=alone(
+                stats.ctr,
+                stats.clicks,
+                stats.popularity,
+                stats.ctr_debiased,
+                self._age_days(rows, stats, now),
+                self._numerics[rows],
+            ),
             share=self._share(stats),
             numeric_names=self._numeric_names,
-            touched=np.array([self._index.get(item_id, -1) for item_id in touched], np.intp),
+            touched=seen,
             together=together,
             sessions=sessions,
+            last_numerics=signed_log(self._numerics[seen[0]])
+            if len(seen) and seen[0] >= 0
+            else np.full(len(self._numeric_names), np.nan),
         )
         return ItemView(gathered, (stats.clicks + 1.0) / (stats.impressions + 5.0))
+
+    def _age_days(self, rows: Ints, stats: ItemStats, now: datetime) -> Floats:
+        """Days since the items were created, else since they were first seen; nan where neither is known."""
+        born = np.where(np.isnan(self._created_s[rows]), stats.first_seen_s, self._created_s[rows])
+        age: Floats = np.maximum(now.timestamp() - born, 0.0) / 86_400.0
+        return age
 
     def _share(self, stats: ItemStats) -> Floats:
         total = float(stats.popularity_total[2]) + len(self._item_ids)

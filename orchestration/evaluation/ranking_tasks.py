@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import xxhash
 
 from feature_repo.contract.validation import Event
-from feature_repo.errors import SettingsError
+from feature_repo.errors import SettingsError, SourceError
 from orchestration.evaluation.history import History
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -52,20 +52,32 @@ def parse_candidates(text: str) -> PopularCandidates:
     return PopularCandidates(int(match[1]), timedelta(seconds=int(match[2]) * _UNITS[match[3]]))
 
 
-def find_tasks(history: History, candidates: PopularCandidates, max_tasks: int | None = None) -> list[Task]:
+def find_tasks(
+    history: History, candidates: PopularCandidates, max_tasks: int | None = None, label: str | None = None
+) -> list[Task]:
     """All tasks in time order: the impressions, or where there are none one for each engagement.
 
     Args:
         max_tasks: about as many are kept, chosen by a hash of the event id; `None` keeps all.
+        label: the event type that makes an item relevant; `None` for every engagement.
+
+    Raises:
+        SourceError: no event has the label.
     """
+    if label is not None and not any(e.event_type == label and e.item_id for e in history.events):
+        known = ", ".join(sorted({e.event_type for e in history.events if e.item_id}))
+        msg = f"--label {label}: no event of that type names an item; there are: {known}"
+        raise SourceError(msg)
     impressions = [e for e in history.events if e.event_type == "impression" and history.permits(e)]
     if impressions:
-        return _of_impressions(history, impressions, max_tasks)
-    return _of_engagements(history, candidates, max_tasks)
+        return _of_impressions(history, impressions, max_tasks, label)
+    return _of_engagements(history, candidates, max_tasks, label)
 
 
-def _of_impressions(history: History, impressions: Sequence[Event], max_tasks: int | None) -> list[Task]:
-    relevant = _relevance(history)
+def _of_impressions(
+    history: History, impressions: Sequence[Event], max_tasks: int | None, label: str | None
+) -> list[Task]:
+    relevant = _relevance(history, label)
     chosen = _sample(len(impressions), max_tasks)
     return [
         Task(
@@ -81,7 +93,11 @@ def _of_impressions(history: History, impressions: Sequence[Event], max_tasks: i
     ]
 
 
-def _relevance(history: History) -> dict[str, set[str]]:
+def _counts(history: History, event: Event, label: str | None) -> bool:
+    return history.engages(event) if label is None else event.event_type == label
+
+
+def _relevance(history: History, label: str | None) -> dict[str, set[str]]:
     """Items engaged with by impression.
 
     An engagement belongs to the impression of its request; without one, to the newest of its session that
@@ -93,7 +109,7 @@ def _relevance(history: History) -> dict[str, set[str]]:
     for event in history.events:
         if event.event_type == "impression":
             by_session.setdefault(event.session_id, []).append(event)
-        elif history.engages(event) and event.item_id is not None:
+        elif event.item_id is not None and _counts(history, event, label):
             shown = of_request.get(event.request_id) if event.request_id else None
             if shown is None:
                 shown = _newest_showing(by_session.get(event.session_id, ()), event.item_id)
@@ -109,7 +125,9 @@ def _newest_showing(impressions: Sequence[Event], item_id: str) -> Event | None:
     return None
 
 
-def _of_engagements(history: History, candidates: PopularCandidates, max_tasks: int | None) -> list[Task]:
+def _of_engagements(
+    history: History, candidates: PopularCandidates, max_tasks: int | None, label: str | None
+) -> list[Task]:
     """One task for each first touch of an item in a session."""
     engagements = [e for e in history.events if history.engages(e)]
     chosen = _sample(len(engagements), max_tasks)
@@ -129,7 +147,8 @@ def _of_engagements(history: History, candidates: PopularCandidates, max_tasks: 
             if not counts[item_id]:
                 del counts[item_id]
         mine = touched.setdefault(event.session_id, set())
-        if event.item_id not in mine and history.permits(event) and chosen(event):
+        wanted = label is None or event.event_type == label
+        if wanted and event.item_id not in mine and history.permits(event) and chosen(event):
             top = _most_touched(counts, candidates.count, mine)
             if len(top) > 1:
                 tasks.append(_task(event, top))

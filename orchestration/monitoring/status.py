@@ -151,8 +151,8 @@ def ranking_section(settings: Settings, home: Home) -> Section:
     if state is None:
         return Section("ranking", (), (), True, "no blend was fitted yet: the base order serves")
     gate = "open" if state.gate.passed else "closed"
-    row = (state.kind, gate, state.fitted_at[:16], state.gate.reason)
-    note = "" if state.gate.passed else f"the gate is closed: {state.kind} serves, not the fitted blend"
+    row = (state.serves, gate, state.fitted_at[:16], state.gate.reason)
+    note = "" if state.gate.passed else f"the gate is closed: {state.serves} serves, not the fitted blend"
     return Section("ranking", ("serves", "gate", "fitted at", "why"), (row,), True, note)
 
 

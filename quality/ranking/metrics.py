@@ -6,7 +6,9 @@ Lists are ragged: list ``i`` holds the places ``offsets[i] … offsets[i + 1]`` 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from scipy import stats
@@ -85,6 +87,51 @@ def hits(positions: Ints, relevant: Bools, offsets: Ints, cutoff: int = CUTOFF) 
     found = _per_list((relevant & (positions < cutoff)).astype(np.float64), owner, offsets) > 0
     any_relevant = _per_list(relevant.astype(np.float64), owner, offsets) > 0
     return np.where(any_relevant, found.astype(np.float64), np.nan)
+
+
+def average_precision(positions: Ints, relevant: Bools, offsets: Ints, cutoff: int = CUTOFF) -> Floats:
+    """Precision at each relevant item among the first `cutoff`, summed, over min(relevant, cutoff).
+
+    A list without relevant items is nan.
+
+    Manning, Raghavan & Schütze 2008, section 8.4, with a cutoff.
+    """
+    owner = _owner(offsets)
+    found = np.flatnonzero(relevant & (positions < cutoff))
+    order = found[np.lexsort((positions[found], owner[found]))]
+    lists = owner[order]
+    first = np.searchsorted(lists, lists)
+    precision = (np.arange(len(order)) - first + 1) / (positions[order] + 1.0)
+    total = np.minimum(_per_list(relevant.astype(np.float64), owner, offsets), cutoff)
+    return _ratio(np.asarray(np.bincount(lists, precision, len(offsets) - 1), np.float64), total)
+
+
+def recall(positions: Ints, relevant: Bools, offsets: Ints, cutoff: int = CUTOFF) -> Floats:
+    """Share of the relevant items among the first `cutoff`; nan for a list without relevant items."""
+    owner = _owner(offsets)
+    found = _per_list((relevant & (positions < cutoff)).astype(np.float64), owner, offsets)
+    return _ratio(found, _per_list(relevant.astype(np.float64), owner, offsets))
+
+
+def precision(positions: Ints, relevant: Bools, offsets: Ints, cutoff: int = CUTOFF) -> Floats:
+    """Share of the first `cutoff` that is relevant, also of a shorter list; nan without relevant items."""
+    owner = _owner(offsets)
+    found = _per_list((relevant & (positions < cutoff)).astype(np.float64), owner, offsets)
+    any_relevant = _per_list(relevant.astype(np.float64), owner, offsets) > 0
+    return np.where(any_relevant, found / cutoff, np.nan)
+
+
+METRICS: Mapping[str, Callable[[Ints, Bools, Ints], Floats]] = MappingProxyType(
+    {
+        "ndcg": ndcg,
+        "mrr": reciprocal_rank,
+        "map": average_precision,
+        "hit": hits,
+        "recall": recall,
+        "precision": precision,
+    }
+)
+"""Metrics of a list by name, at a cutoff of 10 (but `mrr`, which has none)."""
 
 
 def coverage(items: Ints, positions: Ints, cutoff: int = CUTOFF) -> float:

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from feature_repo.errors import HeadraceError, SettingsError
 from serving.control.experiments import Experiment, check_experiments
 from serving.schemas.rank_response import Tier
+from serving.scoring.ranker_names import ranker_names
 from serving.scoring.signal_groups import GROUPS
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -97,6 +98,9 @@ class Flags(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One set of flags."""
 
     personalization: Annotated[bool, Meta(description="Kill switch: false is the base order for all.")] = True
+    ranker: Annotated[
+        str, Meta(description="A simple rule to rank by; empty: what the do-no-harm gate lets serve.")
+    ] = ""
     tiers: Annotated[tuple[Tier, ...], Meta(description="Tiers an answer may come from.")] = tuple(Tier)
     weights: Annotated[
         dict[str, Annotated[float, Meta(ge=0.0, le=100.0)]],
@@ -150,6 +154,9 @@ def parse_flags(raw: bytes | Mapping[str, Any]) -> Flags:
     except SettingsError as error:
         message = f"flags: {error}"
         raise FlagsError(str(error).partition(":")[0].partition(".")[0], message) from error
+    if flags.ranker and flags.ranker not in ranker_names():
+        message = f"flags: ranker: {flags.ranker!r} is no ranker; there are {', '.join(ranker_names())}"
+        raise FlagsError("ranker", message)
     if unknown := sorted(flags.weights.keys() - set(GROUPS)):
         message = f"flags: weights: {unknown[0]!r} is no signal group; groups are {', '.join(GROUPS)}"
         raise FlagsError("weights", message)

@@ -13,7 +13,7 @@ LAST_ITEMS = 5
 
 MIN_CTR = 1e-4
 LOG_CTR, LOG_CLICKS, POPULARITY = 0, 1, slice(2, 5)
-ALONE = 5
+ALONE = 7
 """Columns of `ItemRows.alone`: these, then the numeric attributes."""
 
 
@@ -30,6 +30,7 @@ class ItemRows(Struct, frozen=True, eq=False):
         touched: item numbers of what the session touched, newest first, -1 for unknown ``(t,)``.
         together: sessions that touched both the candidate and each of the last items ``(n, s)``.
         sessions: sessions that touched each of the last items ``(s,)``.
+        last_numerics: numeric attributes of the last touched item, on the scale of `alone` ``(m,)``.
     """
 
     rows: Ints
@@ -41,22 +42,36 @@ class ItemRows(Struct, frozen=True, eq=False):
     touched: Ints
     together: Floats
     sessions: Floats
+    last_numerics: Floats
 
 
-def alone(ctr: Floats, clicks: Floats, popularity: Floats, numerics: Floats) -> Floats:
+def alone(
+    ctr: Floats, clicks: Floats, popularity: Floats, debiased: Floats, age_days: Floats, numerics: Floats
+) -> Floats:
     """The signals that depend on the item alone; a snapshot has them ready for all of its items.
 
     Args:
         ctr: smoothed click-through rate ``(n,)``; nan where unknown, here and below.
         clicks: engagements so far ``(n,)``.
         popularity: decayed engagement, short, mid and long half-life ``(n, 3)``.
+        debiased: clicks over those expected at the positions shown ``(n,)``.
+        age_days: since the item was created ``(n,)``.
         numerics: numeric attributes ``(n, m)``.
 
     Returns:
-        log click-through rate, log(1 + x) of clicks and popularities, `signed_log` of numerics.
+        log click-through rate, log(1 + x) of clicks and popularities, log of the debiased rate, log(1 + age),
+        `signed_log` of numerics.
     """
     rate, clicked = np.log(np.maximum(ctr, MIN_CTR)), np.log1p(clicks)
-    columns = [rate[:, None], clicked[:, None], np.log1p(popularity), signed_log(numerics)]
+    beyond, aged = np.log(np.maximum(debiased, MIN_CTR)), np.log1p(np.maximum(age_days, 0.0))
+    columns = [
+        rate[:, None],
+        clicked[:, None],
+        np.log1p(popularity),
+        beyond[:, None],
+        aged[:, None],
+        signed_log(numerics),
+    ]
     return np.concatenate(columns, axis=1)
 
 

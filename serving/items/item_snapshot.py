@@ -18,7 +18,7 @@ from serving.items.arrow_arrays import bounds_of, floats_of, list_of, texts_of
 from serving.items.item_attributes import Attributes, attributes_of
 from serving.items.item_index import ItemIndex
 from serving.items.item_neighbours import Neighbours, neighbours_of
-from serving.items.item_rows import LAST_ITEMS, ItemRows, alone
+from serving.items.item_rows import ALONE, LAST_ITEMS, ItemRows, alone
 from serving.scoring.compiled import compiled
 
 ITEMS, NEIGHBOURS = "item_profile", "item_neighbours"
@@ -39,6 +39,7 @@ _PROFILE = [
     "numeric_keys",
     "numeric_values",
     "ctr",
+    "ctr_debiased",
     "clicks",
     "popularity_short",
     "popularity_mid",
@@ -118,6 +119,7 @@ class ItemSnapshot:
             touched=seen,
             together=self.neighbours.together(numbers, last),
             sessions=self.neighbours.sessions[last],
+            last_numerics=self.alone[seen[0] if len(seen) else -1, ALONE:],
         )
 
 
@@ -175,7 +177,10 @@ def snapshot_of(
         [floats_of(items[f"popularity_{s}"], 0.0) for s in ("short", "mid", "long")], axis=1
     )
     names, numerics = _numerics(list_of(items["numeric_keys"]), list_of(items["numeric_values"]))
-    known = alone(floats_of(items["ctr"], np.nan), floats_of(items["clicks"], np.nan), popularity, numerics)
+    ctr, clicks, debiased, age_days = (
+        floats_of(items[name], np.nan) for name in ("ctr", "clicks", "ctr_debiased", "age_days")
+    )
+    known = alone(ctr, clicks, popularity, debiased, age_days, numerics)
     categories = list_of(items["categories"])
     category_names, numbers = _numbered(categories.flatten().dictionary_encode())
     vectors = _vectors(list_of(items["vector"]))
@@ -198,7 +203,7 @@ def snapshot_of(
         vectors=vectors,
         vector_lengths=np.sqrt(np.square(vectors).sum(axis=1)),
         popular_from=_popular_from(popularity[:, 2]),
-        age_days=floats_of(items["age_days"], np.nan),
+        age_days=age_days,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +15,12 @@ from feature_repo.groups.item_neighbours import GROUP as NEIGHBOURS
 from feature_repo.groups.item_profile import GROUP as ITEMS
 from serving.pipeline.context import Contributions, RankContext, Row
 from serving.schemas.rank_response import Tier
+from serving.scoring.blend import Blend
 from serving.scoring.ordering import falling
 from serving.scoring.profile_signals import KeptTastes, Tastes
-from serving.scoring.signal_matrix import Known, SignalMatrix, signals, touched_items
+from serving.scoring.ranker import personal
+from serving.scoring.rankers import all_rankers
+from serving.scoring.signal_matrix import Known, SignalMatrix, signal_names, signals, touched_items
 
 if TYPE_CHECKING:
     from serving.items.item_snapshot import ItemSnapshot
@@ -41,15 +45,17 @@ class BlendStage:
             return context.settle("items_missing")
         if not in_time(context, ITEMS, snapshot.as_of, "items"):
             return context.settle()
+        if context.flags.ranker:
+            blend = rule_blend(context.flags.ranker, snapshot.attributes.types, snapshot.numeric_names)
         if blend is None:
             return context.settle("blend_missing")
         tier = tier_of(context)
-        if tier is Tier.BASE:
+        alike = blend.kind != "fitted" and not personal(blend.names)
+        if tier is Tier.BASE and not alike:
             return context.settle()
-        if blend.kind != "fitted":
-            # The gate kept a simple order: it serves everyone alike, so nothing here is personal.
+        if blend.kind != "fitted" and not context.flags.ranker:
             context.degrade("gate_closed")
-            tier = Tier.BASE
+        tier = Tier.BASE if alike else tier  # what serves everyone alike is not personal
         first = context.base.order
         rows, matrix = request_signals(context, snapshot, self._tastes, blend.wanted)
         factors = tuple(sorted(context.flags.weights.items()))
@@ -66,6 +72,12 @@ class BlendStage:
         context.contributions = contributions
         context.scores, context.order, context.tier = scores, order, tier
         return None
+
+
+@lru_cache(maxsize=64)
+def rule_blend(ranker: str, types: tuple[str, ...], numeric_names: tuple[str, ...]) -> Blend:
+    """The blend of a simple rule, for a catalogue."""
+    return all_rankers()[ranker].blend(signal_names(types, numeric_names))
 
 
 def gather(context: RankContext) -> None:

@@ -25,7 +25,8 @@ TIE_BREAK = 1e-6
 MOST_WEIGHT = 1e9
 """Of a signal, which counts for six of its scales at most: no score, nor a difference of two, overflows."""
 
-Kind: TypeAlias = Literal["base", "popularity", "fitted"]
+Kind: TypeAlias = Literal["base", "popularity", "rule", "fitted"]
+"""What serves; ``popularity`` is what earlier versions called a rule by one signal of popularity."""
 Factors: TypeAlias = tuple[tuple[str, float], ...]
 
 
@@ -33,8 +34,10 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
     """The do-no-harm decision: NDCG@10 on the newest held-out part, paired by list.
 
     Attributes:
-        baseline: the best simple ranker there, ``base`` or ``popularity``.
+        baseline: the ranker that the fitted blend has to beat: the best one on the older part.
         difference, low, high: fitted minus baseline, mean and 95 % interval.
+        rankers: NDCG@10 of every simple ranker on the held-out part.
+        slices: fitted minus baseline by guarded slice: lists, mean, and the 95 % interval.
         reason: the decision in words.
     """
 
@@ -49,6 +52,8 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
     difference: float | None = None
     low: float | None = None
     high: float | None = None
+    rankers: dict[str, float] = {}
+    slices: dict[str, tuple[int, float, float, float]] = {}
 
 
 class Blend(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -59,6 +64,7 @@ class Blend(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     Attributes:
         kind: what serves: the fitted blend, or the simple order that the gate kept.
+        ranker: name of that simple order (`serving.scoring.rankers`).
         fitted_at: when, ISO 8601.
     """
 
@@ -69,6 +75,7 @@ class Blend(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     weights: tuple[float, ...]
     gate: Gate
     fitted_at: str = ""
+    ranker: str = ""
 
     @property
     def wanted(self) -> frozenset[str]:
@@ -136,27 +143,6 @@ def _aligned(
     weights *= np.array([by_group.get(group_of(name), 1.0) for name in own], np.float64)
     scales = np.array(blend.scales, np.float64)[place]
     return place, (np.array([columns[name] for name in own], np.intp), scales, weights, centred_signals(own))
-
-
-def simple_blend(
-    kind: Literal["base", "popularity"],
-    gate: Gate,
-    version: str,
-    fitted_at: str = "",
-    signal: str = "log_ctr",
-) -> Blend:
-    """The base order, or one signal of popularity with the base order to break ties."""
-    names = (BASE,) if kind == "base" else (BASE, signal)
-    weights = (1.0,) if kind == "base" else (TIE_BREAK, 1.0)
-    return Blend(
-        version=version,
-        kind=kind,
-        names=names,
-        scales=(1.0,) * len(names),
-        weights=weights,
-        gate=gate,
-        fitted_at=fitted_at,
-    )
 
 
 def current_path(models: Path) -> Path:

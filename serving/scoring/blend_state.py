@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from feature_repo.errors import BuildError
 
-KINDS = ("base", "popularity", "fitted")
+KINDS = ("base", "rule", "popularity", "fitted")
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,12 @@ class BlendState(msgspec.Struct, frozen=True):
     kind: str
     gate: GateState
     fitted_at: str = ""
+    ranker: str = ""
+
+    @property
+    def serves(self) -> str:
+        """What serves, in a word."""
+        return self.ranker or self.kind
 
 
 def read_blend_state(models: Path) -> BlendState | None:

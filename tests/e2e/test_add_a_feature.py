@@ -142,6 +142,13 @@ def test_a_ranking_reads_and_records_the_new_groups(answers: dict[str, Any]) -> 
     assert {"user_hours", "session_pace"} <= decision["ages"].keys()
 
 
+def test_the_new_rule_ranks_by_the_new_signal(answers: dict[str, Any]) -> None:
+    items = answer_of(answers, '"explain": true')["items"]
+    shares = [item["why"]["item"] for item in items]
+    assert shares == sorted(shares, reverse=True)
+    assert len(set(shares)) == len(shares), "each item has another share"
+
+
 def test_the_backfill_writes_their_history(answers: dict[str, Any]) -> None:
     for group, column in (("session_pace", "events_per_minute"), ("session_profile", "last_kind")):
         [file] = (answers["home"] / "features" / group).glob("v1/as_of=*/data.parquet")

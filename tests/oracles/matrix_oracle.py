@@ -24,14 +24,30 @@ def matrix(asked: Asked) -> dict[str, Floats]:
         "log_ctr": alone[:1],
         "log_clicks": alone[1:2],
         "popularity": alone[2:5],
-        "numeric": alone[5:],
+        "log_debiased": alone[5:6],
+        "log_age": alone[6:7],
+        "numeric": alone[7:],
         "log_odds": _summed(rows.rows, items, _odds(items, asked.user)).T,
-        "distance": np.abs(alone[5:] - asked.user.medians[:, None]),
+        "distance": np.abs(alone[7:] - asked.user.medians[:, None]),
         "segment_log_odds": _summed(rows.rows, items, _odds(items, asked.segment)).T,
         "session_affinity": _summed(rows.rows, items, _affinities(items, asked.session)).T * ramp,
         "covisit": _covisits(asked)[None] * ramp,
+        "covisit_last": _together(asked, 1),
+        "covisit_recent": _together(asked, 3),
         "touched": touches[:1],
-        "touched_recently": touches[1:],
+        "touched_recently": touches[1:2],
+        "touch_rank": touches[2:3],
+        "last_touched": (touches[2:3] == 1.0).astype(float),
+        "below_last": _from_last(touches[2], 1),
+        "above_last": _from_last(touches[2], -1),
+        "position_untouched": np.zeros((1, len(asked)))
+        if touches[0].any()
+        else -np.log2(np.arange(len(asked)) + 2.0)[None],
+        "content_last": _alike(asked, 1),
+        "content_recent": _alike(asked, 3),
+        "distance_last": np.abs(alone[7:] - rows.last_numerics[:, None])
+        if touched
+        else np.full(alone[7:].shape, np.nan),
     }
 
 
@@ -74,13 +90,50 @@ def _covisits(asked: Asked) -> Floats:
 
 
 def _touched(rows: Ints, asked: Asked) -> Floats:
-    out = np.zeros((2, len(rows)))
+    out = np.zeros((3, len(rows)))
+    order = {row: place for place, row in reversed(list(enumerate(asked.rows.touched.tolist())))}
     times = dict(zip(asked.rows.touched.tolist(), asked.times_ms.tolist(), strict=True))
     for i, row in enumerate(rows.tolist()):
         if row >= 0 and row in times:
             age_s = max(asked.now_ms - times[row], 0) / 1000
-            out[:, i] = 1.0, 0.5 ** (age_s / touch.HALF_LIFE_S)
+            out[:, i] = 1.0, 0.5 ** (age_s / touch.HALF_LIFE_S), 1 / (1 + order[row])
     return out
+
+
+def _together(asked: Asked, last: int) -> Floats:
+    rows = asked.rows
+    if not len(rows.sessions):
+        return np.full((1, len(asked)), np.nan)
+    share = rows.share[rows.places][:, None]
+    odds = (rows.together + covisit.PRIOR * share) / (rows.sessions + covisit.PRIOR)
+    mean: Floats = np.log(odds[:, :last]).mean(axis=1)[None]
+    return mean
+
+
+def _from_last(ranks: Floats, way: int) -> Floats:
+    last = np.flatnonzero(ranks == 1.0)
+    if not len(last):
+        return np.zeros((1, len(ranks)))
+    steps = (np.arange(len(ranks)) - last[0]) * way
+    return np.where(steps > 0, 1.0 / np.maximum(steps, 1), 0.0)[None]
+
+
+def _alike(asked: Asked, last: int) -> Floats:
+    touched = asked.rows.touched[:last].tolist()
+    if not touched:
+        return np.full((1, len(asked)), np.nan)
+    items = asked.rows.attributes.occurrences
+    pairs = [[_cosine(items, row, last) for last in touched] for row in asked.rows.rows.tolist()]
+    return np.array(pairs).reshape(len(asked), len(touched)).mean(axis=1)[None]
+
+
+def _cosine(items: Occurrences, a: int, b: int) -> float:
+    if a < 0 or b < 0:
+        return 0.0
+    weigh = np.log(items.share) ** 2
+    of_a, of_b = (items.values[items.offsets[row] : items.offsets[row + 1]].tolist() for row in (a, b))
+    both = sum(weigh[v] for v in of_a if v in of_b)
+    return both / max(float(np.sqrt(weigh[of_a].sum() * weigh[of_b].sum())), 1e-9)
 
 
 def together(rows: Ints, last: Ints, neighbours: Neighbours) -> Floats:

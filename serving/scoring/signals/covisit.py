@@ -13,17 +13,19 @@ from serving.scoring.signal_groups import SESSION
 
 HALF_LIFE_S = 7200.0
 PRIOR = 3.0
+RECENT = 3
+"""Touched items that count for `covisit_recent`."""
 
 
 def fill(out: Floats, asked: Asked) -> None:
-    """Write the mean lift over the last items."""
+    """Write the mean lift over the last items, and the odds after the last one and the last three."""
     rows = asked.rows
     if not len(rows.sessions):
         out[:] = np.nan
         return
     scratch = np.empty((2, len(rows.sessions)))
     share = rows.share[rows.places]
-    _fill(out[0], share, asked.times_ms, rows.together, rows.sessions, asked.now_ms, scratch, asked.ramp)
+    _fill(out, share, asked.times_ms, rows.together, rows.sessions, asked.now_ms, scratch, asked.ramp)
 
 
 @compiled
@@ -53,15 +55,21 @@ def _fill(
         scratch[1, s] = math.log(PRIOR / (sessions[s] + PRIOR))
         total += scratch[0, s]
     total = max(total, 1e-9)
-    for i in range(len(out)):
-        lifts = 0.0
+    recent = min(len(sessions), RECENT)
+    for i in range(len(shares)):
+        lifts, odds, alone = 0.0, 0.0, math.log(shares[i])
         for s in range(len(sessions)):
             lift = scratch[1, s]
             if both[i, s] > 0.0:
                 lift = (both[i, s] + PRIOR * shares[i]) / ((sessions[s] + PRIOR) * shares[i])
                 lift = math.log(lift)
             lifts += scratch[0, s] * lift
-        out[i] = lifts / total * ramp
+            if s == 0:
+                out[1, i] = lift + alone
+            if s < recent:
+                odds += lift + alone
+        out[0, i] = lifts / total * ramp
+        out[2, i] = odds / recent
 
 
 FAMILY = Family(
@@ -71,6 +79,18 @@ FAMILY = Family(
             SESSION,
             "mean over the last 5 items (half-life 2 h) of log((c + 3p)/((n + 3) p)); times n/(n + 1)",
             "sessions that also touched what this one touched last",
+        ),
+        Signal(
+            "covisit_last",
+            SESSION,
+            "log((c + 3p)/(n + 3)): how likely a session with the last touched item touches this one",
+            "how often it goes with the item touched last",
+        ),
+        Signal(
+            "covisit_recent",
+            SESSION,
+            "mean of `covisit_last` over the last 3 touched items",
+            "how often it goes with the items touched last",
         ),
     ),
     fill,

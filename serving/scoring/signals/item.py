@@ -28,6 +28,13 @@ FAMILY = Family(
             "its recent popularity ({} half-life)",
             ("short", "mid", "long"),
         ),
+        Signal(
+            "log_debiased",
+            ITEM,
+            "log((C + 10)/(E + 10)), E the clicks expected at the positions where it was shown",
+            "its click-through rate for its positions",
+        ),
+        Signal("log_age", ITEM, "log(1 + days since it was created or first seen)", "its age"),
         Signal("numeric", ITEM, "sign(x) · log(1 + |x|): price, age, votes", "its {}", Each.NUMERIC),
     ),
     fill,

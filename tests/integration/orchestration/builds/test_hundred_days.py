@@ -27,10 +27,11 @@ from orchestration.processes.dagster_home import open_instance
 from quality.quarantine.store import Quarantine
 from serving.decisions.record import TOPIC
 from serving.decisions.time_marks import Marks
-from serving.scoring.blend import Gate, save_blend, simple_blend
+from serving.scoring.blend import Gate, save_blend
 from streaming.log import appender, open_log
 from streaming.log.redis_streams import RedisLog
 from tests.conftest import RedisServer
+from tests.support.blends import simple_blend
 from tests.support.offline import click_group, day_events, write_events
 
 START = datetime(2024, 1, 1, 3, 30, tzinfo=UTC)

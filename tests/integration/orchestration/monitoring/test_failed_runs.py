@@ -23,7 +23,8 @@ from orchestration.monitoring.failed_runs import TRIES, send
 from orchestration.monitoring.status import ranking_section, runs_section
 from orchestration.runtime import Runtime
 from quality.run_failures import RunFailure, add_failure, read_failures
-from serving.scoring.blend import Gate, save_blend, simple_blend
+from serving.scoring.blend import Gate, save_blend
+from tests.support.blends import simple_blend
 from tests.support.offline import click_group, three_days
 
 DAY = date(2024, 5, 30)

@@ -36,7 +36,8 @@ def test_a_taste_shows_in_the_arms_that_can_see_it(settings: Settings) -> None:
         assert found.arm(name).versus["shown"].above_zero
         assert found.arm(name).versus["popularity"].above_zero
     assert found.arm("blend").ndcg_10.mean > found.arm("shown").ndcg_10.mean + 0.1
-    assert found.blend_kind == "fitted"
+    assert found.serves in {"fitted", "segment_taste"}, "a segment is who likes the same category"
+    assert not found.harm
 
 
 def test_without_any_taste_the_blend_does_no_harm(settings: Settings) -> None:

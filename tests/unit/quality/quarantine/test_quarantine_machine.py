@@ -71,6 +71,7 @@ class QuarantineMachine(RuleBasedStateMachine):
         assert self.processes[by].prune(KEPT) == len(gone)
         for key in gone:
             del self.kept[key]
+            self.retried.pop(key, None)
 
     @invariant()
     def every_rejection_is_kept_once_byte_for_byte(self) -> None:

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quality.ranking.metrics import (
+    METRICS,
     Interval,
+    average_precision,
     coverage,
     coverage_interval,
     hits,
@@ -18,6 +20,8 @@ from quality.ranking.metrics import (
     ndcg,
     paired_interval,
     positions_of,
+    precision,
+    recall,
     reciprocal_rank,
 )
 
@@ -58,6 +62,18 @@ def test_metrics_equal_their_definitions(lists: Lists, cutoff: int) -> None:
     np.testing.assert_allclose(reciprocal_rank(positions, relevant, offsets), first)
     hit = [float(any(ordered(rows)[:cutoff])) if any(ordered(rows)) else math.nan for rows in lists]
     np.testing.assert_allclose(hits(positions, relevant, offsets, cutoff), hit)
+    top = [ordered(rows)[:cutoff] for rows in lists]
+    total = [sum(ordered(rows)) or math.nan for rows in lists]
+    np.testing.assert_allclose(
+        recall(positions, relevant, offsets, cutoff), [sum(t) / n for t, n in zip(top, total, strict=True)]
+    )
+    shares = [sum(t) / cutoff if n > 0 else math.nan for t, n in zip(top, total, strict=True)]
+    np.testing.assert_allclose(precision(positions, relevant, offsets, cutoff), shares)
+    means = [
+        sum(sum(t[: i + 1]) / (i + 1) for i, r in enumerate(t) if r) / min(n, cutoff)
+        for t, n in zip(top, total, strict=True)
+    ]
+    np.testing.assert_allclose(average_precision(positions, relevant, offsets, cutoff), means)
 
 
 @given(lists_of)
@@ -68,6 +84,12 @@ def test_positions_are_a_permutation_of_each_list_and_ties_keep_their_order(list
         mine = positions[offsets[i] : offsets[i + 1]]
         wanted = sorted(range(len(rows)), key=lambda j: -rows[j][0])
         assert [int(np.flatnonzero(mine == p)[0]) for p in range(len(rows))] == wanted
+
+
+def test_every_metric_of_a_perfect_order_of_ten_is_one() -> None:
+    relevant, offsets = np.ones(10, bool), np.array([0, 10])
+    for name, metric in METRICS.items():
+        assert metric(np.arange(10), relevant, offsets)[0] == 1.0, name
 
 
 def test_a_perfect_order_scores_one_and_the_worst_less() -> None:

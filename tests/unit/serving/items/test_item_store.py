@@ -17,9 +17,10 @@ import pytest
 from feature_repo.errors import BuildError, LakeError
 from feature_repo.lake.lake import Build, Builds
 from serving.items.item_store import ItemStore
-from serving.scoring.blend import Gate, current_path, save_blend, simple_blend
+from serving.scoring.blend import Gate, current_path, save_blend
 from serving.scoring.blend_store import BlendStore
 from tests.conftest import NOW
+from tests.support.blends import simple_blend
 from tests.support.ranking_data import item, items_table, neighbours_table
 
 

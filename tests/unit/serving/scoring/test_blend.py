@@ -23,13 +23,13 @@ from serving.scoring.blend import (
     grouped,
     load_blend,
     save_blend,
-    simple_blend,
 )
 from serving.scoring.contributions import CLIP, contributed
 from serving.scoring.signal_groups import GROUPS
 from serving.scoring.signal_matrix import SignalMatrix
 from serving.scoring.signals import group_of
 from tests.oracles.blend_oracle import standardize
+from tests.support.blends import simple_blend
 
 NAMES = ("base", "log_ctr", "log_odds:genre", "covisit")
 GATE = Gate(passed=True, reason="above")

@@ -10,8 +10,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from feature_repo.errors import BuildError
-from serving.scoring.blend import Blend, Gate, save_blend, simple_blend
+from serving.scoring.blend import Blend, Gate, save_blend
 from serving.scoring.blend_state import BlendCollector, read_blend_state
+from tests.support.blends import simple_blend
 
 CLOSED = Gate(passed=False, reason="NDCG@10 -0.01 [-0.02, +0.00] against base: base serves", low=-0.02)
 

@@ -36,9 +36,9 @@ class Shop:
             rng.integers(0, max(types, 1), size),
             rng.random(size),
             offsets,
-            rng.integers(0, max(size, 1), offsets[-1]),
+            _distinct(rng, size, lengths),
         )
-        alone = rng.normal(size=(items + 1, 5 + numerics))
+        alone = rng.normal(size=(items + 1, 7 + numerics))
         alone[rng.random(alone.shape) < 0.1] = np.nan
         alone[-1] = np.nan
         self.alone, self.share = alone, rng.random(items) + 1e-3
@@ -72,6 +72,7 @@ class Shop:
             touched=seen,
             together=self.neighbours.together(rows, last),
             sessions=self.neighbours.sessions[last],
+            last_numerics=self.alone[seen[0] if len(seen) else -1, 7:],
         )
         times = (NOW_MS - self.rng.integers(-60_000, 7_200_000, len(seen))).astype(np.float64)
         base, (user, segment, session) = self.rng.random(len(rows)), known
@@ -90,6 +91,11 @@ class Shop:
     def values(self) -> np.ndarray:
         size = len(self.attributes.type_of)
         return self.rng.permutation(size)[: size // 3]
+
+
+def _distinct(rng: np.random.Generator, size: int, lengths: np.ndarray) -> np.ndarray:
+    """Value numbers of item after item; no item has one twice."""
+    return np.concatenate([np.zeros(0, np.intp), *(rng.permutation(size)[:n] for n in lengths.tolist())])
 
 
 shops = st.builds(

@@ -1,0 +1,31 @@
+"""The simple rankers, one small file each: rules of one line that a fitted blend has to beat."""
+
+from __future__ import annotations
+
+import pkgutil
+from functools import lru_cache
+from importlib import import_module
+
+from serving.scoring.ranker import Ranker
+from serving.scoring.signals import all_signals
+
+
+@lru_cache(maxsize=1)
+def all_rankers() -> dict[str, Ranker]:
+    """Every ranker by name, which is the name of its file; the base order first.
+
+    Raises:
+        TypeError: a module declares no `RANKER` of its name, or one by a signal that does not exist.
+    """
+    found: dict[str, Ranker] = {}
+    for module in pkgutil.iter_modules(__path__):
+        ranker = getattr(import_module(f"{__name__}.{module.name}"), "RANKER", None)
+        if (
+            not isinstance(ranker, Ranker)
+            or ranker.name != module.name
+            or ranker.signal.partition(":")[0] not in all_signals()
+        ):
+            msg = f"{__name__}.{module.name}: declare RANKER, named {module.name}, by a signal there is"
+            raise TypeError(msg)
+        found[ranker.name] = ranker
+    return dict(sorted(found.items(), key=lambda pair: (pair[0] != "base", pair[0])))

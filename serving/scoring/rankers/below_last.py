@@ -1,0 +1,7 @@
+"""What follows the last touched item in the list first."""
+
+from __future__ import annotations
+
+from serving.scoring.ranker import Ranker
+
+RANKER = Ranker("below_last", "What follows the last touched item in the list first.", "below_last")

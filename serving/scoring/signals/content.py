@@ -1,0 +1,86 @@
+"""How alike an item is to what the session touched last: by attribute values and by numeric attributes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from feature_repo.arrays import Floats, Ints
+from serving.items.item_rows import ALONE
+from serving.scoring.compiled import compiled
+from serving.scoring.signal import Asked, Each, Family, Signal
+from serving.scoring.signal_groups import SESSION
+
+LAST = 3
+"""Touched items that count for `content_recent`."""
+
+
+def fill(out: Floats, asked: Asked) -> None:
+    """Write the cosines, and the distances of the numeric attributes."""
+    rows = asked.rows
+    if not len(rows.touched):
+        out[:] = np.nan
+        return
+    items = rows.attributes.occurrences
+    weights = np.zeros((LAST, len(items.share)))
+    _fill(out, rows.rows, rows.touched, items.share, items.offsets, items.values, weights)
+    np.abs(asked.alone[ALONE:] - rows.last_numerics[:, None], out=out[2:])
+
+
+@compiled
+def _fill(
+    out: Floats, rows: Ints, touched: Ints, share: Floats, offsets: Ints, values: Ints, weights: Floats
+) -> None:
+    """Cosine of the attribute values of two items, each value weighing −log(share of the value).
+
+    Args:
+        weights: zeros, for the squared weight of each value that a touched item has ``(LAST, size)``.
+    """
+    count = min(len(touched), len(weights))
+    for i in range(len(rows)):
+        out[0, i] = out[1, i] = 0.0
+    for s in range(count):
+        row, norm = touched[s], 0.0
+        if row < 0:
+            continue
+        for k in range(offsets[row], offsets[row + 1]):
+            weights[s, values[k]] = math.log(share[values[k]]) ** 2
+            norm += weights[s, values[k]]
+        for i in range(len(rows)):
+            if rows[i] < 0:
+                continue
+            own, both = 0.0, 0.0
+            for k in range(offsets[rows[i]], offsets[rows[i] + 1]):
+                own += math.log(share[values[k]]) ** 2
+                both += weights[s, values[k]]
+            alike = both / max(math.sqrt(own * norm), 1e-9)
+            out[1, i] += alike / count
+            if s == 0:
+                out[0, i] = alike
+
+
+FAMILY = Family(
+    (
+        Signal(
+            "content_last",
+            SESSION,
+            "cosine of its attribute values with those of the last touched item, weights −log(share)",
+            "its likeness to the item touched last",
+        ),
+        Signal(
+            "content_recent",
+            SESSION,
+            "mean of that cosine over the last 3 touched items",
+            "its likeness to the items touched last",
+        ),
+        Signal(
+            "distance_last",
+            SESSION,
+            "distance to the last touched item on the log scale",
+            "how near its {} is to that of the item touched last",
+            Each.NUMERIC,
+        ),
+    ),
+    fill,
+)

@@ -1,0 +1,148 @@
+"""The do-no-harm gate, against a naive reading of its rule and on made-up histories."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from orchestration.evaluation.blend_scores import ndcg_of
+from orchestration.evaluation.fit_blend import fit, gated_blend, newest_part, newest_share
+from orchestration.evaluation.gate import MIN_SLICE, TOLERANCE, best_ranker, judge, rankers_of, slices_of
+from orchestration.evaluation.history_replay import Replayed
+from serving.scoring.blend import Blend, Gate
+from serving.scoring.signal_matrix import signal_names
+
+NOW = datetime(2024, 6, 1, tzinfo=UTC)
+NAMES = signal_names(("category",), ("price",))
+SLOTS = 8
+
+
+def made_up(count: int, seed: int, **strength: float) -> Replayed:
+    """Lists of random signals, of which one item each is clicked: by the sum of some signals and chance."""
+    draw = np.random.default_rng(seed)
+    values = draw.normal(size=(count, SLOTS, len(NAMES))).astype(np.float32)
+    at = {name: i for i, name in enumerate(NAMES)}
+    values[:, :, at["base"]] = np.linspace(1, 0, SLOTS)
+    values[:, :, at["position"]] = -np.log2(np.arange(SLOTS) + 2.0)
+    values[:, :, at["touched"]] = draw.random((count, SLOTS)) < 0.05
+    wish = draw.gumbel(size=(count, SLOTS))
+    for name, weight in strength.items():
+        wish += weight * values[:, :, at[name.replace("__", ":")]]
+    relevant = wish == wish.max(axis=1, keepdims=True)
+    return Replayed(
+        times=tuple(NOW + timedelta(seconds=n) for n in range(count)),
+        names=NAMES,
+        values=values.reshape(-1, len(NAMES)),
+        offsets=np.arange(count + 1) * SLOTS,
+        relevant=relevant.ravel(),
+        popularity=np.zeros(count * SLOTS),
+        items=np.tile(np.arange(SLOTS), count),
+    )
+
+
+def weighing(**weights: float) -> Blend:
+    names = tuple(name.replace("__", ":") for name in weights)
+    gate = Gate(passed=False, reason="")
+    ones = (1.0,) * len(names)
+    return Blend(
+        version="v", kind="fitted", names=names, scales=ones, weights=tuple(weights.values()), gate=gate
+    )
+
+
+def bounds(values: np.ndarray) -> tuple[float, float]:
+    """A plain 95 % interval; 1.97 suits the numbers of lists here."""
+    half = 1.97 * values.std(ddof=1) / np.sqrt(len(values))
+    return values.mean() - half, values.mean() + half
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("strength", [{"touch_rank": 1.0}, {"log_ctr": 0.6, "touch_rank": 0.6}, {}])
+def test_the_decision_is_the_naive_one(seed: int, strength: dict[str, float]) -> None:
+    older, newest = made_up(400, seed, **strength), made_up(400, 100 + seed, **strength)
+    blend, chosen = weighing(touch_rank=1.0, log_ctr=1.0), best_ranker(older)
+    gate = judge(blend, chosen, newest, 400)
+    scores = {name: ndcg_of(r.blend(NAMES), newest) for name, r in rankers_of(NAMES).items()}
+    rival = max((chosen, "base"), key=lambda name: scores[name].mean())
+    difference = ndcg_of(blend, newest) - scores[rival]
+    harmed = [
+        name
+        for name, member in slices_of(newest).items()
+        if member.sum() >= MIN_SLICE
+        and bounds(difference[member])[1] < 0
+        and difference[member].mean() < -TOLERANCE
+    ]
+    best = max(values.mean() for values in scores.values())
+    passed = bounds(difference)[0] > 0 and not harmed and ndcg_of(blend, newest).mean() >= best
+    assert gate.passed == passed, gate.reason
+    assert gate.difference == pytest.approx(difference.mean())
+    if not passed:
+        kept = chosen if bounds(scores[chosen] - scores["base"])[0] > 0 else "base"
+        assert gate.baseline == kept
+        assert f"{kept} serves" in gate.reason
+
+
+@pytest.mark.parametrize(
+    ("strength", "rule"),
+    [
+        ({"touch_rank": 3.0}, "touched_first"),
+        ({"covisit_last": 3.0}, "covisit_last"),
+        ({"popularity__short": 3.0}, "popular_short"),
+        ({"log_age": -3.0}, "newest"),
+        ({"numeric__price": -3.0}, "cheapest"),
+    ],
+)
+def test_where_one_rule_is_right_that_rule_serves(strength: dict[str, float], rule: str) -> None:
+    blend = gated_blend(made_up(600, 3, **strength), NOW)
+    assert (blend.ranker or blend.kind) == rule, blend.gate.reason
+    assert blend.gate.rankers[rule] == max(blend.gate.rankers.values())
+
+
+def test_where_two_causes_add_up_the_fitted_blend_serves() -> None:
+    blend = gated_blend(made_up(1500, 4, touch_rank=1.5, log_ctr=1.5, covisit_last=1.5), NOW)
+    assert blend.kind == "fitted", blend.gate.reason
+    assert blend.gate.low is not None
+    assert blend.gate.low > 0
+
+
+def test_a_blend_that_is_better_on_the_whole_but_worse_on_a_slice_is_refused() -> None:
+    lists = made_up(1200, 5, log_ctr=3.0)
+    at = NAMES.index("log_ctr")
+    places = lists.values.reshape(1200, SLOTS, -1)
+    touched = (places[:, :, NAMES.index("touched")] > 0).any(axis=1)
+    # For the rule, log_ctr tells nothing in untouched lists; the blend's own signal tells everything there.
+    relevant = lists.relevant.reshape(1200, SLOTS)
+    places[:, :, NAMES.index("covisit")] = np.where(touched[:, None], 0.0, 20.0 * relevant)
+    places[~touched, :, at] = 0.0
+    gate = judge(weighing(covisit=1.0), "ctr", lists, 1)
+    assert not gate.passed
+    assert "lists with a touched item" in gate.reason or "is better still" in gate.reason
+    assert gate.difference is not None
+    assert gate.difference > 0
+    assert gate.slices["lists with a touched item"][1] < 0
+
+
+def test_weights_are_fitted_on_the_newest_lists_where_old_ones_mislead() -> None:
+    old, new = made_up(900, 6, log_ctr=-2.0, covisit=1.0), made_up(600, 7, log_ctr=2.0, covisit=1.0)
+    turned = Replayed(
+        times=old.times + new.times,
+        names=NAMES,
+        values=np.concatenate([old.values, new.values]),
+        offsets=np.arange(1501) * SLOTS,
+        relevant=np.concatenate([old.relevant, new.relevant]),
+        popularity=np.zeros(1500 * SLOTS),
+        items=np.concatenate([old.items, new.items]),
+    )
+    assert newest_share(turned, "v") < 1.0
+    steady = made_up(1500, 8, log_ctr=2.0)
+    few = newest_part(steady, newest_share(steady, "v"))
+    test = made_up(1500, 9, log_ctr=2.0)
+    loss = ndcg_of(fit(steady, "v"), test).mean() - ndcg_of(fit(few, "v"), test).mean()
+    assert loss < 0.01, "where nothing changes, fewer lists cost next to nothing"
+
+
+def test_a_hundred_histories_without_any_cause_change_nothing() -> None:
+    served = [gated_blend(made_up(400, seed), NOW) for seed in range(100)]
+    fitted = sum(blend.kind == "fitted" for blend in served)
+    assert fitted <= 2
