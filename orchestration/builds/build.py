@@ -1,4 +1,4 @@
-"""One build of a batch group: its expression on DuckDB, cast to the declared schema, written whole."""
+"""Builds one batch group: runs its expression on DuckDB, casts to the declared schema, writes one file."""
 
 import logging
 import os
@@ -29,12 +29,12 @@ logger = logging.getLogger(__name__)
 
 
 def end_of(day: date) -> datetime:
-    """Midnight after the day, UTC."""
+    """Return midnight after the day, UTC."""
     return datetime.combine(day, time(), UTC) + timedelta(days=1)
 
 
 def as_of_day(day: date, now: datetime) -> datetime:
-    """The time a day's partition is built as of: its end, or now while it lasts.
+    """Return the as-of time of a day's partition: the day's end, or now if it is not over.
 
     Raises:
         BuildError: the day has not begun.
@@ -46,23 +46,23 @@ def as_of_day(day: date, now: datetime) -> datetime:
 
 
 def read_build(path: Path) -> Build:
-    """What a finished build says of itself.
+    """Read a finished build's metadata.
 
     Raises:
-        BuildError: the file is no build (corrupt, or cut short); names it.
+        BuildError: the file is not a build (corrupt or truncated); names the file.
     """
     try:
         found = pq.read_metadata(path)
         created = datetime.fromisoformat((found.metadata or {})[_CREATED].decode())
         as_of = datetime.strptime(path.parent.name, "as_of=%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except (pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
-        msg = f"{path}: not a readable build ({error}); remove it and build its partition again"
+        msg = f"{path}: not a readable build ({error}); remove it and rebuild its partition"
         raise BuildError(msg) from error
     return Build(path, as_of, created, found.num_rows)
 
 
 def inputs_of(path: Path) -> str | None:
-    """The data version that a build was made of; `None` where there is no readable build."""
+    """Return the data version that a build was made from; `None` if there is no readable build."""
     try:
         return (pq.read_metadata(path).metadata or {}).get(_INPUTS, b"").decode() or None
     except (pa.ArrowInvalid, OSError):
@@ -72,7 +72,7 @@ def inputs_of(path: Path) -> str | None:
 def build_of_day(
     builds: Builds, group: FeatureGroup, day: date, until: datetime | None = None
 ) -> Build | None:
-    """The newest build of a day's partition (as of a time within the day, or its end), not after `until`."""
+    """Return the newest build of a day's partition (as of its end or a time within), up to `until`."""
     start, end = end_of(day) - timedelta(days=1), end_of(day)
     for path in reversed(builds.history(group.name, group.version)):
         build = read_build(path)
@@ -86,16 +86,16 @@ def build_of_day(
 def build_group(
     group: FeatureGroup, settings: Settings, home: Home, as_of: datetime, clock: Clock = wall_clock
 ) -> Build:
-    """Build a batch group as of a time. Making it current is for `Builds.promote`, after its checks.
+    """Build a batch group as of a time. `Builds.promote` makes the build current after its checks.
 
-    Rows stream from DuckDB to the file, so memory is bounded by ``HEADRACE_DUCKDB_MEMORY``. A build of the
-    same code, parameters and inputs is not made again.
+    Rows stream from DuckDB to the file, so ``HEADRACE_DUCKDB_MEMORY`` bounds the memory. If code, parameters
+    and inputs are unchanged, the existing build is returned.
 
     Args:
         as_of: only events strictly before it count; whole seconds.
 
     Raises:
-        BuildError: names the group, the time and what failed; earlier builds stay as they are.
+        BuildError: names the group, the time and the cause; earlier builds are unchanged.
     """
     # Ibis 12 calls a method that DuckDB 2 deprecates, once per file list.
     warnings.filterwarnings("ignore", r"fetch_arrow_table\(\) is deprecated", DeprecationWarning)
@@ -112,14 +112,14 @@ def build_group(
         rows = _written(making, path, facts)
     except BuildError:
         raise
-    except Exception as error:  # DuckDB, Arrow, Ibis and the disk each have exceptions of their own
+    except Exception as error:  # DuckDB, Arrow, Ibis and the OS raise unrelated exceptions
         raise BuildError(_explain(group, as_of, error)) from error
     logger.info("built %s as of %s: %d rows", group.name, as_of.isoformat(), rows)
     return Build(path, as_of, created, rows)
 
 
 def _written(making: Making, path: Path, facts: Mapping[str, str]) -> int:
-    """Write the rows, in twice as many parts each time that memory was too little; returns how many."""
+    """Write the rows and return their number; double the number of parts whenever memory runs out."""
     parts = making.first_parts()
     while True:
         try:
@@ -129,13 +129,13 @@ def _written(making: Making, path: Path, facts: Mapping[str, str]) -> int:
             if not making.group.divisible or parts >= MOST_PARTS:
                 raise
         parts *= 2
-        logger.info("%s: did not fit in memory, again in %d parts", making.group.name, parts)
+        logger.info("%s: did not fit in memory, retrying in %d parts", making.group.name, parts)
 
 
 def _needed(group: FeatureGroup, home: Home, as_of: datetime) -> dict[str, Path]:
-    """Files of the builds of the same day that the group reads."""
+    """Return the builds of the same day that the group reads."""
     if group.batch is None:
-        msg = f"{group.name}: has no batch expression; the stream keeps it"
+        msg = f"{group.name}: has no batch expression; the stream maintains it"
         raise BuildError(msg)
     needed: dict[str, Path] = {}
     day = (as_of - timedelta(microseconds=1)).date()
@@ -150,9 +150,9 @@ def _needed(group: FeatureGroup, home: Home, as_of: datetime) -> dict[str, Path]
 
 @contextmanager
 def aside(path: Path) -> Iterator[Path]:
-    """A name to write a file under that is renamed into place once it is whole and on the disk.
+    """Yield a temporary name for a file; on success, sync the file and rename it to `path`.
 
-    Two writers of one path do not meet: each has its own file, and the later rename wins, whole.
+    Each of two concurrent writers has its own file; the later rename wins, and the file is always whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
@@ -166,7 +166,7 @@ def aside(path: Path) -> Iterator[Path]:
 
 
 def write_aside(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
-    """Write batches to a Parquet file, `aside`; returns its rows."""
+    """Write batches to a Parquet file via `aside`; return the number of rows."""
     rows = 0
     with aside(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in batches:
@@ -177,7 +177,7 @@ def write_aside(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
 
 def _explain(group: FeatureGroup, as_of: datetime, error: Exception) -> str:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    hint = "the last good build stays current; mend the cause and build again"
+    hint = "the last good build stays current; fix the cause and build again"
     if "Out of Memory" in str(error) or type(error).__name__ == "OutOfMemoryException":
         hint = "raise HEADRACE_DUCKDB_MEMORY, or lower HEADRACE_HISTORY_DAYS"
     elif "No space left" in str(error) or "File too large" in str(error):

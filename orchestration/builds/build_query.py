@@ -1,4 +1,4 @@
-"""The rows of one build: a group's expression on DuckDB, in parts where the whole would not fit in memory."""
+"""The query of one build: a group's expression on DuckDB, split into parts when it does not fit in memory."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from feature_repo.group import LakeTables
 
 ROWS_PER_PIECE = 8192
-"""Rows of a row group: what a build holds of its result, and a materialization writes between two marks."""
+"""Rows per row group: the most a build keeps of its result in memory, and the checkpoint interval online."""
 EVENTS_PER_GB, MOST_PARTS = 2_000_000, 1024
-"""Of a divisible group: a gigabyte of DuckDB's memory holds the lists of so many with room to spare."""
+"""For a divisible group: one gigabyte of DuckDB's memory easily holds the lists of this many events."""
 DEFAULT_BYTES = 2_000_000_000
 _SIZE = TypeAdapter(ByteSize)
 
@@ -59,11 +59,11 @@ _SQL = {
 
 @dataclass(frozen=True)
 class Making:
-    """A build that is being made.
+    """A build in progress.
 
     Attributes:
-        needed: files of the builds that the group reads, by group.
-        created: what the rows are stamped with.
+        needed: builds that the group reads, by group.
+        created: timestamp written to every row.
     """
 
     group: FeatureGroup
@@ -78,10 +78,10 @@ class Making:
         return timedelta(days=self.settings.history_days)
 
     def first_parts(self) -> int:
-        """Into how many parts to divide at first: a power of two, 1 where the group is not divisible.
+        """Choose the initial number of parts: a power of two, or 1 if the group is not divisible.
 
         Raises:
-            LakeError: a file of events is damaged; names it.
+            LakeError: an event file is damaged; names the file.
         """
         if not self.group.divisible:
             return 1
@@ -96,12 +96,12 @@ class Making:
         return parts
 
     def write(self, parts: int, path: Path, facts: Mapping[str, str]) -> int:
-        """Write all rows to a Parquet file, part by part, on a database of their own; returns how many.
+        """Write all rows to a Parquet file, part by part, on a separate database; return their number.
 
-        DuckDB writes the file itself: handed out as Arrow the last step would run on one core.
+        DuckDB writes the file itself, because exporting the last step as Arrow would use only one core.
 
         Args:
-            facts: metadata of the file.
+            facts: metadata for the file.
         """
         spill = self.home.features / ".spill" / uuid.uuid4().hex
         params = BatchParams.of(self.settings, self.as_of)
@@ -124,14 +124,14 @@ class Making:
         return replace(read_tables(con, Lake(self.home.lake), self.as_of, self._history), groups=groups)
 
     def _query(self, con: ibis.BaseBackend, tables: LakeTables, params: BatchParams) -> str:
-        """SQL for the rows of a part in the group's schema, the two timestamps added."""
+        """Return the SQL for a part's rows in the group's schema, with the two timestamps."""
         assert self.group.batch is not None
         expression = self.group.batch(tables, params)
         _same_columns(self.group, expression.schema())
         con._run_pre_execute_hooks(expression)
         key = self.group.entity.join_key
         columns = [f'CAST("{key}" AS VARCHAR) AS "{key}"']
-        # Cast here: what Ibis takes for a BIGINT, the sum of one, is a HUGEINT to DuckDB.
+        # Cast here: Ibis types the sum of a BIGINT as BIGINT, but DuckDB returns a HUGEINT.
         columns += [f'CAST("{f.name}" AS {_SQL[f.dtype]}) AS "{f.name}"' for f in self.group.features]
         columns += [
             f"{instant(self.as_of)} AS {EVENT_TIMESTAMP}",
@@ -140,10 +140,10 @@ class Making:
         return f"SELECT {', '.join(columns)} FROM ({con.compile(expression)})"
 
     def _copy(self, con: ibis.BaseBackend, query: str, path: Path, facts: Mapping[str, str]) -> int:
-        """Write the answer of a query to a file; returns its rows.
+        """Write a query's result to a file; return the number of rows.
 
         Raises:
-            BuildError: rows without a key.
+            BuildError: some rows have no key.
         """
         written = ", ".join(f"{text(name)}: {text(value)}" for name, value in facts.items())
         options = (
@@ -166,7 +166,7 @@ def _no_null_keys(group: FeatureGroup, as_of: datetime, statistics: Mapping[str,
 
 
 def _size(memory: str) -> int:
-    """Bytes of a memory limit; of one that only DuckDB can tell (a share of the machine's) the default's."""
+    """Return a memory limit in bytes; the default if only DuckDB can resolve it (a share of the RAM)."""
     try:
         return DEFAULT_BYTES if "%" in memory else _SIZE.validate_python(memory)
     except ValidationError:
@@ -174,7 +174,7 @@ def _size(memory: str) -> int:
 
 
 def _same_columns(group: FeatureGroup, found: sch.Schema) -> None:
-    """The expression yields the declared columns, in types that fit the declared ones without loss."""
+    """Check that the expression yields the declared columns, in types that cast losslessly."""
     wanted = {f.name: f.dtype.arrow for f in group.features} | {group.entity.join_key: DType.STRING.arrow}
     missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     if missing or extra:
@@ -192,9 +192,9 @@ def _same_columns(group: FeatureGroup, found: sch.Schema) -> None:
 
 @dataclass(frozen=True)
 class _Kept:
-    """What all parts share, computed once: small tables in the database, those with a key split on the disk.
+    """Intermediate tables shared by all parts, computed once: small ones in memory, keyed ones on disk.
 
-    A part then reads its own rows and no other's; in one table each part would read all of it.
+    Each part then reads only its own rows; from one table, each part would read everything.
     """
 
     con: ibis.BaseBackend
@@ -218,6 +218,6 @@ class _Kept:
             f"(FORMAT parquet, COMPRESSION lz4_raw, PARTITION_BY ({PART}))"
         )
         files = sorted(map(str, (self.folder / name).glob("*/*.parquet")))
-        if not files:  # not a row
+        if not files:  # no rows
             return self._table(name, split)
         return self.con.read_parquet(files, hive_partitioning=True)

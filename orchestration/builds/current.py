@@ -1,4 +1,4 @@
-"""Which builds are current: what `headrace materialize` writes again."""
+"""The current builds, which `headrace materialize` writes again."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,14 @@ from feature_repo.lake.lake import Build, Builds
 
 
 def chosen_builds(home: Home, names: Sequence[str] | None = None) -> list[tuple[FeatureGroup, Build]]:
-    """The current builds of the named batch groups, of all by default.
+    """Return the current builds of the named batch groups; by default of all.
 
     Raises:
-        BuildError: a name is no batch group, or nothing is built yet; says what would be right.
+        BuildError: a name is not a batch group, or nothing has been built; says what to do.
     """
     known = batch_groups()
     if unknown := sorted(set(names or ()) - known.keys()):
-        msg = f"{unknown[0]}: no batch group; there are {', '.join(known)}"
+        msg = f"{unknown[0]}: not a batch group; the batch groups are {', '.join(known)}"
         raise BuildError(msg)
     builds = Builds(home.features)
     current = {n: builds.current(n, known[n].version) for n in known if not names or n in names}

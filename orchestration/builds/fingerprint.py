@@ -1,4 +1,4 @@
-"""Whether inputs changed: short hashes of files."""
+"""Short hashes of files, to detect changed inputs."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,9 +7,9 @@ import xxhash
 
 
 def fingerprint(files: Iterable[Path | str], *more: str) -> str:
-    """16 hex digits that change when a file is added, removed or rewritten, or when `more` differs.
+    """Return 16 hex digits that change when a file is added, removed or rewritten, or when `more` differs.
 
-    Files are written once and renamed into place, so size and time of change stand for their content.
+    Files are written once and renamed into place, so size and modification time identify the content.
     """
     digest = xxhash.xxh3_64()
     for path in sorted(Path(f) for f in files):
@@ -21,7 +21,7 @@ def fingerprint(files: Iterable[Path | str], *more: str) -> str:
 
 
 def content_hash(files: Iterable[Path], *more: str) -> str:
-    """16 hex digits of the content of files, in the order of their names, and of words."""
+    """Return 16 hex digits of the content of files, in the order of their names, and of `more`."""
     digest = xxhash.xxh3_64()
     for path in sorted(set(files)):
         digest.update(path.read_bytes())

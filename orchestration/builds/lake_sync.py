@@ -1,4 +1,4 @@
-"""Log to lake, from the batch side: what the sensor and the `events` asset call."""
+"""Syncs the log to the lake, for the sensor and the `events` asset."""
 
 from datetime import date, timedelta
 
@@ -7,7 +7,7 @@ from feature_repo.settings import Settings
 
 
 def sync_lake(settings: Settings, home: Home) -> frozenset[date]:
-    """Bring the lake up to the end of the log; the same call twice changes nothing.
+    """Bring the lake up to the end of the log. Calling it again changes nothing.
 
     Returns:
         the event days that gained events.
@@ -23,7 +23,7 @@ def sync_lake(settings: Settings, home: Home) -> frozenset[date]:
 
 
 def prune_lake(settings: Settings, home: Home) -> int:
-    """Remove event days past ``HEADRACE_LAKE_RETENTION_DAYS``; none where it is unset. How many."""
+    """Remove event days past ``HEADRACE_LAKE_RETENTION_DAYS``, if it is set; return how many."""
     from streaming.ingest.files import lake_writer  # noqa: PLC0415
     from streaming.log import open_log  # noqa: PLC0415
 
@@ -37,17 +37,17 @@ def prune_lake(settings: Settings, home: Home) -> int:
 
 
 def trim_log(settings: Settings, home: Home) -> int:
-    """Remove events of the log past ``HEADRACE_LOG_RETENTION_HOURS``, once the lake holds them.
+    """Remove log events past ``HEADRACE_LOG_RETENTION_HOURS`` once the lake holds them.
 
     Returns:
-        what the log counts: segments, or stream entries.
+        the number removed, in the log's unit: segments or stream entries.
     """
     sync_lake(settings, home)
     return _trim(settings, home, "events")
 
 
 def trim_decisions(settings: Settings, home: Home) -> int:
-    """Remove decision records past ``HEADRACE_DECISION_RETENTION_HOURS``; how many, as `trim_log` counts."""
+    """Remove decision records past ``HEADRACE_DECISION_RETENTION_HOURS``; return how many, as `trim_log`."""
     from serving.decisions.record import TOPIC  # noqa: PLC0415
 
     if settings.event_log == "segments" and not (home.log / TOPIC).exists():

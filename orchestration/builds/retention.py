@@ -1,7 +1,7 @@
-"""What may be removed: builds, blends, pages, reports, quarantine beyond their keep, and what a crash left.
+"""Retention of builds, blends, pages, reports and quarantine, and cleanup after crashes.
 
-Builds age by event time, from the newest of their group: a history built today is as new as today's.
-Lake days are the source of everything and stay unless ``HEADRACE_LAKE_RETENTION_DAYS`` says otherwise.
+A build's age counts in event time from the newest build of its group, so the day a history was built does
+not matter. Lake days are the source of everything and stay unless ``HEADRACE_LAKE_RETENTION_DAYS`` is set.
 """
 
 import logging
@@ -26,15 +26,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Keep:
-    """How long each thing is kept.
+    """Retention periods.
 
     Attributes:
-        intraday: builds within a day; after it only the day's last remains.
-        blends: every blend; after it only the day's last. Longer than decisions, whose replay needs them.
+        intraday: every build of a day; later only the day's last.
+        blends: every blend; later only the day's last. Longer than decisions, whose replay needs them.
         builds: one build and one blend per day.
-        runs, pages, quarantine: reports, pages of checks and drift with their figures, rejected records.
-        damaged: recovery files of the stream that were set aside.
-        scratch: temporary files; one this old is nobody's any more.
+        runs, pages, quarantine: reports; check and drift pages with their figures; rejected records.
+        damaged: damaged recovery files of the stream, which were set aside.
+        scratch: temporary files; at this age no process uses them.
     """
 
     intraday: timedelta = timedelta(days=2)
@@ -52,7 +52,7 @@ KEEP = Keep()
 
 @dataclass(frozen=True)
 class Removed:
-    """What a retention run removed, by kind."""
+    """Counts of what a retention run removed, by kind."""
 
     builds: int = 0
     blends: int = 0
@@ -63,12 +63,12 @@ class Removed:
 
 
 def superseded(builds: Sequence[Build], current: Build | None, keep: Keep) -> list[Build]:
-    """Builds to remove: past their keep, or not the last of their day once the day is past.
+    """List the builds to remove: those past their retention, and all but the last of each past day.
 
-    The current build and the newest stay whatever their age: they are the last good values.
+    The current build and the newest stay at any age, because they hold the last good values.
 
     Args:
-        builds: of one group, oldest first.
+        builds: builds of one group, oldest first.
     """
     kept_last = {_day(build): build.as_of for build in builds}
     found = []
@@ -82,7 +82,7 @@ def superseded(builds: Sequence[Build], current: Build | None, keep: Keep) -> li
 
 
 def retain(groups: Iterable[FeatureGroup], home: Home, clock: Clock, keep: Keep = KEEP) -> Removed:
-    """Remove what `keep` no longer keeps. A folder is renamed aside first: no reader sees half of one."""
+    """Remove everything past its retention. Folders are renamed first, so no reader sees half of one."""
     now = clock()
     builds = Builds(home.features)
     removed = 0
@@ -102,20 +102,20 @@ def retain(groups: Iterable[FeatureGroup], home: Home, clock: Clock, keep: Keep 
         scratch=_remove_older(_scratch(home), now - keep.scratch)
         + _remove_older(home.stream.glob("*-damaged-*"), now - keep.damaged),
     )
-    renew_drift(home.docs)  # first: the index of the checks links to plots that are there
+    renew_drift(home.docs)  # first, because the check index links to existing plots
     renew(home.docs)
     logger.info("retention: %s", done)
     return done
 
 
 def _build(path: Path) -> Build:
-    """A build by its name alone: a damaged file must not keep retention from running."""
+    """Describe a build by its name alone, so that a damaged file does not stop retention."""
     as_of = datetime.strptime(f"{path.parent.name}+0000", f"as_of={_STAMP}%z")
     return Build(path, as_of, as_of, 0)
 
 
 def _remove_blends(home: Home, keep: Keep) -> int:
-    """Remove blends as builds are: at first none, later all but the day's last; never the one that serves."""
+    """Remove old blends with the same rule as builds; never remove the blend in use."""
     held = sorted(filter(None, map(_blend, home.models.glob("blend-*.json"))), key=lambda b: b.as_of)
     current = current_path(home.models)
     name = current.read_text().strip() if current.exists() else ""
@@ -130,12 +130,12 @@ def _blend(path: Path) -> Build | None:
     try:
         fitted = datetime.strptime(f"{path.stem}+0000", "blend-%Y%m%dT%H%M%S%fZ%z")
     except ValueError:
-        return None  # put there by hand
+        return None  # added by hand
     return Build(path, fitted, fitted, 0)
 
 
 def _pages(home: Home) -> Iterable[Path]:
-    """Pages of checks, drift and behaviour, and the figures of single days."""
+    """List the pages of checks, drift and behaviour, and the figures of single days."""
     yield from (page for page in home.docs.glob("*.html") if page.name != "index.html")
     runs = (*home.docs.glob("drift/*/*"), *home.docs.glob("runs/*/*"))
     yield from (run for run in runs if run.name != "index.html")

@@ -1,4 +1,4 @@
-"""What Dagster may forget: runs with their events, check results and compute logs, of which it keeps all."""
+"""Retention of Dagster's runs, their events, check results and compute logs, which Dagster never removes."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ PAGE = 500
 
 @dataclass(frozen=True)
 class KeepRuns:
-    """How long runs are kept.
+    """Retention periods of runs.
 
     Attributes:
-        all: every run that is over.
+        all: every finished run.
         failed: runs that failed or were canceled.
-        last: the last good run of each job and partition: what an asset's partitions are known by.
+        last: the last successful run of each job and partition; it tells Dagster what is built.
     """
 
     all: timedelta = timedelta(days=2)
@@ -44,7 +44,7 @@ KEEP_RUNS = KeepRuns()
 
 
 def prune_runs(instance: dg.DagsterInstance, home: Home, now: datetime, keep: KeepRuns = KEEP_RUNS) -> int:
-    """Remove runs past their keep, newest first, and what they left on disk; how many."""
+    """Remove runs past their retention and their files, newest first; return how many."""
     old = superseded_runs(_records(instance), now, keep)
     for run_id in old:
         instance.delete_run(run_id)
@@ -54,10 +54,10 @@ def prune_runs(instance: dg.DagsterInstance, home: Home, now: datetime, keep: Ke
 
 
 def superseded_runs(records: Iterable[RunRecord], now: datetime, keep: KeepRuns) -> list[str]:
-    """Ids of the runs to remove.
+    """List the ids of runs to remove.
 
     Args:
-        records: newest first.
+        records: run records, newest first.
     """
     known: set[tuple[object, ...]] = set()
     found = []
@@ -66,7 +66,7 @@ def superseded_runs(records: Iterable[RunRecord], now: datetime, keep: KeepRuns)
         key = (run.job_name, run.asset_selection, run.tags.get(PARTITION) or run.tags.get(RANGE))
         good = run.status == dg.DagsterRunStatus.SUCCESS
         if run.status not in FINISHED_STATUSES:
-            limit = keep.last  # what a killed daemon left is never finished
+            limit = keep.last  # runs left by a killed daemon never finish
         elif good:
             limit = keep.all if key in known else keep.last
         else:
@@ -86,7 +86,7 @@ def _records(instance: dg.DagsterInstance) -> Iterator[RunRecord]:
 
 
 def _forget_checks(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Check results outlive their run in Dagster's storage, and there is no call that removes them."""
+    """Delete check results, which outlive their run in Dagster's storage; no public call removes them."""
     storage = instance.event_log_storage
     if isinstance(storage, SqlEventLogStorage):
         table = AssetCheckExecutionsTable
@@ -95,7 +95,7 @@ def _forget_checks(instance: dg.DagsterInstance, run_id: str) -> None:
 
 
 def _remove_files(home: Home, run_id: str) -> None:
-    """The run's own database and compute logs, which Dagster leaves."""
+    """Remove the run's own database and compute logs, which Dagster leaves behind."""
     for path in (home.dagster / "history" / "runs").glob(f"{run_id}.db*"):
         path.unlink(missing_ok=True)
     shutil.rmtree(home.dagster / "storage" / run_id, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What a build is made of: code and data version, so that an unchanged partition is not built again."""
+"""Code and data versions of builds, so that unchanged partitions are not rebuilt."""
 
 import inspect
 from collections.abc import Iterable, Iterator
@@ -18,14 +18,14 @@ from orchestration.builds.fingerprint import content_hash, fingerprint
 
 
 def code_version(group: FeatureGroup) -> str:
-    """Changes with the group's module, the expressions it may use, its schema or its version."""
+    """Return a hash of the group's module, the expressions it may use, its schema and its version."""
     return content_hash(_sources(group), str(group.version), str(group.arrow_schema))
 
 
 def data_version(
     group: FeatureGroup, settings: Settings, home: Home, as_of: datetime, needed: Iterable[Path] = ()
 ) -> str:
-    """Changes with the code, the parameters, the lake files within the look-back and the builds it reads.
+    """Return a hash of the code, the parameters, the lake files within the look-back and the builds it reads.
 
     Args:
         needed: builds of the groups it depends on.

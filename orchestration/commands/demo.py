@@ -1,4 +1,4 @@
-"""``headrace demo``: the main job end to end, shown."""
+"""``headrace demo``: runs the main job end to end and shows it."""
 
 from __future__ import annotations
 
@@ -15,30 +15,29 @@ if TYPE_CHECKING:
 
 ROWS = 10
 WIDE, NARROW = 31, 16
-"""Characters of an item in the tables, so that they fit 80 columns."""
+"""Longest item label in the tables, so that they fit 80 columns."""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
 
     @app.command()
     def demo(
         *,
         data: Annotated[Path | None, typer.Option(help="Your own data instead of a simulated shop.")] = None,
         fmt: Annotated[
-            str, typer.Option("--format", help="Its format, as in `headrace ingest`.")
+            str, typer.Option("--format", help="Format of the data, as in `headrace ingest`.")
         ] = "headrace",
         users: Annotated[int, typer.Option(help="Users of the simulated shop.")] = 2000,
-        items: Annotated[int, typer.Option(help="Its items.")] = 1000,
-        days: Annotated[int, typer.Option(help="Its days.")] = 14,
-        seed: Annotated[int, typer.Option(help="Its seed.")] = 0,
-        evaluate: Annotated[bool, typer.Option(help="Whether to run the evaluation.")] = True,
+        items: Annotated[int, typer.Option(help="Items in the shop.")] = 1000,
+        days: Annotated[int, typer.Option(help="Days of traffic.")] = 14,
+        seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 0,
+        evaluate: Annotated[bool, typer.Option(help="Run the evaluation.")] = True,
     ) -> None:
-        """Run everything once, without any server: data in, features built, a click that changes a ranking.
+        """Run everything once without a server: ingest data, build features, show a click change a ranking.
 
-        Everything is written to HEADRACE_HOME/demo, which is emptied first; the summary is report.json there.
-        The last line is the command that opens it in Dagster's UI. A demo's home that has taken events since
-        is moved aside, not emptied.
+        Everything is written to HEADRACE_HOME/demo, which is emptied first; report.json there is the
+        summary. The last line is the command that opens the demo in Dagster's UI. If the folder has received
+        events since the last demo, it is moved aside instead of emptied.
 
         Example: `headrace demo --data events.jsonl.gz --format metarank`
         """
@@ -47,28 +46,28 @@ def register(app: typer.Typer) -> None:
         from rich.console import Console
 
         from feature_repo.settings import load_settings
-        from orchestration.demo.run import DemoPlan, Told
+        from orchestration.demo.run import DemoPlan, Progress
         from orchestration.demo.run import demo as run
 
         console = Console(highlight=False)
         settings = load_settings()
         logging.basicConfig(level="WARNING")
-        # Dagster routes warnings of libraries into the log; a newcomer can do nothing about them.
+        # Dagster logs the warnings of libraries; a newcomer cannot act on them.
         logging.getLogger("py.warnings").setLevel("ERROR")
         plan = DemoPlan(data, fmt, users, items, days, seed, evaluate)
-        told = Told(
+        progress = Progress(
             step=lambda name, seconds, said: console.print(f"[bold]{name:9}[/bold] {seconds:6.1f} s  {said}"),
             scene=lambda scene, before, after: show_scene(console.print, scene, before, after),
         )
-        report = run(settings, plan, told)
+        report = run(settings, plan, progress)
         console.print(summary_table(report))
         console.print(f"report: {settings.home / 'demo' / 'report.json'}")
-        console.print("Next, Dagster's UI, the stream and serving on what the demo made:")
+        console.print("Next, Dagster's UI, the stream and serving on the demo's data:")
         console.print(f"    {report.open_with}", markup=False, soft_wrap=True)
 
 
 def show_scene(show: object, scene: Scene, before: Moment, after: Moment) -> None:
-    """The rankings around the clicks, and the reasons."""
+    """Print the rankings before and after the clicks, and the reasons."""
     assert callable(show)
     show(
         f"\nUser [bold]{scene.user_id}[/bold] clicks {' and '.join(scene.clicked)} "
@@ -79,7 +78,7 @@ def show_scene(show: object, scene: Scene, before: Moment, after: Moment) -> Non
 
 
 def rankings_table(scene: Scene, before: Moment, after: Moment) -> Table:
-    """Both orders side by side; what is of the clicked category stands out."""
+    """Show both orders side by side, with items of the clicked category in bold."""
     from rich import box
     from rich.table import Table
 
@@ -99,7 +98,7 @@ def rankings_table(scene: Scene, before: Moment, after: Moment) -> Table:
 
 
 def why_table(scene: Scene, moment: Moment) -> Table:
-    """What each part contributed to the score of the first items."""
+    """Show what each part contributed to the scores of the first items."""
     from rich import box
     from rich.table import Table
 
@@ -121,7 +120,7 @@ def why_table(scene: Scene, moment: Moment) -> Table:
 
 
 def label(scene: Scene, item: str, width: int) -> str:
-    """Id, title and groups of an item, cut to a width; bold where it is of the clicked category."""
+    """Return an item's id, title and groups, cut to a width; bold if it is in the clicked category."""
     from rich.markup import escape
 
     groups = scene.groups.get(item, ())
@@ -133,7 +132,7 @@ def label(scene: Scene, item: str, width: int) -> str:
 
 
 def summary_table(report: DemoReport) -> Table:
-    """The figures of the report."""
+    """Tabulate the report's figures."""
     from rich import box
     from rich.table import Table
 

@@ -24,14 +24,14 @@ logger = logging.getLogger(__name__)
 
 
 class DemoError(HeadraceError):
-    """The demo cannot begin: its folder holds something else, or the data hold no event."""
+    """The demo cannot begin: its folder holds something else, or the data have no event."""
 
 
 def clean_folder(folder: Path) -> Path:
-    """The demo's own folder, emptied. One that has taken events since its demo is moved aside, not emptied.
+    """Empty the demo's folder, or move it aside if it has received events since the last demo.
 
     Raises:
-        DemoError: it holds files that no demo put there, or is in use.
+        DemoError: it holds files that no demo wrote, or it is in use.
     """
     marker = folder / MARKER
     if folder.exists() and any(folder.iterdir()) and not marker.exists():
@@ -42,7 +42,7 @@ def clean_folder(folder: Path) -> Path:
         if (noted := marker.read_text()) and noted != _log_ends(folder):
             aside = folder.with_name(f"{folder.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
             folder.rename(aside)
-            logger.warning("%s took events after its demo: kept as %s", folder, aside)
+            logger.warning("%s received events after its demo: moved to %s", folder, aside)
         else:
             shutil.rmtree(folder)
     Home(folder).ensure()
@@ -51,7 +51,7 @@ def clean_folder(folder: Path) -> Path:
 
 
 def note_end(folder: Path) -> None:
-    """Note where the log ends with the demo, so that later events are seen to be somebody's own."""
+    """Record where the log ends after the demo, so that later events are recognized as the user's own."""
     (folder / MARKER).write_text(_log_ends(folder))
 
 
@@ -72,7 +72,7 @@ def _log_ends(folder: Path) -> str:
 
 
 def _check_unused(folder: Path) -> None:
-    """Raise if a stream runs on the folder: it would go on writing into what is being removed."""
+    """Raise if a stream runs on the folder: it would keep writing to files that are being removed."""
     from streaming.dataflow.service import lock  # noqa: PLC0415
 
     if Home(folder).stream.exists():
@@ -84,17 +84,17 @@ def _check_unused(folder: Path) -> None:
 
 
 def embedded(settings: Settings) -> Settings:
-    """The settings without any server: the demo writes neither to a shared log nor to a shared store."""
+    """Return settings that need no server: the demo writes to no shared log or store."""
     return settings.model_copy(update=EMBEDDED)
 
 
 def end_of_shop(now: datetime) -> datetime:
-    """When a simulated shop ends: near the present, with room for the sessions that run over its end."""
+    """Return when a simulated shop ends: near the present, with room for sessions that run past its end."""
     return now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
 
 
 def at_end_of_data(settings: Settings) -> Settings:
-    """Settings whose clock is near the end of the data: history served as if it were now.
+    """Return settings whose clock is near the end of the data, so that history is served as if it were now.
 
     Data that end within the last hours need no other clock.
     """
@@ -117,7 +117,7 @@ def at_end_of_data(settings: Settings) -> Settings:
 
 
 def open_command(settings: Settings) -> str:
-    """The one command that opens the demo's home in Dagster's UI and serves it."""
+    """Return the command that opens the demo's home in Dagster's UI and serves it."""
     changed = {"HOME": shlex.quote(str(settings.home))}
     if settings.clock_offset_s:
         changed["CLOCK_OFFSET_S"] = f"{settings.clock_offset_s:.0f}"
@@ -130,7 +130,7 @@ def open_command(settings: Settings) -> str:
 
 
 def events_by_type(settings: Settings) -> dict[str, int]:
-    """Events in the lake by type."""
+    """Count the lake's events by type."""
     import duckdb  # noqa: PLC0415
 
     files = Lake(Home(settings.home).lake).files("event")

@@ -1,4 +1,4 @@
-"""``headrace demo``: the main job end to end, on data simulated for it or given, each step timed.
+"""``headrace demo``: the main job end to end, on simulated or given data, with each step timed.
 
 simulate → ingest → Dagster chain → stream and serving as processes → one session's ranking before and
 after two clicks → evaluation → ``report.json``.
@@ -36,14 +36,14 @@ from serving.scoring.blend import load_blend
 
 READY_S = 240.0
 LOOPBACK = {"host": "127.0.0.1", "api_keys": ""}
-"""The demo's serving is reached from here only, so that it asks for no key."""
+"""The demo's serving listens on loopback only, so it needs no API key."""
 SPLIT, CANDIDATES, MAX_LISTS = 0.8, "popular:100:1h", 5_000
-"""Of the evaluation: the share that is history, candidates where nothing was shown, lists ranked at most."""
+"""For the evaluation: share of history, candidates if nothing was shown, and the most lists to rank."""
 
 
 @dataclass(frozen=True)
 class DemoPlan:
-    """What to run.
+    """The parameters of a demo.
 
     Attributes:
         data: files to ingest instead of a simulated shop, of format `fmt`.
@@ -62,7 +62,7 @@ class DemoPlan:
 
 @dataclass
 class DemoReport:
-    """What happened; `write` is ``report.json``."""
+    """The results of a demo; `write` saves them as ``report.json``."""
 
     events: int = 0
     items: int = 0
@@ -77,7 +77,7 @@ class DemoReport:
     open_with: str = ""
 
     def ndcg(self) -> dict[str, str]:
-        """NDCG@10, and the paired difference to popularity with its 95 % interval, by arm."""
+        """Return NDCG@10 by arm, with the paired difference to popularity and its 95 % interval."""
         texts = {}
         for arm in self.evaluation.get("arms", ()):
             texts[arm["name"]] = f"{arm['ndcg_10']['mean']:.3f}"
@@ -87,16 +87,17 @@ class DemoReport:
         return texts
 
     def write(self, path: Path) -> None:
-        """Write it as JSON."""
+        """Write the report as JSON."""
         path.write_text(json.dumps(self.__dict__, indent=2, default=str) + "\n")
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the demo tells while it runs; the command line shows it.
+class Progress:
+    """Callbacks for the demo's progress; the command line prints what they receive.
 
     Attributes:
-        step: a step has ended: its name, its seconds, one line of what came of it.
+        step: called when a step has ended, with its name, its seconds and a one-line result.
+        scene: called with the session's rankings before and after the clicks.
         scene: the rankings of the session around its clicks.
     """
 
@@ -104,18 +105,18 @@ class Told:
     scene: Callable[[Scene, Moment, Moment], None]
 
 
-def demo(settings: Settings, plan: DemoPlan, told: Told) -> DemoReport:
-    """Run everything in ``<home>/demo``, which is emptied first; `DemoReport.open_with` opens it afterwards.
+def demo(settings: Settings, plan: DemoPlan, progress: Progress) -> DemoReport:
+    """Run everything in ``<home>/demo``, which is emptied first; `DemoReport.open_with` opens it later.
 
     Raises:
-        DemoError: that folder holds something else, or the data hold no event.
-        SceneError: the data hold no session to show, or the clicks did not change the ranking.
-        HeadraceError: of the step that failed.
+        DemoError: the folder holds something else, or the data have no event.
+        SceneError: the data have no session to show, or the clicks did not change the ranking.
+        HeadraceError: a step failed.
     """
     folder = clean_folder(settings.home / "demo")
     settings = embedded(settings.model_copy(update={"home": folder}))
     report = DemoReport()
-    run = _Demo(settings, plan, told, report)
+    run = _Demo(settings, plan, progress, report)
     started = time.monotonic()
     run.fill_lake()
     run.settings = at_end_of_data(with_registered(settings))
@@ -133,22 +134,22 @@ def demo(settings: Settings, plan: DemoPlan, told: Told) -> DemoReport:
 class _Demo:
     """The steps, in the order of `demo`."""
 
-    def __init__(self, settings: Settings, plan: DemoPlan, told: Told, report: DemoReport) -> None:
+    def __init__(self, settings: Settings, plan: DemoPlan, progress: Progress, report: DemoReport) -> None:
         self.settings = settings
         self._plan = plan
-        self._told = told
+        self._progress = progress
         self._report = report
         self._data = (plan.data or settings.home / "shop.jsonl.gz", plan.fmt if plan.data else "headrace")
 
     @contextmanager
     def _step(self, name: str) -> Iterator[list[str]]:
-        """Time a step; what it puts in the list is told at its end."""
+        """Time a step; report the lines added to the yielded list when it ends."""
         said: list[str] = []
         start = time.monotonic()
         yield said
         seconds = time.monotonic() - start
         self._report.seconds[name] = round(seconds, 2)
-        self._told.step(name, seconds, " ".join(said))
+        self._progress.step(name, seconds, " ".join(said))
 
     def fill_lake(self) -> None:
         from streaming.ingest.files import ingest  # noqa: PLC0415
@@ -187,7 +188,7 @@ class _Demo:
     def show_session(self) -> None:
         settings = self.settings
         scene = choose_scene(settings)
-        # Items drawn for exploration would move too, and hide what the clicks do.
+        # Exploration would move items too and hide the effect of the clicks.
         flags = FlagStore(Home(settings.home).flags, settings.clock)
         flags.change({"exploration.share": 0.0, "holdout": 0.0}, "demo")
         with Children() as children:
@@ -202,18 +203,18 @@ class _Demo:
                 said.append(f"stream and serving on {address}")
             with self._step("session") as said, httpx.Client(base_url=address, timeout=5) as client:
                 said.append(self._play(client, scene, children))
-        flags.rollback("demo")  # who opens the home next sees the defaults
+        flags.rollback("demo")  # the home's next user gets the defaults
 
     def _play(self, client: httpx.Client, scene: Scene, children: Children) -> str:
         blend = load_blend(Home(self.settings.home).models)
         if blend is None or blend.kind != "fitted":
             before = rank(client, scene)
-            self._told.scene(scene, before, before)
+            self._progress.scene(scene, before, before)
             why = "no blend was fitted" if blend is None else blend.gate.reason
             return f"clicks change nothing here ({why})"
         before, after, delay_ms = play(client, scene, self.settings.clock, children.check)
         self._report.click_to_ranking_ms = round(delay_ms, 1)
-        self._told.scene(scene, before, after)
+        self._progress.scene(scene, before, after)
         return f"two clicks changed the ranking in {delay_ms:.0f} ms"
 
     def evaluate(self) -> None:

@@ -24,21 +24,21 @@ POLL_S = 0.002
 CANDIDATES = 40
 CLICKS = 2
 SESSION_TIER = "session"
-"""How the tiers that use the session begin."""
+"""Prefixes of the tiers that use the session."""
 
 
 class SceneError(HeadraceError):
-    """The data hold no scene to show, or the clicks did not change the ranking."""
+    """The data have no scene to show, or the clicks did not change the ranking."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Who is shown what, and what gets clicked.
+    """A user, the candidates shown, and the items clicked.
 
     Attributes:
         candidates: item ids in their un-personalized order.
-        titles: names of them.
-        groups: what each belongs to (its categories, else its strongest attribute), for display and choice.
+        titles: their names.
+        groups: the categories of each item, or else its strongest attribute; used for display and choice.
         clicked: the two items clicked, which share `clicked_group`.
     """
 
@@ -53,7 +53,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Moment:
-    """One answer of ``/v1/rank``: the order, why, and from what it was made."""
+    """One answer of ``/v1/rank``: the order, the reasons, and the tier."""
 
     items: tuple[dict[str, Any], ...]
     tier: str
@@ -63,14 +63,13 @@ class Moment:
 
     @property
     def order(self) -> tuple[str, ...]:
-        """Item ids as ranked."""
         return tuple(i["item_id"] for i in self.items)
 
 
 def choose_scene(settings: Settings) -> Scene:
-    """The most active user who may be personalized, the items touched most, and two of them to click.
+    """Choose the most active user who may be personalized, the most touched items, and two items to click.
 
-    The two are of one group that is seldom on top.
+    The two share a group that is rarely near the top.
 
     Raises:
         SceneError: no user, or fewer than three items.
@@ -84,7 +83,7 @@ def choose_scene(settings: Settings) -> Scene:
     user = con.execute(_most_active(lake, settings.consent_default)).fetchone()
     candidates = [row[0] for row in con.execute(_MOST_TOUCHED, [CANDIDATES]).fetchall()]
     if user is None or len(candidates) <= CLICKS:
-        msg = "the data name no user or fewer than three items: there is no session to show"
+        msg = "the data have no user or fewer than three items, so there is no session to show"
         raise SceneError(msg)
     titles, groups = _names(con, lake, candidates)
     group, clicked = _what_to_click(candidates, groups)
@@ -130,7 +129,7 @@ def _names(
 def _what_to_click(
     candidates: Sequence[str], groups: dict[str, tuple[str, ...]]
 ) -> tuple[str, tuple[str, ...]]:
-    """Two items of the group that stands lowest on average among those with three or more members."""
+    """Choose two items of the lowest-ranked group, on average, among those with three or more members."""
     members: dict[str, list[int]] = {}
     for position, item in enumerate(candidates):
         for group in groups[item]:
@@ -154,12 +153,12 @@ def play(
     """Rank, click twice, and rank again until the order has changed.
 
     Args:
-        client: of the serving process.
+        client: connected to the serving process.
         check: raises when a process has died.
 
     Returns:
         the ranking before, the first one that differs, and the milliseconds from posting the clicks to
-        having the answer that differs.
+        receiving the ranking that differs.
 
     Raises:
         SceneError: the order stayed as it was until the deadline, or serving refused a request.
@@ -181,7 +180,7 @@ def play(
 
 
 def clicks(scene: Scene, now: datetime) -> list[dict[str, Any]]:
-    """The clicks of the scene as events, the last one now."""
+    """Build the scene's clicks as events, the last one now."""
     return [
         {
             "record": "event",
@@ -197,10 +196,10 @@ def clicks(scene: Scene, now: datetime) -> list[dict[str, Any]]:
 
 
 def rank(client: httpx.Client, scene: Scene) -> Moment:
-    """Ask for the scene's ranking, with reasons.
+    """Request the scene's ranking, with reasons.
 
-    Always under one request id, so that exploration draws the same slots and only the session can change the
-    order; and never held out, so that there is something to see.
+    Every request has the same id, so exploration draws the same slots and only the session can change the
+    order. It is never held out, so the effect is visible.
     """
     body = {
         "request_id": f"{scene.session_id}-ranking",
@@ -228,7 +227,7 @@ def _answer(response: httpx.Response) -> Any:
 
 
 def parts_of(moment: Moment) -> list[str]:
-    """Names of the parts of `why`, those that move most first."""
+    """List the parts of `why`, the most influential first."""
     weight: Counter[str] = Counter()
     for item in moment.items:
         for name, part in (item.get("why") or {}).items():

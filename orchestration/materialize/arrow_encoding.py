@@ -1,8 +1,8 @@
-"""Arrow batches to encoded rows, column by column: what makes materialization fast.
+"""Encodes Arrow batches as rows column by column, which makes materialization fast.
 
-Feast's path makes a protobuf object of every value. Here text is encoded once per distinct value, doubles
-are framed by NumPy as one array, times never become `datetime` objects. The bytes equal
-`feature_repo.online`'s own encoding, value by value; a property test holds them to it.
+Feast creates a protobuf object per value. Here text is encoded once per distinct value, NumPy frames doubles
+as one array, and times never become `datetime` objects. A property test checks that the bytes equal
+`feature_repo.online`'s own encoding, value by value.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ _MICROS = 1_000_000
 
 
 def encode_batch(group: FeatureGroup, batch: pa.RecordBatch) -> list[EncodedRow]:
-    """Rows of a batch as the online store holds them.
+    """Encode a batch as rows of the online store.
 
     Args:
         batch: in the group's schema; `created_timestamp` is not needed.

@@ -1,6 +1,6 @@
-"""How far a build has come into the online store: kept in the store itself, advanced only after the write.
+"""The progress of a build into the online store: kept in the store, advanced only after each write.
 
-A store that comes back empty has no mark either, so nothing is skipped that is not there.
+A store that comes back empty has no checkpoint either, so no write is skipped.
 """
 
 from dataclasses import dataclass, replace
@@ -16,14 +16,14 @@ PREFIX = "materialized/"
 
 
 @dataclass(frozen=True)
-class Watermark:
-    """Where a view stands.
+class Checkpoint:
+    """Progress of one view.
 
     Attributes:
-        build: which build is being written, by its as-of and creation time.
-        done: pieces (row groups of its file) that are in the store.
+        build: the build being written, identified by its as-of and creation times.
+        done: pieces (row groups of the file) already in the store.
         rows: rows written so far.
-        complete: whether all of it is in the store.
+        complete: whether the whole build is in the store.
     """
 
     view: str
@@ -34,27 +34,27 @@ class Watermark:
     complete: bool = False
 
     @classmethod
-    def begin(cls, group: FeatureGroup, build: Build, store: OnlineStore) -> "Watermark":
-        """Where to go on: an interrupted write of the very same build is resumed, any other begins anew."""
+    def begin(cls, group: FeatureGroup, build: Build, store: OnlineStore) -> "Checkpoint":
+        """Resume an interrupted write of the same build; start over for any other build."""
         fresh = cls(group.view_name, build.as_of, build.created)
-        held = read_watermark(group, store)
+        held = read_checkpoint(group, store)
         same = held is not None and (held.as_of, held.created) == (build.as_of, build.created)
         return held if same and held is not None and not held.complete else fresh
 
-    def advanced(self, piece: int, rows: int) -> "Watermark":
-        """After a piece has been written."""
+    def advanced(self, piece: int, rows: int) -> "Checkpoint":
+        """Return the checkpoint after a piece has been written."""
         return replace(self, done=(*self.done, piece), rows=self.rows + rows)
 
-    def save(self, store: OnlineStore) -> "Watermark":
-        """Keep it in the store."""
+    def save(self, store: OnlineStore) -> "Checkpoint":
+        """Save the checkpoint in the store."""
         store.put_marks({PREFIX + self.view: msgspec.json.encode(self)})
         return self
 
 
-def read_watermark(group: FeatureGroup, store: OnlineStore) -> Watermark | None:
-    """The view's mark; `None` where nothing was materialized, or where what stands there is no mark."""
+def read_checkpoint(group: FeatureGroup, store: OnlineStore) -> Checkpoint | None:
+    """Read a view's checkpoint; `None` if there is none or the stored value is not a checkpoint."""
     raw = store.marks(PREFIX).get(PREFIX + group.view_name)
     try:
-        return None if raw is None else msgspec.json.decode(raw, type=Watermark)
+        return None if raw is None else msgspec.json.decode(raw, type=Checkpoint)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None

@@ -1,7 +1,7 @@
-"""From a build to the online store: Arrow batches in, bounded memory, newest event time wins.
+"""Writes a build to the online store: Arrow batches in, bounded memory, the newest event time wins.
 
-A build is written in pieces, the row groups of its file. After each piece the watermark is advanced, so a
-write that was killed goes on where it stopped; a piece written twice changes nothing.
+A build is written in pieces, the row groups of its file. The checkpoint is advanced after each piece, so a
+killed write resumes where it stopped; writing a piece twice changes nothing.
 """
 
 import logging
@@ -25,16 +25,16 @@ from feature_repo.lake.lake import Build
 from feature_repo.online import OnlineStore, open_store
 from feature_repo.settings import Settings
 from orchestration.materialize.arrow_encoding import encode_batch
-from orchestration.materialize.checkpoint import Watermark
+from orchestration.materialize.checkpoint import Checkpoint
 from orchestration.materialize.withdrawals import state_consent
 
 ROWS_PER_BATCH = 5_000
 PARALLEL_FROM = 100_000
-"""Rows from which several processes pay for their start."""
+"""From this many rows on, several processes pay for their startup."""
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int], Any]
-"""Told of rows dealt with since the last call."""
+"""Called with the number of rows handled since the last call."""
 
 
 def materialize(
@@ -44,23 +44,23 @@ def materialize(
     progress: Progress = lambda rows: None,
     without: frozenset[str] = frozenset(),
 ) -> int:
-    """Write a build's rows to the online store; returns how many were written, resumed ones included.
+    """Write a build's rows to the online store; return the number written, including resumed ones.
 
-    Idempotent and monotone: a row older than the stored one is left out, so running it again, or running an
+    Idempotent and monotone: a row older than the stored one is skipped, so running it again, or running an
     old build late, does no harm.
 
     Args:
-        without: keys whose rows are left out: users who deny consent today.
+        without: keys of rows to leave out: users who deny consent today.
 
     Raises:
         BuildError: the build cannot be read; names the file.
-        StoreError: the store failed; what was written stays, a rerun completes it.
+        StoreError: the store failed; written rows stay, and a rerun completes the write.
     """
-    mark = Watermark.begin(group, build, store)
-    for piece in _pending(build.path, mark, progress):
+    checkpoint = Checkpoint.begin(group, build, store)
+    for piece in _pending(build.path, checkpoint, progress):
         rows = write_piece(group, build.path, piece, store, progress, without=without)
-        mark = mark.advanced(piece, rows).save(store)
-    return _finish(mark, store)
+        checkpoint = checkpoint.advanced(piece, rows).save(store)
+    return _finish(checkpoint, store)
 
 
 def materialize_current(
@@ -72,13 +72,13 @@ def materialize_current(
     progress: Progress = lambda rows: None,
     workers: int | None = None,
 ) -> int:
-    """`materialize` into the store of the settings, large builds over several processes.
+    """Write a build to the configured store, large builds with several processes.
 
-    Rows of users come after what they stated of consent today, and without those of who denies it.
+    Users' consent is written before their rows; users who deny it today get no row.
 
     Args:
-        workers: processes; by default one per core for Redis, and this one alone for small builds and for
-            SQLite, which takes one writer at a time.
+        workers: number of processes; by default one per core for Redis, but only this one for small builds
+            and for SQLite, which allows one writer at a time.
     """
     store = open_store(settings, home)
     if workers is None:
@@ -103,7 +103,7 @@ def write_piece(
     *,
     without: frozenset[str] = frozenset(),
 ) -> int:
-    """Write one row group, leaving out the rows of some keys; returns the rows taken."""
+    """Write one row group, leaving out the given keys; return the rows written."""
     written = 0
     for batch in read_batches(path, [piece]):
         rows = encode_batch(group, batch)
@@ -117,7 +117,7 @@ def write_piece(
 def read_batches(
     path: Path, pieces: list[int] | None = None, rows: int = ROWS_PER_BATCH
 ) -> Iterator[pa.RecordBatch]:
-    """A build's rows, a few thousand at a time.
+    """Yield a build's rows in batches of a few thousand.
 
     Raises:
         BuildError: the file is missing or corrupt; names it.
@@ -126,27 +126,31 @@ def read_batches(
         with pq.ParquetFile(path, memory_map=True) as file:
             yield from file.iter_batches(batch_size=rows, row_groups=pieces, use_threads=False)
     except (pa.ArrowInvalid, OSError) as error:
-        msg = f"{path}: not a readable build ({error}); build its partition again"
+        msg = f"{path}: not a readable build ({error}); rebuild its partition"
         raise BuildError(msg) from error
 
 
-def _pending(path: Path, mark: Watermark, progress: Progress) -> list[int]:
+def _pending(path: Path, checkpoint: Checkpoint, progress: Progress) -> list[int]:
     try:
         found = pq.read_metadata(path)
     except (pa.ArrowInvalid, OSError) as error:
-        msg = f"{path}: not a readable build ({error}); build its partition again"
+        msg = f"{path}: not a readable build ({error}); rebuild its partition"
         raise BuildError(msg) from error
-    for piece in mark.done:
+    for piece in checkpoint.done:
         progress(found.row_group(piece).num_rows)
-    if mark.done:
-        logger.info("%s: resumed after %d of %d pieces", mark.view, len(mark.done), found.num_row_groups)
-    return [piece for piece in range(found.num_row_groups) if piece not in mark.done]
+    if checkpoint.done:
+        logger.info(
+            "%s: resumed after %d of %d pieces", checkpoint.view, len(checkpoint.done), found.num_row_groups
+        )
+    return [piece for piece in range(found.num_row_groups) if piece not in checkpoint.done]
 
 
-def _finish(mark: Watermark, store: OnlineStore) -> int:
-    replace(mark, complete=True).save(store)
-    logger.info("materialized %s as of %s: %d rows", mark.view, mark.as_of.isoformat(), mark.rows)
-    return mark.rows
+def _finish(checkpoint: Checkpoint, store: OnlineStore) -> int:
+    replace(checkpoint, complete=True).save(store)
+    logger.info(
+        "materialized %s as of %s: %d rows", checkpoint.view, checkpoint.as_of.isoformat(), checkpoint.rows
+    )
+    return checkpoint.rows
 
 
 def _in_parallel(
@@ -158,28 +162,26 @@ def _in_parallel(
     progress: Progress,
     workers: int,
 ) -> int:
-    """Pieces over processes; this one alone keeps the watermark."""
-    mark = Watermark.begin(group, build, store)
+    """Write the pieces with several processes; only this one saves the checkpoint."""
+    checkpoint = Checkpoint.begin(group, build, store)
     sizes = pq.read_metadata(build.path)
-    plain = replace(group, batch=None)  # a process cannot be handed a local function, and needs none
+    plain = replace(group, batch=None)  # a local function cannot be pickled, and is not needed
     # Spawned: a forked child would inherit Arrow's threads in an unknown state.
     with ProcessPoolExecutor(workers, get_context("spawn"), _open_worker, opened_by) as pool:
         futures = {
             pool.submit(_work, plain, build.path, piece): piece
-            for piece in _pending(build.path, mark, progress)
+            for piece in _pending(build.path, checkpoint, progress)
         }
         try:
             for future in as_completed(futures):
-                mark = mark.advanced(futures[future], future.result()).save(store)
+                checkpoint = checkpoint.advanced(futures[future], future.result()).save(store)
                 progress(sizes.row_group(futures[future]).num_rows)
         except BrokenProcessPool as error:
-            msg = (
-                f"{group.view_name}: a writing process died ({error}); run again, it goes on where it stopped"
-            )
+            msg = f"{group.view_name}: a writing process died ({error}); run again to resume where it stopped"
             raise BuildError(msg) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-    return _finish(mark, store)
+    return _finish(checkpoint, store)
 
 
 _worker_store: OnlineStore | None = None

@@ -1,4 +1,4 @@
-"""Consent, on the batch side: who withdrew it has no row online, whatever an older build wrote."""
+"""Consent on the batch side: users who withdrew it have no online row, even if an older build wrote one."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ SELECT user_id, epoch_us(max(ingested_at)) FROM read_parquet($files, union_by_na
 GROUP BY user_id HAVING NOT arg_max(coalesce(consent, true), ingested_at)
 ORDER BY user_id
 """
-"""Users whose newest record denies consent; a newest record that states nothing denies nothing."""
+"""Users whose newest record denies consent. A newest record without a statement denies nothing."""
 STATED = """
 SELECT user_id, arg_max({'said': consent}, ingested_at), epoch_us(max(ingested_at))
 FROM read_parquet($files, union_by_name = true)
 GROUP BY user_id
 """
-"""What each user's newest record states; in a struct, since a null of its own would be passed over."""
+"""The statement of each user's newest record, wrapped in a struct because `arg_max` skips a bare null."""
 
 
 def withdrawn_users(lake: Lake) -> dict[str, datetime]:
-    """The users whose newest record denies consent, by ascending id, and when it came to the lake."""
+    """Return the users whose newest record denies consent, by ascending id, with that record's lake time."""
     files = lake.files("user")
     if not files:
         return {}
@@ -47,11 +47,11 @@ def withdrawn_users(lake: Lake) -> dict[str, datetime]:
 
 
 def state_consent(store: OnlineStore, settings: Settings, home: Home) -> frozenset[str]:
-    """Bring what users stated to the store, before any row of theirs; returns who denies today.
+    """Write users' consent to the store before any of their rows; return the users who deny it today.
 
-    A store that is complete is told the denials, which the stream may have missed. One that is not, since it
-    is new or was emptied, is told everything the log and the lake hold, and is complete from then on. What is
-    said is as old as the record: consent given since stands.
+    A complete store receives only the denials, which the stream may have missed. A new or emptied store
+    receives every statement in the log and the lake, and is complete from then on. Each statement carries its
+    record's time, so consent given later stays valid.
 
     Raises:
         StoreError: the online store did not answer.
@@ -70,10 +70,10 @@ def state_consent(store: OnlineStore, settings: Settings, home: Home) -> frozens
 
 
 def forget_withdrawn(group: FeatureGroup, settings: Settings, home: Home) -> int:
-    """Delete the online rows of users who withdrew consent, and say so there; how many users that are.
+    """Delete the online rows of users who withdrew consent and record the denial there; return their number.
 
-    A build leaves them out but cannot take back what one before it wrote; the stream deletes at once, and
-    this repairs what it missed.
+    A build leaves these users out but cannot delete rows of earlier builds. The stream deletes at once; this
+    repairs what it missed.
 
     Raises:
         StoreError: the online store did not answer.
@@ -89,13 +89,13 @@ def forget_withdrawn(group: FeatureGroup, settings: Settings, home: Home) -> int
 
 
 def _log_is_in_the_lake(settings: Settings, home: Home) -> bool:
-    """Bring the log to the lake: a denial may have come since the last time."""
+    """Sync the log to the lake, because a denial may have arrived since the last sync."""
     try:
         sync_lake(settings, home)
     except HeadraceError as error:
         logger.warning(
-            "consent: the log cannot be read (%s); users who stated nothing in the lake are not personalized "
-            "until it can",
+            "consent: the log cannot be read (%s); until it can, users without a statement in the lake are "
+            "not personalized",
             error,
         )
         return False
@@ -103,7 +103,7 @@ def _log_is_in_the_lake(settings: Settings, home: Home) -> bool:
 
 
 def _statements(lake: Lake) -> Iterator[list[OnlineRow]]:
-    """Rows of what each user's newest record states, some thousand at a time."""
+    """Yield rows with the newest statement of each user, a few thousand at a time."""
     if not (files := lake.files("user")):
         return
     with duckdb.connect() as connection:

@@ -40,7 +40,10 @@ def test_current_builds_go_online_again(
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [([], "nothing built yet; `headrace build`"), (["nobody"], "nobody: no batch group; there are")],
+    [
+        ([], "nothing built yet; `headrace build`"),
+        (["nobody"], "nobody: not a batch group; the batch groups are"),
+    ],
 )
 def test_what_cannot_be_done_is_said(
     arguments: list[str], message: str, home: Home, monkeypatch: pytest.MonkeyPatch

@@ -169,7 +169,7 @@ def test_no_user_or_too_few_items_make_no_scene(settings: Settings, tmp_path: Pa
         '"item_id":"i"}'
     )
     ingest([path], "headrace", settings)
-    with pytest.raises(SceneError, match="name no user or fewer than three items"):
+    with pytest.raises(SceneError, match="have no user or fewer than three items"):
         choose_scene(settings)
 
 
@@ -188,7 +188,7 @@ def test_the_scene_is_of_a_user_who_may_be_personalized(settings: Settings, tmp_
     path.write_text("\n".join(map(json.dumps, lines)))
     ingest([path], "headrace", settings)
     assert choose_scene(settings).user_id == "c"
-    with pytest.raises(SceneError, match="name no user"):
+    with pytest.raises(SceneError, match="have no user"):
         choose_scene(settings.model_copy(update={"consent_default": False}))
 
 

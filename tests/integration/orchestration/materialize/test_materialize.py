@@ -22,7 +22,7 @@ from feature_repo.home import Home
 from feature_repo.lake.lake import Build, Builds
 from feature_repo.online import OnlineStore, open_store
 from feature_repo.settings import Settings
-from orchestration.materialize.checkpoint import read_watermark
+from orchestration.materialize.checkpoint import read_checkpoint
 from orchestration.materialize.materialize import materialize_current
 from tests.support.offline import click_group
 
@@ -71,7 +71,7 @@ def test_several_processes_write_what_one_would(redis_url: str, home: Home) -> N
     assert sum(told) == 9_000
     store = open_store(settings, home)
     assert everything(store, 9_000) == list(range(9_000))
-    mark = read_watermark(GROUP, store)
+    mark = read_checkpoint(GROUP, store)
     assert mark is not None
     assert (mark.as_of, mark.rows, mark.complete) == (AS_OF, 9_000, True)
     store.close()
@@ -131,7 +131,7 @@ def test_killed_in_the_middle_it_goes_on_and_nothing_is_missing(settings: Settin
         child.send_signal(signal.SIGKILL)
         child.wait(20)
     store = open_store(settings, home)
-    before = read_watermark(GROUP, store)
+    before = read_checkpoint(GROUP, store)
     assert before is not None
     assert 2 <= len(before.done) < 10
     assert not before.complete

@@ -227,7 +227,7 @@ def test_a_group_reads_the_groups_it_depends_on(
 
 def test_a_stream_group_cannot_be_built(settings: Settings, home: Home) -> None:
     group = all_groups()["session_profile"]
-    with pytest.raises(BuildError, match="session_profile: has no batch expression; the stream keeps it"):
+    with pytest.raises(BuildError, match="session_profile: has no batch expression; the stream maintains it"):
         build(settings, home, end_of(DAY), group)
 
 
@@ -280,7 +280,7 @@ def test_a_corrupt_lake_file_is_named_and_the_last_build_stays(
 def test_a_corrupt_build_is_named(settings: Settings, home: Home, lake: Lake) -> None:
     found = build(settings, home, end_of(DAY))
     found.path.write_bytes(found.path.read_bytes()[:100])
-    with pytest.raises(BuildError, match=r"data\.parquet: not a readable build .*; remove it and build"):
+    with pytest.raises(BuildError, match=r"data\.parquet: not a readable build .*; remove it and rebuild"):
         read_build(found.path)
 
 

@@ -71,7 +71,7 @@ def test_a_build_that_does_not_fit_is_made_in_more_parts(
     assert asked == [1, 2, 2, 4, 4, 4, 4]
     assert rows_of(found.path) == rows_of(whole.path)
     assert found.rows == whole.rows > 0
-    assert "clicks: did not fit in memory, again in 4 parts" in caplog.text
+    assert "clicks: did not fit in memory, retrying in 4 parts" in caplog.text
     assert not list((home.features / ".spill").iterdir())
     assert not list(found.path.parent.glob(".*.tmp"))
 

@@ -48,7 +48,7 @@ def test_a_file_that_is_no_build_says_why(tmp_path: Path) -> None:
             read_build(at)
         message = str(caught.value)
         assert message.startswith(f"{at}: not a readable build (")
-        assert message.endswith("); remove it and build its partition again")
+        assert message.endswith("); remove it and rebuild its partition")
         found = message.removeprefix(f"{at}: not a readable build (").split("); remove")[0]
         assert why in found
         assert found, "says what was found"
@@ -60,7 +60,7 @@ def test_a_build_that_cannot_be_read_to_its_end_says_what_arrow_found(tmp_path: 
     with pytest.raises(BuildError) as caught:
         list(read_batches(path))
     assert str(caught.value).startswith(f"{path}: not a readable build (Parquet")
-    assert str(caught.value).endswith("); build its partition again")
+    assert str(caught.value).endswith("); rebuild its partition")
 
 
 def test_a_group_that_reads_another_names_the_one_that_is_missing(home: Home) -> None:

@@ -19,7 +19,7 @@ from feature_repo.lake.lake import Build, Builds
 from feature_repo.online import EncodedRow, decode_value
 from orchestration.builds.build import end_of
 from orchestration.builds.current import chosen_builds
-from orchestration.materialize.checkpoint import read_watermark
+from orchestration.materialize.checkpoint import read_checkpoint
 from orchestration.materialize.materialize import materialize, read_batches
 from tests.support.offline import click_group
 
@@ -104,7 +104,7 @@ def test_an_interrupted_write_goes_on_where_it_stopped(home: Home) -> None:
     store.fail_after = 2
     with pytest.raises(StoreError, match="gone"):
         materialize(click_group(), found, store)  # type: ignore[arg-type]
-    mark = read_watermark(click_group(), store)  # type: ignore[arg-type]
+    mark = read_checkpoint(click_group(), store)  # type: ignore[arg-type]
     assert mark is not None
     assert (mark.done, mark.rows, mark.complete) == ((0, 1), 8_000, False)
     store.fail_after, store.calls = None, []
@@ -136,7 +136,7 @@ def test_another_build_of_the_same_time_does_not_resume(home: Home) -> None:
 def test_a_mark_that_cannot_be_read_is_no_mark(home: Home) -> None:
     store = FakeStore()
     store.kept["materialized/clicks"] = b"not json"
-    assert read_watermark(click_group(), store) is None  # type: ignore[arg-type]
+    assert read_checkpoint(click_group(), store) is None  # type: ignore[arg-type]
     assert materialize(click_group(), build(home, table(3)), store) == 3  # type: ignore[arg-type]
 
 
@@ -145,14 +145,14 @@ def test_an_unreadable_build_is_named(tmp_path: Path, content: bytes | None) -> 
     path = tmp_path / "data.parquet"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(BuildError, match=r"data\.parquet: not a readable build .*; build its"):
+    with pytest.raises(BuildError, match=r"data\.parquet: not a readable build .*; rebuild its"):
         list(read_batches(path))
 
 
 def test_current_builds_are_chosen_by_name(home: Home) -> None:
     with pytest.raises(BuildError, match="features: nothing built yet; `headrace build` builds every group"):
         chosen_builds(home)
-    with pytest.raises(BuildError, match=r"clicks: no batch group; there are .*user_profile"):
+    with pytest.raises(BuildError, match=r"clicks: not a batch group; the batch groups are .*user_profile"):
         chosen_builds(home, ["clicks"])
     with pytest.raises(BuildError, match="user_profile: nothing built yet; `headrace build` builds it"):
         chosen_builds(home, ["user_profile"])

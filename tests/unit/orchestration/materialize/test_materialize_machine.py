@@ -20,7 +20,7 @@ from feature_repo.errors import StoreError
 from feature_repo.group import FeatureGroup
 from feature_repo.lake.lake import Build
 from feature_repo.online import EncodedRow, decode_value
-from orchestration.materialize.checkpoint import read_watermark
+from orchestration.materialize.checkpoint import read_checkpoint
 from orchestration.materialize.materialize import materialize
 from tests.conftest import NOW
 from tests.support.offline import click_group
@@ -131,7 +131,7 @@ class MaterializeMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_mark_says_how_far_the_last_one_came(self) -> None:
-        mark = read_watermark(GROUP, self.store)
+        mark = read_checkpoint(GROUP, self.store)
         if self.unfinished is not None:
             assert mark is not None
             assert (len(mark.done), mark.rows, mark.complete) == (*self.unfinished[1:], False)

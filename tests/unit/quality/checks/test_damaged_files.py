@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from feature_repo.errors import LakeError
 from feature_repo.group import FeatureGroup
 from feature_repo.groups import all_groups
-from orchestration.materialize.checkpoint import PREFIX, read_watermark
+from orchestration.materialize.checkpoint import PREFIX, read_checkpoint
 from quality.checks.figures import load_figures
 from quality.checks.proposals import accepted
 from quality.checks.training_set import check_training_set
@@ -52,9 +52,9 @@ def accepted_bounds(root: Path, raw: bytes) -> tuple[Path, Callable[[], Any]]:
 @pytest.mark.parametrize(
     ("file", "advice"),
     [
-        (gate_state, "remove it, the next check writes it anew"),
-        (drift_figures, "remove it, the next run writes it anew"),
-        (accepted_bounds, "mend the line or remove the file"),
+        (gate_state, "remove it; the next check writes it again"),
+        (drift_figures, "remove it; the next run writes it again"),
+        (accepted_bounds, "fix the line or remove the file"),
     ],
 )
 def test_a_damaged_file_is_named_with_what_is_wrong(
@@ -87,7 +87,7 @@ def test_a_mark_of_any_bytes_is_no_mark(raw: bytes) -> None:
         def marks(self, prefix: str) -> dict[str, bytes]:
             return {PREFIX + GROUP.view_name: raw}
 
-    assert read_watermark(GROUP, Store()) is None  # type: ignore[arg-type]
+    assert read_checkpoint(GROUP, Store()) is None  # type: ignore[arg-type]
 
 
 def test_a_group_never_checked_has_an_empty_state(tmp_path: Path) -> None:
@@ -129,6 +129,6 @@ def test_a_training_set_that_cannot_be_read_is_named_in_one_line(tmp_path: Path)
             check_training_set(path)
         message = str(caught.value)
         assert message.startswith(f"{path}: not a readable training set (")
-        assert message.endswith("); build it again")
+        assert message.endswith("); rebuild it")
         assert "\n" not in message
-        assert len(message) > len(f"{path}: not a readable training set (); build it again")
+        assert len(message) > len(f"{path}: not a readable training set (); rebuild it")
