@@ -1,6 +1,6 @@
-"""The `headrace` command. Each command is one module in `orchestration/commands/`; all are found by name.
+"""The `headrace` command. Each command is one module in `orchestration/commands/`; `pkgutil` finds them.
 
-Command modules import nothing heavy at module level, so that `headrace --help` answers at once.
+Command modules import nothing heavy at module level, so `headrace --help` answers at once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ for _module in pkgutil.iter_modules(commands.__path__):
 
 
 def main() -> None:
-    """Console entry point: errors of our own are printed as one line, with exit code 2."""
+    """Run the command line; print a `HeadraceError` as one line and exit with code 2."""
     keep_private()
     try:
         app()

@@ -1,4 +1,4 @@
-"""Dagster's entry point (`workspace.yaml`): the definitions for the settings of the environment."""
+"""Dagster's entry point (`workspace.yaml`): definitions built from the environment's settings."""
 
 from feature_repo.home import keep_private
 from feature_repo.settings import load_settings

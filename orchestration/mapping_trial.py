@@ -1,4 +1,4 @@
-"""What a mapping makes of a file, on the screen: ten records and every problem, on standard error."""
+"""Shows on standard error what a mapping makes of a file: ten records and every problem."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def print_trial(name: str, trial: Trial, mapping: str | None) -> None:
     for note in trial.notes:
         typer.echo(printable(note), err=True)
     if trial.repeated:
-        typer.echo(f"{trial.repeated:,} events repeat the id of another and count once", err=True)
+        typer.echo(f"{trial.repeated:,} events repeat an earlier id; each id counts once", err=True)
     good = sum(trial.kinds.values())
     where = "mapping.toml" if mapping is None else mapping
     colour = typer.colors.YELLOW if bad else typer.colors.GREEN

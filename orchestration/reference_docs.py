@@ -1,4 +1,4 @@
-"""Reference pages rendered from the declarations: one per feature group, one of all settings, an index."""
+"""Reference pages rendered from the declarations: one per feature group, one for the settings, an index."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NOTE = "<!-- Written by `headrace docs`; change the declaration, not this page.
 
 
 def pages() -> dict[str, str]:
-    """Every page by file name."""
+    """Render every page, keyed by file name."""
     groups = all_groups()
     found = {f"{name}.md": group_page(group) for name, group in groups.items()}
     others = {"signals.md": signals_page(), "rankers.md": rankers_page()}
@@ -34,7 +34,7 @@ def pages() -> dict[str, str]:
 
 
 def write_pages(folder: Path) -> list[Path]:
-    """Write the pages that changed; pages of groups that are gone are removed.
+    """Write the pages that changed and remove the pages of groups that no longer exist.
 
     Returns:
         the paths that were written or removed.
@@ -99,7 +99,7 @@ def _members(signal: Signal) -> str:
 
 
 def group_page(group: FeatureGroup) -> str:
-    """One feature group: what it is, its columns, and what is checked of them."""
+    """Describe one feature group: its purpose, its columns and their checks."""
     suite = group_suite(group)
     kept = "by the stream, event by event" if group.batch is None else "as a batch, built by Dagster"
     depends = ", ".join(f"[{name}]({name}.md)" for name in group.depends_on) or "the lake only"
@@ -126,7 +126,7 @@ def group_page(group: FeatureGroup) -> str:
             _table(("", ""), facts),
             "\n## Features\n",
             _table(("feature", "type", "unit", "meaning", "checked"), rows),
-            "\n## Checked of the rows as a whole\n",
+            "\n## Checks on whole rows\n",
             *whole,
             "",
         ]
@@ -134,14 +134,14 @@ def group_page(group: FeatureGroup) -> str:
 
 
 def settings_page() -> str:
-    """Every setting: variable, default, type, meaning."""
+    """List every setting with its default, type and meaning."""
     rows = [
         (f"`{ENV_PREFIX}{name.upper()}`", _default(field), _type(field), field.description or "")
         for name, field in Settings.model_fields.items()
     ]
     text = (
         "# Settings\n\nEvery setting is an environment variable. A value that does not fit stops the command "
-        "at its start, with a message that names the variable.\n"
+        "at startup with a message that names the variable.\n"
     )
     return "\n".join([_NOTE, text, _table(("variable", "default", "type", "meaning"), rows), ""])
 

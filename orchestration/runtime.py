@@ -1,4 +1,4 @@
-"""What every asset, check, job and command of the offline path is handed."""
+"""The context passed to every asset, check, job and command of the offline path."""
 
 import os
 from collections.abc import Callable
@@ -29,34 +29,32 @@ class Runtime:
 
     @classmethod
     def of(cls, settings: Settings) -> "Runtime":
-        """The runtime of the settings; proves the home writable."""
+        """Create the runtime for the settings; fail if the home is not writable."""
         return cls(settings, Home(Path(settings.home).resolve()).ensure(), settings.clock)
 
     @property
     def lake(self) -> Lake:
-        """The event lake."""
         return Lake(self.home.lake)
 
     @property
     def builds(self) -> Builds:
-        """The feature builds."""
         return Builds(self.home.features)
 
     def page_url(self, page: Path) -> str:
-        """Where a browser finds a built page."""
+        """Return the URL of a built page."""
         return page_url(self.settings, self.home, page)
 
     def now(self) -> datetime:
-        """The present, in whole seconds: builds are named by it."""
+        """Return the current time in whole seconds, because it names builds."""
         return self.clock().replace(microsecond=0)
 
     def newest_day(self) -> date | None:
-        """The newest event day that has begun, or `None` while the lake is empty."""
+        """Return the newest event day that has begun, or `None` while the lake is empty."""
         today = self.now().date()
         days = [day for day in self.lake.days() if day <= today]
         return days[-1] if days else None
 
     def lake_changed(self) -> float:
-        """When the newest file of events was written (s since 1970); 0 while the lake is empty."""
+        """Return when the newest event file was written (s since 1970); 0 while the lake is empty."""
         files = (path for day in self.lake.days() for path in self.lake.files_of(day))
         return max((os.stat(path).st_mtime for path in files), default=0.0)

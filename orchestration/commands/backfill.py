@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
     backfill = typer.Typer(help="Write the history of stream groups for training.", no_args_is_help=True)
     backfill.command("sessions")(sessions)
     app.add_typer(backfill, name="backfill")
@@ -23,12 +22,12 @@ def sessions(
         str | None, typer.Option("--to", help="Last event day, inclusive; default the first.")
     ] = None,
 ) -> None:
-    """Run the stream's flow over the lake and write `session_profile` history as Parquet.
+    """Run the stream's flow over the lake and write the history of `session_profile` as Parquet.
 
         headrace backfill sessions --from 2024-06-01 --to 2024-06-07
 
-    One row per event, stamped with its time: what the session's features were from that moment on. Each day
-    is one file below HEADRACE_HOME/features/session_profile; running it again replaces it.
+    Each event yields one row, stamped with its time: the session's features from that moment on. Each day is
+    one file in HEADRACE_HOME/features/session_profile; running the command again replaces it.
     """
     from rich.console import Console
 
@@ -37,7 +36,7 @@ def sessions(
 
     first, last = _day(start, "--from"), _day(end or start, "--to")
     if last < first:
-        message = f"{last} lies before --from {first}"
+        message = f"{last} is before --from {first}"
         raise typer.BadParameter(message, param_hint="--to")
     console = Console()
     with console.status("reading the lake") as status:
@@ -57,5 +56,5 @@ def _day(text: str, option: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError as error:
-        message = f"{text!r} is no day; write e.g. 2024-06-01"
+        message = f"{text!r} is not a date; write e.g. 2024-06-01"
         raise typer.BadParameter(message, param_hint=option) from error

@@ -1,4 +1,4 @@
-"""`headrace build`: the Dagster chain in process, for one day or a range."""
+"""`headrace build`: run the Dagster chain in process, for one day or a range."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ _DAY = "%Y-%m-%d"
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
     app.command()(build)
 
 
@@ -20,10 +19,10 @@ def build(
         datetime | None, typer.Option("--from", formats=[_DAY], help="First event day; default: the newest.")
     ] = None,
     end: Annotated[
-        datetime | None, typer.Option("--to", formats=[_DAY], help="Last event day; default: as --from.")
+        datetime | None, typer.Option("--to", formats=[_DAY], help="Last event day; default: same as --from.")
     ] = None,
 ) -> None:
-    """Build, check and publish the batch features, as Dagster's UI would.
+    """Build, check and publish the batch features, as Dagster's UI does.
 
     The newest event day:
 

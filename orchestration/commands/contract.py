@@ -1,4 +1,4 @@
-"""`headrace contract`: the published schema, and whether a new version may follow an old one."""
+"""`headrace contract`: the published schema, and whether a new version is compatible with an old one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-contract = typer.Typer(no_args_is_help=True, help="The event contract: its JSON Schema, and its evolution.")
+contract = typer.Typer(
+    no_args_is_help=True, help="The event contract: its JSON Schema, and compatibility checks."
+)
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
     app.add_typer(contract, name="contract")
 
 
@@ -33,12 +34,12 @@ def check_command(
     old: Annotated[Path, typer.Argument(help="JSON Schema in use.")],
     new: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads the annotation at run time
-        typer.Argument(help="JSON Schema to follow it; left out: the one of this version."),
+        typer.Argument(help="JSON Schema to replace it; default: this version's."),
     ] = None,
 ) -> None:
-    """Say whether NEW may follow OLD, and why not. Exit 0 if compatible, else 1.
+    """Say whether NEW may replace OLD, and if not, why. Exit 0 if compatible, else 1.
 
-    Adding an optional field is compatible; removing, renaming, narrowing and requiring are not.
+    Adding an optional field is compatible; removing, renaming, narrowing and requiring a field are not.
     For example: `headrace contract check docs/event.schema.json new.schema.json`.
     """
     from feature_repo.contract.evolution import compare
@@ -65,12 +66,12 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         schema = json.loads(path.read_text())
     except FileNotFoundError:
-        msg = f"{path}: no such file; `headrace contract schema > {path.name}` writes the one of this version"
+        msg = f"{path}: no such file; `headrace contract schema > {path.name}` writes this version's schema"
         raise SourceError(msg) from None
     except (OSError, ValueError) as error:
         msg = f"{path}: not a JSON Schema ({error})"
         raise SourceError(msg) from error
     if not isinstance(schema, dict) or "$defs" not in schema:
-        msg = f"{path}: not a schema of this contract; it should be as `headrace contract schema` prints it"
+        msg = f"{path}: not a schema of this contract; `headrace contract schema` prints a valid one"
         raise SourceError(msg)
     return schema

@@ -1,4 +1,4 @@
-"""``headrace docs``: renew the reference pages."""
+"""``headrace docs``: renews the reference pages."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
 
     @app.command()
     def docs(
-        out: Annotated[Path, typer.Option(help="Folder of the pages.")] = Path("docs/reference"),
+        out: Annotated[Path, typer.Option(help="Folder for the pages.")] = Path("docs/reference"),
         *,
-        check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a page is old.")] = False,
+        check: Annotated[
+            bool, typer.Option("--check", help="Write nothing; fail if a page is out of date.")
+        ] = False,
     ) -> None:
-        """Write the reference: a page per feature group and one of all settings, from the declarations.
+        """Write the reference from the declarations: a page per feature group and one for the settings.
 
-        Example: `headrace docs` after a feature was added; `headrace docs --check` in CI.
+        Example: `headrace docs` after adding a feature; `headrace docs --check` in CI.
         """
         from rich.console import Console
 
@@ -34,6 +35,6 @@ def register(app: typer.Typer) -> None:
             n for n, text in pages().items() if not (out / n).exists() or (out / n).read_text("utf-8") != text
         ]
         if old:
-            console.print(f"not current in {out}: {', '.join(old)}; run `headrace docs`")
+            console.print(f"out of date in {out}: {', '.join(old)}; run `headrace docs`")
             raise typer.Exit(1)
         console.print(f"{out} is current")

@@ -1,4 +1,4 @@
-"""`headrace evaluate`: what personalization would have gained on a history."""
+"""`headrace evaluate`: what personalization would have gained on recorded history."""
 
 from __future__ import annotations
 
@@ -24,24 +24,23 @@ TITLES = {
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
     app.command("evaluate")(evaluate_command)
 
 
 def evaluate_command(  # noqa: PLR0917 - one per option
-    data: Annotated[Path, typer.Option("--data", "-d", help="File or folder with the history.")],
+    data: Annotated[Path, typer.Option("--data", "-d", help="File or folder of recorded history.")],
     fmt: Annotated[
         str, typer.Option("--format", "-f", help="headrace, metarank, movielens or deskdrop.")
     ] = "headrace",
     split: Annotated[
-        float, typer.Option(min=0.05, max=0.95, help="Share of rankings, the oldest, that is history.")
+        float, typer.Option(min=0.05, max=0.95, help="Share of the rankings, oldest first, used as history.")
     ] = 0.8,
     candidates: Annotated[
-        str, typer.Option(help="Where the data has no impressions: popular:COUNT:SPAN.")
+        str, typer.Option(help="Candidates if the data has no impressions: popular:COUNT:SPAN.")
     ] = "popular:100:1h",
     report: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads the annotation at run time
-        typer.Option(help="Also write the figures here, as JSON."),
+        typer.Option(help="Also write the figures to this JSON file."),
     ] = None,
     metric: Annotated[
         str, typer.Option(help="Headline: ndcg, mrr, map, hit, recall or precision, at 10.")
@@ -52,10 +51,10 @@ def evaluate_command(  # noqa: PLR0917 - one per option
     ] = None,
     max_lists: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(min=100, help="Rank about so many of the lists, chosen by hash; all by default."),
+        typer.Option(min=100, help="Rank about this many lists, sampled by hash; default: all."),
     ] = None,
 ) -> None:
-    """Replay a history and compare rankers on its newest part, without look-ahead.
+    """Replay recorded history and compare rankers on its newest part, without look-ahead.
 
     For example: `headrace evaluate --data events.jsonl.gz --format metarank --report report.json`.
     Weights are fitted on the older part only. Arms: the order shown, popularity, and the blend with segment,
@@ -84,7 +83,7 @@ def evaluate_command(  # noqa: PLR0917 - one per option
 
 
 def show(found: Evaluation) -> None:
-    """Print the tables."""
+    """Print the result tables."""
     from rich.console import Console
     from rich.table import Table
 
@@ -138,9 +137,7 @@ def write_report(found: Evaluation, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2))
     except OSError as error:
-        msg = (
-            f"--report {path}: cannot be written ({error.strerror}); name a file in a folder you may write to"
-        )
+        msg = f"--report {path}: cannot be written ({error.strerror}); choose a file in a writable folder"
         raise SettingsError(msg) from error
 
 
@@ -153,7 +150,7 @@ def _difference(value: Interval | None) -> str:
 
 
 class _Steps:
-    """A progress bar per step, on standard error so that pipes stay clean."""
+    """Shows a progress bar per step on standard error, so that pipes stay clean."""
 
     def __enter__(self) -> _Steps:
         from rich import progress as bar

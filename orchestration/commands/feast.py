@@ -1,4 +1,4 @@
-"""`headrace feast`: Feast's own client and its UI, on what Headrace keeps."""
+"""`headrace feast`: Feast's own client and UI on Headrace's data."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Annotated, Optional
 
 import typer
 
-feast = typer.Typer(no_args_is_help=True, help="Feast's own client and its UI, on what Headrace keeps.")
+feast = typer.Typer(no_args_is_help=True, help="Feast's own client and UI on Headrace's data.")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
     app.add_typer(feast, name="feast")
 
 
@@ -21,23 +20,21 @@ def register(app: typer.Typer) -> None:
 def client_config_command(
     output: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads the annotation at run time
-        typer.Option("--output", "-o", help="File to write, readable by you alone; left out: print."),
+        typer.Option("--output", "-o", help="File to write, readable by you alone; default: print."),
     ] = None,
     registry: Annotated[
         Optional[str],  # noqa: UP045 - typer reads the annotation at run time
-        typer.Option(
-            help="Path or URL of the registry as the client sees it; left out: the one of this home."
-        ),
+        typer.Option(help="Path or URL of the registry as the client sees it; default: this home's."),
     ] = None,
 ) -> None:
-    """Write the `feature_store.yaml` of a program that reads online features with Feast alone.
+    """Write a `feature_store.yaml` for a program that reads online features with Feast alone.
 
-    The program needs `pip install feast[redis]`, this file and the registry; nothing of Headrace.
+    The program needs `pip install feast[redis]`, this file and the registry, but not Headrace.
 
         headrace feast client-config --output feature_store.yaml --registry /shared/registry.db
 
-    In the program: `FeatureStore(fs_yaml_file="feature_store.yaml").get_online_features(...)`. The file holds
-    the password of HEADRACE_REDIS_URL.
+    In the program: `FeatureStore(fs_yaml_file="feature_store.yaml").get_online_features(...)`. The file
+    contains the password from HEADRACE_REDIS_URL.
     """
     import yaml
 
@@ -72,7 +69,7 @@ def ui_command(
     settings = load_settings()
     home = Home(Path(settings.home)).ensure()
     apply(settings, home)
-    typer.echo(f"Feast's UI: http://{host}:{port} (Ctrl-C ends it)")
+    typer.echo(f"Feast's UI: http://{host}:{port} (Ctrl-C stops it)")
     arguments = ("-c", str(home.feast.resolve()), "ui", "--host", host, "--port", str(port))
     sys.stdout.flush()
     os.execv(sys.executable, (sys.executable, "-m", "feast.cli.cli", *arguments))

@@ -1,4 +1,4 @@
-"""`headrace features`: what is declared and what is published."""
+"""`headrace features`: declared features and published services."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ features = typer.Typer(no_args_is_help=True, help="Declared features and publish
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
     app.add_typer(features, name="features")
 
 
 @features.command("list")
 def list_command() -> None:
-    """List the published services and the features that none of them serves yet.
+    """List the published services and the features that none of them serves.
 
     For example: `headrace features list`.
     """
@@ -34,10 +33,10 @@ def list_command() -> None:
 
 @features.command("publish")
 def publish_command() -> None:
-    """Publish every declared feature as the next feature service; services published before stay as they are.
+    """Publish every declared feature as the next feature service; earlier services do not change.
 
-    A new feature is built and stored without this; consumers that ask for a service read it from the next one
-    on. For example: `headrace features publish`.
+    A new feature is built and stored even before it is published. Consumers that ask for a service can read
+    it from the next service on. For example: `headrace features publish`.
     """
     from feature_repo.groups import all_groups
     from feature_repo.services import publish

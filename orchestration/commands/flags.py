@@ -1,4 +1,4 @@
-"""`headrace flags`: what is changed at run time."""
+"""`headrace flags`: settings changed at run time."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ if TYPE_CHECKING:
     from serving.control.flag_audit import Change
     from serving.control.flag_store import FlagStore
 
-commands = typer.Typer(no_args_is_help=True, help="Flags of running servers: look, set, roll back, history.")
+commands = typer.Typer(no_args_is_help=True, help="Flags of running servers: get, set, roll back, history.")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
     app.add_typer(commands, name="flags")
 
 
 @commands.command("get")
-def get(flag: Annotated[str | None, typer.Argument(help="One flag; absent: all.")] = None) -> None:
+def get(flag: Annotated[str | None, typer.Argument(help="One flag; default: all.")] = None) -> None:
     """Print the flags as JSON.
 
     Example: `headrace flags get weights`
@@ -32,7 +31,7 @@ def get(flag: Annotated[str | None, typer.Argument(help="One flag; absent: all."
     flags: Any = msgspec.to_builtins(_store().load())
     for part in flag.split(".") if flag else ():
         if not isinstance(flags, dict) or part not in flags:
-            message = f"flags: {flag!r} is no flag; known are {', '.join(FIELDS)}"
+            message = f"flags: {flag!r} is not a flag; the flags are {', '.join(FIELDS)}"
             raise FlagsError(part, message)
         flags = flags[part]
     typer.echo(printable(msgspec.json.format(msgspec.json.encode(flags), indent=2).decode(), "\n"))
@@ -40,9 +39,9 @@ def get(flag: Annotated[str | None, typer.Argument(help="One flag; absent: all."
 
 @commands.command("set")
 def set_(
-    changes: Annotated[list[str], typer.Argument(help="flag=value; a value is JSON, else text.")],
+    changes: Annotated[list[str], typer.Argument(help="flag=value; the value is JSON, otherwise text.")],
 ) -> None:
-    """Change flags; every worker follows within a second.
+    """Change flags; every worker applies them within a second.
 
     Example: `headrace flags set personalization=false cap.positions=20 'weights={"session": 0.5}'`
     """
@@ -52,14 +51,14 @@ def set_(
     version = _version(store)
     store.change(dict(map(_assignment, changes)), whoami())
     if _version(store) == version:
-        typer.echo("nothing changed: the flags stand so already")
+        typer.echo("nothing changed: the flags already have these values")
     else:
         _print(store.history()[-1])
 
 
 @commands.command("rollback")
 def rollback() -> None:
-    """Go back to the previous set; again, to the one before that.
+    """Restore the previous set of flags; repeat to go further back.
 
     Example: `headrace flags rollback`
     """
@@ -69,14 +68,16 @@ def rollback() -> None:
     version = _version(store)
     store.rollback(whoami())
     if _version(store) == version:
-        typer.echo("a file malformed or gone was never in force; the last good set stands in its place")
+        typer.echo(
+            "the flags file was malformed or missing and never in force; the last good set replaces it"
+        )
     else:
         _print(store.history()[-1])
 
 
 @commands.command("history")
 def history(last: Annotated[int, typer.Option(help="How many changes.")] = 20) -> None:
-    """Show who changed what, when, from what, to what.
+    """Show who changed which flag, when, from which value to which.
 
     Example: `headrace flags history --last 5`
     """
@@ -98,7 +99,7 @@ def _store() -> FlagStore:
 
 
 def _version(store: FlagStore) -> int:
-    """Version of the newest change noted."""
+    """Return the version of the newest recorded change."""
     done = store.history()
     return done[-1].version if done else 0
 

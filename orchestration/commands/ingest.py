@@ -1,4 +1,4 @@
-"""`headrace ingest`: files into the event log and the lake."""
+"""`headrace ingest`: read files into the event log and the lake."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ KINDS: dict[str, Kind] = {"events": "event", "items": "item", "users": "user"}
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
     app.command("ingest")(ingest_command)
 
 
@@ -27,7 +26,7 @@ def ingest_command(  # noqa: PLR0917 - one per option
     paths: Annotated[
         Optional[list[str]],  # noqa: UP045 - typer reads the annotation at run time
         typer.Argument(
-            help="Files: JSON, CSV and its kin, Parquet; packed too. Also http(s)://, s3:// and gs://."
+            help="Files, also compressed: JSON, CSV and other delimited text, Parquet; or http(s)://, s3://, gs://."
         ),
     ] = None,
     fmt: Annotated[
@@ -39,14 +38,14 @@ def ingest_command(  # noqa: PLR0917 - one per option
             "--map",
             "-m",
             metavar="FILE|PRESET",
-            help="For files of another shape: a mapping (TOML), or a preset: ga4, snowplow, segment, "
+            help="For files of another shape: a mapping (TOML) or a preset: ga4, snowplow, segment, "
             "rudderstack, posthog, rees46, retailrocket, yoochoose, yoochoose-buys, otto, recbole, "
             "movielens, metarank.",
         ),
     ] = None,
     suggest: Annotated[
         bool,
-        typer.Option("--suggest", help="Propose a mapping, show what it makes of the file; write nothing."),
+        typer.Option("--suggest", help="Propose a mapping, show the records it gives; write nothing."),
     ] = False,
     sql: Annotated[
         Optional[str],  # noqa: UP045
@@ -55,31 +54,31 @@ def ingest_command(  # noqa: PLR0917 - one per option
     kind: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
-            "--kind", help="events, items or users, for files of one kind; else seen where it is clear."
+            "--kind", help="events, items or users, for files of one kind; default: recognized where clear."
         ),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when a record was quarantined.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if a record was quarantined.")] = False,
 ) -> None:
-    """Ingest events, items and users. The same file twice changes nothing.
+    """Ingest events, items and users. Ingesting a file again changes nothing.
 
     Files in Headrace's own shape:
 
         headrace ingest events.jsonl.gz
         headrace ingest --kind items catalogue.csv
 
-    An export of your own: look at the proposed mapping, then ingest with it.
+    Your own export: check the proposed mapping, then ingest with it:
 
         headrace ingest export.csv --suggest
         headrace ingest export.csv --suggest > mapping.toml
         headrace ingest export.csv --map mapping.toml
 
-    A known shape, a query, a file elsewhere:
+    A known shape, a query, a remote file:
 
         headrace ingest 2019-Oct.csv.gz --map rees46
         headrace ingest --sql "SELECT * FROM 'x.parquet'" --map mapping.toml
         headrace ingest https://example.com/events.csv --map mapping.toml
 
-    Rejected rows are kept with their reason: headrace quarantine list.
+    Rejected rows are kept with a reason: headrace quarantine list.
     """
     from feature_repo.errors import SettingsError
     from feature_repo.settings import load_settings
@@ -87,7 +86,7 @@ def ingest_command(  # noqa: PLR0917 - one per option
     from streaming.ingest.inputs import inputs
 
     if kind is not None and kind not in KINDS:
-        msg = f"--kind {kind}: one of {', '.join(KINDS)}"
+        msg = f"--kind {kind}: choose one of {', '.join(KINDS)}"
         raise SettingsError(msg)
     if not paths and sql is None:
         msg = 'nothing to ingest; give files, URLs or --sql "SELECT …"; examples: headrace ingest --help'
@@ -119,7 +118,7 @@ def ingest_command(  # noqa: PLR0917 - one per option
 
 
 def _format(fmt: str, mapping: str | None, settings: Settings) -> str:
-    """The format by its name, or by a mapping; some mappings are formats of their own."""
+    """Return the format for a name or a mapping; some mappings are formats themselves."""
     from feature_repo.errors import SettingsError
     from feature_repo.home import Home
     from streaming.mapping.saved import format_of
@@ -128,7 +127,7 @@ def _format(fmt: str, mapping: str | None, settings: Settings) -> str:
     if mapping is None:
         return fmt
     if fmt != FORMATS[0]:
-        msg = f"--format {fmt} and --map {mapping}: give one of the two"
+        msg = f"--format {fmt} and --map {mapping}: give only one of the two"
         raise SettingsError(msg)
     if mapping in FORMATS:
         return mapping
@@ -136,7 +135,7 @@ def _format(fmt: str, mapping: str | None, settings: Settings) -> str:
 
 
 def _suggest(given: Inputs, mapping: str | None, settings: Settings, kind: Kind | None) -> None:
-    """Print the proposed mapping of each file, or try the one that was given."""
+    """Print the proposed mapping of each file, or try the given one."""
     from orchestration.mapping_trial import print_trial
     from streaming.ingest.inputs import QUERY, input_file
     from streaming.mapping.saved import by_name
@@ -158,7 +157,7 @@ def _suggest(given: Inputs, mapping: str | None, settings: Settings, kind: Kind 
 
 
 class _Bars:
-    """A progress bar per file, on standard error so that pipes stay clean."""
+    """Shows a progress bar per file on standard error, so that pipes stay clean."""
 
     def __enter__(self) -> _Bars:
         from rich import progress as bar
@@ -182,7 +181,7 @@ class _Bars:
         self._progress.update(self._tasks[path], completed=done, total=size or None)
 
     def stop(self) -> None:
-        """End the bars, so that other things can be printed."""
+        """Stop the bars, so that other output can be printed."""
         if self._tasks:
             self._progress.stop()
 
@@ -191,7 +190,7 @@ class _Bars:
 
 
 def _print(counts: IngestCounts, said: Sequence[str]) -> None:
-    """Print the counts, every problem and, last, a line for each refused file."""
+    """Print the counts, every problem, and finally a line for each refused file."""
     from rich.console import Console
     from rich.table import Table
 

@@ -8,12 +8,11 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
     app.command("key")(key)
 
 
 def key(
-    name: Annotated[str, typer.Argument(help="Who will use it; appears in the audit log.")],
+    name: Annotated[str, typer.Argument(help="Name of the client; appears in the audit log.")],
     scope: Annotated[list[str], typer.Option(help="rank, events or admin; repeat for several.")],
 ) -> None:
     """Make an API key: the secret for the client, its hash for HEADRACE_API_KEYS.

@@ -1,4 +1,4 @@
-"""`headrace materialize`: put finished builds online again."""
+"""`headrace materialize`: write finished builds to the online store again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
     app.command()(materialize)
 
 
@@ -19,14 +18,14 @@ def materialize(
 ) -> None:
     """Write the current build of each group to the online store.
 
-    For a store that came back empty, or after changing HEADRACE_ONLINE_STORE:
+    Use it after the store came back empty, or after changing HEADRACE_ONLINE_STORE:
 
         headrace materialize
 
         headrace materialize user_profile item_profile
 
-    It may be repeated: a stored value that is newer stays. What users stated of consent comes first, from the
-    log and the lake; who denies it today gets no row, whatever the build holds.
+    Repeating it is safe: newer stored values stay. Users' consent is written first, from the log and the
+    lake; users who deny it today get no row, whatever the build holds.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

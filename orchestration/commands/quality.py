@@ -1,4 +1,4 @@
-"""``headrace quality``: check builds, propose bounds from history, accept them; the pages of the checks."""
+"""``headrace quality``: checks builds, proposes bounds from history, accepts them, serves the check pages."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from typing import Annotated
 
 import typer
 
-Groups = Annotated[list[str] | None, typer.Argument(help="Feature groups; all batch groups if none.")]
+Groups = Annotated[list[str] | None, typer.Argument(help="Feature groups; default: all batch groups.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
     quality = typer.Typer(
-        help="Checks of events and feature groups: what they found, and bounds from history.",
+        help="Checks of events and feature groups: their results, and bounds from history.",
         no_args_is_help=True,
     )
     quality.command()(check)
@@ -26,9 +25,9 @@ def register(app: typer.Typer) -> None:
 def check(
     groups: Groups = None,
     *,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings fail the command too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings fail the command as well.")] = False,
 ) -> None:
-    """Check the current builds and the newest event day; exit code 1 if something blocks.
+    """Check the current builds and the newest event day; exit code 1 if a blocking check fails.
 
     Example: `headrace quality check user_profile`
     """
@@ -53,7 +52,7 @@ def check(
 
 
 def propose(groups: Groups = None) -> None:
-    """Propose bounds from the builds there are; nothing counts before it is accepted.
+    """Propose bounds from existing builds; they take effect once accepted.
 
     Example: `headrace quality propose user_profile`, read the file it names, then
     `headrace quality accept user_profile`.
@@ -81,9 +80,9 @@ def propose(groups: Groups = None) -> None:
 
 def accept(
     group: Annotated[str, typer.Argument(help="Feature group.")],
-    column: Annotated[list[str] | None, typer.Option(help="Only what speaks of this column.")] = None,
+    column: Annotated[list[str] | None, typer.Option(help="Only rules for this column.")] = None,
 ) -> None:
-    """Let proposed bounds count from the next check on.
+    """Accept proposed bounds; they apply from the next check on.
 
     Example: `headrace quality accept user_profile --column click_rate`
     """
@@ -97,14 +96,14 @@ def accept(
     settings = load_settings()
     [chosen] = chosen_groups([group])
     rules = proposals.accept(Home(settings.home).quality, chosen, settings.clock(), column or [])
-    Console().print(f"{group}: {len(rules)} rules count from the next check on", highlight=False)
+    Console().print(f"{group}: {len(rules)} rules apply from the next check on", highlight=False)
 
 
 def accept_rows(
-    group: Annotated[str, typer.Argument(help="Feature group whose build is held back.")],
-    reason: Annotated[str, typer.Option(help="Why the loss is right; kept with your name and the time.")],
+    group: Annotated[str, typer.Argument(help="Feature group whose build was held back.")],
+    reason: Annotated[str, typer.Option(help="Why the loss is correct; kept with your name and the time.")],
 ) -> None:
-    """Say that a loss of rows is right, so that the next build of the group passes.
+    """Confirm that a loss of rows is correct, so that the group's next build passes.
 
     Example: `headrace quality accept-rows user_profile --reason "a shorter look-back"`, then `headrace build`
     """
@@ -117,7 +116,7 @@ def accept_rows(
     settings = load_settings()
     [chosen] = chosen_groups([group])
     loss = Gate(Home(settings.home).quality, settings.clock).accept_loss(chosen.view_name, whoami(), reason)
-    typer.echo(f"{group}: {loss.rows:,} rows instead of {loss.of:,} are right; run `headrace build` again")
+    typer.echo(f"{group}: {loss.rows:,} rows instead of {loss.of:,} accepted; run `headrace build` again")
 
 
 def docs() -> None:

@@ -1,4 +1,4 @@
-"""`headrace quarantine`: what was rejected, why, and how to get it back in."""
+"""`headrace quarantine`: rejected records, the reasons, and how to retry them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ quarantine = typer.Typer(no_args_is_help=True, help="Rejected records: list, sho
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
     app.add_typer(quarantine, name="quarantine")
 
 
@@ -32,8 +31,8 @@ def list_command(
         Optional[str],  # noqa: UP045 - typer reads the annotation at run time
         typer.Option(help="Only this reason, e.g. missing_field."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Show at most so many records.")] = 50,
-    everything: Annotated[bool, typer.Option("--all", help="Also those replayed already.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many records.")] = 50,
+    everything: Annotated[bool, typer.Option("--all", help="Include records already replayed.")] = False,
 ) -> None:
     """List rejected records, oldest first, and count them by reason.
 
@@ -51,7 +50,9 @@ def list_command(
             typer.echo(f"{entry.id[:8]}  {entry.first_seen:%Y-%m-%d %H:%M:%S}  {entry.code}  {_place(entry)}")
             typer.echo(f"          {printable(entry.message)}")
     for day, count in held.not_kept().items():
-        typer.echo(f"{day}: {count:,} further rejected records were counted, not kept: it was full")
+        typer.echo(
+            f"{day}: {count:,} further rejected records were counted but not kept: the quarantine was full"
+        )
     if not reasons:
         typer.echo("Nothing in quarantine.")
         return
@@ -69,9 +70,9 @@ def _place(entry: Entry) -> str:
 
 @quarantine.command("show")
 def show_command(
-    entry_id: Annotated[str, typer.Argument(metavar="ID", help="As `list` prints it, or longer.")],
+    entry_id: Annotated[str, typer.Argument(metavar="ID", help="The id as `list` prints it, or more of it.")],
     raw: Annotated[
-        bool, typer.Option("--raw", help="Only the record, byte for byte, for a file or a pipe.")
+        bool, typer.Option("--raw", help="Print only the record, byte for byte, for a file or a pipe.")
     ] = False,
 ) -> None:
     """Show one rejected record; control characters and bytes that are not UTF-8 are escaped.
@@ -83,7 +84,7 @@ def show_command(
 
     entry = _open().find(entry_id)
     if entry is None:
-        msg = f"quarantine: no single record begins with id {entry_id!r}; see `headrace quarantine list`"
+        msg = f"quarantine: no single record's id starts with {entry_id!r}; see `headrace quarantine list`"
         raise LakeError(msg)
     if raw:
         typer.echo(entry.raw, nl=False)
@@ -101,7 +102,7 @@ def show_command(
 @quarantine.command("retry")
 def retry_command(
     entry_id: Annotated[
-        str, typer.Argument(metavar="[ID]", help="Only this record (or those whose id begins so).")
+        str, typer.Argument(metavar="[ID]", help="Only records whose id starts with this.")
     ] = "",
     code: Annotated[
         Optional[str],  # noqa: UP045 - typer reads the annotation at run time
@@ -109,13 +110,13 @@ def retry_command(
     ] = None,
     mapping: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--map", metavar="FILE|PRESET", help="Read mapped records by this mapping, now mended."),
+        typer.Option("--map", metavar="FILE|PRESET", help="Read mapped records with this corrected mapping."),
     ] = None,
 ) -> None:
-    """Replay what is pending, after a fix. What passes now goes through the log into the lake, once.
+    """Replay pending records after a fix. Records that pass now go through the log into the lake, once.
 
     For example, after registering a type: `HEADRACE_EVENT_WEIGHTS=wink=1 headrace quarantine retry --code
-    unknown_event_type`; after mending the mapping: `headrace quarantine retry --map mapping.toml`.
+    unknown_event_type`; after correcting the mapping: `headrace quarantine retry --map mapping.toml`.
     """
     from feature_repo.errors import LakeError
     from feature_repo.settings import load_settings
@@ -123,10 +124,10 @@ def retry_command(
 
     counts = retry(load_settings(), code, entry_id, mapping)
     if entry_id and not counts.total:
-        msg = f"quarantine: no pending record begins with id {entry_id!r}; see `headrace quarantine list`"
+        msg = f"quarantine: no pending record's id starts with {entry_id!r}; see `headrace quarantine list`"
         raise LakeError(msg)
     typer.echo(f"replayed {counts.replayed:,}, still rejected {counts.failed:,}, skipped {counts.skipped:,}")
     if counts.skipped:
         typer.echo(
-            "skipped are no whole records (cut or unreadable files): mend the source and ingest it again"
+            "skipped entries are not whole records (cut or unreadable files): fix the source, ingest it again"
         )

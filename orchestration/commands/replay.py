@@ -1,4 +1,4 @@
-"""`headrace replay`: make an answer again from its decision record."""
+"""`headrace replay`: reproduces an answer from its decision record."""
 
 from __future__ import annotations
 
@@ -14,24 +14,21 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
     app.command("replay")(replay)
 
 
 def replay(
-    request_id: Annotated[str, typer.Argument(help="Id of the request, as its answer said.")],
+    request_id: Annotated[str, typer.Argument(help="Id of the request, from its answer.")],
     changes: Annotated[
         list[str] | None,
         typer.Option(
             "--with", help="What if: weights=VERSION|FILE (a blend), flag=NAME:VALUE (or NAME=VALUE)."
         ),
     ] = None,
-    top: Annotated[int, typer.Option(help="Items shown.")] = 20,
+    top: Annotated[int, typer.Option(help="Items to show.")] = 20,
     number: Annotated[
         int,
-        typer.Option(
-            "--number", min=1, help="Which answer, where a request id was used again: 1 is the newest."
-        ),
+        typer.Option("--number", min=1, help="Which answer, if a request id was reused: 1 is the newest."),
     ] = 1,
 ) -> None:
     """Reproduce a ranking byte for byte, or show what it would have been.
@@ -42,8 +39,8 @@ def replay(
 
         headrace replay 5f0c0a3b7f0e4d0f9c1b2a3d --with flag=cap.positions:3 --with weights=20240601T000000Z
 
-    Ends with 1 where the replay differs from the record (a build of its time was replaced). A what-if that
-    the record cannot tell is refused: who is held out or in which arm, and features that were not read then.
+    Exit code 1 means the replay differs from the record (a build of that time was replaced). A what-if that
+    the record cannot answer is refused: holdout, arm, and features that were not read at the time.
     """
     from feature_repo.home import Home
     from feature_repo.settings import load_settings
@@ -66,20 +63,20 @@ def replay(
 
     if not found:
         message = (
-            f"no decision of request {request_id!r} in the log: never made, not sampled, or past retention"
+            f"no decision for request {request_id!r} in the log: never made, not sampled, or past retention"
         )
         raise replays.ReplayError(message)
     decision = _chosen(found, number)
     model, stages = replays.model_of(decision, home), scoring_stages(settings)
     again = replays.replay(decision, stages, model)
     typer.echo(
-        "byte for byte the ranking that was answered"
+        "identical, byte for byte, to the ranking that was answered"
         if again.same
         else "DIFFERS from the ranking that was answered"
     )
     if decision.withheld:
         left_out = ", ".join(decision.withheld)
-        typer.echo(f"left out of the record, since consent was denied or not known: {left_out}")
+        typer.echo(f"left out of the record because consent was denied or unknown: {left_out}")
     if blend is None and not flags:
         _show(decision, again.answer, top)
         raise typer.Exit(0 if again.same else 1)
@@ -91,7 +88,7 @@ def replay(
 
 
 def _chosen(found: Sequence[Decision], number: int) -> Decision:
-    """One of the answers with a request id; says so where there are more."""
+    """Return one of the answers to a request id; list them if there are several."""
     from serving.decisions.replay import ReplayError
 
     if number > len(found):
@@ -107,16 +104,16 @@ def _chosen(found: Sequence[Decision], number: int) -> Decision:
 
 
 def _unmoved(decision: Decision) -> str:
-    """That a change changes nothing, and what it may be for."""
+    """Explain that a change has no effect, and why."""
     if decision.held_out:
-        why = ": its unit was held out, which is the base order whatever else is changed"
+        why = ": its unit was held out, so it gets the base order whatever else changes"
     else:
         why = f" ({codes})" if (codes := ", ".join(decision.degraded)) else ""
     return f"the ranking would have been the same{why}"
 
 
 def _what_if(changes: list[str]) -> tuple[str | None, dict[str, Any]]:
-    """The blend and the flags of ``--with``."""
+    """Parse the blend and the flags from ``--with``."""
     import msgspec
 
     from serving.decisions.replay import ReplayError

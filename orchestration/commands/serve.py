@@ -8,7 +8,6 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
     app.command("serve")(serve)
 
 
@@ -17,13 +16,13 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port; 0 lets the system choose (HEADRACE_PORT).")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.")] = 1,
 ) -> None:
-    """Serve rankings and take in events over HTTP.
+    """Serve rankings and accept events over HTTP.
 
-    Ask for a ranking with
+    Request a ranking with
 
         curl localhost:8080/v1/rank -d '{"user_id": "u1", "candidates": [{"item_id": "i1"}]}'
 
-    The API explains itself at /docs. Ctrl-C ends it; requests in flight are finished first.
+    The API is documented at /docs. Ctrl-C stops the server after it has finished the requests in flight.
     """
     import logging
     import os
@@ -33,7 +32,7 @@ def serve(
     given = {"host": host, "port": port}
     overrides = {name: value for name, value in given.items() if value is not None}
     settings = load_settings(**overrides)
-    # Workers read the environment: what the command line said must stand there.
+    # Workers read their settings from the environment, so command line options go there.
     os.environ.update({f"HEADRACE_{name.upper()}": str(value) for name, value in overrides.items()})
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 

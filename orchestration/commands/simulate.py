@@ -1,4 +1,4 @@
-"""``headrace simulate``: write a shop with known causes."""
+"""``headrace simulate``: writes a simulated shop with known ground truth."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
 
     @app.command()
     def simulate(
@@ -25,12 +24,12 @@ def register(app: typer.Typer) -> None:
             typer.Option(formats=["%Y-%m-%d"], help="Day after the last one (UTC); default 2024-06-01."),
         ] = None,
         sessions_per_user_day: Annotated[
-            float, typer.Option(help="Mean sessions of a user a day; about 9 events each.")
+            float, typer.Option(help="Mean sessions per user and day; about 9 events each.")
         ] = 0.35,
         duplicates: Annotated[float, typer.Option(help="Share of events sent twice.")] = 0.01,
         late: Annotated[float, typer.Option(help="Share that arrives 15 min to 20 h late.")] = 0.005,
         malformed: Annotated[float, typer.Option(help="Unreadable lines, as a share of events.")] = 0.001,
-        drift_day: Annotated[int | None, typer.Option(help="Plant a change from this day on.")] = None,
+        drift_day: Annotated[int | None, typer.Option(help="Change behaviour from this day on.")] = None,
         drift: Annotated[str, typer.Option(help="What changes: taste, conversion or activity.")] = "taste",
     ) -> None:
         """Simulate a shop: impressions, clicks, views, carts, purchases and searches of users with tastes.

@@ -1,4 +1,4 @@
-"""`headrace status`: is everything running, and how far behind is it."""
+"""`headrace status`: what is running, and how far behind it is."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
     app.command("status")(status)
 
 
 def status() -> None:
-    """Show what runs and how far behind it is; exit code 1 when something is stale or gone.
+    """Show what is running and how far behind it is; exit code 1 if something is stale or missing.
 
         headrace status
 
-    Lag is how old session features may be: the silence of a partition's heartbeat and its backlog. Event lag
-    is the age of the newest event. Counts are since the stream was started.
+    Lag is how stale session features may be: the silence of a partition's heartbeat and its backlog. Event
+    lag is the age of the newest event. Counts start when the stream starts.
     """
     from rich.console import Console
     from rich.table import Table
@@ -42,7 +41,7 @@ def status() -> None:
 
 
 def _shown(text: str) -> str:
-    """Text as it is: neither control characters nor Rich's markup in it are obeyed."""
+    """Escape control characters and Rich's markup, so that the text is shown literally."""
     from rich.markup import escape
 
     from feature_repo.printable import printable

@@ -1,4 +1,4 @@
-"""`headrace stream`: keep session features fresh."""
+"""`headrace stream`: keeps session features fresh."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
     app.command("stream")(stream)
 
 
 def stream(
-    workers: Annotated[int, typer.Option(min=1, help="Processes; partitions are spread over them.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; they share the partitions.")] = 1,
     to_end: Annotated[bool, typer.Option("--to-end", help="Stop at the end of the log.")] = False,
     metrics_port: Annotated[
-        int | None, typer.Option(help="Prometheus port; 0: none (HEADRACE_STREAM_METRICS_PORT).")
+        int | None, typer.Option(help="Prometheus port; 0 disables it (HEADRACE_STREAM_METRICS_PORT).")
     ] = None,
 ) -> None:
     """Read the event log and keep `session_profile` and `user_recent` fresh in the online store.
@@ -25,8 +24,8 @@ def stream(
 
         headrace stream --workers 2
 
-    Ctrl-C or SIGTERM ends it; it goes on where it stopped, and a crash loses nothing and counts nothing
-    twice. See what it does with `headrace status`.
+    Ctrl-C or SIGTERM stops it. It resumes where it stopped; after a crash no event is lost or counted twice.
+    `headrace status` shows its progress.
     """
     import logging
 

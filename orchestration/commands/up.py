@@ -1,4 +1,4 @@
-"""``headrace up``: everything that runs, together."""
+"""``headrace up``: serving, the stream and Dagster together."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
     app.command("up")(up)
 
 
 def up() -> None:
     """Start serving, the stream and Dagster's UI together; Ctrl-C stops all three.
 
-    One that ends is started again, after 1 s, then 2 s, up to a minute; the others go on.
+    If one exits, it is restarted after 1 s, then 2 s, up to a minute; the others keep running.
 
     Ports are HEADRACE_DAGSTER_PORT (3000) and HEADRACE_PORT (8080); 0 lets the system choose. Logs are in
     HEADRACE_HOME/logs.
@@ -43,7 +42,7 @@ def up() -> None:
         if ready and waiting:
             waiting.discard(name)
             if not waiting:
-                console.print("all three run; Ctrl-C stops them")
+                console.print("all three are running; Ctrl-C stops them")
 
     running.up(settings, tell, stop)
     console.print("stopped")

@@ -50,7 +50,7 @@ def test_check_says_which_change_breaks_and_why(tmp_path: Path) -> None:
     [
         (None, r"s\.json: no such file; `headrace contract schema > s\.json` writes"),
         ("{", r"s\.json: not a JSON Schema"),
-        ("{}", r"s\.json: not a schema of this contract; it should be as `headrace contract schema` prints"),
+        ("{}", r"s\.json: not a schema of this contract; `headrace contract schema` prints"),
     ],
 )
 def test_a_file_that_is_no_schema_is_named(tmp_path: Path, content: str | None, words: str) -> None:

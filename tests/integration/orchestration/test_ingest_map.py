@@ -74,7 +74,7 @@ def test_what_makes_no_sense_is_said(export: Path, run: Callable[..., Result]) -
     for words, error, message in (
         ([], SettingsError, "nothing to ingest; give files, URLs or --sql"),
         ([str(export), "--map", "ga5"], SourceError, "neither a file nor a preset"),
-        ([str(export), "--map", "ga4", "-f", "metarank"], SettingsError, "give one of the two"),
+        ([str(export), "--map", "ga4", "-f", "metarank"], SettingsError, "give only one of the two"),
     ):
         result = run(*words)
         assert isinstance(result.exception, error)

@@ -100,14 +100,14 @@ def test_a_record_to_replay_that_is_not_there(headrace: Callable[..., Run], tmp_
     headrace("ingest", lines(tmp_path / "a.jsonl", b"[1]"))
     run = headrace("quarantine", "retry", "abc")
     assert run.code == 2
-    assert "no pending record begins with id 'abc'; see `headrace quarantine list`" in run.out
+    assert "no pending record's id starts with 'abc'; see `headrace quarantine list`" in run.out
 
 
 def test_what_cannot_be_replayed_is_told(headrace: Callable[..., Run], tmp_path: Path) -> None:
     headrace("ingest", lines(tmp_path / "a.csv", b"item_id,title", b"i1"))
     run = headrace("quarantine", "retry")
     assert "skipped 1" in run.out
-    assert "mend the source and ingest it again" in run.out
+    assert "fix the source, ingest it again" in run.out
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_missing_path(headrace: Callable[..., Run], tmp_path: Path) -> None:
     ("option", "words"),
     [
         ("--format=xml", "--format xml: unknown; there are headrace, metarank, movielens, deskdrop"),
-        ("--kind=orders", "--kind orders: one of events, items, users"),
+        ("--kind=orders", "--kind orders: choose one of events, items, users"),
     ],
 )
 def test_a_wrong_option(headrace: Callable[..., Run], tmp_path: Path, option: str, words: str) -> None:
@@ -207,7 +207,10 @@ def test_a_wrong_option(headrace: Callable[..., Run], tmp_path: Path, option: st
 
 def test_show_of_an_id_that_is_not_there(headrace: Callable[..., Run]) -> None:
     run = headrace("quarantine", "show", "abc")
-    assert (run.code, "no single record begins with id 'abc'; see `headrace quarantine list`" in run.out) == (
+    assert (
+        run.code,
+        "no single record's id starts with 'abc'; see `headrace quarantine list`" in run.out,
+    ) == (
         2,
         True,
     )

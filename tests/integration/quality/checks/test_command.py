@@ -86,7 +86,7 @@ def test_bounds_are_proposed_accepted_and_then_judged(home: Home, run: Callable[
     write(home, DAY + timedelta(days=4), session_count=50)
     assert "session_count" not in run("check", "item_neighbours").output
     accepted = run("accept", "item_neighbours", "--column", "session_count").output
-    assert "item_neighbours: 2 rules count from the next check on" in accepted
+    assert "item_neighbours: 2 rules apply from the next check on" in accepted
     checked = run("check", "item_neighbours")
     assert "warn: session_count: 10 of 10 rows outside (1), e.g. 50, 50, 50, 50, 50; wanted values 2 … 6" in (
         checked.output
@@ -102,7 +102,7 @@ def test_a_loss_of_rows_is_accepted_by_command(
     assert not gate.state(GROUP.view_name).open
     result = run("accept-rows", GROUP.name, "--reason", "fewer items are sold")
     assert result.exit_code == 0, result.output
-    assert "item_neighbours: 2 rows instead of 10 are right; run `headrace build` again" in result.output
+    assert "item_neighbours: 2 rows instead of 10 accepted; run `headrace build` again" in result.output
     loss = gate.state(GROUP.view_name).accepted
     assert loss is not None
     assert (loss.reason, bool(loss.who)) == ("fewer items are sold", True)

@@ -28,7 +28,7 @@ def test_what_changed_is_said_by_path() -> None:
     assert flags("set", "cap.positions=20", "personalization=false") == (
         "   personalization: true → false\n   cap.positions: 200 → 20\n"
     )
-    assert flags("set", "cap.positions=20") == "nothing changed: the flags stand so already\n"
+    assert flags("set", "cap.positions=20") == "nothing changed: the flags already have these values\n"
     assert flags("get", "cap.positions") == "20\n"
 
 
@@ -51,7 +51,7 @@ def test_a_malformed_file_is_taken_back(home: Home) -> None:
     (home.flags / "flags.json").write_text("{")
     with pytest.raises(FlagsError, match="mend the file, or `headrace flags rollback`"):
         flags("get")
-    assert "was never in force; the last good set stands" in flags("rollback")
+    assert "and never in force; the last good set replaces it" in flags("rollback")
     assert flags("get", "holdout") == "0.1\n"
 
 
@@ -60,7 +60,7 @@ def test_a_malformed_file_is_taken_back(home: Home) -> None:
     [
         (("set", "nonsense"), "write e.g. personalization=false"),
         (("set", "holdout=2"), "holdout"),
-        (("get", "colour"), "'colour' is no flag"),
+        (("get", "colour"), "'colour' is not a flag"),
         (("rollback",), "nothing was ever changed"),
     ],
 )

@@ -202,6 +202,6 @@ def test_records_of_who_denies_hold_neither_who_nor_what(
     assert raw.count(b'"withheld":["user","session","query"]') == 2
     monkeypatch.setenv("HEADRACE_HOME", str(settings.home))
     said = [CliRunner().invoke(app, ["replay", name], catch_exceptions=False).output for name in ids]
-    left_out = "left out of the record, since consent was denied or not known: user, session, query"
+    left_out = "left out of the record because consent was denied or unknown: user, session, query"
     assert [left_out in output for output in said] == [True, True, False]
     assert not any("secret of" in output for output in said[:2])

@@ -373,7 +373,7 @@ def test_the_command_loads_what_ranks_and_no_platform(shop: Any, decision: Decis
     # numba loads scipy by itself, and pyarrow pandas, as soon as there is an array.
     assert found == {"numba", "scipy", "pandas"}
     found, said = loaded(shop.home.root, PLATFORM, ["replay", "r9"])
-    assert "no decision of request 'r9'" in said
+    assert "no decision for request 'r9'" in said
     assert found == {"scipy"}
 
 
@@ -402,7 +402,7 @@ def test_the_command_asked_what_if(
     monkeypatch.setenv("COLUMNS", "160")
     done = run(*[part for change in changes for part in ("--with", change)])
     assert done.exit_code == 0, done.output
-    assert "byte for byte the ranking that was answered" in done.output
+    assert "identical, byte for byte, to the ranking that was answered" in done.output
     assert f"with {', '.join(changes)}: tier {tier}" in " ".join(done.output.split())
     rows = [cells for line in done.output.splitlines() if (cells := line.split("│"))[1:]]
     assert [row[2].strip() for row in rows] == (items or [i.item_id for i in decision.items])

@@ -182,8 +182,8 @@ def test_the_command_prints_rows_by_day(home: Home, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--from", "June"], "'June' is no day; write e.g. 2024-06-01"),
-        (["--from", "2024-06-02", "--to", "2024-06-01"], "2024-06-01 lies before --from 2024-06-02"),
+        (["--from", "June"], "'June' is not a date; write e.g. 2024-06-01"),
+        (["--from", "2024-06-02", "--to", "2024-06-01"], "2024-06-01 is before --from 2024-06-02"),
     ],
 )
 def test_a_bad_day_is_explained(arguments: list[str], message: str, tmp_path: Path) -> None:
