@@ -1,4 +1,4 @@
-"""What every asset tells of itself beside its description: tags, and links to the other UIs."""
+"""Tags and links that every asset carries besides its description."""
 
 from collections.abc import Mapping
 
@@ -14,17 +14,17 @@ FEAST_PROJECT = "p/headrace"
 
 
 def tags_of(group: FeatureGroup, layer: str) -> dict[str, str]:
-    """Tags of an asset that holds a group."""
+    """Return the tags of an asset that holds a group."""
     return {LAYER: layer, "headrace/entity": group.entity.name, "headrace/version": str(group.version)}
 
 
 def page_links(settings: Settings, *, drift: bool = False) -> Mapping[str, dg.UrlMetadataValue]:
-    """Links to the pages of the checks, and to the plots of drift."""
+    """Return links to the check pages and, if asked, to the drift plots."""
     links = {"data_docs": dg.MetadataValue.url(docs_url(settings))}
     return {**links, "drift": dg.MetadataValue.url(drift_url(settings))} if drift else links
 
 
 def view_link(settings: Settings, group: FeatureGroup) -> Mapping[str, dg.UrlMetadataValue]:
-    """Link to a view in Feast's UI."""
+    """Return a link to a view in Feast's UI."""
     url = feast_url(settings, f"{FEAST_PROJECT}/feature-view/{group.view_name}")
     return {"feast_ui": dg.MetadataValue.url(url)}

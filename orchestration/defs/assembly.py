@@ -1,4 +1,4 @@
-"""All of Dagster's nouns put together, from the event log to Feast's views."""
+"""Assembles all Dagster definitions, from the event log to Feast's views."""
 
 import warnings
 from collections.abc import Sequence
@@ -26,13 +26,13 @@ from orchestration.runtime import Runtime
 
 
 def build_definitions(runtime: Runtime, batch: Sequence[FeatureGroup] | None = None) -> dg.Definitions:
-    """Assets, checks, jobs, schedule and sensor, derived from the declared groups.
+    """Derive assets, checks, jobs, schedules and sensors from the declared groups.
 
     Args:
-        batch: the batch groups; by default every declared one.
+        batch: the batch groups; default: every declared one.
     """
     with warnings.catch_warnings():
-        # Partitioned checks and backfill policies; pinned by the lock.
+        # Silence beta warnings: partitioned checks and backfill policies are pinned by the lock.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         warnings.simplefilter("ignore", dg.BetaWarning)
         return _definitions(runtime, tuple(batch_groups().values()) if batch is None else batch)

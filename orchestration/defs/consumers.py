@@ -1,4 +1,4 @@
-"""Who reads the views: the published feature services, and serving. Shown in the graph, never run."""
+"""Consumers of the views: the published feature services, and serving. Shown in the graph, never run."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,10 @@ from orchestration.lineage.links import api_url, feast_url
 
 
 def service_specs(groups: Sequence[FeatureGroup], settings: Settings) -> list[dg.AssetSpec]:
-    """A node per published feature service, downstream of the views it serves.
+    """Return a node per published feature service, downstream of the views it serves.
 
     Args:
-        groups: those that have a view; a view that is declared no more has no node.
+        groups: groups that have a view; a view that is no longer declared has no node.
     """
     views = {group.view_name: view_key(group) for group in groups}
     return [_service_spec(service, views, settings) for service in published()]
@@ -43,7 +43,7 @@ def _service_spec(service: Service, views: dict[str, dg.AssetKey], settings: Set
 
 
 def api_spec(settings: Settings) -> dg.AssetSpec:
-    """Serving, downstream of the newest service and of the blend."""
+    """Return the node of serving, downstream of the newest service and of the blend."""
     return dg.AssetSpec(
         API,
         deps=[*(service_key(service.name) for service in published()[-1:]), BLEND],

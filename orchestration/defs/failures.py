@@ -1,4 +1,4 @@
-"""The sensor that makes failed runs visible."""
+"""The sensor that reports failed runs."""
 
 import dagster as dg
 
@@ -10,13 +10,13 @@ INTERVAL_S = 15
 
 
 def failure_sensor(runtime: Runtime) -> dg.SensorDefinition:
-    """Any run that fails: one line in the log, a count for `headrace status` and the metrics, a webhook."""
+    """Report each failed run: a log line, a count for `headrace status` and the metrics, a webhook."""
 
     @dg.run_failure_sensor(
         name="run_failures",
         minimum_interval_seconds=INTERVAL_S,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Failed runs: logged, counted, and sent to HEADRACE_FAILURE_WEBHOOK where that is set.",
+        description="Failed runs: logged, counted, and sent to HEADRACE_FAILURE_WEBHOOK if it is set.",
     )
     def tell(context: dg.RunFailureSensorContext) -> None:
         run = context.dagster_run

@@ -1,4 +1,4 @@
-"""One asset and its checks per batch feature group. A new group file suffices: nothing here names a group."""
+"""One asset and its checks per batch feature group. Nothing here names a group: a new group file suffices."""
 
 import time
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from orchestration.runtime import Runtime
 def group_asset(
     group: FeatureGroup, partitions: dg.PartitionsDefinition, settings: Settings
 ) -> dg.AssetsDefinition:
-    """The builds of a group: one per day, as of the day's end (as of now while the day lasts)."""
+    """Define a group's builds: one per day, as of the day's end (or as of now while the day lasts)."""
 
     @dg.asset(
         key=features_key(group),
@@ -60,9 +60,9 @@ def group_asset(
 
 
 def group_check(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    """The declared expectations on the day's build: those that block, and those that only advise.
+    """Define the checks of the day's build: blocking expectations and advisory ones.
 
-    What fails is taken out of the history, so that no training set, drift reference or restart reads it.
+    A build that fails leaves the history, so no training set, drift reference or restart reads it.
     """
     key = features_key(group)
 

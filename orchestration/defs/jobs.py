@@ -1,4 +1,4 @@
-"""Jobs: the whole chain of one day, and the lake alone for many."""
+"""Jobs: the whole chain for one day, and the lake alone for many days."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,13 +17,13 @@ Job: TypeAlias = UnresolvedAssetJobDefinition
 CHAIN, LAKE, TRAINING = "feature_chain", "lake_days", "training_set"
 RETENTION = "retention"
 BEHIND, AHEAD = {"dagster/priority": "-10"}, {"dagster/priority": "10"}
-"""A person's run, of priority 0, goes before the sensor's. The hourly run goes first, or a backfill of a year
-would hold it up for hours."""
+"""A run started by a person (priority 0) precedes the sensor's runs. The hourly run comes first; otherwise a
+backfill of a year would delay it for hours."""
 SENSED, SCHEDULED = {AUTOMATIC: SENSOR}, {AUTOMATIC: "schedule"}
 
 
 def chain_job() -> Job:
-    """Events to Feast views and the blend, with every check, for one day."""
+    """Define the job from events to Feast views and the blend, with every check, for one day."""
     return dg.define_asset_job(
         CHAIN,
         selection=dg.AssetSelection.all() - dg.AssetSelection.assets(PARITY, TRAINING_SET),
@@ -32,27 +32,27 @@ def chain_job() -> Job:
 
 
 def training_job() -> Job:
-    """The training set of the days its config names, with its leakage check."""
+    """Define the job for the training set of the configured days, with its leakage check."""
     return dg.define_asset_job(
         TRAINING,
         selection=dg.AssetSelection.assets(TRAINING_SET),
-        description="Decisions, labels, features as of each; splits, card, leakage check.",
+        description="Decisions, labels, features as of each decision; splits, card, leakage check.",
     )
 
 
 def lake_job() -> Job:
-    """Events of a range of days, in one run."""
+    """Define the job for the events of a range of days, in one run."""
     return dg.define_asset_job(
         LAKE,
         selection=dg.AssetSelection.assets(EVENTS),
-        description="What the lake holds, for a range of days in one run.",
+        description="The lake's contents, for a range of days in one run.",
     )
 
 
 def retention_job(batch: Sequence[FeatureGroup]) -> dg.JobDefinition:
-    """Removes what is kept no longer: of the log, lake, builds, blends, pages, quarantine, runs, scratch."""
+    """Define retention of the log, lake, builds, blends, pages, quarantine, runs and scratch files."""
 
-    @dg.op(required_resource_keys={RUNTIME}, description="Removes what is kept no longer.")
+    @dg.op(required_resource_keys={RUNTIME}, description="Removes data past its retention.")
     def remove(context: dg.OpExecutionContext) -> None:
         from orchestration.builds.lake_sync import prune_lake, trim_decisions, trim_log  # noqa: PLC0415
         from orchestration.builds.retention import retain  # noqa: PLC0415 - numba and SQLAlchemy take seconds to load
@@ -67,7 +67,7 @@ def retention_job(batch: Sequence[FeatureGroup]) -> dg.JobDefinition:
         context.log.info("removed: %s", removed)
         context.add_output_metadata(removed)
 
-    @dg.job(name=RETENTION, description="Removes what is kept no longer.")
+    @dg.job(name=RETENTION, description="Removes data past its retention.")
     def retention() -> None:
         remove()
 

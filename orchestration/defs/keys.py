@@ -21,32 +21,32 @@ RUNTIME = "runtime"
 """Name of the resource that holds the `Runtime`."""
 
 AUTOMATIC, SENSOR = "headrace/automatic", "sensor"
-"""Tag of runs that nobody started by hand, and its value for those that the sensor started."""
+"""Tag of runs that no person started, and its value for runs that the sensor started."""
 
 _LATE_DAYS = 7
 
 
 def features_key(group: FeatureGroup | str) -> dg.AssetKey:
-    """The offline builds of a group."""
+    """Return the key of a group's offline builds."""
     return dg.AssetKey(["features", group if isinstance(group, str) else group.name])
 
 
 def view_key(group: FeatureGroup) -> dg.AssetKey:
-    """The Feast view of a group, online."""
+    """Return the key of a group's online Feast view."""
     return dg.AssetKey(["feast", group.view_name])
 
 
 def service_key(service: str) -> dg.AssetKey:
-    """A published feature service."""
+    """Return the key of a published feature service."""
     return dg.AssetKey(["feast", service])
 
 
 def daily_partitions(runtime: Runtime) -> dg.DailyPartitionsDefinition:
-    """One partition per event day, today included.
+    """Define one partition per event day, including today.
 
-    They begin a week before the first day the lake holds when the definitions load, so that a day which
-    arrives late still has its partition; ingesting much older data needs a reload of the code location,
-    which the sensor asks for.
+    They begin a week before the first day that the lake holds when the definitions load, so a day that
+    arrives late still has its partition. Ingesting much older data requires a reload of the code location,
+    which the sensor requests.
     """
     today = runtime.now().date()
     first = min([today, *runtime.lake.days()[:1]]) - timedelta(days=_LATE_DAYS)
@@ -54,5 +54,5 @@ def daily_partitions(runtime: Runtime) -> dg.DailyPartitionsDefinition:
 
 
 def days_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> list[date]:
-    """The days of this run, ascending."""
+    """Return the days of this run, ascending."""
     return sorted(date.fromisoformat(key) for key in context.partition_keys)

@@ -27,7 +27,7 @@ _RECORDS: dict[dg.AssetKey, tuple[Kind, str]] = {
 
 
 def event_log(settings: Settings) -> dg.AssetSpec:
-    """The log: written by the doors, read by the lake and the stream; Dagster only shows it."""
+    """Define the log: the doors write it, the lake and the stream read it; Dagster only shows it."""
     return dg.AssetSpec(
         EVENT_LOG,
         description="The event log: everything that passed the contract, in order of arrival.",
@@ -40,7 +40,7 @@ def event_log(settings: Settings) -> dg.AssetSpec:
 
 
 def events_asset(partitions: dg.PartitionsDefinition, settings: Settings) -> dg.AssetsDefinition:
-    """Events by day: brings the lake up to the log, then says what each day holds."""
+    """Define events by day: sync the lake with the log, then report what each day holds."""
 
     @dg.asset(
         key=EVENTS,
@@ -70,7 +70,7 @@ def events_asset(partitions: dg.PartitionsDefinition, settings: Settings) -> dg.
 
 
 def events_check(partitions: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    """The event contract over the days of the run."""
+    """Define the check of the event contract over the days of the run."""
 
     @dg.multi_asset_check(
         name="check_events", specs=check_specs(EVENTS, partitions), required_resource_keys={RUNTIME}
@@ -81,7 +81,7 @@ def events_check(partitions: dg.PartitionsDefinition) -> dg.AssetChecksDefinitio
         from quality.quarantine.store import Quarantine  # noqa: PLC0415
 
         runtime: Runtime = context.resources.runtime
-        # An ingest may have registered types since this process read its settings.
+        # An ingest may have registered event types since this process read its settings.
         settings = with_registered(runtime.settings)
         rejected = rejections(Quarantine(runtime.home.quarantine, runtime.clock).entries())
         reports = [
@@ -104,7 +104,7 @@ def events_check(partitions: dg.PartitionsDefinition) -> dg.AssetChecksDefinitio
 
 
 def record_assets(settings: Settings) -> list[dg.AssetsDefinition]:
-    """Items and users, unpartitioned: records carry no event time."""
+    """Define items and users, unpartitioned, because their records have no event time."""
     return [_record_asset(key, kind, text, settings) for key, (kind, text) in _RECORDS.items()]
 
 

@@ -1,4 +1,4 @@
-"""What Dagster shows of a materialization: rows, time bounds, a preview, the duration."""
+"""Metadata of a materialization for Dagster: rows, time bounds, a preview, the duration."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,7 +18,7 @@ _PERSONAL = {"user_id", "session_id"}
 
 
 def file_metadata(paths: Sequence[Path | str], time_column: str) -> dict[str, Any]:
-    """Rows, bytes, bounds of a time column and a preview of Parquet files; files are not read whole."""
+    """Return rows, bytes, the bounds of a time column and a preview; the files are not read whole."""
     files = [pq.ParquetFile(path) for path in paths]
     found: dict[str, Any] = {
         "dagster/row_count": sum(f.metadata.num_rows for f in files),
@@ -39,7 +39,7 @@ def file_metadata(paths: Sequence[Path | str], time_column: str) -> dict[str, An
 
 
 def time_bounds(file: pq.ParquetFile, column: str) -> tuple[datetime, datetime] | None:
-    """First and last time of a column; `None` without rows. Row group statistics serve where present."""
+    """Return a column's first and last time, from row group statistics if present; `None` without rows."""
     leaves = {file.metadata.schema.column(n).path: n for n in range(len(file.metadata.schema))}
     groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
     found = [group.column(leaves[column]).statistics for group in groups]
@@ -53,7 +53,7 @@ def time_bounds(file: pq.ParquetFile, column: str) -> tuple[datetime, datetime] 
 
 
 def preview(table: pa.Table, rows: int = PREVIEW_ROWS) -> str:
-    """The first rows as a Markdown table. Ids of people are hashed, long values cut."""
+    """Render the first rows as a Markdown table. Ids of people are hashed, long values are cut."""
     names = table.column_names
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     lines += [

@@ -1,4 +1,4 @@
-"""The fitted blend, behind its do-no-harm gate."""
+"""The fitted blend and its do-no-harm gate."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ def ranker_table(rankers: Mapping[str, float]) -> dg.TableMetadataValue:
 
 
 def blend_asset(batch: Sequence[FeatureGroup], settings: Settings) -> dg.AssetsDefinition:
-    """Weights of the ranking signals, fitted on history; running servers pick up the newest."""
+    """Define the weights of the ranking signals, fitted on history; running servers load the newest."""
 
     @dg.asset(
         key=BLEND,

@@ -1,4 +1,4 @@
-"""The sensor that reports what is in the event log and in the stream's views: it starts no run."""
+"""The sensor that reports the state of the event log and the stream's views; it starts no run."""
 
 from collections.abc import Callable, Iterator
 
@@ -15,7 +15,7 @@ INTERVAL_S = 300
 
 
 def observation_sensor(runtime: Runtime) -> dg.SensorDefinition:
-    """An observation of each asset that changed since the last one."""
+    """Define the sensor: it observes each asset that changed since the last observation."""
 
     @dg.sensor(
         name="observations",
@@ -41,7 +41,7 @@ def observation_sensor(runtime: Runtime) -> dg.SensorDefinition:
 def _observations(
     runtime: Runtime, context: dg.SensorEvaluationContext
 ) -> Iterator[tuple[dg.AssetKey, Observation]]:
-    """What can be observed; what cannot is logged, and hides nothing else."""
+    """Collect the observations; log those that fail without hiding the others."""
     views = [view_key(group) for group in stream_groups().values()]
     looks: list[tuple[list[dg.AssetKey], Callable[[Runtime], Observation]]] = [
         ([EVENT_LOG], observe_log),

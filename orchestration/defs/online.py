@@ -20,7 +20,7 @@ from orchestration.runtime import Runtime
 
 
 def registry_asset(settings: Settings) -> dg.AssetsDefinition:
-    """Feast's registry, derived from the declarations."""
+    """Define Feast's registry, derived from the declarations."""
 
     @dg.asset(
         key=REGISTRY,
@@ -47,7 +47,7 @@ def registry_asset(settings: Settings) -> dg.AssetsDefinition:
 def view_asset(
     group: FeatureGroup, partitions: dg.PartitionsDefinition, settings: Settings
 ) -> dg.AssetsDefinition:
-    """A batch group's view online. Only the newest build goes there: a backfilled day stays history."""
+    """Define a batch group's online view. Only the newest build goes online; backfilled days stay history."""
 
     @dg.asset(
         key=view_key(group),
@@ -77,7 +77,7 @@ def view_asset(
 
 
 def stream_spec(group: FeatureGroup, settings: Settings) -> dg.AssetSpec:
-    """A stream group's view: kept by the session flow, shown in the graph, never run by Dagster."""
+    """Define a stream group's view: maintained by the session flow, never run by Dagster."""
     return dg.AssetSpec(
         view_key(group),
         deps=[EVENT_LOG, REGISTRY],
@@ -101,7 +101,7 @@ def _serve(runtime: Runtime, group: FeatureGroup, build: Build) -> dg.Materializ
     started = time.monotonic()
     written = materialize_current(group, build, runtime.settings, runtime.home)
     removed = forget_withdrawn(group, runtime.settings, runtime.home) if group.entity == USER else 0
-    # Promoted after the write: a crash in between leaves the pointer on the build before; a rerun repairs it.
+    # Promote after the write: a crash in between leaves the pointer on the previous build until a rerun.
     runtime.builds.promote(group.name, build, group.version)
     seconds = time.monotonic() - started
     return dg.MaterializeResult(

@@ -1,4 +1,4 @@
-"""Drift of behaviour and of each batch group as asset checks, and the daily parity of what was served."""
+"""Asset checks for drift of behaviour and of each batch group, and the daily parity of served features."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -21,7 +21,7 @@ PARITY_JOB = "parity_daily"
 
 
 def drift_check(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    """Whether the day's build has left the distribution of the week before; warns, never blocks."""
+    """Define the check that the day's build resembles the week before; it warns, never blocks."""
     key = features_key(group)
 
     @dg.asset_check(
@@ -42,23 +42,25 @@ def drift_check(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.
         newest = day == runtime.newest_day()
         report = check_drift(runtime.settings, runtime.home, group, build, plots=newest)
         if report is None:
-            return dg.AssetCheckResult(passed=True, description="no build of the week before to compare with")
+            return dg.AssetCheckResult(
+                passed=True, description="no build of the previous week to compare with"
+            )
         return result_of(report, runtime.page_url)
 
     return drift
 
 
 def behaviour_check(partitions: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    """Whether visitors do what they did in the weeks before; warns, never blocks.
+    """Define the check that visitors behave as in the weeks before; it warns, never blocks.
 
-    Days that last are not judged, their evening is missing; of a range of days, the last is.
+    Unfinished days are not judged, because their evening is missing; of a range of days, only the last is.
     """
 
     @dg.asset_check(
         asset=EVENTS,
         name=BEHAVIOUR,
         partitions_def=partitions,
-        description="Visits, conversion and tastes of the last 1, 3 and 7 days against the 4 weeks before.",
+        description="Visits, conversion and tastes of the last 1, 3 and 7 days against the previous 4 weeks.",
         required_resource_keys={RUNTIME},
     )
     def behaviour(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
@@ -70,25 +72,23 @@ def behaviour_check(partitions: dg.PartitionsDefinition) -> dg.AssetChecksDefini
         newest = day == min(over, runtime.newest_day() or over)
         report = check_behaviour(runtime.settings, runtime.home, day, plots=newest)
         if report is None:
-            return dg.AssetCheckResult(
-                passed=True, description=f"no events of {day}, the last day that is over"
-            )
+            return dg.AssetCheckResult(passed=True, description=f"no events of {day}, the last finished day")
         if not report.results:
-            return dg.AssetCheckResult(passed=True, description="fewer than 7 days before it to compare with")
+            return dg.AssetCheckResult(passed=True, description="fewer than 7 previous days to compare with")
         return result_of(report, runtime.page_url)
 
     return behaviour
 
 
 def read_back_check(group: FeatureGroup, partitions: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    """Whether what was materialized is what the store answers, on a sample by key hash."""
+    """Define the check that the store returns what was materialized, on a sample by key hash."""
     key = view_key(group)
 
     @dg.asset_check(
         asset=key,
         name=READ_BACK,
         partitions_def=partitions,
-        description="A hash sample of the build, read from the online store and compared.",
+        description="A hash sample of the build, read back from the online store and compared.",
         required_resource_keys={RUNTIME},
     )
     def read_back(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
@@ -110,7 +110,7 @@ def read_back_check(group: FeatureGroup, partitions: dg.PartitionsDefinition) ->
 
 
 def parity_asset(partitions: dg.PartitionsDefinition, settings: Settings) -> dg.AssetsDefinition:
-    """Served features of a day, recomputed offline."""
+    """Define the comparison of a day's served features with offline values."""
 
     @dg.asset(
         key=PARITY,
@@ -145,7 +145,7 @@ def parity_asset(partitions: dg.PartitionsDefinition, settings: Settings) -> dg.
 
 
 def parity_schedule(runtime: Runtime) -> dg.ScheduleDefinition:
-    """At half past midnight, the day before."""
+    """Define the schedule: parity of the previous day, at half past midnight."""
 
     @dg.schedule(
         job=dg.define_asset_job(PARITY_JOB, selection=dg.AssetSelection.assets(PARITY)),
@@ -153,7 +153,7 @@ def parity_schedule(runtime: Runtime) -> dg.ScheduleDefinition:
         execution_timezone="UTC",
         name=PARITY_JOB,
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Parity of the decisions of the day before.",
+        description="Parity of the previous day's decisions.",
     )
     def daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         day = runtime.now().date() - timedelta(days=1)

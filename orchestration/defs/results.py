@@ -1,4 +1,4 @@
-"""Quality's reports as Dagster's check results."""
+"""Converts quality reports to Dagster's check results."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -14,17 +14,17 @@ BLOCKING, ADVICE = "contract", "advice"
 _SEVERITY = {"block": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
 PageUrl = Callable[[Path], str]
 KEEP_PAGE = timedelta(hours=1)
-"""Age up to which the sensor's runs leave a page of a check that passed as it is."""
+"""Age up to which the sensor's runs keep the page of a check that passed."""
 _NAMES = {"block": BLOCKING, "warn": ADVICE}
 
 
 def kept_age(context: dg.AssetCheckExecutionContext) -> timedelta | None:
-    """How old a page may be that this run leaves as it is; a run that is not the sensor's writes them all."""
+    """Return the page age up to which this run keeps pages; only the sensor's runs keep any."""
     return KEEP_PAGE if context.run.tags.get(AUTOMATIC) == SENSOR else None
 
 
 def check_specs(key: dg.AssetKey, partitions: dg.PartitionsDefinition) -> list[dg.AssetCheckSpec]:
-    """The two checks of an asset: what must hold before anything reads it, and what should."""
+    """Define the two checks of an asset: what must hold before anything reads it, and what should hold."""
     return [
         dg.AssetCheckSpec(
             BLOCKING,
@@ -42,7 +42,7 @@ def check_specs(key: dg.AssetKey, partitions: dg.PartitionsDefinition) -> list[d
 def check_results(
     reports: list[CheckReport], key: dg.AssetKey, url: PageUrl
 ) -> Iterator[dg.AssetCheckResult]:
-    """One result per severity over all reports of a run."""
+    """Yield one result per severity over all reports of a run."""
     for severity, name in _NAMES.items():
         of_severity = [(report, r) for report in reports for r in report.results if r.severity == severity]
         failed = [f"{report.target}: {r.message}" for report, r in of_severity if not r.passed]
@@ -57,7 +57,7 @@ def check_results(
 
 
 def result_of(report: CheckReport, url: PageUrl, name: str | None = None) -> dg.AssetCheckResult:
-    """A report as one check: an error where something blocks, else a warning."""
+    """Convert a report to one check: an error if something blocks, otherwise a warning."""
     failed = [result.message for result in report.failures]
     blocks = bool(report.blocking_failures)
     return dg.AssetCheckResult(
@@ -70,8 +70,8 @@ def result_of(report: CheckReport, url: PageUrl, name: str | None = None) -> dg.
 
 
 def metadata_of(reports: list[CheckReport], results: list[CheckResult], url: PageUrl) -> dict[str, Any]:
-    """Rows, a table of the results (failures first) and a link to the page, for the UI."""
-    # The door counts the records that the day counts again.
+    """Return rows, a table of the results (failures first) and a link to the page, for the UI."""
+    # The day's report counts the door's records again, so the two are not added.
     looked = max((r.rows for r in reports if r.docs is None), default=0)
     rows = sum(r.rows for r in reports if r.docs is not None) or looked
     found: dict[str, Any] = {"rows": rows, "expectations": len(results)}

@@ -1,4 +1,4 @@
-"""The whole chain in process: what the demo and the command line run, the same assets that the UI shows."""
+"""Runs the whole chain in process, for the demo and the command line: the same assets that the UI shows."""
 
 import logging
 import time
@@ -21,18 +21,18 @@ from orchestration.processes.dagster_home import open_instance
 from orchestration.runtime import Runtime
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-"""Dagster's own console: a failure is raised as one sentence, the rest stands in the UI."""
+"""Level of Dagster's console log: a failure is raised as one sentence, and the UI has the rest."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ChainResult:
-    """What a chain run made.
+    """The result of a chain run.
 
     Attributes:
         rows: rows of each group's current build.
-        seconds: wall time of the whole.
+        seconds: wall time of the whole run.
         days: the partitions that ran, ascending.
     """
 
@@ -50,11 +50,11 @@ def run_chain(
     """Sync the lake, then run the chain for each day, oldest first.
 
     Args:
-        days: event days; by default the newest that has begun.
-        groups: batch groups; by default every declared one.
+        days: event days; default: the newest that has begun.
+        groups: batch groups; default: every declared one.
 
     Raises:
-        BuildError: the lake is empty, or a step or a blocking check failed; names it. What is online stays.
+        BuildError: the lake is empty, or a step or a blocking check failed; names it. Online rows stay.
     """
     runtime = runtime or Runtime.of(settings)
     started = time.monotonic()
@@ -80,13 +80,13 @@ def run_chain(
 
 
 def days_between(first: date, last: date) -> list[date]:
-    """Every day from the first to the last, both included.
+    """List the days from the first to the last, both included.
 
     Raises:
-        BuildError: the last lies before the first.
+        BuildError: the last is before the first.
     """
     if last < first:
-        msg = f"--to {last} lies before --from {first}; swap them"
+        msg = f"--to {last} is before --from {first}; swap them"
         raise BuildError(msg)
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
@@ -107,9 +107,9 @@ def _days(runtime: Runtime, days: Sequence[date] | None) -> list[date]:
 
 
 def failure_of(result: dg.ExecuteInProcessResult, day: date) -> str:
-    """One sentence: the check and what it found, or the step and what it said."""
+    """Describe a failure in one sentence: the check and its finding, or the step and its error."""
     if (check := failed_check(result.all_events)) is not None:
-        return f"chain of {day}: check of {check[0]}: {check[1]}; what is online stays"
+        return f"chain of {day}: check of {check[0]}: {check[1]}; online rows are unchanged"
     for event in result.all_events:
         if event.is_step_failure:
             return f"chain of {day}: {event.step_key}: {said(event.step_failure_data.error)}"

@@ -1,4 +1,4 @@
-"""The hourly schedule."""
+"""The hourly and nightly schedules."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ _WAITING = dg.RunsFilter(
 
 
 def hourly(job: Job, runtime: Runtime, batch: Sequence[FeatureGroup]) -> dg.ScheduleDefinition:
-    """Every hour the chain of the newest day, so that decayed features follow the clock."""
+    """Run the newest day's chain every hour, so that decayed features follow the clock."""
 
     @dg.schedule(
         job=job,
@@ -31,7 +31,7 @@ def hourly(job: Job, runtime: Runtime, batch: Sequence[FeatureGroup]) -> dg.Sche
         if day is None:
             return dg.SkipReason("the lake is empty; `headrace ingest` or POST /v1/events fills it")
         if context.instance.get_runs(_WAITING, limit=1):
-            return dg.SkipReason("the run of an hour before waits still; it will read the newest state")
+            return dg.SkipReason("the previous hour's run is still waiting; it will read the newest state")
         selection = chain_selection(batch, blend=fit_is_due(runtime), drift=True)
         return dg.RunRequest(
             partition_key=day.isoformat(),
@@ -44,7 +44,7 @@ def hourly(job: Job, runtime: Runtime, batch: Sequence[FeatureGroup]) -> dg.Sche
 
 
 def nightly(job: dg.JobDefinition) -> dg.ScheduleDefinition:
-    """Every night, before the day begins."""
+    """Run every night, before the day begins."""
     return dg.ScheduleDefinition(
         job=job,
         cron_schedule="30 3 * * *",

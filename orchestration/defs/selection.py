@@ -1,4 +1,4 @@
-"""What a run of the chain does: everything, or only what a change of one day asks for."""
+"""What a chain run includes: everything, or only what a change of one day requires."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ class Selection:
 
 
 def chain_selection(batch: Sequence[FeatureGroup], *, blend: bool, drift: bool) -> Selection:
-    """The chain, with or without the blend and the checks of drift and behaviour."""
+    """Select the chain, with or without the blend and the drift and behaviour checks."""
     features, views = [features_key(g) for g in batch], [view_key(g) for g in batch]
     checks = [dg.AssetCheckKey(key, name) for key in (EVENTS, *features) for name in (BLOCKING, ADVICE)]
     checks += [dg.AssetCheckKey(key, READ_BACK) for key in views]
@@ -36,11 +36,11 @@ def chain_selection(batch: Sequence[FeatureGroup], *, blend: bool, drift: bool) 
 
 
 def fit_is_due(runtime: Runtime, asked: float = 0.0, now: Callable[[], float] = time.time) -> bool:
-    """Whether the blend is to be fitted: long enough after the last fit, on a lake that changed since.
+    """Return whether to fit the blend: the last fit is old enough and the lake has changed since.
 
     Args:
-        asked: when a fit was last asked for (s since 1970); one that fails is not asked for at once again.
-        now: of the clock that files are stamped by.
+        asked: when a fit was last requested (s since 1970); a failed fit is not requested again at once.
+        now: the clock that stamps files.
     """
     current = runtime.home.models / "CURRENT"
     fitted = current.stat().st_mtime if current.exists() else 0.0

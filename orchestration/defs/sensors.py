@@ -1,4 +1,4 @@
-"""The sensor: new events in the log become lake days, and changed days start the chain, one run at a time."""
+"""The sensor that syncs the log to the lake and starts the chain for changed days, one run at a time."""
 
 import time
 from collections.abc import Sequence
@@ -26,25 +26,25 @@ _WAITING = dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED, dg.DagsterRunStat
 
 
 def day_states(lake: Lake) -> dict[date, str]:
-    """Fingerprint of each event day's files."""
+    """Return a fingerprint of each event day's files."""
     return {day: fingerprint(lake.files_of(day)) for day in lake.days()}
 
 
 def waiting_days(runs: Sequence[dg.DagsterRun]) -> set[date]:
-    """Days of which a run waits that will do the whole of what the sensor would ask for."""
+    """Return the days with a waiting run that includes everything the sensor would request."""
     whole = (run for run in runs if run.job_name == CHAIN and (is_ours(run) or not run.asset_selection))
     return {date.fromisoformat(day) for run in whole if (day := run.tags.get("dagster/partition"))}
 
 
 def is_ours(run: dg.DagsterRun) -> bool:
-    """Whether the sensor asked for a run."""
+    """Return whether the sensor requested a run."""
     return run.tags.get(AUTOMATIC) == SENSOR
 
 
 def request_of(turn: Turn, batch: Sequence[FeatureGroup], *, fit: bool) -> dg.RunRequest:
-    """The run of a turn. It waits behind whatever a person starts.
+    """Create the run of a turn. It waits behind any run that a person starts.
 
-    The first run of a day judges drift as well; later ones leave that to the hourly schedule.
+    The first run of a day also checks drift; later ones leave that to the hourly schedule.
     """
     tags = {**SENSED, **BEHIND}
     if turn.kind == "lake":
@@ -67,7 +67,7 @@ def lake_sensor(
     runtime: Runtime,
     batch: Sequence[FeatureGroup],
 ) -> dg.SensorDefinition:
-    """Syncs the log into the lake and starts the chain for new and changed days."""
+    """Define the sensor that syncs the log to the lake and starts the chain for new and changed days."""
     first = partitions.start.date()
 
     @dg.sensor(

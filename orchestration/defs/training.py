@@ -23,18 +23,22 @@ _DAYS = 14
 
 
 class TrainingConfig(dg.Config):
-    """Which decisions become examples."""
+    """Selects the decisions that become examples."""
 
     first: str | None = Field(None, description="First event day, e.g. 2024-05-01; default: 14 days back.")
-    last: str | None = Field(None, description="Last event day; default: the newest of the lake.")
-    attribution_hours: float = Field(1.0, description="How long after a decision an event is its doing.")
-    embargo_hours: float = Field(1.0, description="Gap before validation and test; at least the attribution.")
+    last: str | None = Field(None, description="Last event day; default: the lake's newest.")
+    attribution_hours: float = Field(
+        1.0, description="How long after a decision an event is attributed to it."
+    )
+    embargo_hours: float = Field(
+        1.0, description="Gap before validation and test; at least attribution_hours."
+    )
 
     def spec(self, newest: date) -> TrainingSpec:
-        """The set asked for.
+        """Build the specification of the set.
 
         Raises:
-            BuildError: a day that is none, or bounds that contradict each other.
+            BuildError: a day is not a date, or bounds contradict each other.
         """
         last = _day(self.last, "last") or newest
         first = _day(self.first, "first") or last - timedelta(days=_DAYS - 1)
@@ -47,7 +51,7 @@ class TrainingConfig(dg.Config):
 
 
 def training_asset(batch: Sequence[FeatureGroup], settings: Settings) -> dg.AssetsDefinition:
-    """Examples with labels and features as of the decision."""
+    """Define the examples with labels and features as of the decision."""
 
     @dg.asset(
         key=TRAINING_SET,
@@ -57,7 +61,7 @@ def training_asset(batch: Sequence[FeatureGroup], settings: Settings) -> dg.Asse
         owners=settings.owners,
         tags={LAYER: "training"},
         metadata=page_links(settings),
-        description="What was shown, what came of it, and the features as of the decision.",
+        description="What was shown, the outcome, and the features as of the decision.",
         required_resource_keys={RUNTIME},
     )
     def training_set(context: dg.AssetExecutionContext, config: TrainingConfig) -> dg.MaterializeResult[None]:
@@ -91,7 +95,7 @@ def training_asset(batch: Sequence[FeatureGroup], settings: Settings) -> dg.Asse
 
 
 def training_check() -> dg.AssetChecksDefinition:
-    """Keys, time, splits, and whether any feature knows the label."""
+    """Define the check of keys, times and splits, and of features that leak the label."""
 
     @dg.asset_check(
         asset=TRAINING_SET,
@@ -115,5 +119,5 @@ def _day(value: str | None, name: str) -> date | None:
     try:
         return None if value is None else date.fromisoformat(value)
     except ValueError as error:
-        msg = f"{name}: {value!r} is no day; write e.g. 2024-05-31"
+        msg = f"{name}: {value!r} is not a date; write e.g. 2024-05-31"
         raise BuildError(msg) from error

@@ -1,7 +1,7 @@
-"""Whose turn it is: which changed day the sensor asks a run for next.
+"""Turn-taking: which changed day the sensor requests a run for next.
 
-Pure: from the state of the lake's days, what was asked for before and what waits, to at most one run. A run
-reads the lake when it starts, so one that waits will see whatever arrives until then.
+Pure: maps the state of the lake's days, earlier requests and waiting runs to at most one run. A run reads
+the lake when it starts, so a waiting run will see everything that arrives until then.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import msgspec
 import xxhash
 
 MOST_CHAINS = 7
-"""Newest changed days that get the whole chain. A bulk load of months is a backfill's business."""
+"""Newest changed days that get the whole chain. A bulk load of months is left to a backfill."""
 
 
 class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What was asked for so far: the sensor's cursor.
+    """The requests so far: the sensor's cursor.
 
     Attributes:
-        days: each day's state when a run of it was last asked for; the least recently asked day first.
-        fit: when a fit of the blend was last asked for (s since 1970).
+        days: each day's state when a run of it was last requested; the least recently requested day first.
+        fit: when a fit of the blend was last requested (s since 1970).
     """
 
     days: dict[str, str] = msgspec.field(default_factory=dict)
@@ -31,7 +31,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def read(cls, cursor: str | None) -> Asked:
-        """The cursor as it was written; an earlier version wrote the days alone."""
+        """Parse the cursor; an earlier version stored only the days."""
         if not cursor:
             return cls()
         try:
@@ -40,24 +40,24 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return cls(msgspec.json.decode(cursor, type=dict[str, str]))
 
     def write(self) -> str:
-        """As text."""
+        """Serialize the cursor."""
         return msgspec.json.encode(self).decode()
 
     def having(self, days: Mapping[date, str]) -> Asked:
-        """After runs of these days in these states were asked for."""
+        """Return the cursor after runs of these days in these states were requested."""
         texts = {day.isoformat(): state for day, state in days.items()}
         return Asked({**{d: s for d, s in self.days.items() if d not in texts}, **texts}, self.fit)
 
 
 @dataclass(frozen=True)
 class Turn:
-    """The run to ask for.
+    """The run to request.
 
     Attributes:
-        kind: ``chain``, of one day; ``lake``, which only records the events of a range of days.
+        kind: ``chain`` for one day; ``lake`` only records the events of a range of days.
         days: the one day, or the first and the last of the range.
-        first: whether no run of that day was asked for before.
-        key: the same for the same state of what the run reads.
+        first: whether this is the first run requested for that day.
+        key: equal for equal states of the run's inputs.
     """
 
     kind: Literal["chain", "lake"]
@@ -68,13 +68,13 @@ class Turn:
 
 @dataclass(frozen=True)
 class Changes:
-    """Days of the lake that differ from what was asked for.
+    """Days of the lake that differ from the last request.
 
     Attributes:
         days: changed days that have a partition, ascending.
         before: changed days older than the first partition; they need a reload of the code location.
-        state: of every day that has begun; that of the newest follows all days, since what serves is built
-            from all of them. So a day is built once more when it is over and another one is the newest.
+        state: of every day that has begun. The newest day's state follows all days, because the online rows
+            are built from all of them. So a day is built once more when it is over and a newer day begins.
     """
 
     days: tuple[date, ...]
@@ -83,7 +83,7 @@ class Changes:
 
 
 def changes_since(asked: Asked, state: Mapping[date, str], first: date, today: date) -> Changes:
-    """Compare with what was asked for. Days that have not begun wait."""
+    """Compare the state with the last requests. Days that have not begun wait."""
     begun = {day: state[day] for day in sorted(state) if day <= today}
     if begun:
         begun[max(begun)] = _digest(begun)
@@ -96,9 +96,9 @@ def changes_since(asked: Asked, state: Mapping[date, str], first: date, today: d
 
 
 def covered(asked: Asked, changes: Changes, waiting: Collection[date]) -> Asked:
-    """What counts as asked for: days of which a run waits, and those that have no partition.
+    """Add the days that count as requested: those with a waiting run, and those without a partition.
 
-    Days that the lake no longer holds are forgotten.
+    Days that the lake no longer holds are dropped.
     """
     held = {day: state for day, state in asked.days.items() if date.fromisoformat(day) in changes.state}
     without = {day.isoformat(): changes.state[day] for day in changes.before}
@@ -107,10 +107,10 @@ def covered(asked: Asked, changes: Changes, waiting: Collection[date]) -> Asked:
 
 
 def next_turn(asked: Asked, changes: Changes) -> tuple[Turn, Asked] | None:
-    """The next run, and what was asked for with it; `None` where nothing changed.
+    """Return the next run and the updated cursor; `None` if nothing changed.
 
-    The newest day has every other turn, since it is what serves; other days take theirs by how long they have
-    waited. Days beyond `MOST_CHAINS` are recorded together in one run.
+    The newest day gets every other turn, because its build is online; the other days follow by waiting time.
+    Days beyond `MOST_CHAINS` are recorded together in one run.
     """
     if not changes.state:
         return None

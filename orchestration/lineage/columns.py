@@ -1,4 +1,4 @@
-"""What Dagster shows of columns: name, type, meaning, and where each comes from."""
+"""Column metadata for Dagster: name, type, meaning and lineage."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SCHEMA, LINEAGE = "dagster/column_schema", "dagster/column_lineage"
 _KEY = dg.TableColumnConstraints(nullable=False, unique=True)
 _PRESENT = dg.TableColumnConstraints(nullable=False)
 _EVENT_TIME = {
-    True: "The time the row is as of: only events strictly before it count.",
-    False: "Time of the newest event that the row counts.",
+    True: "The row's as-of time: only events strictly before it count.",
+    False: "Time of the newest event counted in the row.",
 }
-_CREATED = "When the row was computed, by the machine's clock; the later of two rows of one time counts."
+_CREATED = "When the row was computed, by the machine's clock; of two rows with one time, the later counts."
 _OF_LAKE = {
-    "ingested_at": "When the record was taken in, by the machine's clock.",
-    FACTS: "Attributes as batch expressions read them: normalized once, as the lake is written.",
+    "ingested_at": "When the record was ingested, by the machine's clock.",
+    FACTS: "Attributes as batch expressions read them, normalized when the lake is written.",
 }
 _FACTS_FROM: dict[Kind, tuple[str, ...]] = {
     "item": ("categories", "price", "created_at", "attributes"),
@@ -32,7 +32,7 @@ _FACTS_FROM: dict[Kind, tuple[str, ...]] = {
 
 
 def group_schema(group: FeatureGroup) -> dg.TableSchema:
-    """Columns of a group, the key and the two times included."""
+    """Return a group's columns, including the key and the two timestamps."""
     described = {f.name: f.meaning + (f" [{f.unit}]" if f.unit else "") for f in group.features}
     described |= {
         group.entity.join_key: f"Key of the row. {group.entity.meaning}",
@@ -53,7 +53,7 @@ def group_schema(group: FeatureGroup) -> dg.TableSchema:
 
 
 def record_schema(*kinds: Kind) -> dg.TableSchema:
-    """Columns of a kind of record in the lake; of several kinds, the fields of all of them."""
+    """Return the columns of one kind of record in the lake, or the union for several kinds."""
     columns: dict[str, dg.TableColumn] = {}
     for kind in kinds:
         described = {**_descriptions(kind), **_OF_LAKE}
@@ -77,7 +77,7 @@ def _descriptions(kind: Kind) -> dict[str, str]:
 
 
 def record_lineage(kind: Kind, log: dg.AssetKey) -> dg.TableColumnLineage:
-    """Columns of a kind of record in the lake, from the fields of the log."""
+    """Map the columns of a kind of lake record to fields of the log."""
     names = [f.name for f in arrow_schema(kind) if f.name not in _OF_LAKE]
     fields: dict[str, tuple[str, ...]] = {name: (name,) for name in names}
     if kind in _FACTS_FROM:
@@ -86,7 +86,7 @@ def record_lineage(kind: Kind, log: dg.AssetKey) -> dg.TableColumnLineage:
 
 
 def traced_lineage(sources: Mapping[str, Sources]) -> dg.TableColumnLineage:
-    """Columns with the sources that were traced through an expression."""
+    """Map columns to the sources traced through an expression."""
     return _lineage(
         {
             name: [(dg.AssetKey(table.split("/")), column) for table, column in sorted(found)]
@@ -96,7 +96,7 @@ def traced_lineage(sources: Mapping[str, Sources]) -> dg.TableColumnLineage:
 
 
 def lineage_metadata(lineage: dg.TableColumnLineage) -> dict[str, Any]:
-    """A lineage as Dagster's catalog reads it, and as a table: the open-source UI draws only that."""
+    """Return a lineage for Dagster's catalog and as a table, the only form the open-source UI shows."""
     lines = ["| column | comes from |", "|---|---|"]
     for name, deps in lineage.deps_by_column.items():
         sources = ", ".join(f"`{dep.asset_key.to_user_string()}.{dep.column_name}`" for dep in deps)
@@ -105,7 +105,7 @@ def lineage_metadata(lineage: dg.TableColumnLineage) -> dict[str, Any]:
 
 
 def same_lineage(names: Iterable[str], parent: dg.AssetKey) -> dg.TableColumnLineage:
-    """Columns that are those of another asset."""
+    """Map each column to the same column of another asset."""
     return _lineage({name: [(parent, name)] for name in names})
 
 

@@ -1,4 +1,4 @@
-"""The column lineage of a feature group, from its expression; kept, for Ibis takes a second to load."""
+"""Column lineage of a feature group, from its expression; cached, because Ibis takes a second to load."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 LAKE: dict[str, Kind] = {"lake/events": "event", "lake/items": "item", "lake/users": "user"}
-"""Tables of the lake by their asset's path."""
+"""The lake's tables by the path of their asset."""
 _AS_OF = datetime(2000, 1, 1, tzinfo=UTC)
 
 logger = logging.getLogger(__name__)
@@ -33,14 +33,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Kept:
-    """Sources by column, and the code and settings they were derived from."""
+    """Sources by column, with the code and settings they were derived from."""
 
     version: str
     columns: dict[str, list[tuple[str, str]]]
 
 
 def kept_sources(group: FeatureGroup, settings: Settings, home: Home) -> dict[str, Sources]:
-    """`group_sources`, derived once for each version of the code and the settings."""
+    """Return `group_sources`, derived once per version of the code and the settings."""
     params = BatchParams.of(settings, _AS_OF)
     path = home.quality / "lineage" / f"{group.view_name}.json"
     version = content_hash(
@@ -62,16 +62,16 @@ def kept_sources(group: FeatureGroup, settings: Settings, home: Home) -> dict[st
 
 
 def group_sources(group: FeatureGroup, settings: Settings) -> dict[str, Sources]:
-    """Sources of the join key and of each feature, tables named by the paths of their assets.
+    """Return the sources of the join key and of each feature, with tables named by their assets' paths.
 
-    Where the expression cannot be followed, they are the columns of the same name in what the group reads.
+    If the expression cannot be traced, use the columns of the same name in the tables that the group reads.
     """
     names = (group.entity.join_key, *group.feature_names)
     schemas = _schemas(group)
     try:
         found = column_sources(_expression(group, settings, schemas))
         return {name: found[name] for name in names}
-    except Exception as error:  # lineage is shown to people; no build may fail for it
+    except Exception as error:  # lineage is only for display; no build may fail for it
         logger.warning("%s: columns are traced by name, not through the expression: %s", group.name, error)
     return {
         name: frozenset((table, name) for table, schema in schemas.items() if name in schema.names)
@@ -88,7 +88,7 @@ def _expression(group: FeatureGroup, settings: Settings, schemas: dict[str, Any]
     import ibis  # noqa: PLC0415
 
     if group.batch is None:
-        msg = "the stream keeps it"
+        msg = "the stream maintains it"
         raise ValueError(msg)
     tables = {
         name: ibis.table(ibis.Schema.from_pyarrow(schema), name=name) for name, schema in schemas.items()

@@ -1,7 +1,7 @@
-"""Column lineage of a table expression: which columns of the tables it reads each of its columns comes from.
+"""Column lineage of a table expression: the source columns of each of its columns.
 
-A column comes from the columns in the expression that computes it. A count of rows names none; it comes from
-the columns that decide which rows there are: filters, join and grouping keys, lists that are unnested.
+A column's sources are the columns in the expression that computes it. A row count names no column; its
+sources are the columns that decide which rows exist: filters, join and grouping keys, unnested lists.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 Source: TypeAlias = tuple[str, str]
-"""Name of a table that is read, and one of its columns."""
+"""Name of a source table, and one of its columns."""
 Sources: TypeAlias = frozenset[Source]
 
 _NONE: Sources = frozenset()
 
 
 def column_sources(table: ir.Table) -> dict[str, Sources]:
-    """The sources of each column of an expression; a constant has none."""
+    """Return the sources of each column of an expression; a constant has none."""
     walk = _Walk()
     relation = table.op()
     return {name: walk.column(relation, name) for name in relation.schema.names}
 
 
 class _Walk:
-    """Sources of the nodes of one expression, each looked at once: they are shared many times over."""
+    """Memoized traversal of one expression, whose nodes are shared many times over."""
 
     def __init__(self) -> None:
         import ibis.expr.operations as ops  # noqa: PLC0415 - a second, and the definitions load this module
@@ -35,21 +35,21 @@ class _Walk:
         self._found: dict[tuple[str, Any, str], Sources] = {}
 
     def column(self, relation: Any, name: str) -> Sources:
-        """Sources of a column of a relation."""
+        """Return the sources of a column of a relation."""
         key = ("column", relation, name)
         if key not in self._found:
             self._found[key] = self._column(relation, name)
         return self._found[key]
 
     def rows(self, relation: Any) -> Sources:
-        """Sources of the question which rows a relation has."""
+        """Return the sources that decide which rows a relation has."""
         key = ("rows", relation, "")
         if key not in self._found:
             self._found[key] = self._rows(relation)
         return self._found[key]
 
     def value(self, node: Any) -> Sources:
-        """Sources of a value."""
+        """Return the sources of a value."""
         key = ("value", node, "")
         if key not in self._found:
             self._found[key] = self._value(node)

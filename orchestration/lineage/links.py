@@ -1,4 +1,4 @@
-"""Where browsers reach the parts of Headrace: Dagster's UI, the built pages, serving, Feast's UI."""
+"""Browser URLs of Headrace's parts: Dagster's UI, the built pages, serving, Feast's UI."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from urllib.parse import quote
 from feature_repo.settings import Settings
 
 FEAST_PORT = 8888
-"""Port of `headrace feast ui` unless it is told another."""
+"""Default port of `headrace feast ui`."""
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def docs_root(settings: Settings, port: int) -> str:
-    """The built pages, served at a port."""
+    """Return the root of the built pages, served at a port."""
     return settings.docs_url.rstrip("/") or _at(settings.ui_host, port)
 
 
 def docs_url(settings: Settings) -> str:
-    """The index of the Data Docs."""
+    """Return the index of the Data Docs."""
     return f"{docs_root(settings, settings.docs_port)}/"
 
 
 def drift_url(settings: Settings) -> str:
-    """The index of the drift plots."""
+    """Return the index of the drift plots."""
     return f"{docs_url(settings)}drift/index.html"
 
 
 def asset_url(settings: Settings, asset: str, host: str = "") -> str:
-    """The page of an asset (``lake/events``) in Dagster's UI; empty where its port is not known.
+    """Return the page of an asset (``lake/events``) in Dagster's UI; empty if its port is unknown.
 
     Args:
-        host: name under which the reader reached this machine, in place of `ui_host`.
+        host: name under which the reader reached this machine, instead of `ui_host`.
     """
     root = settings.dagster_url.rstrip("/")
     if not root and not settings.dagster_port:
@@ -39,12 +39,12 @@ def asset_url(settings: Settings, asset: str, host: str = "") -> str:
 
 
 def api_url(settings: Settings) -> str:
-    """The documentation of serving's API."""
+    """Return the documentation page of serving's API."""
     return f"{settings.api_url.rstrip('/') or _at(settings.host, settings.port)}/docs"
 
 
 def feast_url(settings: Settings, path: str = "") -> str:
-    """Feast's UI, or a page of it."""
+    """Return Feast's UI, or a page of it."""
     return f"{settings.feast_url.rstrip('/') or _at('127.0.0.1', FEAST_PORT)}/{path}"
 
 

@@ -1,4 +1,4 @@
-"""Figures of the assets that Dagster does not make: the event log, and the views that the stream keeps."""
+"""Figures of assets that Dagster does not build: the event log, and the views that the stream maintains."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Observation:
     """Figures of one asset.
 
     Attributes:
-        state: what changes when the asset did; ages are left out, which change with every look.
-        figures: for people, ages included.
+        state: changes only when the asset did; excludes ages, which change with every observation.
+        figures: for people, including ages.
     """
 
     state: str
@@ -30,7 +30,7 @@ class Observation:
 
 
 def observe_log(runtime: Runtime) -> Observation:
-    """The log: where its partitions end, and what the lake holds of it.
+    """Observe the log: the ends of its partitions, and how much of it the lake holds.
 
     Raises:
         LogError: the log cannot be read; says why.
@@ -54,7 +54,7 @@ def observe_log(runtime: Runtime) -> Observation:
 
 
 def observe_stream(runtime: Runtime) -> Observation:
-    """The views that the stream keeps, by its heartbeats.
+    """Observe the views that the stream maintains, from its heartbeats.
 
     Raises:
         StoreError: the online store is unreachable.
@@ -68,7 +68,7 @@ def observe_stream(runtime: Runtime) -> Observation:
 
 
 def stream_observation(beats: list[Heartbeat], settings: Settings, now: datetime) -> Observation:
-    """Figures over all partitions of the stream."""
+    """Summarize all partitions of the stream."""
     if not beats:
         return Observation("none", {"status": "no heartbeat yet: start it with `headrace stream`"})
     lag = max(beat.lag_s(now) for beat in beats)

@@ -1,4 +1,4 @@
-"""Drift of what visitors do: the rates of a day against the weeks before, kept as metrics and plotted."""
+"""Drift of visitor behaviour: a day's rates against the weeks before, kept as metrics and plotted."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from quality.pages.rate_plots import write_rate_plots
 NAME = BEHAVIOUR
 PROFILES = "user_profile"
 _VERSION = "1"
-"""Of how rates are measured: another one measures the days kept anew."""
+"""Version of the rate definitions; changing it recomputes the cached days."""
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """A day's rates and what they were measured of."""
+    """A day's rates and the inputs they were computed from."""
 
     inputs: str
     rates: DayRates
 
 
 def check_behaviour(settings: Settings, home: Home, day: date, *, plots: bool = True) -> CheckReport | None:
-    """Compare the last days up to `day` with the four weeks before; `None` where the day has no events.
+    """Compare the last days up to `day` with the four weeks before; `None` if the day has no events.
 
     Raises:
         LakeError: a file of the lake or a build cannot be read; names it.
@@ -63,9 +63,9 @@ def check_behaviour(settings: Settings, home: Home, day: date, *, plots: bool = 
 
 
 def rates_of(settings: Settings, home: Home, day: date) -> list[DayRates]:
-    """Rates of the days that a check of `day` looks at, ascending; days without events are absent.
+    """Return the rates of the days that a check of `day` uses, ascending; days without events are absent.
 
-    Each is measured once and kept until its files or the profiles of its morning change.
+    A day is measured once and cached until its files or the profiles of its morning change.
     """
     lake = Lake(home.lake)
     first = day - timedelta(days=REFERENCE_DAYS + WINDOWS[-1] - 1)
@@ -85,12 +85,12 @@ def rates_of(settings: Settings, home: Home, day: date) -> list[DayRates]:
 
 
 def _profiles(home: Home, group: FeatureGroup) -> dict[datetime, Path]:
-    """Builds by the time they are as of."""
+    """Return the builds by as-of time."""
     return {as_of_of(path): path for path in Builds(home.features).history(group.name, group.version)}
 
 
 def _kept(path: Path, inputs: str) -> DayRates | None:
-    """What was measured of these inputs; a damaged file is measured anew."""
+    """Return the cached rates of these inputs; `None` if there are none or the file is damaged."""
     try:
         kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):

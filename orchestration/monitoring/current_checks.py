@@ -1,4 +1,4 @@
-"""Checks of what is there now, outside a Dagster run: for the command line and `headrace status`."""
+"""Checks of the current data outside a Dagster run, for the command line and `headrace status`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from quality.checks.results import CheckReport
 
 HISTORY = 60
-"""Newest builds that bounds are drawn from."""
+"""Newest builds from which bounds are proposed."""
 
 
 def chosen_groups(names: Sequence[str]) -> list[FeatureGroup]:
-    """The groups named, or every batch group.
+    """Return the named groups, or every batch group.
 
     Raises:
-        BuildError: a name is not a group's; lists those there are.
+        BuildError: a name is not a group's; lists the existing groups.
     """
     if not names:
         return list(batch_groups().values())
@@ -38,7 +38,7 @@ def chosen_groups(names: Sequence[str]) -> list[FeatureGroup]:
 
 
 def check_current(settings: Settings, home: Home, names: Sequence[str]) -> Iterator[CheckReport]:
-    """Reports of the newest event day (where no group is named) and of the current builds.
+    """Yield reports of the newest event day (if no group is named) and of the current builds.
 
     Raises:
         BuildError: there is nothing to check yet, or a name is not a group's.
@@ -65,7 +65,7 @@ def propose_bounds(settings: Settings, home: Home, names: Sequence[str]) -> Iter
     """Write a proposal per group from its newest builds.
 
     Raises:
-        BuildError: a group has fewer builds than bounds need.
+        BuildError: a group has too few builds to propose bounds.
         LakeError: a build cannot be read.
     """
     from quality.checks.build_profile import profile  # noqa: PLC0415

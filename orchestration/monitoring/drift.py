@@ -1,4 +1,4 @@
-"""Drift of a day's build against the builds of the week before: measured, kept as metrics, plotted."""
+"""Drift of a day's build against the builds of the week before: kept as metrics and plotted."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ WINDOW_DAYS = 7
 
 
 def reference_of(home: Home, settings: Settings, group: FeatureGroup, build: Build) -> list[Path]:
-    """The last good build of each of the 7 days before a build, oldest first."""
+    """Return the last good build of each of the 7 days before a build, oldest first."""
     blocked = {b.as_of for b in Gate(home.quality, settings.clock).state(group.view_name).blocked}
     by_day: dict[date, Path] = {}
     for path in Builds(home.features).history(group.name, group.version):
         as_of = as_of_of(path)
         day = (build.as_of - as_of) // timedelta(days=1)
-        # A build as of midnight closes the day before: whole days back, not calendar days, tell the window.
+        # A midnight build closes the previous day, so the window counts 24-hour periods, not calendar days.
         if as_of not in blocked and (build.as_of - as_of).total_seconds() > 0 and 1 <= day <= WINDOW_DAYS:
             by_day[as_of.date()] = path
     return list(by_day.values())
 
 
 def as_of_of(path: Path) -> datetime:
-    """The time a build is as of, from its folder's name."""
+    """Return a build's as-of time from its folder's name."""
     return datetime.strptime(path.parent.name.removeprefix("as_of="), "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
 def check_drift(
     settings: Settings, home: Home, group: FeatureGroup, build: Build, *, plots: bool = True
 ) -> CheckReport | None:
-    """Compare a build with its reference; `None` where there is none yet.
+    """Compare a build with its reference; `None` if there is no reference yet.
 
     Raises:
         LakeError: a build cannot be read.

@@ -1,4 +1,4 @@
-"""What to say of a failed run, and to whom: the log, the file that `headrace status` reads, a webhook."""
+"""Reports of failed runs, for the log, the file that `headrace status` reads, and a webhook."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def said(error: SerializableErrorInfo | None) -> str:
-    """The first line of the first error that is not Dagster's own wrapping."""
+    """Return the first line of the first error that is not one of Dagster's wrappers."""
     while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
         error = error.cause
     if error is None:
@@ -29,7 +29,7 @@ def said(error: SerializableErrorInfo | None) -> str:
 
 
 def failed_check(events: Iterable[dg.DagsterEvent]) -> tuple[str, str] | None:
-    """The asset, and what its blocking check found; `None` where none failed."""
+    """Return the asset and the finding of its blocking check; `None` if no check failed."""
     for event in events:
         if event.event_type_value != "ASSET_CHECK_EVALUATION":
             continue
@@ -40,7 +40,7 @@ def failed_check(events: Iterable[dg.DagsterEvent]) -> tuple[str, str] | None:
 
 
 def failure_of_run(run: dg.DagsterRun, events: Iterable[dg.DagsterEvent], clock: Clock) -> RunFailure:
-    """What failed first: a blocking check, or a step, or the run as a whole."""
+    """Describe the first failure: a blocking check, a step, or the run as a whole."""
     events = list(events)
     step = next((e for e in events if e.is_step_failure), None)
     messages = [e.message for e in events if e.is_failure and e.message]
@@ -55,10 +55,10 @@ def failure_of_run(run: dg.DagsterRun, events: Iterable[dg.DagsterEvent], clock:
 
 
 def send(url: str, failure: RunFailure, timeout_s: float = TIMEOUT_S, wait_s: float = 1.0) -> bool:
-    """POST a failure as JSON, a few times at most; returns whether it was taken. Never raises, but logs.
+    """POST a failure as JSON with a few retries; return whether it was accepted. Never raises.
 
     Args:
-        wait_s: before the second try; twice as long before each further one.
+        wait_s: delay before the first retry; doubled before each further one.
     """
     import httpx  # noqa: PLC0415 - only where a webhook is set and something failed
     import msgspec  # noqa: PLC0415
@@ -81,7 +81,7 @@ def send(url: str, failure: RunFailure, timeout_s: float = TIMEOUT_S, wait_s: fl
             with attempt:
                 httpx.post(url, json=body, timeout=timeout_s).raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        # The rest of the address often is a secret, and so httpx's own message holds one.
+        # The rest of the URL is often a secret, and httpx's message contains the URL.
         logger.warning("HEADRACE_FAILURE_WEBHOOK: %s: %s", urlsplit(url).hostname, type(error).__name__)
         return False
     return True

@@ -1,4 +1,4 @@
-"""Runs whose process is gone: they would hold the one lane of the queue for ever."""
+"""Runs whose process has died and which would block the queue's only slot forever."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from feature_repo.lock import locked
 
 LOCK_TAG = "headrace/lock"
-"""Tag of a run that its process executes itself: the file that it holds locked until it ends."""
+"""Tag of a run executed in this process: the path of a file that stays locked until the process ends."""
 _RUNNING = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
 _CONNECT_S = 1.0
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[dict[str, str]]:
-    """Tags for runs of this process: they run until the context is left, or the process ends."""
+    """Yield tags for runs of this process; they are alive until the context or the process ends."""
     path = folder.resolve() / "running" / f"{uuid.uuid4().hex}.lock"
     with locked(path):
         try:
@@ -33,14 +33,14 @@ def held(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def end_orphans(instance: dg.DagsterInstance) -> list[str]:
-    """Mark runs as failed whose process is gone; returns their ids.
+    """Mark runs as failed if their process has died; return their ids.
 
     A launched run is a child of the code server that started it and ends with it. Dagster's own monitoring
-    does not ask its default launcher, so after a kill of everything the run would still count as running.
+    does not query its default launcher, so after everything was killed the run would still count as running.
     """
     gone = [run for run in instance.get_runs(_RUNNING) if not _alive(run)]
     for run in gone:
-        instance.report_run_failed(run, "The process of this run is gone: it was stopped from outside.")
+        instance.report_run_failed(run, "The process of this run died or was killed.")
     return [run.run_id for run in gone]
 
 

@@ -1,4 +1,4 @@
-"""Online/offline parity of a day: sampled decisions, their feature rows recomputed and compared."""
+"""Online/offline parity of a day: recomputes the feature rows of sampled decisions and compares them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ParityRun:
-    """What came of a day. `decisions` were sampled; `measured` holds the counts by group."""
+    """Results for a day: `decisions` counts the sample; `measured` holds the counts by group."""
 
     report: CheckReport
     measured: Mapping[str, GroupParity]
@@ -42,7 +42,7 @@ class ParityRun:
 
 
 def run_parity(settings: Settings, home: Home, day: date) -> ParityRun:
-    """Compare a hash sample of the day's decisions with what is computed offline, and keep the figures.
+    """Compare a hash sample of the day's decisions with offline values, and save the figures.
 
     Raises:
         LogError: the decisions cannot be read.
@@ -92,9 +92,9 @@ def _measure(
 def decisions_of(
     log: EventLog, first: date, last: date | None = None, quarantine: Quarantine | None = None
 ) -> Iterator[Decision]:
-    """Every decision of a day, or of the days up to `last`, that is still in the log, in one pass.
+    """Yield every decision of a day, or of the days up to `last`, that is still in the log, in one pass.
 
-    Records that are none are counted and reported, and kept in the quarantine where one is given.
+    Records that are not decisions are counted, logged, and quarantined if a quarantine is given.
     """
     strange = 0
     for partition in range(log.partitions):
@@ -113,17 +113,17 @@ def decisions_of(
                 except (msgspec.MsgspecError, OverflowError) as error:
                     strange += 1
                     if quarantine is not None:
-                        reason = ContractError("not_a_record", "", f"no decision: {error}")
+                        reason = ContractError("not_a_record", "", f"not a decision: {error}")
                         quarantine.put(raw, *where(partition, place, "log of decisions"), reason)
                     continue
                 if first <= day <= (last or first):
                     yield decision
     if strange:
-        logger.warning("%d records of %s are no decisions and were passed over", strange, TOPIC)
+        logger.warning("%d records of %s are not decisions and were skipped", strange, TOPIC)
 
 
 def served_rows(decision: Decision) -> Iterator[Served]:
-    """The feature rows that a decision used, by group and (hashed) key."""
+    """Yield the feature rows that a decision used, by group and (hashed) key."""
     features = decision.features
     user = features.get("user")
     if user is not None and decision.user is not None:
@@ -134,7 +134,7 @@ def served_rows(decision: Decision) -> Iterator[Served]:
     segment = features.get("segment")
     if segment is not None:
         named = None if user is None else user.values.get("segment")
-        # A copy may be that of everyone, where the segment's own row could not be read.
+        # The copy may be the overall row, used when the segment's own row could not be read.
         if not segment.cached:
             yield _served(SEGMENT, str(named or EVERYONE), segment, decision)
 

@@ -1,4 +1,4 @@
-"""Feature rows computed again offline, as of the time they were served with: from builds, and by the fold."""
+"""Recomputes feature rows offline as of the time they were served: from builds and with the fold."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _FILES = "read_parquet(?, union_by_name=true, hive_partitioning=false)"
 
 
 class Builder:
-    """Rows of batch groups, out of the build that was online.
+    """Rows of batch groups, read from the build that was online.
 
     Args:
-        hashed: what decisions did to ids; the identity for groups whose keys are not hashed.
+        hashed: the hash that decisions apply to ids; the identity for groups whose keys are not hashed.
     """
 
     def __init__(self, builds: Builds, group: FeatureGroup, hashed: Hash) -> None:
@@ -36,9 +36,9 @@ class Builder:
         self._hashed = hashed
 
     def recompute(self, served: Sequence[Served]) -> list[Recomputed]:
-        """The build's row for each served one; `None` where the build is gone or never held it.
+        """Return the build's row for each served one; `None` if the build is gone or has no such row.
 
-        `Late` where it was built anew after it was served: events had come late.
+        `Late` if the build was replaced after the row was served, because late events arrived.
 
         Raises:
             LakeError: a build cannot be read.
@@ -64,14 +64,14 @@ class Builder:
 
 
 def _as_served(served: Served, row: Mapping[str, Any] | None) -> Recomputed:
-    anew = row is not None and served.time is not None and row[CREATED_TIMESTAMP] > served.time
-    return Late if anew else row
+    rebuilt = row is not None and served.time is not None and row[CREATED_TIMESTAMP] > served.time
+    return Late if rebuilt else row
 
 
 class Folder:
-    """Session profiles, folded again from the lake's events up to the moment a row was served with.
+    """Session profiles, folded from the lake's events up to the moment a row was served.
 
-    An event stamped ahead of when it came counts as of then, as it does in the stream.
+    An event stamped ahead of its arrival counts at its arrival, as in the stream.
     """
 
     def __init__(self, lake: Lake, settings: Settings, hashed: Hash) -> None:
@@ -80,14 +80,14 @@ class Folder:
         self._weights = settings.weights
         self._rules = SessionRules.of(settings)
         self._tolerance = tolerance_of(settings)
-        self._unsure: set[str] = set()  # sessions with an event stamped ahead of when it came
+        self._unsure: set[str] = set()  # sessions with an event stamped ahead of its arrival
         self._ahead = timedelta(seconds=settings.future_tolerance_s)
         items = [r for r in self._records("item") if isinstance(r, Item)]
         self._facts = catalogue_of(items)
         self._stated = {r.user_id: r.consent for r in self._records("user") if isinstance(r, User)}
 
     def recompute(self, served: Sequence[Served], day: date) -> list[Recomputed]:
-        """The profile for each served one; `Late` where events came after it was served.
+        """Return the profile for each served row; `Late` if events arrived after it was served.
 
         Args:
             day: the day of the decisions; sessions may have begun the day before.
@@ -96,9 +96,9 @@ class Folder:
         return [self._known(row, self._row(row, events.get(row.key, []))) for row in served]
 
     def _known(self, served: Served, row: Recomputed) -> Recomputed:
-        """The row, unless an event of its session was stamped ahead of when it came and it differs.
+        """Return the row; `Late` if it differs and an event of its session was stamped ahead of its arrival.
 
-        When such an event was counted is not known: the stream had it before the lake took it in.
+        The time at which such an event was counted is unknown: the stream had it before the lake.
         """
         if served.key not in self._unsure:
             return row
@@ -119,7 +119,7 @@ class Folder:
             row = {**values(profile, self._rules)}
             if row["user_id"] is not None:
                 row["user_id"] = self._hashed(row["user_id"])
-            # The store keeps whole seconds: of several states within one, the one with as many events.
+            # The store keeps whole seconds: of the states within one, choose the one with as many events.
             if (
                 row["event_count"] == served.values.get("event_count")
                 and event.event_time >= served.event_time
@@ -136,7 +136,7 @@ class Folder:
         return permitted(event.consent, stated, None)
 
     def _events(self, wanted: set[str], day: date) -> dict[str, list[Event]]:
-        # What is stamped ahead is in the file of a later day.
+        # Events stamped ahead are in the file of a later day.
         after = timedelta(days=1) - self._ahead // -timedelta(days=1) * timedelta(days=1)
         files = self._lake.files("event", day - timedelta(days=1), day + after)
         if not files or not wanted:
@@ -159,7 +159,7 @@ class Folder:
         return found
 
     def _records(self, kind: str) -> list[Record]:
-        """Items or users, oldest record first, so that the newest of an id wins."""
+        """Return items or users, oldest record first, so that the newest record of an id wins."""
         known: Any = kind
         files = self._lake.files(known)
         if not files:

@@ -1,4 +1,4 @@
-"""What `headrace status` shows: sections, each from one function in `PROVIDERS`."""
+"""The sections of `headrace status`, each from one function in `PROVIDERS`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Section:
     """A table with a title; `healthy` decides the exit code.
 
     Attributes:
-        note: one line below the table: what is wrong, what to do.
+        note: a line below the table: what is wrong and what to do.
     """
 
     title: str
@@ -48,14 +48,14 @@ STREAM_FIGURES = (
     "state",
     "heartbeat",
 )
-"""Rows of the stream's table; its columns are the partitions, which keeps it readable in 80 characters."""
+"""Rows of the stream's table. Partitions are its columns, so it fits 80 characters."""
 
 
 def stream_section(settings: Settings, home: Home) -> Section:
-    """Every partition of the stream, from its heartbeat in the online store.
+    """Show every partition of the stream from its heartbeat in the online store.
 
     Raises:
-        SettingsError: the home ran with another log or store, whose heartbeats are not there.
+        SettingsError: the home ran with a different log or store, so its heartbeats are elsewhere.
     """
     check_mode(settings, home)
     store = open_store(settings, home)
@@ -75,7 +75,7 @@ def stream_section(settings: Settings, home: Home) -> Section:
 
 
 def _note(stale: Sequence[int]) -> str:
-    """What to do about partitions whose heartbeat is old."""
+    """Say what to do about partitions with an old heartbeat."""
     if not stale:
         return ""
     which = f"partition {stale[0]} is" if len(stale) == 1 else f"partitions {', '.join(map(str, stale))} are"
@@ -106,7 +106,7 @@ def _figures(h: Heartbeat, now: datetime) -> tuple[str, ...]:
 
 
 def _seconds(value: float) -> str:
-    """A span as people read it."""
+    """Format a time span for people."""
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
         if value >= 2 * size:
             return f"{value / size:,.0f} {unit}"
@@ -114,7 +114,7 @@ def _seconds(value: float) -> str:
 
 
 def features_section(settings: Settings, home: Home) -> Section:
-    """Every checked group: its last good build, and why a newer one was held back."""
+    """Show every checked group: its last good build, and why a newer one was held back."""
     from quality.gate.build_gate import Gate  # noqa: PLC0415 - Arrow and Prometheus, for this section only
 
     rows = Gate(home.quality, settings.clock).status()
@@ -130,7 +130,7 @@ def features_section(settings: Settings, home: Home) -> Section:
 
 
 def quarantine_section(settings: Settings, home: Home) -> Section:
-    """How much is held of rejected records, and how many a full quarantine could not keep."""
+    """Show how many rejected records are held, and how many a full quarantine could not keep."""
     from quality.quarantine.store import Quarantine  # noqa: PLC0415
 
     size = sum(path.stat().st_size for path in home.quarantine.glob("day=*.jsonl"))
@@ -139,12 +139,16 @@ def quarantine_section(settings: Settings, home: Home) -> Section:
     if not size and not lost:
         return Section(title, (), (), True, "empty")
     row = (f"{size / 2**20:,.1f} MiB", f"{settings.quarantine_mb:,} MiB", f"{sum(lost.values()):,}")
-    full = f"full on {', '.join(map(str, lost))}: what was rejected then is counted, not kept" if lost else ""
+    full = (
+        f"full on {', '.join(map(str, lost))}: records rejected that day were counted but not kept"
+        if lost
+        else ""
+    )
     return Section(title, columns, (row,), True, full or "`headrace quarantine list` says why")
 
 
 def ranking_section(settings: Settings, home: Home) -> Section:
-    """What orders the rankings: the fitted blend, or what the gate kept in its place."""
+    """Show what orders the rankings: the fitted blend, or the order the gate kept instead."""
     from serving.scoring.blend_state import read_blend_state  # noqa: PLC0415
 
     state = read_blend_state(home.models)
@@ -157,7 +161,7 @@ def ranking_section(settings: Settings, home: Home) -> Section:
 
 
 def runs_section(settings: Settings, home: Home) -> Section:
-    """Batch runs that failed; unhealthy for an hour after the last."""
+    """Show failed batch runs; unhealthy for an hour after the last failure."""
     from quality.run_failures import read_failures  # noqa: PLC0415
 
     found = read_failures(home.runs)
@@ -169,7 +173,7 @@ def runs_section(settings: Settings, home: Home) -> Section:
         for f in reversed(found.recent[-_FAILURES_SHOWN:])
     )
     recent = settings.clock() - found.recent[-1].time < _RECENT
-    note = "the last one failed within the hour: see its run in Dagster's UI" if recent else ""
+    note = "the last one failed within the hour: see the run in Dagster's UI" if recent else ""
     return Section(title, ("time", "run", "what", "step", "error"), rows, not recent, note)
 
 
@@ -183,7 +187,7 @@ PROVIDERS: tuple[Provider, ...] = (
 
 
 def sections(settings: Settings, home: Home) -> list[Section]:
-    """Every section; one that fails says so instead of hiding the others."""
+    """Return every section; one that fails shows its error and does not hide the others."""
     found = []
     for provider in PROVIDERS:
         try:

@@ -1,4 +1,4 @@
-"""Processes that run beside this one: started in groups of their own, stopped together, by id."""
+"""Child processes, each in its own process group, stopped together by id."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from feature_repo.settings import ENV_PREFIX, Settings
 logger = logging.getLogger(__name__)
 
 GRACE_S = 20.0
-"""Dagster alone takes half of it on a busy machine."""
+"""Dagster alone takes half of this on a busy machine."""
 POLL_S = 0.05
 TAIL_LINES = 12
 
 
 class ProcessError(HeadraceError):
-    """A process beside this one ended, or did not answer in time; holds its last lines."""
+    """A child process ended, or did not answer in time; the message has its last log lines."""
 
 
 @dataclass
@@ -36,10 +36,10 @@ class Child:
     """One process and its log file.
 
     Attributes:
-        name: what it is, for people (``stream``).
-        args: of the command, the interpreter first.
-        log: receives its output; what an earlier start said is kept as ``<name>.log.1``.
-        env: added to this process's environment.
+        name: display name (``stream``).
+        args: the command line, interpreter first.
+        log: receives the output; the previous start's output is kept as ``<name>.log.1``.
+        env: additions to this process's environment.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Child:
     _process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Child:
-        """Start it in a session of its own, so that a Ctrl-C at the terminal reaches only us."""
+        """Start the process in its own session, so that Ctrl-C at the terminal reaches only the parent."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             self.log.replace(self.log.with_name(f"{self.log.name}.1"))
@@ -67,33 +67,33 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Id of the process, which is also that of its group."""
+        """Id of the process and of its group."""
         assert self._process is not None
         return self._process.pid
 
     @property
     def code(self) -> int | None:
-        """How it ended; `None` while it runs."""
+        """Exit code; `None` while the process runs."""
         return None if self._process is None else self._process.poll()
 
     def said(self) -> str:
-        """All of its output so far."""
+        """Return all output so far."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def ended(self) -> ProcessError:
-        """What to say when it ended and should not have."""
+        """Create the error for an unexpected exit."""
         tail = "\n".join(f"    {line}" for line in self.said().splitlines()[-TAIL_LINES:])
         msg = f"{self.name} ended with code {self.code}; the last lines of {self.log}:\n{tail}"
         return ProcessError(msg)
 
     def signal(self, number: int) -> None:
-        """Send a signal to the whole group; one that is gone already is no error."""
+        """Send a signal to the whole group; ignore a group that is already gone."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
 
     def gone(self) -> bool:
-        """Whether no process of the group is left."""
+        """Return whether no process of the group is left."""
         if self._process is None:
             return True
         self._process.poll()
@@ -105,11 +105,11 @@ class Child:
 
 
 class Children:
-    """Children that live and end together; leaving the context stops those still running.
+    """Child processes with a common lifetime; leaving the context stops those still running.
 
     Args:
         stop: when set, waiting ends.
-        grace_s: how long a child may take to end before it is killed.
+        grace_s: time a child may take to exit before it is killed.
     """
 
     def __init__(self, stop: threading.Event | None = None, grace_s: float = GRACE_S) -> None:
@@ -126,25 +126,25 @@ class Children:
         self.stop()
 
     def start(self, child: Child) -> Child:
-        """Start a child and keep it."""
+        """Start a child and track it."""
         self._children.append(child.start())
         return child
 
     def check(self) -> None:
-        """Raise if one has ended.
+        """Raise if a child has ended.
 
         Raises:
-            ProcessError: names it, with its last lines.
+            ProcessError: a child ended; has its name and last log lines.
         """
         for child in self._children:
             if child.code is not None:
                 raise child.ended()
 
     def wait_for(self, what: str, ready: Callable[[], bool], timeout_s: float) -> bool:
-        """Poll until `ready`; a child that ends in the meantime ends the wait.
+        """Poll until `ready` returns true; a child that ends stops the wait.
 
         Returns:
-            whether it became ready; false when asked to stop.
+            whether it became ready; false if asked to stop.
 
         Raises:
             ProcessError: a child ended, or `timeout_s` passed.
@@ -161,16 +161,16 @@ class Children:
         return True
 
     def run(self) -> None:
-        """Watch them until asked to stop.
+        """Watch the children until asked to stop.
 
         Raises:
-            ProcessError: one has ended by itself.
+            ProcessError: a child ended by itself.
         """
         while not self._stop.wait(POLL_S):
             self.check()
 
     def stop(self) -> None:
-        """SIGTERM to every group, SIGKILL to what is left after the grace time; returns once all are gone."""
+        """Send SIGTERM to every group, SIGKILL to the rest after the grace time; return when all are gone."""
         for child in self._children:
             child.signal(signal.SIGTERM)
         deadline = time.monotonic() + self._grace_s
@@ -178,14 +178,14 @@ class Children:
             time.sleep(POLL_S)
         for child in self._children:
             if not child.gone():
-                logger.warning("%s: did not end within %g s, killed", child.name, self._grace_s)
+                logger.warning("%s: did not exit within %g s, killed", child.name, self._grace_s)
                 child.signal(signal.SIGKILL)
         while not all(c.gone() for c in self._children):
             time.sleep(POLL_S)
 
 
 def headrace(name: str, arguments: Sequence[str], settings: Settings, **overrides: object) -> Child:
-    """A child that runs ``headrace <arguments>`` on the home of `settings`, with further settings changed."""
+    """Create a child that runs ``headrace <arguments>`` with `settings` and the given overrides."""
     home = Home(settings.home.resolve())
     changed = {"home": home.root, "clock_offset_s": settings.clock_offset_s, **overrides}
     return Child(

@@ -1,4 +1,4 @@
-"""Dagster's own home: `dagster.yaml` is generated, never edited by hand."""
+"""Dagster's own home. Its `dagster.yaml` is generated, never edited by hand."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ retention:
 
 
 def prepare_instance(home: Home) -> Path:
-    """Write `dagster.yaml` under ``home.dagster``; returns that folder, absolute: the ``DAGSTER_HOME``."""
+    """Write `dagster.yaml` under ``home.dagster``; return that folder (absolute), the ``DAGSTER_HOME``."""
     folder = home.dagster.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     aside = folder / ".dagster.yaml.tmp"
@@ -43,7 +43,7 @@ def prepare_instance(home: Home) -> Path:
 
 
 def open_instance(home: Home) -> dg.DagsterInstance:
-    """The instance whose runs the UI shows."""
+    """Open the instance whose runs the UI shows."""
     import dagster as dg  # noqa: PLC0415 - seconds, which `headrace up` does not need
 
     folder = prepare_instance(home)

@@ -1,9 +1,9 @@
-"""Dagster's webserver behind a guard: ``python -m orchestration.processes.dagster_ui``, with its usual
-options.
+"""Dagster's webserver behind a guard. Run it as ``python -m orchestration.processes.dagster_ui``, with the
+webserver's usual options.
 
-Dagster's UI asks for no key and answers any page that a browser on this machine has open, mutations by GET
-included. The guard refuses requests from other origins, requests for other host names (DNS rebinding), and
-GraphQL by GET.
+Dagster's UI needs no key and answers any page open in a browser on this machine, even mutations by GET. The
+guard refuses requests from other origins, requests for other host names (DNS rebinding), and GraphQL by
+GET.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _POLICY_VIOLATION = 1008
 
 
 def ui_names(settings: Settings) -> frozenset[str]:
-    """Host names by which the UI and the pages may be opened."""
+    """Return the host names under which the UI and the pages may be opened."""
     further = (name.strip().lower() for name in settings.ui_names.split(","))
     return LOOPBACK | {settings.ui_host, *filter(None, further)}
 
 
 class BrowserGuard:
-    """ASGI middleware that answers only who means this server.
+    """ASGI middleware that rejects requests from foreign origins or for foreign host names.
 
     Args:
-        names: host names that requests may ask for and come from.
+        names: host names allowed as target and as origin.
     """
 
     def __init__(self, app: App, names: Iterable[str]) -> None:
@@ -43,7 +43,7 @@ class BrowserGuard:
         self._names = frozenset(names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a connection on, or refuse it."""
+        """Pass a connection on, or reject it."""
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
@@ -59,14 +59,14 @@ class BrowserGuard:
         headers = scope["headers"]
         hosts = [value for name, value in headers if name == b"host"]
         if len(hosts) != 1 or self._foreign(f"//{hosts[0].decode('latin-1')}"):
-            return 421, "This host name is not known here; add it to HEADRACE_UI_NAMES, or open 127.0.0.1."
+            return 421, "This host name is not allowed; add it to HEADRACE_UI_NAMES, or open 127.0.0.1."
         for name, value in headers:
             if name == b"origin" and self._foreign(value.decode("latin-1")):
                 return 403, "Pages of other sites may not use Dagster's API; add yours to HEADRACE_UI_NAMES."
         if scope["type"] == "http" and scope["method"] not in {"POST", "OPTIONS"}:
             asked = parse_qs(scope.get("query_string", b"").decode("latin-1"))
             if "query" in asked and scope["path"].rstrip("/").endswith("/graphql"):
-                return 405, "GraphQL is answered by POST only."
+                return 405, "GraphQL requests must use POST."
         return None
 
     def _foreign(self, url: str) -> bool:
@@ -94,7 +94,7 @@ def main(arguments: list[str]) -> None:
         app.add_middleware(BrowserGuard, names=names)
         return app
 
-    # The webserver has no option for middleware; this is the one place where it makes its application.
+    # The webserver has no option for middleware; it creates its application only here.
     vars(cli)[create.__name__] = guarded
     cli.cli(arguments, prog_name="dagster-webserver")
 

@@ -1,4 +1,4 @@
-"""Another event log or online store than the home ran with: carry over what serving needs (docs/adr/0090)."""
+"""Switches a home to another event log or online store: carries over what serving needs (docs/adr/0090)."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _BATCH = 1000
 
 
 def switch_mode(settings: Settings, home: Home, tell: Tell) -> None:
-    """Notice that the log or the store of the settings is another than the home ran with, and carry over.
+    """Detect that the settings name another log or store than the home last used, and carry the data over.
 
-    Run again after it was killed, it does the same.
+    If it was killed, running it again completes the switch.
 
     Args:
-        tell: told what was found and what was done.
+        tell: receives lines about what was found and done.
 
     Raises:
-        SettingsError: a stream runs here, or the old log is out of reach.
-        HeadraceError: the new log or store is out of reach, or the lake cannot be read.
+        SettingsError: a stream runs here, or the old log is unreachable.
+        HeadraceError: the new log or store is unreachable, or the lake cannot be read.
     """
     with locked(home.root / ".mode.lock"):
         was = read_mode(home)
@@ -63,9 +63,9 @@ def _no_stream(home: Home) -> Iterator[None]:
 
 
 def _switch_log(was: Mode, settings: Settings, home: Home, tell: Tell) -> None:
-    """Everything of both logs into the lake; then the last day of the lake into the new log, alone there.
+    """Move everything in both logs to the lake, then only the lake's last day to the new log.
 
-    The stream folds it from the beginning: sessions come out as they were, and no event counts twice.
+    The stream folds that day from the start: sessions come out as before, and no event counts twice.
     """
     from orchestration.builds.lake_sync import sync_lake  # noqa: PLC0415
     from streaming.log import open_log  # noqa: PLC0415
@@ -76,8 +76,8 @@ def _switch_log(was: Mode, settings: Settings, home: Home, tell: Tell) -> None:
     except LogError as error:
         msg = (
             f"HEADRACE_EVENT_LOG={settings.event_log}: {home.root} last ran with {was.event_log}, whose last "
-            f"events may not be in the lake, and which is out of reach ({error}). Start it once more; or "
-            f"remove {home.root / FILE} to go on without them"
+            f"events may not be in the lake, and which is unreachable ({error}). Start it once more; or "
+            f"remove {home.root / FILE} to continue without them"
         )
         raise SettingsError(msg) from error
     sync_lake(settings, home)
@@ -90,13 +90,13 @@ def _switch_log(was: Mode, settings: Settings, home: Home, tell: Tell) -> None:
         log.close()
     hours = (settings.session_ttl_s + settings.session_gap_s) / 3600
     tell(
-        f"event log: {carried:,} events of the last {hours:g} h are in it, the stream folds them again; "
+        f"event log: {carried:,} events of the last {hours:g} h were copied; the stream folds them again; "
         f"decision records before this stay in the {was.event_log} log"
     )
 
 
 def _forget_stream(home: Home) -> None:
-    """Remove state, positions and marks: they speak of the old log."""
+    """Remove the stream's state, positions and checkpoints, because they refer to the old log."""
     for path in home.stream.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
@@ -104,7 +104,7 @@ def _forget_stream(home: Home) -> None:
 
 
 def _recent(settings: Settings, home: Home) -> Iterator[Keyed]:
-    """Events of the lake from which sessions may still live, in order of time."""
+    """Yield the lake's events whose sessions may still be alive, in order of time."""
     from feature_repo.contract.validation import decode  # noqa: PLC0415
     from streaming.dataflow.backfill import LakeLog  # noqa: PLC0415
     from streaming.log import key_of  # noqa: PLC0415
@@ -118,7 +118,7 @@ def _recent(settings: Settings, home: Home) -> Iterator[Keyed]:
         for raw in batch.records:
             try:
                 event = decode(raw)
-            except ContractError:  # a row that is no event: it stays in the lake
+            except ContractError:  # not an event: it stays in the lake
                 continue
             if isinstance(event, Event) and event.event_time >= since:
                 yield key_of(event), raw
@@ -134,7 +134,7 @@ def _publish(log: EventLog, records: Iterator[Keyed]) -> int:
 
 
 def _switch_store(was: Mode, settings: Settings, home: Home, tell: Tell) -> None:
-    """The current builds into the new store. The stream sees by itself that its sessions are not there."""
+    """Write the current builds to the new store. The stream notices by itself that sessions are missing."""
     from feature_repo.feast_store import write_config  # noqa: PLC0415
     from feature_repo.online import online_path  # noqa: PLC0415
     from orchestration.builds.current import chosen_builds  # noqa: PLC0415
@@ -142,14 +142,14 @@ def _switch_store(was: Mode, settings: Settings, home: Home, tell: Tell) -> None
     from orchestration.materialize.withdrawals import forget_withdrawn  # noqa: PLC0415
 
     tell(f"the online store was {was.online_store} and is {settings.online_store} now: carrying over …")
-    if settings.online_store == "sqlite":  # what an earlier time left there is stale
+    if settings.online_store == "sqlite":  # leftovers of an earlier use are stale
         for suffix in ("", "-wal", "-shm"):
             Path(online_path(home) + suffix).unlink(missing_ok=True)
     write_config(settings, home)
     try:
         builds = chosen_builds(home)
     except BuildError:
-        tell("online store: nothing is built yet, so there is nothing to carry over; `headrace build` builds")
+        tell("online store: nothing is built yet, so there is nothing to carry over; run `headrace build`")
         return
     for group, build in builds:
         rows = materialize_current(group, build, settings, home)

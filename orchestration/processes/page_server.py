@@ -1,4 +1,4 @@
-"""The built pages (Data Docs, drift plots) over HTTP: Dagster's UI cannot link to files."""
+"""Serves the built pages (Data Docs, drift plots) over HTTP, because Dagster's UI cannot link to files."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ logger = logging.getLogger(__name__)
 
 
 def page_url(settings: Settings, home: Home, page: Path) -> str:
-    """The address of a file below ``home.docs``."""
+    """Return the URL of a file in ``home.docs``."""
     path = quote(page.resolve().relative_to(home.docs.resolve()).as_posix())
     return f"{docs_root(settings, settings.docs_port)}/{path}"
 
 
 @contextmanager
 def serve_pages(settings: Settings, home: Home) -> Iterator[tuple[str, int]]:
-    """Serve ``home.docs`` from a thread until the context is left; yields the address and the port.
+    """Serve ``home.docs`` from a thread until the context ends; yield the address and the port.
 
     Raises:
         SettingsError: the port is taken or forbidden.
     """
     home.docs.mkdir(parents=True, exist_ok=True)
-    renew_drift(home.docs)  # also where nothing was checked yet, or an earlier version wrote the pages
+    renew_drift(home.docs)  # also if nothing was checked yet, or an earlier version wrote the pages
     renew(home.docs)
     names = ui_names(settings) | {urlsplit(settings.docs_url).hostname or ""}
     handler = partial(_Pages, settings=settings, names=names, directory=str(home.docs))
@@ -69,7 +69,7 @@ def _family(host: str) -> int:
 
 
 class _Pages(SimpleHTTPRequestHandler):
-    """GET and HEAD of files in one folder; to no page that another site's name was made to lead here."""
+    """Answers GET and HEAD for files in one folder; rejects other host names (DNS rebinding)."""
 
     server_version, sys_version = "headrace", ""
     index_pages = ("index.html", "index.htm")
@@ -82,7 +82,7 @@ class _Pages(SimpleHTTPRequestHandler):
     def send_head(self):  # type: ignore[no-untyped-def]
         asked = urlsplit(f"//{self.headers.get('Host', '')}").hostname
         if asked not in self._names:
-            self.send_error(421, "Misdirected Request", "Open the pages by the address of HEADRACE_DOCS_URL.")
+            self.send_error(421, "Misdirected Request", "Open the pages at HEADRACE_DOCS_URL.")
             return None
         if self.path.startswith(_ASSET):
             self._to_asset(asked)
@@ -93,7 +93,7 @@ class _Pages(SimpleHTTPRequestHandler):
         return super().send_head()
 
     def _to_asset(self, host: str) -> None:
-        """Lead to an asset in Dagster's UI: the pages are static, and its address is a setting."""
+        """Redirect to an asset in Dagster's UI, whose address the static pages cannot know."""
         url = asset_url(self._settings, unquote(urlsplit(self.path).path.removeprefix(_ASSET)), host)
         if not url:
             self.send_error(404, "Not known", "Set HEADRACE_DAGSTER_URL, or HEADRACE_DAGSTER_PORT.")
@@ -104,16 +104,16 @@ class _Pages(SimpleHTTPRequestHandler):
         self.end_headers()
 
     def list_directory(self, path: object) -> None:
-        """No listings: the indexes name what there is."""
+        """Refuse listings; the index pages list what exists."""
         self.send_error(404, "File not found")
 
     def _inside(self) -> bool:
-        """Whether the path, links followed, is in the folder: a link must not show what is outside it."""
+        """Return whether the path, links resolved, is in the folder: links must not expose other files."""
         root, path = Path(self.directory).resolve(), Path(self.translate_path(self.path))
         try:
             shown = (path, *(path / name for name in self.index_pages))
             return all(each.resolve().is_relative_to(root) for each in shown)
-        except (OSError, RuntimeError, ValueError):  # a loop of links, a byte that no name has
+        except (OSError, RuntimeError, ValueError):  # a link loop, or a byte invalid in file names
             return False
 
     def end_headers(self) -> None:

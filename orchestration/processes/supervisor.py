@@ -1,4 +1,4 @@
-"""Keeps processes running: one that ends starts again by itself, later each time, while the others go on."""
+"""Keeps processes running: restarts each one that exits, with growing delays, beside the others."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ logger = logging.getLogger(__name__)
 
 
 class Tell(Protocol):
-    """Told the name of a process and what happened to it; `ready`: it answers now."""
+    """Receives the name of a process and what happened to it; `ready` means it now answers."""
 
     def __call__(self, name: str, what: str, ready: bool = False, /) -> None:
-        """Show it."""
+        """Show the message."""
         ...
 
 
 PENDING_S = 1.0
-"""How often one that is slow to start is asked again."""
+"""Interval at which a slow starter is polled again."""
 
 
 @dataclass(frozen=True)
 class Restarts:
-    """When a process that ended starts again.
+    """Backoff for restarting a process.
 
     Attributes:
-        first_s, longest_s: the wait after the first failure, doubled after each further one, and its bound.
-        steady_s: one that ran this long has recovered: its failures count from the beginning.
-        most: failures in a row after which it is given up.
+        first_s, longest_s: delay after the first failure, doubled after each further one, and its limit.
+        steady_s: after running this long, a process has recovered and its failure count is reset.
+        most: consecutive failures after which the process is given up.
     """
 
     first_s: float = 1.0
@@ -45,7 +45,7 @@ class Restarts:
     most: int = 10
 
     def wait_s(self, failures: int) -> float:
-        """How long to wait after so many failures in a row."""
+        """Return the delay after this many consecutive failures."""
         return float(min(self.first_s * 2 ** (failures - 1), self.longest_s))
 
 
@@ -70,13 +70,13 @@ class _Pending:
 
 @dataclass
 class Supervisor:
-    """Watches children and starts again those that end.
+    """Watches children and restarts those that exit.
 
     Args:
         children: stops them all at the end.
-        tell: told the name of a child and what happened to it.
-        stop: ends everything when set.
-        log_bytes: size at which a log is set aside as ``<name>.log.1``.
+        tell: receives the name of a child and what happened to it.
+        stop: when set, everything stops.
+        log_bytes: size at which a log is rotated to ``<name>.log.1``.
     """
 
     children: Children
@@ -89,7 +89,7 @@ class Supervisor:
     _pending: list[_Pending] = field(default_factory=list)
 
     def start(self, child: Child) -> Child:
-        """Start a child and watch it from now on; once asked to stop, nothing starts."""
+        """Start a child and watch it; start nothing once asked to stop."""
         if self.stop.is_set():
             return child
         self.children.start(child)
@@ -99,23 +99,25 @@ class Supervisor:
     def wait_for(
         self, name: str, ready: Callable[[], bool], done: Callable[[], None], timeout_s: float
     ) -> None:
-        """Wait until one is ready, then call `done`; one that is slow is asked again by `run`."""
+        """Wait until a process is ready, then call `done`; `run` keeps polling a slow one."""
         pending = _Pending(name, ready, done)
         deadline = self.monotonic() + timeout_s
         while not self.stop.is_set() and not self._is_ready(pending):
             self.tend()
             if self.monotonic() > deadline:
-                self.tell(name, f"not ready after {timeout_s:g} s; it goes on starting, the others go on")
+                self.tell(
+                    name, f"not ready after {timeout_s:g} s; it is still starting, the others keep running"
+                )
                 self._pending.append(pending)
                 return
             if self.stop.wait(POLL_S):
                 return
 
     def run(self) -> None:
-        """Watch them until asked to stop.
+        """Watch the children until asked to stop.
 
         Raises:
-            ProcessError: all of them are given up.
+            ProcessError: all children are given up.
         """
         asked = self.monotonic()
         while not self.stop.wait(POLL_S):
@@ -127,10 +129,10 @@ class Supervisor:
                     bound_log(one.child.log, self.log_bytes)
 
     def tend(self) -> None:
-        """Note which have ended, and start those whose wait is over.
+        """Register exits, and restart children whose delay is over.
 
         Raises:
-            ProcessError: all of them are given up.
+            ProcessError: all children are given up.
         """
         for one in self._watched:
             if one.given_up:
@@ -145,15 +147,15 @@ class Supervisor:
     def _ended(self, one: _Watched) -> None:
         now = self.monotonic()
         one.failures = 1 if now - one.started >= self.restarts.steady_s else one.failures + 1
-        one.child.signal(signal.SIGTERM)  # what is left of its group
+        one.child.signal(signal.SIGTERM)  # stop the rest of its group
         said = str(one.child.ended())
         if one.failures >= self.restarts.most:
             one.given_up = True
-            self.tell(one.child.name, f"given up after {one.failures} failures in a row; {said}")
+            self.tell(one.child.name, f"given up after {one.failures} consecutive failures; {said}")
             return
         wait_s = self.restarts.wait_s(one.failures)
         one.due = now + wait_s
-        self.tell(one.child.name, f"starts again in {wait_s:g} s; {said}")
+        self.tell(one.child.name, f"restarts in {wait_s:g} s; {said}")
 
     def _start_again(self, one: _Watched) -> None:
         if not one.child.gone():
@@ -166,7 +168,7 @@ class Supervisor:
             one.due = self.monotonic() + self.restarts.longest_s
             return
         one.started, one.due = self.monotonic(), None
-        self.tell(one.child.name, "started again")
+        self.tell(one.child.name, "restarted")
 
     def _is_ready(self, pending: _Pending) -> bool:
         if not pending.ready():
@@ -176,9 +178,9 @@ class Supervisor:
 
 
 def bound_log(log: Path, most_bytes: int) -> None:
-    """Set a log's content aside as ``.1`` where it is too large. Its writer appends, so it goes on from 0.
+    """Rotate a log that is too large to ``.1``. Its writer appends, so it continues from 0.
 
-    A line written between the copy and the cut is lost.
+    A line written between copying and truncating is lost.
     """
     try:
         if log.stat().st_size > most_bytes:
@@ -186,4 +188,4 @@ def bound_log(log: Path, most_bytes: int) -> None:
             with log.open("r+b") as file:
                 file.truncate(0)
     except OSError as error:
-        logger.debug("%s: not cut (%s)", log, error)
+        logger.debug("%s: not truncated (%s)", log, error)

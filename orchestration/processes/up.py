@@ -1,4 +1,4 @@
-"""``headrace up``: serving, the stream and Dagster's UI as one, until Ctrl-C."""
+"""``headrace up``: runs serving, the stream and Dagster's UI until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _ADDRESS = re.compile(r"https?://[^\s]+?(?=[\s)]|$)")
 
 
 def up(settings: Settings, tell: Tell, stop: threading.Event) -> None:
-    """Run all three, and serve the built pages beside them. Serving comes first, Dagster's UI last.
+    """Run all three and serve the built pages. Serving starts first, Dagster's UI last.
 
-    One that ends is started again, one that is slow to start holds up nothing that serves.
+    A process that exits is restarted; a slow starter does not delay serving.
 
     Args:
-        tell: told the name and the address of each once it answers, and what happens to it.
-        stop: ends everything when set.
+        tell: receives the name and address of each process once it answers, and what happens to it.
+        stop: when set, everything stops.
 
     Raises:
         SettingsError: a port is taken.
-        ProcessError: all of them are given up.
+        ProcessError: all processes are given up.
     """
     dagster_port = free_port(settings.ui_host, settings.dagster_port)
     settings = settings.model_copy(update={"dagster_port": dagster_port})
@@ -76,7 +76,7 @@ def up(settings: Settings, tell: Tell, stop: threading.Event) -> None:
         ui = crew.start(dagster.webserver(dagster_port))
 
         def dagster_answers() -> None:
-            tell("pages", f"{pages} (what the checks found)")
+            tell("pages", f"{pages} (check results)")
             tell("dagster", f"{url} (log {ui.log})", True)
 
         crew.wait_for("dagster", lambda: answers(f"{url}/server_info"), dagster_answers, READY_S)
@@ -84,7 +84,7 @@ def up(settings: Settings, tell: Tell, stop: threading.Event) -> None:
 
 
 def demo_hint(settings: Settings, home: Home) -> str:
-    """One line for a home without any event beside a demo that has some; else empty."""
+    """Return a hint if the home has no event but the demo beside it has some; else an empty string."""
     from orchestration.demo.home import MARKER, open_command  # noqa: PLC0415
 
     demo = home.root / "demo"
@@ -95,21 +95,21 @@ def demo_hint(settings: Settings, home: Home) -> str:
         command = json.loads(report.read_text())["open_with"]
     except (OSError, ValueError, KeyError):
         command = open_command(settings.model_copy(update={"home": demo}))
-    return f"{home.root} holds no event yet. What the demo made is opened by\n    {command}"
+    return f"{home.root} has no event yet. To open the demo's data, run\n    {command}"
 
 
 def _serving_child(settings: Settings) -> Child:
-    """``headrace serve``, on the same port whenever it is started again."""
+    """Create the ``headrace serve`` child; it keeps its port across restarts."""
     port = settings.port or free_port(settings.host, 0)
     return headrace("serving", ["serve"], settings, port=port)
 
 
 class DagsterProcesses:
-    """What `dagster dev` would run, each watched by itself, with a guard in front of the webserver.
+    """The processes that `dagster dev` would run, each watched separately, with a guard before the webserver.
 
     Args:
-        folder: private; holds the socket on which the code location answers the other two.
-        docs_port: where the built pages are served, for the links to them.
+        folder: private folder for the socket on which the code location answers the other two.
+        docs_port: port of the built pages, for links to them.
     """
 
     def __init__(self, settings: Settings, folder: Path, docs_port: int) -> None:
@@ -124,16 +124,16 @@ class DagsterProcesses:
         self._workspace.write_text(json.dumps({"load_from": [{"grpc_server": location}]}))
 
     def code(self) -> Child:
-        """The code location: the definitions, imported once for daemon and webserver."""
+        """Create the code location, which imports the definitions once for daemon and webserver."""
         where = ("-m", _LOCATION, "--socket", str(self.socket), "--use-python-environment-entry-point")
         return self._child("dagster-code", "dagster", "code-server", "start", *where)
 
     def daemon(self) -> Child:
-        """The daemon: schedules, sensors and the run queue."""
+        """Create the daemon, which runs schedules, sensors and the run queue."""
         return self._child("dagster-daemon", "dagster._daemon", "run", "-w", str(self._workspace))
 
     def webserver(self, port: int) -> Child:
-        """The UI."""
+        """Create the webserver."""
         address = ("--host", self._settings.ui_host, "--port", str(port))
         return self._child(
             "dagster", "orchestration.processes.dagster_ui", "-w", str(self._workspace), *address
@@ -147,19 +147,19 @@ class DagsterProcesses:
 
 
 def serving_address(serving: Child) -> str | None:
-    """The address that serving named, once it says there that it is ready."""
+    """Return the address that serving printed, once it reports ready there; else `None`."""
     found = _ADDRESS.search(serving.said())
     return found.group(0) if found and answers(f"{found.group(0)}/readyz") else None
 
 
 def wait_for_serving(children: Children, serving: Child, timeout_s: float) -> str | None:
-    """The address of serving, once it says that it is ready; `None` when asked to stop."""
+    """Return serving's address once it is ready; `None` if asked to stop."""
     ready = children.wait_for("serving", lambda: serving_address(serving) is not None, timeout_s)
     return serving_address(serving) if ready else None
 
 
 def stream_is_ready(settings: Settings, since: datetime) -> bool:
-    """Whether the stream has read every partition to its end since a time (of the settings' clock)."""
+    """Return whether the stream has read every partition to its end since a time (on the settings' clock)."""
     from feature_repo.online import open_store  # noqa: PLC0415
     from streaming.sessions.heartbeat import read_heartbeats  # noqa: PLC0415
 
@@ -175,7 +175,7 @@ def stream_is_ready(settings: Settings, since: datetime) -> bool:
 
 
 def answers(url: str) -> bool:
-    """Whether a GET is answered with success."""
+    """Return whether a GET succeeds."""
     try:
         return httpx.get(url, timeout=2).is_success
     except httpx.HTTPError:
@@ -183,7 +183,7 @@ def answers(url: str) -> bool:
 
 
 def free_port(host: str, port: int) -> int:
-    """The port, proven free; 0 becomes one the system chose.
+    """Check that the port is free and return it; for 0, return one that the system chose.
 
     Raises:
         SettingsError: it is taken or forbidden.
@@ -202,7 +202,7 @@ def free_port(host: str, port: int) -> int:
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that Ctrl-C and SIGTERM set."""
+    """Return an event that Ctrl-C and SIGTERM set."""
     stop = threading.Event()
 
     def handler(number: int, frame: FrameType | None) -> None:

@@ -63,7 +63,7 @@ class Up:
 
     def all_run(self) -> bool:
         assert self.process.poll() is None, self.said()
-        return "all three run" in self.said()
+        return "all three are running" in self.said()
 
     def others(self) -> set[int]:
         return pids_of(f"HEADRACE_HOME={self.home}") - {self.process.pid}
@@ -115,10 +115,10 @@ def test_one_that_dies_is_started_again_and_the_rest_goes_on(up: Up) -> None:
     serving, stream = running(up, b"serve"), running(up, b"stream")
     assert serving, "serving comes first"
     os.kill(stream[0], signal.SIGKILL)
-    wait_until(lambda: "started again" in up.said(), "restart of the stream", up.said)
+    wait_until(lambda: "restarted" in up.said(), "restart of the stream", up.said)
     wait_until(lambda: bool(running(up, b"stream")), "the stream", up.said)
     said = " ".join(up.said().split())
-    assert "stream starts again in 1 s; stream ended with code -9" in said
+    assert "stream restarts in 1 s; stream ended with code -9" in said
     assert "stream.log" in said
     assert running(up, b"serve") == serving
     assert running(up, b"stream") != stream

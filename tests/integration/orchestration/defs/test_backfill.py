@@ -54,7 +54,7 @@ def test_days_between_include_both_ends(first: date, last: date, expected: list[
 
 
 def test_a_range_backwards_is_refused() -> None:
-    with pytest.raises(BuildError, match="--to 2024-05-29 lies before --from 2024-05-30; swap them"):
+    with pytest.raises(BuildError, match="--to 2024-05-29 is before --from 2024-05-30; swap them"):
         days_between(DAY, DAY - timedelta(days=1))
 
 

@@ -223,7 +223,7 @@ def test_run_chain_names_what_failed(
 def test_run_chain_says_which_check_found_what(settings: Settings, runtime: Runtime) -> None:
     strict = click_group(expectations=(Expectation("row_count_between", minimum=100),))
     with pytest.raises(
-        BuildError, match=r"check of features/clicks: clicks: .*5 rows.*; what is online stays"
+        BuildError, match=r"check of features/clicks: clicks: .*5 rows.*; online rows are unchanged"
     ):
         run_chain(settings, [DAY], runtime, [strict])
 

@@ -247,7 +247,7 @@ def test_the_asset_makes_the_set_its_config_asks_for(settings: Settings, home: H
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"first": "yesterday"}, "first: 'yesterday' is no day; write e.g. 2024-05-31"),
+        ({"first": "yesterday"}, "first: 'yesterday' is not a date; write e.g. 2024-05-31"),
         ({"embargo_hours": 0.1}, "embargo of .* is shorter than the attribution window"),
     ],
 )

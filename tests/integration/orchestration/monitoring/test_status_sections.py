@@ -26,7 +26,7 @@ def test_the_quarantine_is_empty_filled_or_full(settings: Settings, home: Home) 
         held.put(b"x" * 1_500_000, "f", line, ERROR)
     section = quarantine_section(settings, home)
     assert section.rows == (("1.4 MiB", "256 MiB", "3"),)
-    assert section.note == "full on 2024-06-01: what was rejected then is counted, not kept"
+    assert section.note == "full on 2024-06-01: records rejected that day were counted but not kept"
 
 
 def test_a_home_that_ran_with_something_else_says_so(settings: Settings, home: Home) -> None:

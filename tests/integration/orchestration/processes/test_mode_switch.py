@@ -116,7 +116,7 @@ def test_there_and_back_again(embedded: Settings, home: Home, own_redis: RedisSe
 
     said = " ".join(stream(redis).split())
     assert "the event log was segments and is redis now" in said
-    assert "4 events of the last 24.5 h are in it" in said
+    assert "4 events of the last 24.5 h were copied" in said
     assert "the online store was sqlite and is redis now" in said
     assert "rows of user_profile" in said
     assert sessions(redis) == {"s1": (2, ["i1", "i3"]), "s2": (2, ["i2", "i4"])}
@@ -132,7 +132,7 @@ def test_there_and_back_again(embedded: Settings, home: Home, own_redis: RedisSe
 
     said = " ".join(stream(embedded).split())
     assert "the event log was redis and is segments now" in said
-    assert "6 events of the last 24.5 h are in it" in said
+    assert "6 events of the last 24.5 h were copied" in said
     assert sessions(embedded) == there
     assert profile(embedded, "u1") is not None
     assert profile(embedded, "u2") is None
@@ -177,9 +177,9 @@ def test_an_old_log_out_of_reach_is_named_with_both_ways_out(home: Home) -> None
     assert message.startswith(
         f"HEADRACE_EVENT_LOG=segments: {home.root} last ran with redis, whose last events"
     )
-    assert "out of reach (event log on Redis: cannot" in message
+    assert "unreachable (event log on Redis: cannot" in message
     assert "HEADRACE_REDIS_URL" in message
-    assert message.endswith(f"or remove {home.root / FILE} to go on without them")
+    assert message.endswith(f"or remove {home.root / FILE} to continue without them")
     assert read_mode(home) == Mode("redis", "sqlite"), "the next start asks again"
     (home.root / FILE).unlink()
     switch_mode(settings, home, lambda said: None)

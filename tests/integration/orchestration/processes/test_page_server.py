@@ -184,4 +184,4 @@ def test_no_folder_is_listed(served: tuple[Settings, str], home: Home) -> None:
     (home.docs / "drift" / "group" / "secret.png").write_text("")
     answer = httpx.get(f"{address}/drift/group/")
     assert (answer.status_code, "secret.png" in answer.text) == (404, False)
-    assert "Nothing was checked yet" in httpx.get(f"{address}/").text
+    assert "Nothing has been checked yet" in httpx.get(f"{address}/").text

@@ -131,7 +131,7 @@ def test_types_registered_after_the_settings_were_read_are_known(run: Run, runti
 def test_drift_has_nothing_to_compare_on_the_first_day(run: Run) -> None:
     found = evaluation(run(DAY), DRIFT)
     assert found.passed
-    assert found.description == "no build of the week before to compare with"
+    assert found.description == "no build of the previous week to compare with"
 
 
 def test_drift_is_measured_kept_and_plotted_on_the_newest_day(run: Run, runtime: Runtime) -> None:

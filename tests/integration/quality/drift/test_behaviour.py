@@ -128,8 +128,8 @@ def test_the_first_week_has_nothing_to_compare_with(
 ) -> None:
     first = LAST - timedelta(days=DAYS - 1)
     found = checked(shop, instance, first, datetime(2024, 6, 1, 1, tzinfo=UTC))
-    assert (found.passed, found.description) == (True, "fewer than 7 days before it to compare with")
+    assert (found.passed, found.description) == (True, "fewer than 7 previous days to compare with")
     write_events(Lake(home.lake), LAST, day_events(LAST, 20))
     found = checked(home, instance, LAST, datetime(2024, 5, 31, 12, tzinfo=UTC))
-    assert found.description == "no events of 2024-05-30, the last day that is over"
+    assert found.description == "no events of 2024-05-30, the last finished day"
     assert not Path(home.quality / NAME).exists()

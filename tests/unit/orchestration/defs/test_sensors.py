@@ -107,7 +107,7 @@ def test_the_hour_asks_for_no_second_run_while_one_waits(runtime: Runtime) -> No
         queued(instance, CHAIN, DAY, SCHEDULED)
         found = schedule(dg.build_schedule_context(instance=instance, scheduled_execution_time=NOW))
     assert isinstance(found, dg.SkipReason)
-    assert "waits still" in (found.skip_message or "")
+    assert "still waiting" in (found.skip_message or "")
 
 
 def test_the_hour_skips_an_empty_lake(settings: Settings, home: Home) -> None:

@@ -73,12 +73,12 @@ def test_one_that_ends_is_started_again_and_the_others_are_left_alone(tmp_path: 
     stream.ended_with = 1
     scene.at(10)
     assert (stream.starts, scene.said[0][0]) == (1, "stream")
-    assert scene.said[0][1].startswith("starts again in 1 s; stream ended with code 1; the last lines of ")
+    assert scene.said[0][1].startswith("restarts in 1 s; stream ended with code 1; the last lines of ")
     scene.at(10.9)
     assert stream.starts == 1
     scene.at(11)
     assert stream.starts == 2
-    assert scene.said[1:] == [("stream", "started again")]
+    assert scene.said[1:] == [("stream", "restarted")]
     assert [scene.parts[n].starts for n in ("serving", "dagster")] == [1, 1]
     assert scene.parts["serving"].signals == []
 
@@ -101,12 +101,12 @@ def test_failures_in_a_row_wait_longer_until_it_ran_steadily(tmp_path: Path) -> 
     for wait in (1, 2, 4):
         stream.ended_with = 2
         scene.at(scene.now)
-        assert scene.said[-1][1].startswith(f"starts again in {wait} s")
+        assert scene.said[-1][1].startswith(f"restarts in {wait} s")
         scene.at(scene.now + wait)
     scene.at(scene.now + 100)
     stream.ended_with = 2
     scene.at(scene.now)
-    assert scene.said[-1][1].startswith("starts again in 1 s")
+    assert scene.said[-1][1].startswith("restarts in 1 s")
 
 
 def test_one_that_never_runs_is_given_up_and_all_of_them_end_it(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_one_that_never_runs_is_given_up_and_all_of_them_end_it(tmp_path: Path) 
 
     fail("stream")
     assert scene.said[-1] == ("stream", scene.said[-1][1])
-    assert scene.said[-1][1].startswith("given up after 2 failures in a row; stream ended with code 2")
+    assert scene.said[-1][1].startswith("given up after 2 consecutive failures; stream ended with code 2")
     assert scene.parts["stream"].starts == 2
     fail("dagster")
     with pytest.raises(ProcessError, match="ended with code 2"):
@@ -136,7 +136,7 @@ def test_one_that_is_slow_is_told_of_and_asked_again(tmp_path: Path) -> None:
         return next(answers)
 
     scene.crew.wait_for("dagster", slow, lambda: pytest.fail("not ready"), 120)
-    assert scene.said == [("dagster", "not ready after 120 s; it goes on starting, the others go on")]
+    assert scene.said == [("dagster", "not ready after 120 s; it is still starting, the others keep running")]
     done = threading.Event()
 
     def ready() -> bool:

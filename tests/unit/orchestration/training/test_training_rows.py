@@ -207,7 +207,7 @@ def test_decisions_of_the_days_asked_for_come_out_of_the_log(
     with caplog.at_level(logging.WARNING):
         found = {d.request_id for d in logged_decisions(settings, home, days[1], days[2])}
     assert found == {"r2", "r3", "r4", "r5"}
-    assert "2 records of decisions are no decisions" in caplog.text
+    assert "2 records of decisions are not decisions" in caplog.text
 
 
 # Splits
