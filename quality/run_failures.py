@@ -1,4 +1,4 @@
-"""Failed batch runs, kept in one small file that `headrace status` and the metrics of any process read."""
+"""Failed batch runs, stored in one small file for `headrace status` and the metrics of every process."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from feature_repo.lock import locked
 logger = logging.getLogger(__name__)
 
 KEPT = 50
-"""Failures kept, the newest; all are counted."""
+"""Number of newest failures kept; all are counted."""
 
 
 class RunFailure(msgspec.Struct, frozen=True):
-    """One run that failed.
+    """One failed run.
 
     Attributes:
-        run: its id.
+        run: the run's id.
         partition: the event day; empty for a run without one.
-        step: what failed; empty where the run failed before or outside any step.
+        step: the failed step; empty if the run failed before or outside any step.
         error: one sentence.
     """
 
@@ -41,7 +41,7 @@ class RunFailure(msgspec.Struct, frozen=True):
 
     @property
     def line(self) -> str:
-        """What is logged and sent."""
+        """Return the text that is logged and sent."""
         of = f" of {self.partition}" if self.partition else ""
         where = f" at {self.step}" if self.step else ""
         return f"run {self.run[:8]}: {self.job}{of} failed{where}: {self.error}"
@@ -51,8 +51,8 @@ class Failures(msgspec.Struct, frozen=True):
     """All failures.
 
     Attributes:
-        totals: how many, by job, since the file was first written.
-        recent: the newest, oldest first.
+        totals: number of failures by job since the file was first written.
+        recent: the newest failures, oldest first.
     """
 
     totals: Mapping[str, int] = msgspec.field(default_factory=dict)
@@ -60,7 +60,7 @@ class Failures(msgspec.Struct, frozen=True):
 
 
 def read_failures(runs: Path) -> Failures:
-    """What failed so far.
+    """Read the failures so far.
 
     Args:
         runs: `Home.runs`.
@@ -74,14 +74,14 @@ def read_failures(runs: Path) -> Failures:
     except FileNotFoundError:
         return Failures()
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        msg = f"{path}: no list of failed runs ({error}); remove it, the next failure writes it again"
+        msg = f"{path}: not a list of failed runs ({error}); remove it; the next failure writes it again"
         raise LakeError(msg) from error
 
 
 def add_failure(runs: Path, failure: RunFailure) -> bool:
-    """Count a failure; the same run twice counts once. Returns whether it is new.
+    """Count a failure, each run once; return whether it is new.
 
-    A damaged file is set aside, under a name of its own.
+    A damaged file is set aside under a different name.
     """
     path = _path(runs)
     with locked(runs / ".failures.lock"):
@@ -117,7 +117,7 @@ class RunFailuresCollector(Collector):
         self._runs = runs
 
     def collect(self) -> Iterator[Metric]:
-        """By job: how many failed, and when the last did."""
+        """Collect by job the number of failures and the time of the last one."""
         failed = CounterMetricFamily("headrace_run_failures", "Batch runs that failed.", labels=["job"])
         last = GaugeMetricFamily(
             "headrace_run_last_failure_seconds", "When a batch run failed last (epoch).", labels=["job"]

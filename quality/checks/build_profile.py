@@ -1,4 +1,4 @@
-"""What a build looks like, column by column: the history that bounds are proposed from."""
+"""Per-column profile of a build: the history from which bounds are proposed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LISTS = (DType.STRINGS, *NUMBER_LISTS)
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """One column of one build; minimum and maximum of numbers (in lists: of elements), finite ones only."""
+    """Figures of one column; minimum and maximum cover finite numbers, in lists those of the elements."""
 
     null_share: float
     minimum: float | None = None
@@ -27,7 +27,7 @@ class ColumnProfile:
 
 @dataclass(frozen=True)
 class BuildProfile:
-    """One build. `columns` holds every feature by name."""
+    """Figures of one build. `columns` holds every feature by name."""
 
     rows: int
     columns: Mapping[str, ColumnProfile]

@@ -1,8 +1,8 @@
-"""Rules as Great Expectations' expectations, judged on counts that DuckDB made.
+"""Rules as Great Expectations' expectations, judged on counts from DuckDB.
 
-Great Expectations says what is expected, decides from the metrics whether it holds, and renders it; the
+Great Expectations states what is expected, decides from the metrics whether it holds, and renders it. The
 metrics come from `quality.checks.measure` instead of one of its execution engines (docs/adr/0040). Importing
-this module imports Great Expectations, which takes seconds: do it inside the function that needs it.
+this module imports Great Expectations, which takes seconds: import it inside the function that needs it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SEVERITY = {"block": "critical", "warn": "warning"}
 
 
 class ColumnValuesFinite(ColumnMapMetricProvider):  # type: ignore[misc]
-    """Makes the metric's name known to Great Expectations, and the expectation usable on pandas."""
+    """Registers the metric's name with Great Expectations, and makes the expectation usable on pandas."""
 
     condition_metric_name = "column_values.finite"
 
@@ -45,7 +45,7 @@ class ColumnValuesFinite(ColumnMapMetricProvider):  # type: ignore[misc]
 
 
 class MulticolumnListLengthsEqual(MulticolumnMapMetricProvider):  # type: ignore[misc]
-    """Makes the metric's name known to Great Expectations, and the expectation usable on pandas."""
+    """Registers the metric's name with Great Expectations, and makes the expectation usable on pandas."""
 
     condition_metric_name = "multicolumn_values.list_lengths_equal"
     condition_domain_keys = (
@@ -69,13 +69,13 @@ class ExpectColumnValuesToBeFinite(ColumnMapExpectation):  # type: ignore[misc]
 
 
 class ExpectMulticolumnListLengthsToBeEqual(MulticolumnMapExpectation):  # type: ignore[misc]
-    """In each row the lists of these columns are equally long (an absent list has length 0)."""
+    """In each row, the lists of these columns have equal lengths (an absent list has length 0)."""
 
     map_metric: ClassVar[str] = "multicolumn_values.list_lengths_equal"
 
 
 def expectation_of(rule: Rule, suite: Suite) -> Any:
-    """The expectation that states a rule."""
+    """Return the expectation that states a rule."""
     common: dict[str, Any] = {"severity": _SEVERITY[rule.severity]}
     if rule.where is not None:
         column = Column(rule.where.column)
@@ -110,7 +110,7 @@ def expectation_of(rule: Rule, suite: Suite) -> Any:
 
 
 def judge(suite: Suite, measurement: Measurement, now: datetime) -> ExpectationSuiteValidationResult:
-    """Great Expectations' verdict on each rule, in the suite's order; `now` is the time it bears."""
+    """Return Great Expectations' verdict on each rule, in the suite's order, stamped with `now`."""
     results = [
         _judge(expectation_of(rule, suite), measured, measurement)
         for rule, measured in zip(suite.rules, measurement.rules, strict=True)
@@ -154,10 +154,10 @@ def _judge(expectation: Any, measured: Measured, measurement: Measurement) -> Ex
 
 
 def _metric(name: str, measured: Measured, measurement: Measurement) -> Any:
-    """The value of one of Great Expectations' metrics.
+    """Return the value of one of Great Expectations' metrics.
 
     Raises:
-        LookupError: an expectation asks for a metric that is not measured (a new version of it, say).
+        LookupError: an expectation needs a metric that is not measured, e.g. after an upgrade.
     """
     if name == "column_values.nonnull.unexpected_count":
         return measured.nulls
@@ -167,7 +167,7 @@ def _metric(name: str, measured: Measured, measurement: Measurement) -> Any:
         "row_count": measured.rows,
         "filtered_row_count": measured.rows,
         "unexpected_count": measured.unexpected,
-        # Great Expectations writes samples into its pages as they are, and these come from strangers.
+        # Great Expectations writes samples into its pages unescaped, and samples are untrusted.
         "unexpected_values": [escape(repr(sample)) for sample in measured.samples],
     }
     suffix = name.rpartition(".")[2]
@@ -178,5 +178,5 @@ def _metric(name: str, measured: Measured, measurement: Measurement) -> Any:
 
 
 def verdicts(result: ExpectationSuiteValidationResult) -> Sequence[tuple[str, bool]]:
-    """Name and outcome of each expectation."""
+    """Return the name and outcome of each expectation."""
     return [(r.expectation_config.type, bool(r.success)) for r in result.results]

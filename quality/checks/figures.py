@@ -1,4 +1,4 @@
-"""Figures of drift and parity, kept as JSON and shown as Prometheus metrics by whichever process is asked."""
+"""Drift and parity figures, stored as JSON and exposed as Prometheus metrics by any process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Kind: TypeAlias = Literal["drift", "parity"]
 
 @dataclass(frozen=True)
 class Figures:
-    """What one run measured of one group.
+    """Measurements of one group in one run.
 
     Attributes:
         values: feature → measure → value.
@@ -39,7 +39,7 @@ class Figures:
 
 
 def save_figures(root: Path, kind: Kind, figures: Figures) -> Path:
-    """Replace what is kept of a group; `root` is `Home.quality`."""
+    """Replace a group's stored figures; `root` is `Home.quality`."""
     folder = root / kind
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{figures.group}.json"
@@ -50,7 +50,7 @@ def save_figures(root: Path, kind: Kind, figures: Figures) -> Path:
 
 
 def load_figures(root: Path, kind: Kind) -> list[Figures]:
-    """What is kept of a kind, by group.
+    """Load the stored figures of a kind, by group.
 
     Raises:
         LakeError: a file is damaged; names it.
@@ -60,24 +60,24 @@ def load_figures(root: Path, kind: Kind) -> list[Figures]:
         try:
             found.append(msgspec.json.decode(path.read_bytes(), type=Figures))
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            msg = f"{path}: not figures of {kind} ({error}); remove it, the next run writes it anew"
+            msg = f"{path}: not figures of {kind} ({error}); remove it; the next run writes it again"
             raise LakeError(msg) from error
     return found
 
 
 def failing_features(report: CheckReport) -> tuple[str, ...]:
-    """Features with a failed result, each once, without the group before the dot."""
+    """List the features with a failed result, each once, without the group before the dot."""
     return tuple(dict.fromkeys(re.sub(r"^.*\.", "", r.column) for r in report.failures if r.column))
 
 
 class FiguresCollector(Collector):
-    """``headrace_drift``, ``headrace_parity`` by group, feature and measure; how many features fail."""
+    """Collects ``headrace_drift`` and ``headrace_parity`` per group, feature and measure; counts failures."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def collect(self) -> Iterator[Metric]:
-        """Reads the files at each scrape."""
+        """Read the files at each scrape."""
         kinds: tuple[tuple[Kind, str], ...] = (
             ("drift", "Distance of a feature from its reference window."),
             ("parity", "Difference of served features from recomputed ones."),
@@ -95,7 +95,7 @@ class FiguresCollector(Collector):
             yield from (values, failing)
 
     def _figures(self, kind: Kind) -> list[Figures]:
-        """A damaged file must not take the other metrics of the process with it."""
+        """Load the figures; a damaged file must not take down the process's other metrics."""
         try:
             return load_figures(self._root, kind)
         except LakeError as error:

@@ -1,4 +1,4 @@
-"""Measure rules on data: one DuckDB aggregate over files or a table, in bounded memory."""
+"""Measures rules on data: one DuckDB aggregate over files or a table, in bounded memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from quality.checks.predicates import breaks, condition, quoted
 from quality.checks.suites import Rule, Suite
 
 MEMORY = "128MB"
-"""DuckDB's limit while checking; distinct counts of larger days spill to disk."""
+"""DuckDB's memory limit for checks; distinct counts of larger days spill to disk."""
 SAMPLES = 5
 
 Source: TypeAlias = pa.Table | Sequence[str]
@@ -24,14 +24,14 @@ Source: TypeAlias = pa.Table | Sequence[str]
 
 @dataclass(frozen=True)
 class Measured:
-    """What was counted for one rule.
+    """Counts for one rule.
 
     Attributes:
-        rows: rows the rule speaks of.
-        nulls: those of them without a value.
-        unexpected: rows that break the rule; for ``unique`` the rows beyond the first of each value.
+        rows: rows that the rule covers.
+        nulls: covered rows without a value.
+        unexpected: rows that break the rule; for ``unique``, the rows after the first of each value.
         samples: a few offending values.
-        fault: why the rule could not be measured (column absent or of another type), else ``""``.
+        fault: why the rule could not be measured (column absent or of the wrong type), else ``""``.
     """
 
     rows: int
@@ -43,7 +43,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Measurement:
-    """All rules of a suite, in their order, and the columns found as ``name type``."""
+    """All rules of a suite, in order, and the columns found as ``name type``."""
 
     rows: int
     columns: tuple[str, ...]
@@ -54,7 +54,7 @@ def measure(suite: Suite, source: Source) -> Measurement:
     """Count, for every rule of the suite, the rows that break it.
 
     Raises:
-        LakeError: a file is missing, is not Parquet or is torn; names it.
+        LakeError: a file is missing, is not Parquet or is truncated; names the file.
     """
     types = _types_of(source)
     wanted = {field.name: type_text(field.type) for field in suite.schema}
@@ -72,7 +72,7 @@ def measure(suite: Suite, source: Source) -> Measurement:
 
 
 def type_text(dtype: pa.DataType) -> str:
-    """A type's name without what writers differ in: names of list elements, large and dictionary layouts."""
+    """Return a type's name without what varies by writer: list element names, large or dictionary layout."""
     if pa.types.is_dictionary(dtype):
         return type_text(dtype.value_type)
     if pa.types.is_map(dtype):
@@ -88,7 +88,7 @@ def type_text(dtype: pa.DataType) -> str:
 
 
 def _types_of(source: Source) -> dict[str, set[str]]:
-    """Types met per column, over all files."""
+    """Return the types found per column, over all files."""
     schemas = [source.schema] if isinstance(source, pa.Table) else [_schema(path) for path in source]
     found: dict[str, set[str]] = {}
     for schema in schemas:
@@ -112,7 +112,7 @@ def _unreadable(path: str, error: Exception) -> LakeError:
 
 
 def _torn(source: Source, error: Exception) -> LakeError:
-    """Which file a failed query failed on: the first that Arrow cannot read to its end either."""
+    """Identify the file that broke a query: the first that Arrow cannot read to its end either."""
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     paths = [] if isinstance(source, pa.Table) else list(source)
@@ -126,7 +126,7 @@ def _torn(source: Source, error: Exception) -> LakeError:
 
 
 def _fault(rule: Rule, types: dict[str, set[str]], wanted: dict[str, str]) -> str:
-    """Why a rule cannot be measured on these columns."""
+    """Explain why a rule cannot be measured on these columns; empty if it can."""
     needed = rule.columns if rule.where is None else (*rule.columns, rule.where.column)
     for name in needed:
         if name not in types:
@@ -138,7 +138,7 @@ def _fault(rule: Rule, types: dict[str, set[str]], wanted: dict[str, str]) -> st
 
 @contextmanager
 def _relation(source: Source, types: dict[str, set[str]], absent: pa.Schema) -> Iterator[Any]:
-    """A connection on which `source` is the view ``data``, with columns of nulls for those `absent`."""
+    """Yield a connection with `source` as the view ``data``; `absent` columns are null."""
     import duckdb  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory(prefix="headrace-check-") as spill:
@@ -150,7 +150,7 @@ def _relation(source: Source, types: dict[str, set[str]], absent: pa.Schema) -> 
             if isinstance(source, pa.Table):
                 con.register("found", source)
             elif types:
-                # Files that disagree on a column are read as text; their rules carry a fault and are not run.
+                # If files disagree on a column, read it as text; its rules carry a fault and are not run.
                 con.read_parquet(list(source), hive_partitioning=False, union_by_name=True).create_view(
                     "found"
                 )
@@ -169,7 +169,7 @@ def _relation(source: Source, types: dict[str, set[str]], absent: pa.Schema) -> 
 
 
 def _count(con: Any, suite: Suite, faults: Sequence[str]) -> list[int]:
-    """``[rows, then per rule: rows, nulls, unexpected]`` in one pass."""
+    """Return ``[rows, then per rule: rows, nulls, unexpected]`` in one pass."""
     selected = ["count(*)"]
     for rule, fault in zip(suite.rules, faults, strict=True):
         if fault or rule.kind in {"columns", "row_count_between"}:
@@ -198,10 +198,10 @@ def _one(con: Any, suite: Suite, rule: Rule, index: int, counted: Sequence[int])
 
 
 def _repeats(con: Any, column: str, present: int) -> tuple[int, tuple[Any, ...]]:
-    """Rows beyond the first of each value, and values that repeat.
+    """Count rows after the first of each value, and sample the values that repeat.
 
-    Distinct hashes are counted first, which is three times cheaper than distinct texts: as many as rows
-    proves that no value repeats; fewer is settled by the values themselves.
+    Distinct hashes are counted first, which is three times cheaper than distinct texts. If there are as many
+    as rows, no value repeats; otherwise the values themselves decide.
     """
     name = quoted(column)
     ((distinct,),) = con.execute(
@@ -216,10 +216,10 @@ def _repeats(con: Any, column: str, present: int) -> tuple[int, tuple[Any, ...]]
 
 
 def file_source(path: Path) -> list[str]:
-    """A file, or the Parquet files of a folder, as a source.
+    """Return a file, or the Parquet files of a folder, as a source.
 
     Raises:
-        LakeError: there is no such path.
+        LakeError: the path does not exist.
     """
     if path.is_dir():
         return sorted(str(p) for p in path.glob("**/[!.]*.parquet"))

@@ -1,4 +1,4 @@
-"""The online store after a materialization: a hash-sampled part of the build, read back and compared."""
+"""Checks the online store after a materialization: reads back a hash sample of the build and compares."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PRESENT, MISSING, OLD, NEWER = "present", "missing", "older", "newer"
 EQUAL = "equal"
 _TEXT = 40
 _TOLERANCE = 1e-6
-"""Relative difference below which two floats are the same: float32 features lose digits in the store."""
+"""Relative tolerance for equal floats: float32 features lose digits in the store."""
 
 
 def check_online(
@@ -35,14 +35,14 @@ def check_online(
     *,
     keep_page: timedelta | None = None,
 ) -> CheckReport:
-    """Compare a sample of a build with what the online store answers.
+    """Compare a sample of a build with the online store's rows.
 
-    A row whose stored event time is newer (a later build) is left out of the comparison of values; a missing
-    or older row blocks.
+    A row whose stored event time is newer (a later build) is excluded from the comparison of values; a
+    missing or older row blocks.
 
     Args:
-        sample: rows read back, the same keys for the same build (smallest hash of the key).
-        keep_page: as of `quality.checks.report.check`.
+        sample: number of rows to read back; a build always gives the same keys (smallest hashes).
+        keep_page: see `quality.checks.report.check`.
 
     Raises:
         LakeError: the build cannot be read.
@@ -58,7 +58,7 @@ def check_online(
 
 
 def online_suite(group: FeatureGroup) -> Suite:
-    """Rules of a comparison: every sampled row is there, and every value equal."""
+    """Return the rules of a comparison: every sampled row is online and every value is equal."""
     key = group.entity.join_key
     rules = [
         Rule("row_count_between", minimum=1, severity="warn"),
@@ -77,7 +77,7 @@ def online_suite(group: FeatureGroup) -> Suite:
 
 
 def sampled(group: FeatureGroup, build: Path, sample: int) -> list[dict[str, Any]]:
-    """The rows of a build whose keys hash lowest."""
+    """Read the rows of a build whose keys have the smallest hashes."""
     import duckdb  # noqa: PLC0415
 
     from feature_repo.errors import LakeError  # noqa: PLC0415
@@ -86,7 +86,7 @@ def sampled(group: FeatureGroup, build: Path, sample: int) -> list[dict[str, Any
     try:
         con.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         name = group.entity.join_key
-        # Keys first: sorting whole rows would hold every wide row of the sort in memory.
+        # Keys first: sorting whole rows would keep every wide row in memory.
         build_file = "read_parquet($build, hive_partitioning=false)"
         query = (
             f'SELECT * FROM {build_file} SEMI JOIN (SELECT "{name}" FROM {build_file} '
@@ -106,7 +106,7 @@ def sampled(group: FeatureGroup, build: Path, sample: int) -> list[dict[str, Any
 def comparison(
     group: FeatureGroup, built: Sequence[Mapping[str, Any]], online: Sequence[OnlineRow | None]
 ) -> pa.Table:
-    """One row per sampled key: whether it is online, and per feature ``equal`` or what differs."""
+    """Build one row per sampled key: whether it is online, and ``equal`` or the difference per feature."""
     key = group.entity.join_key
     rows = []
     for offline, row in zip(built, online, strict=True):
@@ -130,12 +130,12 @@ def _state(built: datetime, row: OnlineRow | None) -> str:
 
 
 def difference(online: Any, offline: Any) -> str:
-    """``equal``, or both values in words."""
+    """Return ``equal``, or both values in words."""
     return EQUAL if same_value(online, offline) else f"online {_short(online)}, offline {_short(offline)}"
 
 
 def same_value(one: Any, other: Any, tolerance: float = _TOLERANCE) -> bool:
-    """Equality up to the last digits of floats and the fraction of a second; null equals an empty list."""
+    """Compare, ignoring the last digits of floats and fractions of seconds; null equals an empty list."""
     if isinstance(one, list | tuple) or isinstance(other, list | tuple):
         first, second = list(one or ()), list(other or ())
         return len(first) == len(second) and all(

@@ -1,6 +1,6 @@
-"""Rules that plainly hold by the counts alone, so that Great Expectations need not be loaded.
+"""Rules that clearly hold by the counts alone, so that Great Expectations need not be loaded.
 
-Only in one direction: what is not plain is for `quality.checks.expectations` to judge (docs/adr/0033).
+This shortcut only passes rules; `quality.checks.expectations` judges everything else (docs/adr/0033).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ NAMES: dict[Kind, str] = {
 }
 """Great Expectations' name of each kind of rule."""
 _EDGE = 1e-9
-"""Shares this close to the bound are not plain: rounding would decide."""
+"""Shares this close to the bound are not clear cases, because rounding would decide."""
 
 
 def all_hold(suite: Suite, measurement: Measurement) -> bool:
-    """Whether every rule plainly holds."""
+    """Return whether every rule clearly holds."""
     return all(
         holds(rule, measured, suite, measurement)
         for rule, measured in zip(suite.rules, measurement.rules, strict=True)
@@ -35,7 +35,7 @@ def all_hold(suite: Suite, measurement: Measurement) -> bool:
 
 
 def holds(rule: Rule, measured: Measured, suite: Suite, measurement: Measurement) -> bool:
-    """Whether a rule holds beyond doubt; false where it does not, and where it is close."""
+    """Return whether a rule clearly holds; false if it fails or is close to the bound."""
     if measured.fault:
         return False
     if rule.kind == "columns":

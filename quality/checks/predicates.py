@@ -10,7 +10,7 @@ from quality.checks.suites import Rule, Where
 
 
 def breaks(rule: Rule, schema: pa.Schema) -> str:
-    """SQL that is true of a row that breaks the rule; rows without a value break only ``not_null``."""
+    """Return SQL that is true for rows that break the rule; rows without a value break only ``not_null``."""
     column = quoted(rule.columns[0])
     dtype = schema.field(rule.columns[0]).type
     if rule.kind == "not_null":
@@ -20,7 +20,7 @@ def breaks(rule: Rule, schema: pa.Schema) -> str:
         return " OR ".join(f"{lengths[0]} <> {other}" for other in lengths[1:])
     if rule.kind == "length_between":
         size = f"len({column})" if pa.types.is_list(dtype) else f"strlen({column})"
-        # A list that is absent is as bad as an empty one; a text that is absent is not_null's business.
+        # An absent list is as bad as an empty one; an absent text is left to not_null.
         return _outside(f"coalesce({size}, 0)" if pa.types.is_list(dtype) else size, rule, floating=False)
     if pa.types.is_list(dtype):
         element = _value_breaks("x", rule, dtype.value_type)
@@ -43,19 +43,19 @@ def _outside(value: str, rule: Rule, *, floating: bool) -> str:
     if rule.maximum is not None:
         parts.append(f"{value} > {_literal(rule.maximum)}")
     if floating:
-        # DuckDB orders NaN above every number, so it would pass a lower bound.
+        # DuckDB orders NaN above every number, so NaN would pass a lower bound.
         parts.append(f"isnan({value})")
     return "(" + (" OR ".join(parts) or "false") + ")"
 
 
 def condition(where: Where) -> str:
-    """SQL that is true of the rows a rule speaks of."""
+    """Return SQL that is true for the rows that a rule covers."""
     values = ", ".join(_literal(v) for v in where.values)
     return f"{quoted(where.column)} {'NOT ' if where.negated else ''}IN ({values})"
 
 
 def quoted(column: str) -> str:
-    """A column's name as SQL."""
+    """Quote a column name for SQL."""
     return '"' + column.replace('"', '""') + '"'
 
 

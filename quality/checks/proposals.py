@@ -1,8 +1,8 @@
-"""Bounds proposed from history, and those a person has accepted.
+"""Bounds proposed from history, and those that a person has accepted.
 
 `propose` reads the profiles of past builds and writes ``proposals/<group>.json``; a person may edit it.
-`accept` moves rules to ``accepted/<group>.json``, from where `accepted` hands them to the suites. Nothing
-proposed counts before it is accepted.
+`accept` moves rules to ``accepted/<group>.json``, from where `accepted` adds them to the suites. A proposal
+has no effect until it is accepted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from quality.checks.build_profile import BuildProfile, ColumnProfile
 from quality.checks.suites import ANY_VALUE, Rule, group_suite
 
 LEAST_BUILDS = 3
-"""Builds below which a range says nothing."""
+"""With fewer builds, a range means nothing."""
 ROW_FACTOR = 2.0
 NULL_MARGIN = 0.02
 SPAN_MARGIN = 0.5
@@ -34,7 +34,7 @@ _File = TypeVar("_File", "Proposals", "Accepted")
 
 @dataclass(frozen=True)
 class Proposal:
-    """A rule, and the figures it was drawn from in words."""
+    """A rule, and the figures it is based on, in words."""
 
     rule: Rule
     why: str
@@ -42,7 +42,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Proposals:
-    """What was proposed of a group, from how many builds, when."""
+    """The proposals for a group, the number of builds behind them, and their time."""
 
     group: str
     builds: int
@@ -52,7 +52,7 @@ class Proposals:
 
 @dataclass(frozen=True)
 class Accepted:
-    """Rules that count beside the declared ones. A later acceptance of the same kind and column replaces."""
+    """Rules added to the declared ones. A later acceptance replaces one of the same kind and columns."""
 
     group: str
     accepted: datetime
@@ -60,14 +60,14 @@ class Accepted:
 
 
 def propose(group: FeatureGroup, history: Sequence[BuildProfile]) -> tuple[Proposal, ...]:
-    """Bounds that every build of the history keeps, with room.
+    """Propose bounds that every build of the history meets with some margin.
 
-    Row counts may halve or double beyond the history; shares of nulls grow by half and 2 points; numbers
-    leave the range by half its width, but never turn negative where they never were. A declared rule is
+    Row counts may halve or double beyond the history; shares of nulls may grow by half plus 2 points; numbers
+    may leave their range by half its width, but a range without negatives stays so. A declared rule is
     tightened, never loosened, and keeps its severity; new rules warn.
 
     Raises:
-        BuildError: fewer than three builds that hold rows.
+        BuildError: fewer than three builds have rows.
     """
     builds = [build for build in history if build.rows]
     if len(builds) < LEAST_BUILDS:
@@ -120,7 +120,7 @@ def _range(name: str, columns: Sequence[ColumnProfile]) -> Proposal | None:
 
 
 def _tightened(declared: Rule | None, proposed: Rule) -> Rule:
-    """The stricter of both on each side, with the declared severity."""
+    """Combine the stricter bound on each side with the declared severity."""
     if declared is None:
         return proposed
     if proposed.kind == "not_null":
@@ -142,13 +142,13 @@ def save_proposals(root: Path, found: Proposals) -> Path:
 
 
 def accept(root: Path, group: FeatureGroup, now: datetime, columns: Sequence[str] = ()) -> tuple[Rule, ...]:
-    """Let proposed rules count, all or those of the columns named.
+    """Accept the proposed rules, all or those of the given columns.
 
     Returns:
-        the rules accepted now.
+        the newly accepted rules.
 
     Raises:
-        BuildError: nothing is proposed, or nothing of a column named.
+        BuildError: nothing is proposed, or nothing for one of the columns.
         LakeError: the proposal file is damaged.
     """
     path = root / "proposals" / f"{group.view_name}.json"
@@ -157,7 +157,7 @@ def accept(root: Path, group: FeatureGroup, now: datetime, columns: Sequence[str
         msg = f"{group.name}: nothing is proposed; run `headrace quality propose {group.name}` first"
         raise BuildError(msg)
     if unknown := sorted(set(columns) - {c for p in found.proposals for c in p.rule.columns}):
-        msg = f"{group.name}: nothing is proposed of {', '.join(unknown)} (see {path})"
+        msg = f"{group.name}: nothing is proposed for {', '.join(unknown)} (see {path})"
         raise BuildError(msg)
     chosen = tuple(p.rule for p in found.proposals if not columns or set(p.rule.columns) & set(columns))
     kept = {rule.identity: rule for rule in accepted(root, group)}
@@ -174,7 +174,7 @@ def accept(root: Path, group: FeatureGroup, now: datetime, columns: Sequence[str
 
 
 def accepted(root: Path, group: FeatureGroup) -> tuple[Rule, ...]:
-    """The accepted rules of a group; those of features it no longer has are left out, with a log line.
+    """Return a group's accepted rules; skip and log those of features it no longer has.
 
     Raises:
         LakeError: the file is damaged; names it.
@@ -185,7 +185,7 @@ def accepted(root: Path, group: FeatureGroup) -> tuple[Rule, ...]:
     known = set(group.arrow_schema.names)
     for rule in found.rules:
         if not set(rule.columns) <= known:
-            logger.warning("%s: an accepted rule speaks of %s, which is gone", group.name, rule.columns)
+            logger.warning("%s: an accepted rule names %s, which no longer exists", group.name, rule.columns)
     return tuple(rule for rule in found.rules if set(rule.columns) <= known)
 
 
@@ -195,7 +195,7 @@ def _read(path: Path, kind: type[_File]) -> _File | None:
     except FileNotFoundError:
         return None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        msg = f"{path}: {error}; mend the line or remove the file"
+        msg = f"{path}: {error}; fix the line or remove the file"
         raise LakeError(msg) from error
 
 

@@ -1,4 +1,4 @@
-"""What the door turned away on a day, against what it let in."""
+"""Compares a day's rejected records with its accepted ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NAMED = 3
 
 
 def rejections(entries: Iterable[Entry]) -> dict[date, Counter[str]]:
-    """Records turned away and not replayed since, by the day they were first seen and by reason."""
+    """Count records rejected and not yet replayed, by day of first sight and by reason."""
     found: dict[date, Counter[str]] = {}
     for entry in entries:
         if entry.retried is None:
@@ -23,13 +23,13 @@ def rejections(entries: Iterable[Entry]) -> dict[date, Counter[str]]:
 
 
 def check_door(day: date, accepted: int, reasons: Counter[str], max_share: float = MAX_SHARE) -> CheckReport:
-    """Warn when more than a share of a day's records went to quarantine, and say why they did.
+    """Warn if more than a share of a day's records was quarantined, and list the reasons.
 
-    An upstream change of a type or a name shows here first: the records are kept, but they are no events.
+    An upstream change of a type or a name shows here first: the records are kept, but not as events.
 
     Args:
-        accepted: events of the day.
-        reasons: of that day, from `rejections`.
+        accepted: the day's events.
+        reasons: the day's counts from `rejections`.
     """
     rejected = reasons.total()
     share = rejected / (accepted + rejected) if rejected else 0.0

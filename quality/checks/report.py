@@ -1,4 +1,4 @@
-"""Check data against its contract: derive the suite, measure in DuckDB, let Great Expectations judge."""
+"""Checks data against its contract: derives the suite, measures in DuckDB, lets Great Expectations judge."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def check_group(
     """Check the rows of a built group against its declaration.
 
     Args:
-        table: the rows, or the Parquet file (or folder of files) that holds them.
-        docs: folder of the Data Docs; a page of this report is written there.
+        table: the rows, or the Parquet file (or folder of files) with them.
+        docs: Data Docs folder; a page for this report is written there.
         overrides: accepted bounds (`quality.checks.proposals`).
-        keep_page: as of `check`.
+        keep_page: see `check`.
 
     Raises:
         LakeError: the file is missing or not readable.
@@ -72,12 +72,12 @@ def check(
 ) -> CheckReport:
     """Check any data against a suite.
 
-    Great Expectations judges, and is imported for it (seconds, once in a process), unless every rule plainly
-    holds and the page may be kept.
+    Great Expectations judges, unless every rule clearly holds and the page may be kept. Its import takes
+    seconds, once per process.
 
     Args:
-        keep_page: the age up to which a page of the same rules, all of which held then too, need not be
-            written again.
+        keep_page: maximum age at which an existing page is kept, provided it has the same rules and all of
+            them held.
     """
     from quality.checks.measure import measure  # noqa: PLC0415
     from quality.checks.plain_rules import NAMES, all_hold  # noqa: PLC0415
@@ -114,9 +114,9 @@ def check(
 def _judged(
     suite: Suite, measurement: Measurement, now: datetime
 ) -> tuple[ExpectationSuiteValidationResult, Sequence[tuple[str, bool]]]:
-    """Great Expectations' result, and its verdicts."""
+    """Return Great Expectations' result and verdicts."""
     with warnings.catch_warnings():
-        # Great Expectations 1.24 imports `sre_constants`, which is not ours to mend.
+        # Great Expectations 1.24 imports `sre_constants`, which we cannot fix.
         warnings.filterwarnings("ignore", "module 'sre_", DeprecationWarning)
         from quality.checks.expectations import judge, verdicts  # noqa: PLC0415
     judged = judge(suite, measurement, now)

@@ -1,4 +1,4 @@
-"""What the rest of the platform sees of a check.
+"""Check results for the rest of the platform.
 
 Dagster's asset checks, the gate, metrics and `headrace status` use these, not Great Expectations' objects.
 """
@@ -14,14 +14,14 @@ from quality.checks.suites import Severity
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One expectation and what came of it.
+    """One expectation and its outcome.
 
     Attributes:
-        name: what was expected, in Great Expectations' words (``expect_column_values_to_not_be_null``).
-        column: the column or columns (comma-separated) it speaks of, ``""`` for the table as a whole.
-        severity: a failing ``block`` keeps the data from what lies downstream; ``warn`` only reports.
-        observed: what was seen, for people.
-        wanted: what would be right, for people.
+        name: the expectation, in Great Expectations' words (``expect_column_values_to_not_be_null``).
+        column: its column or columns (comma-separated); ``""`` for the table as a whole.
+        severity: a failing ``block`` keeps the data from everything downstream; ``warn`` only reports.
+        observed: what was found, for people.
+        wanted: what is required, for people.
     """
 
     name: str
@@ -33,12 +33,12 @@ class CheckResult:
 
     @property
     def message(self) -> str:
-        """One sentence: column, what was observed, what was wanted."""
+        """Return one sentence: column, observed, wanted."""
         return f"{self.column or 'table'}: {self.observed}; wanted {self.wanted}"
 
     @property
     def key(self) -> str:
-        """A name that is unique within a report and fit for a Dagster check (letters, digits, ``_``)."""
+        """Name that is unique within a report and valid for a Dagster check (letters, digits, ``_``)."""
         return "__".join(filter(None, (self.name, re.sub(r"\W", "_", self.column))))
 
 
@@ -47,8 +47,8 @@ class CheckReport:
     """All results of one target (a group, the events of a day, a training set).
 
     Attributes:
-        rows: rows that were looked at.
-        docs: the page of the built Data Docs that shows this report, where docs were asked for.
+        rows: number of rows checked.
+        docs: page of the Data Docs with this report, if docs were requested.
     """
 
     target: str
@@ -63,7 +63,7 @@ class CheckReport:
 
     @property
     def blocking_failures(self) -> tuple[CheckResult, ...]:
-        """Failures that must stop what lies downstream."""
+        """Failures that must stop everything downstream."""
         return tuple(r for r in self.failures if r.severity == "block")
 
     @property

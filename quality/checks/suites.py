@@ -1,7 +1,7 @@
-"""Which rules hold of which data: derived from the feature-group and event declarations.
+"""Rule suites, derived from the feature-group and event declarations.
 
 A rule is plain data. `quality.checks.measure` turns rules into one DuckDB query,
-`quality.checks.expectations` into Great Expectations' expectations; neither knows where a rule came from.
+`quality.checks.expectations` into Great Expectations' expectations; neither knows a rule's origin.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ Kind: TypeAlias = Literal[
 ]
 
 ANY_VALUE = 1e-9
-"""`mostly` of the null-share rule every feature has: satisfied by a single value."""
+"""`mostly` of the null-share rule that every feature has: a single value satisfies it."""
 
 FLOATS = (DType.FLOAT64, DType.FLOAT64S, DType.FLOAT32S)
 BEHAVIOUR = "behaviour"
-"""Name under which the drift of what visitors do is kept and plotted."""
+"""Name under which behaviour drift is stored and plotted."""
 WITHOUT_ITEM = ("impression", "search")
 
 
 @dataclass(frozen=True)
 class Where:
-    """Rows a rule speaks of: `column` is (or, `negated`, is not) one of `values`."""
+    """The rows that a rule covers: `column` is (or, `negated`, is not) one of `values`."""
 
     column: str
     values: tuple[str, ...]
@@ -55,13 +55,13 @@ class Where:
 
 @dataclass(frozen=True)
 class Rule:
-    """One thing that must hold.
+    """One condition on the data.
 
     Attributes:
-        kind: as in `feature_repo.group.Expectation`, and ``columns`` (names and types of the schema),
-            ``finite`` (no NaN, no infinity), ``length_between`` (bytes of a text).
-            On list columns a rule about values speaks of every element.
-        mostly: share of the non-null rows (``not_null``: of all rows) that must pass.
+        kind: as in `feature_repo.group.Expectation`, plus ``columns`` (names and types of the schema),
+            ``finite`` (no NaN, no infinity) and ``length_between`` (bytes of a text).
+            On list columns, a rule about values covers every element.
+        mostly: share of non-null rows (``not_null``: of all rows) that must pass.
     """
 
     kind: Kind
@@ -75,7 +75,7 @@ class Rule:
 
     @property
     def identity(self) -> tuple[str, tuple[str, ...]]:
-        """What a suite holds at most once: the kind and the columns."""
+        """Key under which a suite holds at most one rule: the kind and the columns."""
         return self.kind, self.columns
 
 
@@ -84,11 +84,11 @@ class Suite:
     """The rules of one target.
 
     Attributes:
-        exact: whether columns beyond those of `schema` are a fault.
-        may_lack: columns whose absence is none: an earlier version of the contract did not have them.
+        exact: whether columns beyond `schema` are a fault.
+        may_lack: columns that may be absent, because an earlier version of the contract lacked them.
         title: what is checked, for people.
-        asset: path of the asset in Dagster that holds it.
-        drift: name under which its drift is plotted.
+        asset: path of the Dagster asset that holds the data.
+        drift: name under which the data's drift is plotted.
     """
 
     name: str
@@ -101,17 +101,17 @@ class Suite:
     drift: str = ""
 
     def with_overrides(self, overrides: Sequence[Rule]) -> Suite:
-        """The suite with accepted bounds: each replaces the rule of its kind and columns, or is added."""
+        """Return the suite with accepted bounds; each replaces the rule of its kind and columns or is new."""
         merged = {rule.identity: rule for rule in self.rules}
         merged.update({rule.identity: rule for rule in overrides})
         return replace(self, rules=tuple(merged.values()))
 
 
 def group_suite(group: FeatureGroup) -> Suite:
-    """Rules of a group's rows.
+    """Derive the rules for a group's rows.
 
-    Always among them: columns and types, the row count (at least one, as a warning where the group declares
-    none), the key present and unique, the null share of every feature, floats finite.
+    They always include columns and types, the row count (at least one, as a warning if the group declares
+    none), a present and unique key, the null share of every feature, and finite floats.
     """
     key = group.entity.join_key
     rules = [
@@ -157,11 +157,11 @@ def _declared(expectation: Expectation, columns: tuple[str, ...]) -> Rule:
 
 
 def event_suite(settings: Settings | None = None, day: date | None = None) -> Suite:
-    """Rules of a lake day of events, from the bounds in the contract's struct.
+    """Derive the rules for a lake day of events from the bounds in the contract's struct.
 
     Args:
-        settings: registered event types and the earliest event time; without them neither is bounded.
-        day: the event day all rows must lie in.
+        settings: the registered event types and the earliest event time; without them neither is bounded.
+        day: the event day of all rows.
     """
     rules = [Rule("columns"), Rule("row_count_between", minimum=1)]
     info = msgspec.inspect.type_info(Event)
@@ -203,14 +203,14 @@ def event_suite(settings: Settings | None = None, day: date | None = None) -> Su
 
 
 def _field_rules(name: str, info: msgspec.inspect.Type) -> list[Rule]:
-    """Bounds that the struct states of a field: length of a text, range of a number."""
+    """Derive the struct's bounds on a field: length of a text, range of a number."""
     match info:
         case msgspec.inspect.Metadata(type=inner):
             return _field_rules(name, inner)
         case msgspec.inspect.UnionType(types=types):
             return [rule for t in types for rule in _field_rules(name, t)]
         case msgspec.inspect.StrType(min_length=low, max_length=high) if low or high:
-            # The contract bounds an id's bytes, and a text's characters: bytes allow four for each.
+            # The contract bounds ids in bytes and texts in characters; a character has up to four bytes.
             bound = None if high is None else high if name.endswith("_id") else 4 * high
             return [Rule("length_between", (name,), minimum=low, maximum=bound)]
         case msgspec.inspect.IntType(ge=low, le=high) | msgspec.inspect.FloatType(ge=low, le=high):

@@ -1,7 +1,7 @@
-"""Checks of a training set: rows and labels are there, features are of the past, none gives the label away.
+"""Checks of a training set: rows and labels exist, features are from the past, none leaks the label.
 
 A feature computed from the label separates the classes almost perfectly; so does a feature that is null for
-one class only. Neither happens honestly, so a feature whose area under the curve is near 0 or 1 blocks.
+one class only. Legitimate features do neither, so an area under the curve near 0 or 1 blocks.
 
 The layout: one row per shown item, ``label_*`` and ``label_time``, ``split``, and per group ``g`` the columns
 ``g__source``, ``g__event_time`` and ``g__<feature>``.
@@ -26,9 +26,9 @@ from quality.checks.results import CheckReport, CheckResult
 from quality.checks.suites import ANY_VALUE, Rule, Suite
 
 LEAK_AUC = 0.98
-"""Area under the curve (of values or of being null) from which a single feature counts as a leak."""
+"""Area under the curve (of values or of nullness) from which a single feature counts as a leak."""
 LEAST_CLASS = 20
-"""Rows of each class below which separation means nothing."""
+"""With fewer rows of a class, separation means nothing."""
 SAMPLE_ROWS = 200_000
 _FEW_TEXTS = 20
 _WHOLE = 2**64
@@ -36,7 +36,7 @@ _WHOLE = 2**64
 
 @dataclass(frozen=True)
 class Layout:
-    """Which column plays which part."""
+    """The role of each column."""
 
     label: str = "label_click"
     time: str = "decision_time"
@@ -46,7 +46,7 @@ class Layout:
     item: str = "item_id"
 
     def features(self, names: Sequence[str]) -> list[str]:
-        """Columns that a model may read."""
+        """List the columns that a model may read."""
         other = {self.time, self.split, self.request, self.item, "user_id", "session_id", "position"}
         return [
             name
@@ -58,7 +58,7 @@ class Layout:
 
 
 def training_suite(schema: pa.Schema, layout: Layout) -> Suite:
-    """Rules of a training set of these columns: keys, time, split and labels present, floats finite."""
+    """Derive the rules for these columns: keys, time, split and labels present, floats finite."""
     labels = [name for name in schema.names if name.startswith("label_") and name != layout.label_time]
     needed = (layout.request, layout.item, layout.time, layout.split, layout.label, *labels)
     rules = [Rule("columns"), Rule("row_count_between", minimum=1)]
@@ -81,7 +81,7 @@ def check_training_set(path: Path, docs: Path | None = None, *, layout: Layout |
     """Check a training set in a Parquet file, in bounded memory.
 
     Args:
-        docs: folder of the Data Docs.
+        docs: Data Docs folder.
 
     Raises:
         LakeError: the file cannot be read.
@@ -90,7 +90,7 @@ def check_training_set(path: Path, docs: Path | None = None, *, layout: Layout |
     schema = _schema(path)
     report = check(training_suite(schema, layout), [str(path)], docs)
     if not {layout.label, layout.time, layout.request, layout.split} <= set(schema.names):
-        return report  # what is missing has been said
+        return report  # missing columns are already reported
     table = _query(path, *_sampled(schema, layout, report.rows))
     extra = [_both_classes(table, layout.label), *_times(path, schema, layout)]
     extra += [_splits(path, layout), _apart(path, schema, layout)]
@@ -99,7 +99,7 @@ def check_training_set(path: Path, docs: Path | None = None, *, layout: Layout |
 
 
 def leaks(table: pa.Table, label: str, features: Sequence[str], limit: float = LEAK_AUC) -> list[CheckResult]:
-    """How well each feature alone tells the label, by its values and by where it is null."""
+    """Measure how well each feature alone predicts the label, by its values and by its nullness."""
     labels = _numbers(table[label]) > 0
     if min(labels.sum(), (~labels).sum()) < LEAST_CLASS:
         return []
@@ -118,14 +118,14 @@ def leaks(table: pa.Table, label: str, features: Sequence[str], limit: float = L
             areas["its value"] = area_under_curve(values[known], labels[known])
         what, area = max(areas.items(), key=lambda item: abs(item[1] - 0.5))
         passed = abs(area - 0.5) < limit - 0.5
-        observed = f"{what} tells the label with an area under the curve of {area:.4f}"
-        wanted = f"between {1 - limit:.2f} and {limit:.2f}; a feature computed from the label must go"
+        observed = f"{what} predicts the label with an area under the curve of {area:.4f}"
+        wanted = f"between {1 - limit:.2f} and {limit:.2f}; remove a feature that is computed from the label"
         found.append(CheckResult("expect_feature_not_to_leak", name, "block", passed, observed, wanted))
     return found
 
 
 def area_under_curve(scores: Floats, labels: Bools) -> float:
-    """Chance that a positive scores above a negative, ties half: the Mann–Whitney statistic over n · m."""
+    """Return the chance that a positive outscores a negative, ties half: Mann–Whitney's U over n · m."""
     from scipy.stats import rankdata  # noqa: PLC0415
 
     positives, negatives = int(labels.sum()), int((~labels).sum())
@@ -134,7 +134,7 @@ def area_under_curve(scores: Floats, labels: Bools) -> float:
 
 
 def _scores(column: Any, labels: Bools) -> Floats | None:
-    """Numbers as they are, a list by its length, one of few texts by the label's mean; else `None`."""
+    """Score a column: numbers as is, lists by length, few distinct texts by the label's mean; else `None`."""
     dtype = column.type
     if pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_boolean(dtype):
         return _numbers(column)
@@ -161,7 +161,7 @@ def _both_classes(table: pa.Table, label: str) -> CheckResult:
 
 
 def _times(path: Path, schema: pa.Schema, layout: Layout) -> list[CheckResult]:
-    """Features computed before their decision, labels observed after it."""
+    """Check that features precede their decision and labels follow it."""
     events = [name for name in schema.names if name.endswith("__event_time")]
     conditions = {name: f'"{name}" > "{layout.time}"' for name in events}
     if layout.label_time in schema.names:
@@ -187,12 +187,12 @@ def _splits(path: Path, layout: Layout) -> CheckResult:
         f'HAVING min("{layout.split}") <> max("{layout.split}"))'
     )
     torn = _query(path, query).to_pylist()[0]["n"]
-    observed = f"{torn:,} requests lie in more than one split"
+    observed = f"{torn:,} requests are in more than one split"
     return CheckResult("expect_request_in_one_split", layout.split, "block", torn == 0, observed, "none")
 
 
 def _apart(path: Path, schema: pa.Schema, layout: Layout) -> CheckResult:
-    """No decision of a split lies after the next began, and no label of it was earned there."""
+    """Check that no decision or label of a split falls after the start of the next split."""
     times = ", ".join(f'"{name}"' for name in (layout.time, layout.label_time) if name in schema.names)
     query = (
         f'WITH r AS (SELECT "{layout.split}" AS s, "{layout.time}" AS t, greatest({times}) AS last '
@@ -206,7 +206,7 @@ def _apart(path: Path, schema: pa.Schema, layout: Layout) -> CheckResult:
 
 
 def _sampled(schema: pa.Schema, layout: Layout, rows: int) -> tuple[str, list[Any]]:
-    """Whole requests by their hash, about `SAMPLE_ROWS` rows of the label and the features."""
+    """Build a query for whole requests by hash: about `SAMPLE_ROWS` rows of the label and the features."""
     columns = ", ".join(f'"{name}"' for name in (layout.label, *layout.features(schema.names)))
     bound = _WHOLE - 1 if rows <= SAMPLE_ROWS else int(_WHOLE / rows * SAMPLE_ROWS)
     return f'SELECT {columns} FROM read_parquet(?) WHERE hash("{layout.request}") <= ?::UBIGINT', [bound]
@@ -216,7 +216,7 @@ def _schema(path: Path) -> pa.Schema:
     try:
         return pq.read_schema(path)
     except (OSError, pa.ArrowInvalid) as error:
-        msg = f"{path}: not a readable training set ({' '.join(str(error).split())}); build it again"
+        msg = f"{path}: not a readable training set ({' '.join(str(error).split())}); rebuild it"
         raise LakeError(msg) from error
 
 

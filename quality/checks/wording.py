@@ -1,4 +1,4 @@
-"""What a check observed and what it wanted, in words."""
+"""Describes in words what a check observed and what it wanted."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _BROKEN = {
 
 
 def wanted_text(rule: Rule, suite: Suite) -> str:
-    """What would be right, with the condition and the share of rows it speaks of."""
+    """Describe the requirement, with the condition and the share of rows it applies to."""
     if rule.kind == "columns":
         return f"{'exactly ' if suite.exact else ''}the {len(suite.schema)} columns declared"
     return bounds_text(rule)
 
 
 def bounds_text(rule: Rule) -> str:
-    """What a rule about rows or values wants."""
+    """Describe the requirement of a rule about rows or values."""
     text = _wanted(rule)
     if rule.where is not None:
         text += f" {rule.where}"
@@ -64,7 +64,7 @@ def _wanted(rule: Rule) -> str:
 
 
 def observed_text(rule: Rule, measured: Measured, suite: Suite, measurement: Measurement) -> str:
-    """What was seen: counts, shares and a few offending values."""
+    """Describe the observation: counts, shares and a few offending values."""
     if rule.kind == "columns":
         return _columns(suite, measurement)
     if measured.fault:

@@ -1,4 +1,4 @@
-"""The rates of one day, measured in DuckDB over the lake's files in bounded memory."""
+"""The rates of one day, measured with DuckDB on the lake's files in bounded memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from quality.checks.measure import MEMORY
 from quality.drift.rates import DayRates, Sums
 
 TOP = 3
-"""Categories of a profile that count as what its user likes."""
+"""Number of top categories in a profile that count as liked."""
 FAMILIAR = "familiar_per_engagement"
 
 _VISITS = ("impression", "search")
@@ -50,17 +50,17 @@ def day_rates(
 ) -> DayRates:
     """Measure a day of the lake.
 
-    ``sessions`` is a count; ``<type>_per_session`` of impressions and searches, ``click_per_impression`` and
-    ``<type>_per_click`` of the rest (``_per_session`` where nothing is clicked) count events;
-    ``familiar_per_engagement`` is the share of engagements with one of the three categories that the user's
-    profile held dearest when the day began.
+    ``sessions`` is a count. Impressions and searches are counted as ``<type>_per_session``, clicks as
+    ``click_per_impression`` and all other types as ``<type>_per_click`` (``_per_session`` if nothing is
+    clicked). ``familiar_per_engagement`` is the share of engagements with one of the user's three top
+    categories, by the profile at the start of the day.
 
     Args:
         files: events of the day.
-        items: item records; the newest of each counts.
-        profiles: build of the users' profiles as of the start of the day; without it nothing is familiar.
-        engaging: event types that show a liking.
-        memory: DuckDB's limit; beyond it, it spills to disk.
+        items: item records; the newest per item counts.
+        profiles: build of the user profiles as of the start of the day; without it nothing is familiar.
+        engaging: event types that express interest.
+        memory: DuckDB's limit; beyond it, DuckDB spills to disk.
 
     Raises:
         LakeError: a file cannot be read; names it.
@@ -89,7 +89,7 @@ def day_rates(
 
 
 def _views(con: Any, files: Sequence[str], items: Sequence[str], profiles: Path | None) -> None:
-    """``events``, ``items`` (one category each) and ``profiles`` (up to three categories a user)."""
+    """Create ``events``, ``items`` (one category each) and ``profiles`` (up to three categories per user)."""
     con.read_parquet(list(files), hive_partitioning=False, union_by_name=True).create_view("events")
     newest = "SELECT NULL::VARCHAR AS item_id, NULL::VARCHAR AS category WHERE false"
     if items:
@@ -107,7 +107,7 @@ def _views(con: Any, files: Sequence[str], items: Sequence[str], profiles: Path 
 
 
 def _normalize(con: Any) -> None:
-    """``items`` from ``written``, with categories spelled as the profiles spell them."""
+    """Create ``items`` from ``written``, with categories normalized as in the profiles."""
     import pyarrow as pa  # noqa: PLC0415
 
     found = con.execute("SELECT DISTINCT category FROM written WHERE category IS NOT NULL").fetchall()
@@ -123,7 +123,7 @@ def _normalize(con: Any) -> None:
 
 
 def _rates(con: Any) -> dict[str, Sums]:
-    """One pass: events of each type by session, then their sums."""
+    """Count events of each type by session and sum them, in one pass."""
     types = [kind for (kind,) in con.execute(_TYPES).fetchall()]
     counts = ", ".join(
         f"count(*) FILTER (event_type = {_text(kind)})::DOUBLE AS n{i}" for i, kind in enumerate(types)
@@ -140,7 +140,7 @@ def _rates(con: Any) -> dict[str, Sums]:
         f"SELECT count(*), {sums} FROM (SELECT 1::DOUBLE AS one, {counts} FROM events GROUP BY session_id)"
     )
     (row,) = con.execute(query).fetchall()
-    # Each session is one arrival: their count varies as a Poisson one, whatever the day.
+    # Each session is one arrival, so the daily number of sessions varies like a Poisson count.
     found = {"sessions": Sums(x=1, y=row[0], yy=row[0])}
     cells = iter(row[1:])
     for name in names:
@@ -149,7 +149,7 @@ def _rates(con: Any) -> dict[str, Sums]:
 
 
 def _base(kind: str, types: Sequence[str]) -> tuple[str, str]:
-    """What events of a type are counted against, and its column."""
+    """Return the unit that a type's events are divided by, and its column."""
     wanted = "session" if kind in _VISITS else "impression" if kind == "click" else "click"
     return (wanted, f"n{types.index(wanted)}") if wanted in types else ("session", "one")
 

@@ -1,7 +1,7 @@
-"""How far two samples lie apart: population stability index, Kolmogorov–Smirnov, chi-square.
+"""Distances between two samples: population stability index, Kolmogorov–Smirnov, chi-square.
 
-Pure numpy and scipy. Every measure comes with what chance alone would give at these sample sizes, so that a
-small sample does not cry wolf.
+Pure NumPy and SciPy. Every measure comes with its chance level at these sample sizes, so that small samples
+raise no false alarms.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from feature_repo.arrays import Floats
 
 BINS = 10
 TOP = 20
-"""Categories told apart, by frequency in the reference; the rest is one category."""
+"""Categories compared individually, by frequency in the reference; the rest form one category."""
 
 Labels: TypeAlias = Sequence[Any] | Mapping[Any, float]
 
@@ -30,10 +30,10 @@ class Distance:
     """Distance of a current sample from a reference.
 
     Attributes:
-        psi: population stability index, natural logarithm: 0 is equal, 0.1 a little, 0.2 a change.
-        psi_chance: what it stays under by chance with probability 1 − alpha.
+        psi: population stability index, natural logarithm: 0 is equal, 0.1 small, 0.2 a change.
+        psi_chance: the level it stays below by chance with probability 1 − alpha.
         shift: Kolmogorov–Smirnov's D of numbers, total variation of categories: 0 … 1.
-        p_value: of the same distribution giving such a shift (Kolmogorov–Smirnov, chi-square).
+        p_value: probability of such a shift between equal distributions (Kolmogorov–Smirnov, chi-square).
     """
 
     psi: float
@@ -45,10 +45,10 @@ class Distance:
 def numeric_distance(
     reference: Floats, current: Floats, alpha: float, rows: tuple[int, int] | None = None
 ) -> Distance:
-    """Distance of numbers, in bins at the reference's deciles (fewer where values repeat).
+    """Measure the distance of numbers, binned at the reference's deciles (fewer bins if values repeat).
 
     Args:
-        rows: independent rows behind each sample, where a row gave several values (lists); else its size.
+        rows: independent rows behind each sample, if a row has several values (lists); default: its size.
     """
     counted = rows or (len(reference), len(current))
     edges = _edges(reference)
@@ -65,10 +65,10 @@ def numeric_distance(
 def category_distance(
     reference: Labels, current: Labels, alpha: float, rows: tuple[int, int] | None = None
 ) -> Distance:
-    """Distance of labels (or of counts by label): the reference's most frequent ones and the rest."""
+    """Measure the distance of labels (or of counts by label): the reference's most frequent and the rest."""
     counted = rows or (len(reference), len(current))
     table = np.array(tallies(reference, current)[1:], dtype=np.float64)
-    table = table[:, table.sum(axis=0) > 0]  # chi-square expects something in each column
+    table = table[:, table.sum(axis=0) > 0]  # chi-square needs a nonzero count in each column
     psi, chance = _psi(table[0], table[1], alpha, counted)
     shares = table / table.sum(axis=1, keepdims=True)
     shift = float(np.abs(shares[0] - shares[1]).sum() / 2)
@@ -80,7 +80,7 @@ def category_distance(
 
 
 def tallies(reference: Labels, current: Labels) -> tuple[list[str], list[float], list[float]]:
-    """Labels (the reference's top and ``other``) with their counts in both samples."""
+    """Return labels (the reference's top ones and ``other``) with their counts in both samples."""
     before, after = Counter(reference), Counter(current)
     top = dict(sorted(before.items(), key=lambda pair: (-pair[1], str(pair[0])))[:TOP])
     rest = [sum(n for label, n in c.items() if label not in top) for c in (before, after)]
@@ -92,7 +92,7 @@ def tallies(reference: Labels, current: Labels) -> tuple[list[str], list[float],
 
 
 def _edges(reference: Floats) -> Floats:
-    """Inner bin edges at the deciles; a value that fills several deciles gets a bin of its own."""
+    """Return inner bin edges at the deciles; a value that spans several deciles gets its own bin."""
     deciles = np.unique(np.quantile(reference, np.linspace(0, 1, BINS + 1)[1:-1]))
     return (
         np.unique(np.concatenate([deciles, np.nextafter(deciles, -np.inf)]))
@@ -108,12 +108,12 @@ def _repeats(reference: Floats) -> bool:
 def _psi(
     reference: NDArray[Any], current: NDArray[Any], alpha: float, rows: tuple[int, int]
 ) -> tuple[float, float]:
-    """PSI and its (1 − alpha) quantile under equality: χ² of B − 1 degrees times 1/n + 1/m.
+    """Return PSI and its (1 − alpha) quantile under equality: χ² of B − 1 degrees times 1/n + 1/m.
 
-    Source of the latter: Yurdakul, *Statistical Properties of Population Stability Index* (2018).
+    Source of the quantile: Yurdakul, *Statistical Properties of Population Stability Index* (2018).
     """
     bins = len(reference)
-    # Half a row in each bin keeps an empty one finite.
+    # Half a row per bin keeps PSI finite if a bin is empty.
     p = (reference + 0.5) / (reference.sum() + 0.5 * bins)
     q = (current + 0.5) / (current.sum() + 0.5 * bins)
     psi = float(np.sum((q - p) * np.log(q / p)))
@@ -122,9 +122,9 @@ def _psi(
 
 
 def share_chance(shares: tuple[float, float], rows: tuple[int, int], alpha: float) -> float:
-    """Difference of two shares that chance exceeds with probability alpha where both are equal.
+    """Return the difference of two equal shares that chance exceeds with probability alpha.
 
-    The two-proportion z-test with the pooled share; infinite where a side has no rows.
+    The two-proportion z-test with the pooled share; infinite if a side has no rows.
     """
     if min(rows) == 0:
         return math.inf

@@ -1,9 +1,9 @@
-"""Drift: has a feature's distribution left that of a reference window?
+"""Drift of a feature's distribution against a reference window.
 
 Per feature: population stability index, Kolmogorov–Smirnov (numbers) or total variation with chi-square
 (labels), change of the null share, change of the number of distinct values. A distance or a change of nulls
-counts only where it is both large (a setting) and beyond chance at the sample's size: a group of five rows
-does not cry wolf over one null. That a feature is null throughout is the suites' to say.
+counts only if it is both large (a setting) and beyond chance at the sample's size: one null among five rows
+raises no alarm. Features that are always null are left to the suites.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FEW = 20
 
 @dataclass(frozen=True)
 class Thresholds:
-    """When a change counts as drift.
+    """Thresholds above which a change counts as drift.
 
     Attributes:
         psi: population stability index.
@@ -40,7 +40,7 @@ class Thresholds:
         null_share: absolute change of the share of nulls.
         cardinality: relative change of the number of distinct values.
         rate: relative change of a rate of behaviour.
-        alpha: chance of a distance this large where nothing changed.
+        alpha: probability of a distance this large if nothing changed.
     """
 
     psi: float = 0.2
@@ -52,7 +52,7 @@ class Thresholds:
 
     @classmethod
     def of(cls, settings: Settings) -> Thresholds:
-        """The thresholds of the settings."""
+        """Return the thresholds from the settings."""
         return cls(
             settings.drift_psi,
             settings.drift_shift,
@@ -65,11 +65,11 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class FeatureDrift:
-    """What was measured of one feature.
+    """Measurements of one feature.
 
     Attributes:
-        rows: of a reference build (the median) and of the current one.
-        distance: absent where a side has too few values.
+        rows: row counts of a reference build (the median) and of the current one.
+        distance: absent if a side has too few values.
     """
 
     feature: Feature
@@ -83,7 +83,7 @@ class FeatureDrift:
     rows: tuple[int, int]
 
     def figures(self) -> dict[str, float]:
-        """For metrics: measure → value."""
+        """Return measure → value, for metrics."""
         found = {"null_share": self.null_after, "null_share_change": self.null_after - self.null_before}
         if self.distance is not None:
             found |= {"psi": self.distance.psi, "shift": self.distance.shift}
@@ -102,7 +102,7 @@ def drift_report(
         reference: builds of the reference window (usually the 7 before).
 
     Raises:
-        BuildError: no reference build.
+        BuildError: there is no reference build.
         LakeError: a build cannot be read.
     """
     measured = measure_drift(group, current, reference, thresholds or Thresholds())
@@ -112,9 +112,9 @@ def drift_report(
 def measure_drift(
     group: FeatureGroup, current: Path, reference: Sequence[Path], thresholds: Thresholds
 ) -> list[FeatureDrift]:
-    """The figures of every feature, in the group's order.
+    """Measure every feature, in the group's order.
 
-    Memory is bounded by the sample (20,000 rows; of list columns 4,000), the same keys on both sides.
+    The sample (20,000 rows; 4,000 for list columns; the same keys on both sides) bounds the memory.
     """
     if not reference:
         msg = f"{group.name}: drift needs at least one earlier build as reference"
@@ -142,7 +142,7 @@ def measure_drift(
 
 
 def _samples(group: FeatureGroup, paths: Sequence[Path], rows: int) -> dict[str, Sample]:
-    """Of every feature; fewer rows of lists, which hold many values each."""
+    """Sample every feature; take fewer rows of lists, which have many values each."""
     lists = [f for f in group.features if f.dtype in LISTS]
     single = [f for f in group.features if f.dtype not in LISTS]
     with Sampler(group) as sampler:
@@ -169,7 +169,7 @@ def _distance(feature: Feature, reference: Sample, current: Sample, alpha: float
 def report_of(
     group: FeatureGroup, measured: Sequence[FeatureDrift], thresholds: Thresholds, rows: int
 ) -> CheckReport:
-    """Results per feature and measure."""
+    """Build the results per feature and measure."""
     results = tuple(result for drift in measured for result in _results(drift, thresholds))
     return CheckReport(f"{group.view_name} drift", results, rows)
 
@@ -215,5 +215,5 @@ def _results(drift: FeatureDrift, wanted: Thresholds) -> list[CheckResult]:
 
 
 def _tiny(drift: FeatureDrift) -> bool:
-    """Among a handful of values one more is a large share and means nothing; the distances tell."""
+    """Return whether there are too few distinct values for a relative change to mean anything."""
     return max(drift.distinct_before or 0, drift.distinct_after or 0) <= _FEW

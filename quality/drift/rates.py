@@ -1,8 +1,8 @@
-"""Rates of behaviour: visits a day, carts a click, clicks into what the profile says is liked.
+"""Behaviour rates: visits per day, carts per click, clicks on categories that the profile likes.
 
-A profile sums months, so a turn of taste or a fall of sales moves it slowly. Here a window of the last days
-is held against the four weeks before it: each rate by a binomial test whose evidence is sessions, not events,
-widened where days differ by more than their sessions explain (weekdays, campaigns).
+A profile sums months, so a change of taste or a drop in sales moves it slowly. Here a window of the last
+days is compared with the four weeks before it: each rate by a binomial test whose evidence is sessions, not
+events, widened if days differ by more than their sessions explain (weekdays, campaigns).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from quality.drift.distance import Distance, category_distance
 from quality.drift.feature_drift import Thresholds
 
 WINDOWS = (1, 3, 7)
-"""Days looked at together: a collapse shows in one, a smaller change in seven."""
+"""Window lengths in days: a collapse shows in one day, a smaller change in seven."""
 REFERENCE_DAYS = 28
 LEAST_DAYS = 7
-"""Days of the reference that must be there: fewer say nothing of how days differ."""
+"""Days the reference must have: with fewer, the variation between days is unknown."""
 CATEGORIES = "categories"
 _LEAST_SESSIONS = 30
 _SMALL = 1e-3
@@ -39,21 +39,21 @@ class Sums:
 
     @property
     def rate(self) -> float:
-        """`y` / `x`; not a number without `x`."""
+        """`y` / `x`; NaN without `x`."""
         return self.y / self.x if self.x else float("nan")
 
     def squares(self, rate: float) -> float:
-        """Sum over sessions of (y − rate · x)²."""
+        """Return the sum over sessions of (y − rate · x)²."""
         return max(self.yy - 2 * rate * self.xy + rate**2 * self.xx, 0.0)
 
 
 @dataclass(frozen=True)
 class DayRates:
-    """What the sessions of a day did.
+    """Behaviour of a day's sessions.
 
     Attributes:
-        rates: by name.
-        categories: engaged sessions by category; one that engaged with two counts half in each.
+        rates: sums by rate name.
+        categories: engaged sessions by category; a session with two categories counts half for each.
     """
 
     day: date
@@ -63,11 +63,11 @@ class DayRates:
 
 @dataclass(frozen=True)
 class RateChange:
-    """A rate of the last days and of the reference before them.
+    """A rate in the last days and in the reference before them.
 
     Attributes:
-        days: of the window.
-        p_value: chance of rates this far apart where nothing changed.
+        days: length of the window.
+        p_value: probability of rates this far apart if nothing changed.
     """
 
     name: str
@@ -83,12 +83,12 @@ class RateChange:
 
 
 def total(days: Sequence[Sums]) -> Sums:
-    """Sums over the sessions of all of them."""
+    """Add up the sums of several days."""
     return Sums(*(sum(column) for column in zip(*map(astuple, days), strict=True))) if days else Sums()
 
 
 def windows(days: Sequence[DayRates]) -> Iterator[tuple[int, list[DayRates], list[DayRates]]]:
-    """Length, days and reference of each window that ends with the last of `days` (ascending)."""
+    """Yield length, days and reference of each window that ends with the last of `days` (ascending)."""
     for length in WINDOWS:
         start = days[-1].day - timedelta(days=length - 1)
         since = start - timedelta(days=REFERENCE_DAYS)
@@ -100,11 +100,11 @@ def windows(days: Sequence[DayRates]) -> Iterator[tuple[int, list[DayRates], lis
 def rate_change(
     name: str, length: int, window: Sequence[Sums], reference: Sequence[Sums]
 ) -> RateChange | None:
-    """Compare two sets of days; `None` where too few of them know the rate.
+    """Compare two sets of days; `None` if too few of them have the rate.
 
-    Given what both sum to, `y` of the window is binomial if nothing changed (Przyborowski and Wilenski 1940);
-    counts are divided by their dispersion first (quasi-likelihood, McCullagh and Nelder 1989): that of
-    sessions about the common rate, times that of days about what sessions explain, where it is above 1.
+    Given the total of both, the window's `y` is binomial if nothing changed (Przyborowski and Wilenski 1940).
+    Counts are first divided by their dispersion (quasi-likelihood, McCullagh and Nelder 1989): the dispersion
+    of sessions about the common rate, times that of days beyond what sessions explain, if it is above 1.
     """
     now, before = total(window), total(reference)
     if len(reference) < LEAST_DAYS or not (now.x and before.x and before.y):
@@ -119,13 +119,13 @@ def rate_change(
 
 
 def _between_days(days: Sequence[Sums], rate: float) -> float:
-    """How much days differ, over what their sessions explain; at least 1."""
+    """Return the variation between days relative to what their sessions explain; at least 1."""
     ratios = [(d.y - rate * d.x) ** 2 / d.squares(rate) for d in days if d.squares(rate) > 0]
     return max(1.0, sum(ratios) / (len(ratios) - 1)) if len(ratios) > 1 else 1.0
 
 
 def rate_changes(days: Sequence[DayRates]) -> dict[str, list[RateChange]]:
-    """Every rate that the last day knows, over each window."""
+    """Compare every rate of the last day over each window."""
     found: dict[str, list[RateChange]] = {name: [] for name in sorted(days[-1].rates)}
     for length, window, reference in windows(days):
         for name, changes in found.items():
@@ -137,7 +137,7 @@ def rate_changes(days: Sequence[DayRates]) -> dict[str, list[RateChange]]:
 
 
 def category_changes(days: Sequence[DayRates], alpha: float) -> list[tuple[int, Distance]]:
-    """Distance of the categories engaged with, over each window with enough sessions."""
+    """Measure the distance of engaged categories over each window with enough sessions."""
     found = []
     for length, window, reference in windows(days):
         now, before = (_mix(some) for some in (window, reference))
@@ -156,7 +156,7 @@ def _mix(days: Sequence[DayRates]) -> dict[str, float]:
 
 
 def rates_report(days: Sequence[DayRates], thresholds: Thresholds) -> CheckReport:
-    """One result per rate, and one for the categories: the window that tells most. Every result warns."""
+    """Report the most significant window per rate, and one for the categories. Every result is a warning."""
     sizes = {name: changes for name, changes in rate_changes(days).items() if changes}
     results = [_rate_result(name, changes, thresholds) for name, changes in sizes.items()]
     mixes = category_changes(days, thresholds.alpha)

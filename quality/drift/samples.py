@@ -1,4 +1,4 @@
-"""Samples of a feature's values from builds: the same keys in every build, chosen by their hash."""
+"""Samples of feature values from builds: the same keys in every build, chosen by hash."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _WHOLE = 2**64
 
 @dataclass(frozen=True)
 class Sample:
-    """Values of one feature.
+    """Sampled values of one feature.
 
     Attributes:
-        rows: rows that had a value.
-        values: finite numbers as an array; or labels. Of lists, every element.
+        rows: rows with a value.
+        values: an array of finite numbers, or labels; of lists, every element.
     """
 
     rows: int
@@ -53,10 +53,10 @@ class Sampler:
     def samples(
         self, features: Sequence[Feature], paths: Sequence[Path], rows: int, limit: int
     ) -> dict[str, Sample]:
-        """About `limit` of the `rows` rows in the builds: each feature's values, less those absent.
+        """Sample about `limit` of the builds' `rows` rows: each feature's values, without nulls.
 
-        Numbers lose NaN and infinities (the suites' business). Times become ages: seconds before the row's
-        event timestamp, since the calendar moves on and an age does not.
+        NaN and infinities are dropped (the suites check them). Times become ages, in seconds before the row's
+        event timestamp, because ages stay comparable between days.
 
         Raises:
             LakeError: a build cannot be read.
@@ -86,7 +86,7 @@ def _sample(feature: Feature, column: Any) -> Sample:
     if feature.dtype in (*NUMBERS, *NUMBER_LISTS, DType.TIMESTAMP):
         values = column.to_numpy().astype(np.float64)
         values = values[np.isfinite(values)]
-        # An array of no numbers has no distribution, whatever the number of rows.
+        # Arrays without a number have no distribution, whatever the number of rows.
         return Sample(min(count, len(values)), values)
     labels = column.to_pylist()
     return Sample(min(count, len(labels)), labels)

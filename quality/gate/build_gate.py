@@ -1,8 +1,8 @@
-"""The gate: which build of a group last passed its checks, and which are held back and why.
+"""The gate: records a group's last good build, and which builds are held back and why.
 
-One small JSON file a group, replaced atomically under a lock, so that Dagster's runs, `headrace status` and
-the metrics of any process see the same state. The gate records; `Builds.promote` and the materialization act
-on it.
+Each group has one small JSON file, replaced atomically under a lock, so Dagster's runs, `headrace status` and
+the metrics of every process see the same state. The gate only records; `Builds.promote` and the
+materialization act on it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 ACCEPTED = "accepted.jsonl"
 BLOCKED_KEPT = 200
-"""Builds held back that are remembered: an upstream that stays broken adds one with each run."""
+"""Maximum number of remembered held-back builds: a broken upstream adds one with each run."""
 MAX_ROW_DROP = 0.5
-"""Share of the last good build's rows that a new build may lose before it is held back."""
+"""Share of the last good build's rows that a new build may lose without being held back."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class BlockedBuild:
 
     Attributes:
         reasons: messages of the blocking failures.
-        lost_to: its rows, where it has too few beside the last good build.
+        lost_to: its row count, if that is too low compared with the last good build.
     """
 
     as_of: datetime
@@ -57,11 +57,11 @@ class BlockedBuild:
 
 @dataclass(frozen=True)
 class AcceptedLoss:
-    """A person's word that a loss of rows is right, until the next build that passes.
+    """A person's confirmation that a loss of rows is correct, until the next build that passes.
 
     Attributes:
-        rows: what counts in place of the last good build's rows, which were `of`.
-        as_of: of the build that was held back for it.
+        rows: the new reference, in place of the last good build's row count `of`.
+        as_of: as-of time of the build that was held back.
     """
 
     group: str
@@ -75,12 +75,12 @@ class AcceptedLoss:
 
 @dataclass(frozen=True)
 class GateState:
-    """What the gate knows of one group.
+    """The gate's knowledge of one group.
 
     Attributes:
-        blocked: builds held back since the last good one, by the time they are as of, oldest first.
-        warnings: messages of failures that do not block, from the last check.
-        accepted: a loss of rows that is right.
+        blocked: builds held back since the last good one, by as-of time, oldest first.
+        warnings: messages of non-blocking failures in the last check.
+        accepted: an accepted loss of rows.
     """
 
     group: str
@@ -110,7 +110,7 @@ class Gate:
 
     Args:
         root: folder of the state files (`Home.quality`).
-        clock: for the time of a check.
+        clock: gives the time of a check.
     """
 
     def __init__(self, root: Path, clock: Clock) -> None:
@@ -120,15 +120,15 @@ class Gate:
     def judge(
         self, group: str, as_of: datetime, report: CheckReport, max_row_drop: float = MAX_ROW_DROP
     ) -> CheckReport:
-        """Record what came of a build's checks.
+        """Record the outcome of a build's checks.
 
-        A build that passed stays the last good one though a rerun as of the same time fails:
-        `Builds.hold_back` puts it back.
+        A build that passed stays the last good one even if a rerun as of the same time fails:
+        `Builds.hold_back` restores it.
 
         Returns:
-            the report, with the comparison of the row count to the last good build among its results.
+            the report, extended by the comparison of its row count with the last good build's.
         """
-        with locked(self._folder / ".lock"):  # two at once would each forget what the other found
+        with locked(self._folder / ".lock"):  # concurrent updates would lose one of the two
             state = self.state(group)
             drop = _row_drop(state, report, as_of, max_row_drop)
             report = replace(report, results=(*report.results, drop))
@@ -136,14 +136,14 @@ class Gate:
         return report
 
     def accept_loss(self, group: str, who: str, reason: str) -> AcceptedLoss:
-        """Let the rows of the newest build that was held back for too few of them be the measure of the next.
+        """Accept the row count of the newest build held back for a loss as the reference for the next build.
 
-        Noted in ``accepted.jsonl`` beside the states, for good.
+        The acceptance is recorded permanently in ``accepted.jsonl`` beside the states.
 
         Raises:
             BuildError: no build of the group is held back for a loss of rows.
         """
-        with locked(self._folder / ".lock"):  # two at once would each forget what the other found
+        with locked(self._folder / ".lock"):  # concurrent updates would lose one of the two
             state = self.state(group)
             held = next((b for b in reversed(state.blocked) if b.lost_to is not None), None)
             if held is None or held.lost_to is None or state.good is None:
@@ -156,7 +156,7 @@ class Gate:
         return loss
 
     def state(self, group: str) -> GateState:
-        """What is known of a group; an empty state before its first check.
+        """Return the state of a group; an empty state before its first check.
 
         Raises:
             LakeError: the state file is damaged; names it.
@@ -167,15 +167,15 @@ class Gate:
         except FileNotFoundError:
             return GateState(group)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            msg = f"{path}: not a gate state ({error}); remove it, the next check writes it anew"
+            msg = f"{path}: not a gate state ({error}); remove it; the next check writes it again"
             raise LakeError(msg) from error
 
     def states(self) -> list[GateState]:
-        """Every group that was ever checked, by name."""
+        """Return the state of every group that was ever checked, by name."""
         return [self.state(path.stem) for path in sorted(self._folder.glob("*.json"))]
 
     def status(self) -> list[StatusRow]:
-        """Rows for `headrace status`."""
+        """Return the rows for `headrace status`."""
         return [_status(state) for state in self.states()]
 
     def _write(self, state: GateState) -> None:
@@ -188,7 +188,7 @@ class Gate:
 def _after(
     state: GateState, as_of: datetime, now: datetime, report: CheckReport, drop: CheckResult
 ) -> GateState:
-    """What is known of a group after a report on its build as of a time."""
+    """Return a group's state after a report on its build as of a time."""
     docs = "" if report.docs is None else str(report.docs)
     warnings = tuple(r.message for r in report.failures if r.severity == "warn")
     others = tuple(b for b in state.blocked if b.as_of != as_of)
@@ -204,9 +204,9 @@ def _after(
 
 
 def _row_drop(state: GateState, report: CheckReport, as_of: datetime, max_drop: float) -> CheckResult:
-    """A build much smaller than the last good one is more often a fault upstream than the truth.
+    """Compare the row count with the last good build's: a large loss more often means an upstream fault.
 
-    So is a rerun as of the same time; a backfill of an older day has had less history and is not compared.
+    A rerun as of the same time is compared too; a backfill of an older day is not, as it had less history.
     """
     from quality.checks.results import CheckResult  # noqa: PLC0415 - loads Arrow, which `headrace status` needs not
 
@@ -218,7 +218,7 @@ def _row_drop(state: GateState, report: CheckReport, as_of: datetime, max_drop: 
         before += f", {state.accepted.rows:,} accepted"
     least = rows * (1 - max_drop)
     passed = report.rows >= least
-    hint = "" if passed else f"; if the loss is right: `headrace quality accept-rows {state.group}`"
+    hint = "" if passed else f"; if the loss is correct: `headrace quality accept-rows {state.group}`"
     return CheckResult(
         name="expect_row_count_near_last_good_build",
         column="",

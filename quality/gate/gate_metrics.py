@@ -21,7 +21,7 @@ class GateCollector(Collector):
         self._gate = gate
 
     def collect(self) -> Iterator[Metric]:
-        """By group: builds held back, as-of time of the last good one, warnings."""
+        """Collect by group: builds held back, as-of time of the last good one, warnings."""
         blocked = GaugeMetricFamily("headrace_gate_blocked", "Builds held back by checks.", labels=["group"])
         good = GaugeMetricFamily(
             "headrace_gate_last_good_seconds", "As-of time of the last good build (epoch).", labels=["group"]

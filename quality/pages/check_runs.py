@@ -1,4 +1,4 @@
-"""What checks found when: a record and a page per run, kept beside the newest page of each suite."""
+"""History of check runs: a record and a page per run, beside the newest page of each suite."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from quality.checks.suites import Suite
 
 RUNS = "runs"
-"""Folder of the runs, by suite, below the Data Docs."""
+"""Folder of the runs in the Data Docs, by suite."""
 KEEP_RUNS = 50
-"""Newest runs of a suite that are kept; retention removes the old ones among them."""
+"""Maximum number of runs kept per suite; retention also removes old ones."""
 _STAMP = "%Y%m%dT%H%M%S%fZ"
 
 Status: TypeAlias = Literal["passed", "warns", "blocks"]
@@ -31,9 +31,9 @@ class CheckRun:
 
     Attributes:
         title: what was checked.
-        asset: path of the asset in Dagster; empty where there is none.
-        drift: name under which the drift of the same data is plotted; empty where it is not.
-        blocking, advice: what failed, in words.
+        asset: path of the Dagster asset; empty if there is none.
+        drift: name under which the drift of the same data is plotted; empty if it is not.
+        blocking, advice: failed expectations, in words.
     """
 
     title: str
@@ -47,7 +47,7 @@ class CheckRun:
 
     @classmethod
     def of(cls, suite: Suite, results: Sequence[CheckResult], rows: int, time: datetime) -> CheckRun:
-        """The run of a suite that had these results."""
+        """Create the run of a suite with these results."""
         failed = [r for r in results if not r.passed]
         return cls(
             title=suite.title or suite.name,
@@ -62,12 +62,12 @@ class CheckRun:
 
     @property
     def status(self) -> Status:
-        """The worst of what failed."""
+        """The worst severity among the failures."""
         return "blocks" if self.blocking else "warns" if self.advice else "passed"
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """What failed, what blocks first."""
+        """All failures, blocking ones first."""
         return (*self.blocking, *self.advice)
 
     @property
@@ -77,15 +77,15 @@ class CheckRun:
 
 
 def runs_folder(docs: Path, stem: str) -> Path:
-    """Where the runs of a suite are; `stem` is the name of its page."""
+    """Return the folder of a suite's runs; `stem` is the name of its page."""
     return docs / RUNS / stem
 
 
 def save_run(docs: Path, stem: str, run: CheckRun, page: str) -> None:
-    """Keep a run and its page; the oldest beyond `KEEP_RUNS` go."""
+    """Save a run and its page; remove the oldest beyond `KEEP_RUNS`."""
     folder = runs_folder(docs, stem)
     write_whole(folder / f"{run.stamp}.html", page)
-    # Last: a run is listed by its record.
+    # Write the record last: a run is listed by its record.
     write_whole(folder / f"{run.stamp}.json", msgspec.json.encode(run).decode())
     for record in sorted(folder.glob("*.json"))[:-KEEP_RUNS]:
         record.unlink(missing_ok=True)
@@ -93,7 +93,7 @@ def save_run(docs: Path, stem: str, run: CheckRun, page: str) -> None:
 
 
 def load_run(record: Path) -> CheckRun | None:
-    """A kept run; `None` where its file is damaged or gone."""
+    """Load a run; `None` if its file is damaged or missing."""
     try:
         return msgspec.json.decode(record.read_bytes(), type=CheckRun)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
@@ -101,7 +101,7 @@ def load_run(record: Path) -> CheckRun | None:
 
 
 def newest_runs(docs: Path, stem: str, limit: int = KEEP_RUNS) -> list[CheckRun]:
-    """Runs of a suite whose pages are there, newest first."""
+    """List the runs of a suite whose pages exist, newest first."""
     found: list[CheckRun] = []
     for record in sorted(runs_folder(docs, stem).glob("*.json"), reverse=True):
         run = load_run(record) if record.with_suffix(".html").exists() else None

@@ -1,4 +1,4 @@
-"""Data Docs: a page per check report, by Great Expectations, without a network."""
+"""Data Docs: a page per check report, rendered by Great Expectations without network access."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REMOTE = re.compile(
     re.S,
 )
 _ELSEWHERE = re.compile(r' href="(?:\.\./|https?://)[^"]*"')
-"""Links to Great Expectations' site around the page, which is not there, and to its makers."""
+"""Links to parts of Great Expectations' site that do not exist here, and to its makers."""
 _TITLE = re.compile(r"<title>.*?</title>", re.S)
 _BODY = re.compile(r"<body[^>]*>")
 _STYLE = f"""{STYLE}<style>
@@ -36,13 +36,13 @@ h5,h6{{font-size:1rem;margin:1rem 0 .25rem}}
 
 
 def write_page(result: ExpectationSuiteValidationResult, docs: Path, run: CheckRun, mark: str = "") -> Path:
-    """Render a result to ``<docs>/<suite>.html``, keep it among the suite's runs, and renew the indexes.
+    """Render a result to ``<docs>/<suite>.html``, save it as a run of the suite, and update the indexes.
 
-    The pages name no other host: Great Expectations' own link style sheets and scripts from public CDNs.
+    The pages refer to no other host; Great Expectations' own pages load style sheets and scripts from CDNs.
 
     Args:
-        run: the same result, as the indexes show it.
-        mark: a comment to end the page with (`quality.pages.kept_pages`).
+        run: the same result, for the indexes.
+        mark: a comment at the end of the page (`quality.pages.kept_pages`).
     """
     document = ValidationResultsPageRenderer(run_info_at_end=False).render(result)
     page = _ELSEWHERE.sub("", _REMOTE.sub("", DefaultJinjaPageView().render(document)))
@@ -55,7 +55,7 @@ def write_page(result: ExpectationSuiteValidationResult, docs: Path, run: CheckR
 
 
 def _titled(page: str, run: CheckRun, top: str) -> str:
-    """The page with our style and title, and a header that says what was checked."""
+    """Return the page with our style and title, and a header that says what was checked."""
     page = _TITLE.sub(lambda _: f"<title>{html.escape(run.title)}</title>", page, count=1)
     page = _BODY.sub(lambda found: f"{found.group()}{top}", page, count=1)
     return page.replace("</head>", f"{_STYLE}</head>", 1)

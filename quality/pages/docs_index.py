@@ -1,4 +1,4 @@
-"""The index of the Data Docs: what was checked, when, with what result; and the runs of each suite."""
+"""The index of the Data Docs (what was checked, when, and the result) and the runs of each suite."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _COLUMNS = (
 
 
 def write_index(docs: Path) -> None:
-    """Renew ``index.html`` from the newest run of each suite."""
+    """Update ``index.html`` from the newest run of each suite."""
     pages = sorted(page.stem for page in docs.glob("*.html") if page.name != "index.html")
     found = {stem: next(iter(newest_runs(docs, stem, 1)), None) for stem in pages}
     sections: dict[str, list[tuple[str, CheckRun | None]]] = {name: [] for name in _SECTIONS}
@@ -36,10 +36,10 @@ def write_index(docs: Path) -> None:
         sections[kind if kind in sections else ""].append((stem, run))
     runs = [run for run in found.values() if run is not None]
     failing = [run.status for run in runs if run.status != "passed"]
-    said = "Nothing was checked yet: headrace build, or a run in Dagster's UI, does."
+    said = "Nothing has been checked yet: run headrace build, or start a run in Dagster's UI."
     if found:
         counts = f"{failing.count('blocks')} block, {failing.count('warns')} warn"
-        said = f"{len(runs)} checked, {counts}. Failing first, else newest first."
+        said = f"{len(runs)} checked, {counts}. Failing first, then newest first."
     links = [link("drift/index.html", "Drift plots")] if (docs / "drift" / "index.html").exists() else []
     tables = "".join(_section(docs, kind, rows) for kind, rows in sections.items() if rows)
     body = f"<h1>Data Docs</h1>{trail(*links)}<p>{said}</p>{tables}"
@@ -47,7 +47,7 @@ def write_index(docs: Path) -> None:
 
 
 def write_history(docs: Path, stem: str) -> None:
-    """Renew the page that lists the runs of a suite."""
+    """Update the page that lists the runs of a suite."""
     runs = newest_runs(docs, stem)
     if not runs:
         body = f"{trail(link('../../index.html', 'Data Docs'))}<h1>Runs</h1><p>No runs are kept.</p>"
@@ -61,7 +61,7 @@ def write_history(docs: Path, stem: str) -> None:
 
 
 def renew(docs: Path) -> None:
-    """Renew every index, after pages were removed."""
+    """Update every index after pages were removed."""
     for folder in (docs / RUNS).glob("*"):
         if (docs / f"{folder.name}.html").exists() or newest_runs(docs, folder.name, 1):
             write_history(docs, folder.name)
@@ -72,7 +72,7 @@ def renew(docs: Path) -> None:
 
 
 def header(docs: Path, stem: str, run: CheckRun, root: str) -> str:
-    """What a page begins with: what was checked, when, how it went, and where to go from there.
+    """Return the head of a page: what was checked, when, the result, and links.
 
     Args:
         root: relative path from the page to the Data Docs (``""``, or ends in ``/``).
@@ -97,7 +97,7 @@ def _section(docs: Path, kind: str, rows: list[tuple[str, CheckRun | None]]) -> 
 
 
 def _row(docs: Path, stem: str, run: CheckRun | None) -> str:
-    if run is None:  # written by a version that kept no record
+    if run is None:  # written by a version without records
         written = datetime.fromtimestamp((docs / f"{stem}.html").stat().st_mtime, UTC)
         page = link(f"{stem}.html", stem)
         when = f"<td>{written:%Y-%m-%d %H:%M:%S}</td>"

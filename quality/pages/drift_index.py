@@ -1,4 +1,4 @@
-"""The indexes of the drift plots: every feature with a small plot, worst first; and the plots of a group."""
+"""Indexes of the drift plots: every feature with a small plot, worst first; and the runs of a group."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from quality.pages.page import asset_path, framed, link, trail, write_whole
 from quality.pages.sparkline import Spark, svg
 
 SUMMARY = "summary.json"
-"""File beside the plots of a run that the indexes are made from."""
+"""Summary file of a run beside its plots; the indexes are built from it."""
 _STYLE = """<style>
 main{display:grid;grid-template-columns:repeat(auto-fill,minmax(15rem,1fr));gap:.75rem}
 article{border:1px solid var(--line);border-radius:.4rem;padding:.6rem .75rem;overflow-wrap:anywhere}
@@ -27,10 +27,10 @@ article ul{font-size:.87rem;color:var(--bad)}svg{max-width:100%;display:block;ma
 
 @dataclass(frozen=True)
 class FeatureSummary:
-    """A feature of a run.
+    """A feature in a run.
 
     Attributes:
-        score: the largest change, as a multiple of what counts as drift where there is evidence.
+        score: the largest change, as a multiple of its threshold, if there is evidence.
         failed: what drifted, in words.
     """
 
@@ -43,10 +43,10 @@ class FeatureSummary:
 
 @dataclass(frozen=True)
 class DriftSummary:
-    """A run of drift of one group.
+    """A drift run of one group.
 
     Attributes:
-        asset: path of the asset in Dagster.
+        asset: path of the Dagster asset.
         against: what it was compared with.
     """
 
@@ -58,14 +58,14 @@ class DriftSummary:
 
 
 def save_summary(folder: Path, summary: DriftSummary) -> None:
-    """Keep the summary of a run beside its plots, and renew the indexes above them."""
+    """Save the summary of a run beside its plots, and update the indexes above them."""
     write_whole(folder / SUMMARY, msgspec.json.encode(summary).decode())
     write_group_index(folder.parent)
     write_drift_index(folder.parent.parent)
 
 
 def write_drift_index(root: Path) -> None:
-    """Renew ``<root>/index.html`` from the newest run of each group."""
+    """Update ``<root>/index.html`` from the newest run of each group."""
     newest = {folder.name: runs[0] for folder in _folders(root) if (runs := _runs(folder))}
     cards = [
         (feature, _card(f"{group}/{stamp}/index.html", summary.group, feature))
@@ -87,9 +87,9 @@ def write_drift_index(root: Path) -> None:
 
 
 def write_group_index(folder: Path) -> None:
-    """Renew the list of a group's runs, newest first."""
+    """Update the list of a group's runs, newest first."""
     runs = _runs(folder)
-    if not runs:  # pages of checks still link here
+    if not runs:  # check pages still link here
         body = f"{trail(link('../index.html', 'Drift'))}<h1>Drift</h1><p>No plots are kept.</p>"
         write_whole(folder / "index.html", framed("Drift", body))
         return
@@ -105,7 +105,7 @@ def write_group_index(folder: Path) -> None:
 
 
 def renew_drift(docs: Path) -> None:
-    """Renew every index, after plots were removed."""
+    """Update every index after plots were removed."""
     root = docs / "drift"
     for folder in _folders(root):
         write_group_index(folder)
@@ -118,13 +118,13 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _runs(folder: Path) -> list[tuple[str, DriftSummary]]:
-    """Runs with plots, newest first: their folders are named by time."""
+    """List the runs with plots, newest first; their folders are named by time."""
     found = ((path.parent.name, _load(path)) for path in sorted(folder.glob(f"*/{SUMMARY}"), reverse=True))
     return [(stamp, summary) for stamp, summary in found if summary is not None]
 
 
 def _load(path: Path) -> DriftSummary | None:
-    """A summary; `None` where it is damaged or goes missing."""
+    """Load a summary; `None` if it is damaged or disappears."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=DriftSummary)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
@@ -153,5 +153,5 @@ def _card(page: str, group: str, feature: FeatureSummary) -> str:
 
 
 def largest(ratios: Iterable[float]) -> float:
-    """The largest of the ratios that are numbers; 0 without any."""
+    """Return the largest finite ratio by absolute value; 0 if there is none."""
     return max((abs(ratio) for ratio in ratios if math.isfinite(ratio)), default=0.0)

@@ -1,4 +1,4 @@
-"""Pages of checks that may stay as they are: of the same rules, all of which held, and not old."""
+"""Check pages that need no rewrite: same rules, all of which held, and recent."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _TAIL = 200
 
 
 def page_path(docs: Path, name: str) -> Path:
-    """The page of a suite."""
+    """Return the path of a suite's page."""
     return docs / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)}.html"
 
 
 def mark(suite: Suite, passed: bool) -> str:
-    """What a page ends with when everything held; empty otherwise."""
+    """Return the comment that ends a page on which everything held; otherwise an empty string."""
     rules = f"{suite.name} {suite.exact} {suite.may_lack} {suite.schema} {suite.rules}"
     return _MARK.format(xxhash.xxh3_64_hexdigest(rules.encode())) if passed else ""
 
@@ -30,10 +30,10 @@ def mark(suite: Suite, passed: bool) -> str:
 def kept_page(
     docs: Path, suite: Suite, longest: timedelta, now: Callable[[], float] = time.time
 ) -> Path | None:
-    """The page, if it says of these rules that all held, and was written within a time; else `None`.
+    """Return the page if it shows that all of these rules held and is recent enough; else `None`.
 
     Args:
-        now: of the clock that files are stamped by.
+        now: the clock that stamps files.
     """
     path = page_path(docs, suite.name)
     try:

@@ -1,4 +1,4 @@
-"""The frame of the built pages: static HTML without scripts, readable in light and dark, on a phone too."""
+"""The frame of the built pages: static HTML without scripts, for light and dark mode, phones included."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ td[data-label]:before{content:attr(data-label) " ";color:var(--quiet)}td:empty{d
 
 
 def framed(title: str, body: str, style: str = "") -> str:
-    """A whole page.
+    """Return a whole page.
 
     Args:
-        title: text, escaped here.
-        body: HTML, escaped already.
+        title: plain text; escaped here.
+        body: HTML; already escaped.
     """
     name = html.escape(title)
     return (
@@ -45,24 +45,24 @@ def framed(title: str, body: str, style: str = "") -> str:
 
 
 def link(path: str, text: str) -> str:
-    """A link to a path relative to the page; both may come from data."""
+    """Return a link to a path relative to the page; both arguments may come from data."""
     return f'<a href="{quote(path)}">{html.escape(text)}</a>'
 
 
 def asset_path(asset: str) -> str:
-    """Path, from the root of the pages, that leads to an asset in Dagster's UI
+    """Return the path, from the root of the pages, that redirects to an asset in Dagster's UI
     (`orchestration.processes.page_server`).
     """
     return f"asset/{asset}"
 
 
 def trail(*links: str) -> str:
-    """Links to where a page belongs."""
+    """Return the navigation links of a page."""
     return f'<nav class="trail">{"".join(links)}</nav>'
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file aside and rename it into place: no reader sees half of it."""
+    """Write to a temporary file and rename it into place, so that no reader sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     aside.write_text(text, encoding="utf-8")

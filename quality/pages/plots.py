@@ -1,4 +1,4 @@
-"""A picture per feature: the reference's distribution and the current one, and a page of all of them."""
+"""A plot per feature (the reference's and the current distribution), and a page with all of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ figure ul{color:var(--bad)}img{max-width:100%;background:#fff}
 
 @dataclass(frozen=True)
 class About:
-    """Whose drift it is: the group, the path of its asset in Dagster, what it is compared with."""
+    """The subject of a drift page: the group, its Dagster asset's path, and the reference."""
 
     group: str
     asset: str
@@ -50,10 +50,10 @@ def write_plots(
     thresholds: Thresholds | None = None,
     about: About | None = None,
 ) -> Path:
-    """Write ``<feature>.png`` for every feature that has values, ``index.html``, and renew the indexes.
+    """Write ``<feature>.png`` for every feature with values and ``index.html``, and update the indexes.
 
     Returns:
-        the page. Features that drifted come first.
+        the page, with the drifted features first.
     """
     folder.mkdir(parents=True, exist_ok=True)
     failed = failures_of(report)
@@ -62,7 +62,7 @@ def write_plots(
         _write_plot(drift, drift.feature.name in failed, folder / f"{drift.feature.name}.png")
     page = folder / "index.html"
     plotted = {drift.feature.name: drift.feature.meaning for drift in shown}
-    about = about or About(folder.parent.name, "", "the builds before")
+    about = about or About(folder.parent.name, "", "the previous builds")
     page.write_text(page_of(report, plotted, failed, about), encoding="utf-8")
     wanted = thresholds or Thresholds()
     features = tuple(
@@ -80,7 +80,7 @@ def write_plots(
 
 
 def _score(drift: FeatureDrift, wanted: Thresholds) -> float:
-    """The largest change as a multiple of its threshold."""
+    """Return the largest change as a multiple of its threshold."""
     limits = {
         "null_share_change": wanted.null_share,
         "psi": wanted.psi,
@@ -103,7 +103,7 @@ def _spark(drift: FeatureDrift) -> Spark:
 
 
 def failures_of(report: CheckReport) -> dict[str, list[str]]:
-    """What failed, in words, by feature."""
+    """Return the failures in words, by feature."""
     failed: dict[str, list[str]] = {}
     for result in report.failures:
         failed.setdefault(result.column, []).append(f"{result.observed}; wanted {result.wanted}")
@@ -112,7 +112,7 @@ def failures_of(report: CheckReport) -> dict[str, list[str]]:
 
 @contextmanager
 def figure_at(path: Path) -> Iterator[Axes]:
-    """Axes to draw on, with a legend; saved to `path` afterwards."""
+    """Yield axes to draw on, with a legend; save them to `path` afterwards."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - half a second, and no display
     from matplotlib.figure import Figure  # noqa: PLC0415
 
@@ -146,7 +146,7 @@ def _edges(before: Any, after: Any, bins: int) -> Any:
 
 
 def _histogram_of(values: Any, edges: Any) -> tuple[float, ...]:
-    """Shares of the values by bin; those beyond the edges count in the outermost."""
+    """Return the share of values per bin; values beyond the edges count in the outermost bins."""
     counts = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0]
     return tuple((counts / len(values)).tolist())
 
@@ -163,7 +163,7 @@ def _histogram(axes: Axes, before: Any, after: Any) -> None:
 
 
 def _shares_of(before: Sequence[Any], after: Sequence[Any]) -> tuple[list[str], list[float], list[float]]:
-    """The first labels that occur, and the share of each on both sides."""
+    """Return the first labels that occur, and each one's share on both sides."""
     labels, first, second = tallies(before, after)
     keep = [n for n in range(len(labels)) if first[n] or second[n]][:_LABELS]
     shares = [[c[n] / max(sum(c), 1) for n in keep] for c in (first, second)]
@@ -175,7 +175,7 @@ def _bars(axes: Axes, before: Sequence[Any], after: Sequence[Any]) -> None:
     places = np.arange(len(labels))
     axes.barh(places - 0.2, first, 0.4, color=BEFORE, label="reference")
     axes.barh(places + 0.2, second, 0.4, color=AFTER, label="current")
-    # Labels come from the data: a dollar sign would otherwise start a formula.
+    # Labels come from the data: an unescaped dollar sign would start a formula.
     axes.set_yticks(places, [_label(label) for label in labels], fontsize=7)
     axes.invert_yaxis()
     axes.set_xlabel("share")
@@ -190,10 +190,10 @@ def _label(text: str) -> str:
 def page_of(
     report: CheckReport, plotted: Mapping[str, str], failed: Mapping[str, Sequence[str]], about: About
 ) -> str:
-    """The page of all plots.
+    """Return the page of all plots.
 
     Args:
-        plotted: name → meaning of what has a picture beside the page.
+        plotted: name → meaning of each feature with a plot beside the page.
     """
     names = sorted({*plotted, *failed}, key=lambda name: (name not in failed, name))
     figures = "".join(_figure(name, plotted.get(name), failed.get(name, ())) for name in names)
@@ -212,7 +212,7 @@ def page_of(
 def _figure(name: str, meaning: str | None, found: Sequence[str]) -> str:
     items = "".join(f"<li>{html.escape(text)}</li>" for text in found)
     title = html.escape(name)
-    # A feature that is all null on one side has nothing to plot.
+    # A feature that is all null on one side cannot be plotted.
     source = quote(f"{name}.png")
     image = f'<img src="{source}" alt="{title}: reference and current">' if meaning is not None else ""
     caption = f"<b>{title}</b> {html.escape(meaning or '')}<ul>{items}</ul>"

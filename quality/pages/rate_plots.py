@@ -1,4 +1,4 @@
-"""A picture per rate: its days, the level of the reference, and the days that are judged."""
+"""A plot per rate: its days, the reference level, and the days under judgement."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ ABOUT = About(BEHAVIOUR, "lake/events", f"the {REFERENCE_DAYS} days before")
 def write_rate_plots(
     days: Sequence[DayRates], report: CheckReport, folder: Path, thresholds: Thresholds | None = None
 ) -> Path:
-    """Write ``<rate>.png`` for every rate of the last day, ``index.html``, and renew the indexes.
+    """Write ``<rate>.png`` for every rate of the last day and ``index.html``, and update the indexes.
 
     Returns:
-        the page. Rates that drifted come first.
+        the page, with the drifted rates first.
     """
     folder.mkdir(parents=True, exist_ok=True)
     failed = failures_of(report)

@@ -1,4 +1,4 @@
-"""A small picture of a distribution or of a rate over days, as inline SVG in the colours of the page."""
+"""A small plot of a distribution or of a rate over days, as inline SVG in the page's colours."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ WIDTH, HEIGHT = 160, 44
 
 @dataclass(frozen=True)
 class Spark:
-    """What is drawn.
+    """The data to draw.
 
     Attributes:
-        kind: ``shares``: of the reference and of the current values, bin by bin; ``days``: of the reference
-            days, then of the days that are judged.
+        kind: ``shares``: shares of the reference and of the current values by bin; ``days``: the reference
+            days, then the days under judgement.
     """
 
     kind: Literal["shares", "days"]
@@ -25,7 +25,7 @@ class Spark:
 
 
 def svg(spark: Spark, label: str) -> str:
-    """The picture; without values a note that there are none."""
+    """Return the plot, or a note if there are no values."""
     top = max((*spark.before, *spark.after), default=0.0)
     if not top > 0:
         return '<span class="quiet">no values</span>'
@@ -37,7 +37,7 @@ def svg(spark: Spark, label: str) -> str:
 
 
 def _shares(spark: Spark, top: float) -> str:
-    """Bars of the reference, and the outline of the current values over them."""
+    """Draw bars for the reference and an outline of the current values over them."""
     count = max(len(spark.before), len(spark.after))
     step = WIDTH / count
     bars = "".join(
@@ -54,7 +54,7 @@ def _days(spark: Spark, top: float) -> str:
     step = WIDTH / max(count - 1, 1)
     points = [(n * step, _y(value, top)) for n, value in enumerate((*spark.before, *spark.after))]
     split = len(spark.before)
-    # The judged part begins at the last day of the reference, so that the line has no gap.
+    # The judged part starts at the last reference day, so that the line has no gap.
     return _line(points[:split], "before") + _line(points[max(split - 1, 0) :], "after")
 
 

@@ -1,4 +1,4 @@
-"""The files of the quarantine: a day each, appended to in constant time, with the ids they hold."""
+"""The quarantine's files: one per day, appended to in constant time, with an index of ids."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _FILE = re.compile(rf"{_DAY}{_DATE}\{_SUFFIX}")
 
 
 class QuarantineDays:
-    """``day=<date>.jsonl`` below `root`, and ``day=<date>.lost``, the number of records a day could not keep.
+    """Files ``day=<date>.jsonl`` in `root`, and ``day=<date>.lost``: how many records a day could not keep.
 
-    Ids are read once; later only what other processes have appended since. The caller holds the lock between
-    threads and between processes for everything but `paths` and `lost`.
+    Ids are read once; later reads cover only what other processes have appended. For everything but `paths`
+    and `lost`, the caller holds the lock between threads and between processes.
     """
 
     def __init__(self, root: Path) -> None:
@@ -31,15 +31,15 @@ class QuarantineDays:
         self._read: dict[str, int] = {}
 
     def path(self, day: date) -> Path:
-        """The file of a day."""
+        """Return the file of a day."""
         return self._root / f"{_DAY}{day.isoformat()}{_SUFFIX}"
 
     def paths(self) -> list[Path]:
-        """The files there are, oldest day first."""
+        """List the existing files, oldest day first."""
         return sorted(self._root.glob(f"{_DAY}{_DATE}{_SUFFIX}"))
 
     def catch_up(self) -> None:
-        """Read the ids that files gained since the last call. A file gone or shortened: read all again."""
+        """Read the ids added since the last call. If a file is gone or shorter, read all again."""
         with os.scandir(self._root) as found:
             self._sizes = {f.name: f.stat().st_size for f in found if _FILE.fullmatch(f.name)}
         if any(self._sizes.get(name, -1) < at for name, at in self._read.items()):
@@ -49,31 +49,31 @@ class QuarantineDays:
                 self._read_ids(name)
 
     def knows(self, entry: Entry) -> bool:
-        """Whether this rejection is kept already."""
+        """Return whether this rejection is already kept."""
         return self.knows_id(entry.id)
 
     def knows_id(self, entry_id: str) -> bool:
-        """Whether a rejection of this id is kept."""
+        """Return whether a rejection with this id is kept."""
         return int(entry_id, 16) in self._known
 
     def size(self, day: date) -> int:
-        """Bytes a day holds."""
+        """Return a day's size in bytes."""
         return self._sizes.get(self.path(day).name, 0)
 
     def total(self) -> int:
-        """Bytes all days hold."""
+        """Return the size of all days in bytes."""
         return sum(self._sizes.values())
 
     def oldest_before(self, day: date) -> date | None:
-        """The oldest day held, if it is before this one."""
+        """Return the oldest day, if it is before this one."""
         oldest = min((day_of(self._root / name) for name in self._sizes), default=day)
         return oldest if oldest < day else None
 
     def append(self, day: date, entry: Entry, line: bytes) -> None:
-        """Keep an entry.
+        """Append an entry.
 
         Raises:
-            OSError: it could not be written; the file is as it was.
+            OSError: it could not be written; the file is unchanged.
         """
         path = self.path(day)
         size = self.append_to(path, line)
@@ -81,7 +81,7 @@ class QuarantineDays:
         self._sizes[path.name] = self._read[path.name] = size
 
     def append_to(self, path: Path, lines: bytes) -> int:
-        """Append whole lines, after one that a crash cut short as well; the size of the file then."""
+        """Append whole lines, also after a line that a crash truncated; return the file's new size."""
         with path.open("a+b", buffering=0) as file:
             before = file.seek(0, os.SEEK_END)
             if before:
@@ -97,18 +97,18 @@ class QuarantineDays:
             return before + len(lines)
 
     def remove(self, day: date) -> int:
-        """Remove a day; how many entries it held."""
+        """Remove a day; return how many entries it held."""
         path = self.path(day)
         held = sum(1 for _ in objects(path))
         path.unlink()
         return held
 
     def lost(self) -> dict[date, int]:
-        """How many records each day could not keep."""
+        """Return how many records each day could not keep."""
         return {day_of(path): _number(path) for path in sorted(self._root.glob(f"{_DAY}{_DATE}{_LOST}"))}
 
     def count_lost(self, day: date, count: int) -> None:
-        """Add to what a day could not keep."""
+        """Add to the number of records that a day could not keep."""
         path = self.path(day).with_suffix(_LOST)
         path.write_text(str(_number(path) + count))
 
@@ -131,12 +131,12 @@ class QuarantineDays:
 
 
 def day_of(path: Path) -> date:
-    """The day of a file."""
+    """Return the day of a file."""
     return date.fromisoformat(path.stem.removeprefix(_DAY))
 
 
 def objects(path: Path) -> Iterator[dict[str, Any]]:
-    """Lines of a file of ours; a last line cut short by a crash is left out."""
+    """Yield the lines of one of our files; skip a last line that a crash truncated."""
     try:
         with path.open("rb") as file:
             for line in file:

@@ -24,14 +24,14 @@ class Entry:
     """One rejected record.
 
     Attributes:
-        id: of source, place and bytes: the same rejection has the same id.
-        raw: the bytes as they came.
-        source: file, or the door they came through.
-        line: line (text), row (tables) or byte offset (log segments) in it; `None` where there is none.
+        id: derived from source, place and bytes: the same rejection has the same id.
+        raw: the original bytes.
+        source: the file, or the door through which the record came.
+        line: line (text), row (tables) or byte offset (log segments) in the source; `None` if it has none.
         code, field, message: the reason; the code is stable.
-        first_seen: when it was rejected first.
-        format, kind, layout: how the source was read, to read the bytes again.
-        retried: when it was replayed with success, else `None`.
+        first_seen: when the record was first rejected.
+        format, kind, layout: how the source was read, so that the bytes can be read again.
+        retried: when it was successfully replayed, else `None`.
     """
 
     id: str
@@ -59,7 +59,7 @@ def new_entry(
     kind: Kind | None,
     layout: Mapping[str, Any] | None = None,
 ) -> Entry:
-    """The entry of a rejection; text that no file can hold is spelt out."""
+    """Create the entry of a rejection; escape text that cannot be written to a file."""
     source = _text(source)
     return Entry(
         id=xxhash.xxh3_64_hexdigest(b"\0".join((source.encode(), str(line).encode(), raw))),
@@ -77,7 +77,7 @@ def new_entry(
 
 
 def to_line(entry: Entry) -> bytes:
-    """The entry as one line of JSON. `id_of_line` relies on `id` being first and `kind` last."""
+    """Encode the entry as one line of JSON. `id_of_line` relies on `id` being first and `kind` last."""
     fields: dict[str, Any] = {"id": entry.id}
     try:
         fields["raw"] = entry.raw.decode()
@@ -98,9 +98,9 @@ def to_line(entry: Entry) -> bytes:
 
 
 def id_of_line(line: bytes) -> int | None:
-    """The id of a whole line without parsing it; `None` for one that a crash cut short.
+    """Return the id of a whole line without parsing it; `None` for a line that a crash truncated.
 
-    Quotes within a text are escaped, so only a whole line ends like one.
+    Quotes within a text are escaped, so only a whole line ends this way.
     """
     if not (line.startswith(_PREFIX) and line.endswith(_ENDS)):
         return None
@@ -108,7 +108,7 @@ def id_of_line(line: bytes) -> int | None:
 
 
 def from_fields(fields: dict[str, Any], retried: dict[str, datetime]) -> Entry:
-    """The entry of a line's fields, with the time it was replayed, by id."""
+    """Create an entry from a line's fields and the replay times by id."""
     encoded = fields.pop("raw_base64", None)
     raw = base64.b64decode(encoded) if encoded is not None else fields.pop("raw").encode()
     fields.pop("raw", None)
@@ -117,5 +117,5 @@ def from_fields(fields: dict[str, Any], retried: dict[str, datetime]) -> Entry:
 
 
 def _text(text: str) -> str:
-    """Text that can be written: a file's name, and what was found in it, need not be UTF-8."""
+    """Return writable text: a file's name and contents need not be UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()

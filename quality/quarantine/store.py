@@ -1,4 +1,4 @@
-"""Rejected records with their reasons: kept byte for byte, listed, and replayed after a fix."""
+"""Rejected records and their reasons: kept byte for byte, listed, and replayed after a fix."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ DAY_BYTES, FOLDER_BYTES = 64 << 20, 256 << 20
 
 
 class Quarantine:
-    """Append-only JSONL by day of first sight below `root`. Putting the same rejection again adds nothing.
+    """Append-only JSONL in `root`, by day of first sight. Adding the same rejection again changes nothing.
 
-    A day that is full keeps the records it has: the first of a flood show its reason. A folder that is full
-    removes its oldest day. Both are counted, in a metric and beside the days (`not_kept`).
+    A full day keeps its records, because the first ones of a flood show its cause. A full folder removes its
+    oldest day. Both losses are counted, in a metric and beside the days (`not_kept`).
 
     Args:
-        root: folder of the files; made at the first rejection.
+        root: folder of the files; created at the first rejection.
         clock: gives the time of first sight.
-        day_bytes, folder_bytes: how large a day, and all of them, may become.
+        day_bytes, folder_bytes: size limits of a day and of the folder.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Quarantine:
 
     @classmethod
     def of(cls, settings: Settings, home: Home, clock: Callable[[], datetime] | None = None) -> Quarantine:
-        """The quarantine of a home, within the bounds of its settings."""
+        """Create the quarantine of a home, with the limits from the settings."""
         return cls(
             home.quarantine,
             clock or settings.clock,
@@ -77,9 +77,9 @@ class Quarantine:
         )
 
     def warm(self) -> Quarantine:
-        """Read the ids that are kept now, not at the first rejection: a full folder takes a second.
+        """Read the kept ids now instead of at the first rejection; a full folder takes a second.
 
-        A folder that cannot be read holds nothing up; the first rejection tells of it.
+        An unreadable folder does not stop startup; the first rejection reports it.
         """
         if self._root.is_dir():
             try:
@@ -100,10 +100,10 @@ class Quarantine:
         kind: Kind | None = None,
         layout: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Keep a rejected record; whether it was new. One that a full day cannot keep is counted instead.
+        """Keep a rejected record and return whether it was new. If the day is full, count it instead.
 
         Raises:
-            LakeError: the quarantine cannot be written; the record is then not lost silently.
+            LakeError: the quarantine cannot be written, so the loss is not silent.
         """
         now = self._clock().astimezone(UTC)
         entry = new_entry(raw, source, line, error, now, fmt=fmt, kind=kind, layout=layout)
@@ -121,14 +121,14 @@ class Quarantine:
         return True
 
     def mark_retried(self, entries: Sequence[Entry]) -> None:
-        """Note that records were replayed; they are kept, and not replayed again."""
+        """Record that entries were replayed; they stay, but are not replayed again."""
         path, now = self._root / RETRIED, self._clock().isoformat()
         lines = (json.dumps({"id": entry.id, "at": now}).encode() + b"\n" for entry in entries)
         with self._lock, self._alone(path):
             self._days.append_to(path, b"".join(lines))
 
     def entries(self, *, code: str | None = None, pending: bool = False) -> Iterator[Entry]:
-        """Entries in order of first sight; `pending` leaves out those replayed already."""
+        """Yield entries in order of first sight; `pending` leaves out those already replayed."""
         retried = self._retried()
         for path in self._days.paths():
             for fields in objects(path):
@@ -137,24 +137,24 @@ class Quarantine:
                     yield entry
 
     def find(self, prefix: str) -> Entry | None:
-        """The entry whose id begins with this, when there is exactly one."""
+        """Return the entry whose id starts with the prefix, if there is exactly one."""
         found = [e for e in self.entries() if e.id.startswith(prefix)]
         return found[0] if len(found) == 1 else None
 
     def count(self, *, pending: bool = False) -> int:
-        """How many records are kept."""
+        """Count the kept records."""
         return sum(self.reasons(pending=pending).values())
 
     def reasons(self, *, pending: bool = False) -> Counter[str]:
-        """Number of records by reason code."""
+        """Count records by reason code."""
         return Counter(e.code for e in self.entries(pending=pending))
 
     def not_kept(self) -> dict[date, int]:
-        """How many records a full quarantine could not keep, by day; repeats count each time."""
+        """Return how many records a full quarantine could not keep, by day; repeats count each time."""
         return self._days.lost()
 
     def prune(self, older_than: timedelta) -> int:
-        """Remove days that lie wholly further back; how many entries went."""
+        """Remove days entirely older than this; return how many entries were removed."""
         horizon = (self._clock() - older_than).astimezone(UTC).date()
         removed = 0
         if not self._root.is_dir():
@@ -167,7 +167,7 @@ class Quarantine:
         return removed
 
     def _has_room(self, day: date, size: int) -> bool:
-        """Whether a line of this size fits, once the oldest days have made way for it."""
+        """Make room by removing the oldest days; return whether a line of this size fits."""
         while self._days.total() + size > self._folder_bytes and (oldest := self._days.oldest_before(day)):
             removed = self._days.remove(oldest)
             self._days.count_lost(oldest, removed)
@@ -181,7 +181,7 @@ class Quarantine:
             self._told.add(day)
             _log.warning(
                 "quarantine of %s full (HEADRACE_QUARANTINE_DAY_MB): further rejected records of the day are "
-                "counted, not kept; see `headrace quarantine list`",
+                "counted but not kept; see `headrace quarantine list`",
                 day,
             )
         return fits
@@ -190,7 +190,7 @@ class Quarantine:
         return {f["id"]: datetime.fromisoformat(f["at"]) for f in objects(self._root / RETRIED)}
 
     def _forget_retried(self) -> None:
-        """Rewrite the notes of replays without those of records that are gone."""
+        """Rewrite the replay records without those of removed entries."""
         self._days.catch_up()
         path = self._root / RETRIED
         held: list[dict[str, Any]] = list(objects(path))
@@ -202,7 +202,7 @@ class Quarantine:
 
     @contextmanager
     def _alone(self, path: Path) -> Iterator[None]:
-        """Hold the folder among processes; what fails there names the file."""
+        """Lock the folder between processes; map an I/O error to one that names the file."""
         try:
             with locked(self._root / ".lock"):
                 yield

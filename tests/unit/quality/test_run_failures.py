@@ -41,7 +41,7 @@ def test_the_line_names_run_day_step_and_error() -> None:
 
 def test_a_damaged_file_is_named_and_set_aside_by_the_next_failure(tmp_path: Path) -> None:
     (tmp_path / "failures.json").write_bytes(b"\xff{")
-    with pytest.raises(LakeError, match=r"failures\.json: no list of failed runs .*; remove it"):
+    with pytest.raises(LakeError, match=r"failures\.json: not a list of failed runs .*; remove it"):
         read_failures(tmp_path)
     assert add_failure(tmp_path, failure("a"))
     assert read_failures(tmp_path).totals == {"feature_chain": 1}

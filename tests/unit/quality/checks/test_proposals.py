@@ -166,7 +166,7 @@ def test_one_column_is_accepted_and_the_rest_stays_proposed(root: Path) -> None:
 
 
 def test_a_column_nothing_is_proposed_of_is_said(root: Path) -> None:
-    with pytest.raises(BuildError, match=r"taste: nothing is proposed of nose \(see .*taste\.json\)"):
+    with pytest.raises(BuildError, match=r"taste: nothing is proposed for nose \(see .*taste\.json\)"):
         accept(root, GROUP, NOW, ["nose"])
 
 
@@ -182,7 +182,7 @@ def test_a_person_may_edit_the_proposal(root: Path) -> None:
 def test_a_damaged_file_is_named(root: Path, folder: str) -> None:
     (root / folder).mkdir(exist_ok=True)
     (root / folder / "taste.json").write_text('{"group": 1}')
-    with pytest.raises(LakeError, match=rf"{folder}/taste\.json: .*mend the line or remove the file"):
+    with pytest.raises(LakeError, match=rf"{folder}/taste\.json: .*fix the line or remove the file"):
         (accept(root, GROUP, NOW) if folder == "proposals" else accepted(root, GROUP))
 
 
@@ -193,4 +193,4 @@ def test_rules_of_features_that_are_gone_are_left_out(root: Path, caplog: pytest
     )
     with caplog.at_level(logging.WARNING):
         assert {c for r in accepted(root, smaller) for c in r.columns} == {"spend"}
-    assert "an accepted rule speaks of ('count',), which is gone" in caplog.text
+    assert "an accepted rule names ('count',), which no longer exists" in caplog.text

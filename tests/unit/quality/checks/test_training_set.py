@@ -80,20 +80,20 @@ def test_an_honest_set_passes_and_has_a_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("leak", "text"),
     [
-        (lambda y: y * 3.0 + 0.5, "its value tells the label with an area under the curve of 1.0000"),
-        (lambda y: -y.astype(float), "its value tells the label with an area under the curve of 0.0000"),
+        (lambda y: y * 3.0 + 0.5, "its value predicts the label with an area under the curve of 1.0000"),
+        (lambda y: -y.astype(float), "its value predicts the label with an area under the curve of 0.0000"),
         (
             lambda y: [1.0 if v else None for v in y],
-            "being null tells the label with an area under the curve of 0",
+            "being null predicts the label with an area under the curve of 0",
         ),
         (
             lambda y: [None if v else "x" for v in y],
-            "being null tells the label with an area under the curve of 1",
+            "being null predicts the label with an area under the curve of 1",
         ),
-        (lambda y: y, "its value tells the label"),
-        (lambda y: ["bought" if v else "left" for v in y], "its value tells the label"),
-        (lambda y: [["i"] if v else [] for v in y], "its value tells the label"),
-        (lambda y: [NOW - timedelta(days=int(v)) for v in y], "its value tells the label"),
+        (lambda y: y, "its value predicts the label"),
+        (lambda y: ["bought" if v else "left" for v in y], "its value predicts the label"),
+        (lambda y: [["i"] if v else [] for v in y], "its value predicts the label"),
+        (lambda y: [NOW - timedelta(days=int(v)) for v in y], "its value predicts the label"),
     ],
 )
 def test_a_feature_computed_from_the_label_is_caught(failures: Failures, leak: Any, text: str) -> None:
@@ -120,7 +120,7 @@ def test_a_label_before_its_decision_and_a_request_in_two_splits_are_caught(fail
         )
     )
     assert "3 of 600 rows before their decision_time" in found["label_time"]
-    assert "100 requests lie in more than one split; wanted none" in found["split"]
+    assert "100 requests are in more than one split; wanted none" in found["split"]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_large_set_is_sampled_by_request(tmp_path: Path, monkeypatch: pytest.M
 def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
     path = tmp_path / "data.parquet"
     path.write_bytes(b"PAR1")
-    with pytest.raises(LakeError, match=r"data\.parquet: not a readable training set .* build it again"):
+    with pytest.raises(LakeError, match=r"data\.parquet: not a readable training set .* rebuild it"):
         check_training_set(path)
 
 

@@ -127,7 +127,7 @@ def test_a_build_that_lost_half_its_rows_is_held_back(gate: Gate, rows: int, pas
     gate.judge("taste", DAY, report(PASS, rows=100))
     judged = gate.judge("taste", DAY + timedelta(days=1), report(PASS, rows=rows))
     assert judged.passed == passes
-    hint = "" if passes else "; if the loss is right: `headrace quality accept-rows taste`"
+    hint = "" if passes else "; if the loss is correct: `headrace quality accept-rows taste`"
     assert judged.results[-1].message == (
         f"table: {rows} rows, 100 in the last good build; wanted at least 50 rows{hint}"
     )
