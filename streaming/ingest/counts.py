@@ -1,4 +1,4 @@
-"""What became of the rows of files."""
+"""Counts of what happened to the rows of files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from feature_repo.contract.validation import Kind
 
 @dataclass(frozen=True)
 class KindCounts:
-    """Records of one kind."""
+    """Counts of one kind of record."""
 
     accepted: int = 0
     duplicate: int = 0
@@ -23,18 +23,18 @@ class KindCounts:
 
 @dataclass(frozen=True)
 class IngestCounts:
-    """What became of every row: ``read = accepted + duplicate + quarantined``.
+    """Outcome of every row: ``read = accepted + duplicate + quarantined``.
 
     Attributes:
-        read: rows read, and stretches of files that are no rows.
-        quarantined: rejected, whether or not the quarantine held them already.
-        kinds: accepted and duplicate by kind.
-        days: event days that got events.
-        unknown: fields the contract does not know, by name, kept as properties or attributes.
-        problems: files that were cut short or could not be read at all, as sentences.
-        reasons: rejected by reason code.
-        refused: files that could not be read at all; each counts as one row, rejected.
-        notes: what a mapping left out by its own word, as sentences.
+        read: rows read, including unreadable stretches of files.
+        quarantined: rejected rows, including those already in quarantine.
+        kinds: accepted and duplicate records by kind.
+        days: event days that received events.
+        unknown: fields outside the contract, by name; they are kept as properties or attributes.
+        problems: sentences about files that were truncated or could not be read at all.
+        reasons: rejected rows by reason code.
+        refused: files that could not be read at all; each counts as one rejected row.
+        notes: sentences about what the mapping deliberately left out.
     """
 
     read: int = 0
@@ -51,12 +51,12 @@ class IngestCounts:
 
     @property
     def accepted(self) -> int:
-        """Rows that are new."""
+        """Number of new rows."""
         return sum(c.accepted for c in self.kinds.values())
 
     @property
     def duplicate(self) -> int:
-        """Rows the lake had, or that repeat another of the same files."""
+        """Number of rows that the lake already had, or that repeat another row of the same files."""
         return sum(c.duplicate for c in self.kinds.values())
 
     def __add__(self, other: IngestCounts) -> IngestCounts:

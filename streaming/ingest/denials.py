@@ -1,4 +1,4 @@
-"""Users whose queries must not be kept: what they state of consent today, in a batch and outside of it."""
+"""Users whose queries must not be kept, by their consent today, in the batch and elsewhere."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import TypeAlias
 from feature_repo.contract.validation import Event, Record, User
 
 Denying: TypeAlias = Callable[[Collection[str]], Collection[str]]
-"""Given users, those among them who are known to deny consent."""
+"""Returns those of the given users who are known to deny consent."""
 
 
 def nobody(_users: Collection[str]) -> Collection[str]:
-    """Where nothing is known of users."""
+    """Return no user: nothing is known about consent."""
     return ()
 
 
 def denying(records: Iterable[Record], known: Denying) -> frozenset[str]:
-    """Those who deny consent among the users whose events hold a query.
+    """Return the users who deny consent, among those whose events contain a query.
 
-    What the records of users among `records` state is newer than what is `known`.
+    Statements in the user records among `records` are newer than those in `known`.
     """
     said: dict[str, bool | None] = {}
     asking: set[str] = set()

@@ -1,4 +1,4 @@
-"""The door: records from outside, one or a batch, validated, then into the log; the rest into quarantine."""
+"""The door: validates records from outside, writes good ones to the log and the rest to quarantine."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _logger = logging.getLogger(__name__)
 ACCEPTED = Metric("headrace_accepted_records_total", "Records that came through the door.", ["kind"])
 UNKNOWN_FIELDS = Metric(
     "headrace_unknown_fields_total",
-    "Fields the contract does not know, kept as properties or attributes.",
+    "Fields outside the contract, kept as properties or attributes.",
     ["kind"],
 )
 
 
 def count_unknown(kind: Kind, names: Sequence[str]) -> None:
-    """Count fields the contract does not know. Their names stay out of the metrics: clients choose them.
+    """Count fields outside the contract. Metrics do not contain their names, which clients choose.
 
-    Hand it to `Contract` as ``on_unknown``.
+    Pass it to `Contract` as ``on_unknown``.
     """
     UNKNOWN_FIELDS.labels(kind).inc(len(names))
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A record that was not accepted: its index in the batch, and the reason."""
+    """A rejected record: its index in the batch, and the reason."""
 
     index: int
     code: str
@@ -46,10 +46,10 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class DoorResult:
-    """How many records were accepted, and those that were not.
+    """The number of accepted records, and the rejected ones.
 
     Attributes:
-        unkept: how many of the rejected ones the quarantine could not keep.
+        unkept: how many rejected records the quarantine could not keep.
     """
 
     accepted: int
@@ -58,13 +58,13 @@ class DoorResult:
 
 
 class EventDoor:
-    """Validates, publishes, quarantines. Safe to call from several threads.
+    """Validates, publishes and quarantines records. Thread-safe.
 
     Args:
-        contract: validates.
-        log: takes accepted records.
-        quarantine: takes rejected ones.
-        known: finds users who deny consent: the log does not keep their queries.
+        contract: validates records.
+        log: receives accepted records.
+        quarantine: receives rejected records.
+        known: finds users who deny consent; the log does not keep their queries.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class EventDoor:
         self._known = known
 
     def accept(self, raws: Sequence[Given], source: str, kind: Kind | None = None) -> DoorResult:
-        """Take a batch. The good ones are in the log when this returns, whatever the others are.
+        """Accept a batch. On return, the good records are in the log, whatever the others are.
 
         Args:
-            raws: JSON texts, decoded objects, or records that were refused before; those go to quarantine.
-            source: where they come from, for the quarantine (``http``).
-            kind: where all are of one kind; else each says what it is.
+            raws: JSON texts, decoded objects, or records already refused; the latter go to quarantine.
+            source: the records' origin, for the quarantine (``http``).
+            kind: the kind of all records; if absent, each record names its own.
 
         Raises:
             LogError: nothing was acknowledged; the same batch may be sent again.
@@ -114,7 +114,7 @@ class EventDoor:
         return DoorResult(len(keyed), rejected, unkept)
 
     def _keep(self, raw: Given, source: str, reason: ContractError, kind: Kind | None) -> bool:
-        """Put a rejected record into quarantine; whether it could be. Its neighbours are in the log."""
+        """Put a rejected record into quarantine; return whether that worked. Its batch is in the log."""
         fmt = raw.format if isinstance(raw, Refused) else "headrace"
         try:
             self._quarantine.put(_bytes(raw), source, None, reason, fmt=fmt, kind=kind)

@@ -1,4 +1,4 @@
-"""Files → contract → log → lake, in portions of bounded memory; what is bad goes to quarantine."""
+"""Ingests files: contract → log → lake, in chunks of bounded memory; bad rows go to quarantine."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ CHUNK_RECORDS = 100_000
 CHUNK_BYTES = 256 << 20
 
 Progress: TypeAlias = Callable[[Path, int, int], None]
-"""Told the file, the bytes of it read so far and its size."""
+"""Called with the file, the bytes read so far and the file's size."""
 
 
 class IngestError(SourceError):
-    """Files that could not be read at all. The others were ingested.
+    """Some files could not be read at all. The others were ingested.
 
     Attributes:
-        refused: why, a line for each.
-        counts: what became of the others.
+        refused: a line with the cause for each such file.
+        counts: outcome of the other files.
     """
 
     def __init__(self, refused: Sequence[str], counts: IngestCounts) -> None:
@@ -56,20 +56,20 @@ def ingest(  # noqa: PLR0917 - five are the command's
     progress: Progress | None = None,
     names: Mapping[Path, str] | None = None,
 ) -> IngestCounts:
-    """Ingest files; the same file again changes nothing.
+    """Ingest files. Ingesting the same file again changes nothing.
 
     Args:
-        paths: files, or a folder where the format is one of several files.
-        fmt: one of `streaming.sources.FORMATS`, or a mapping: see `streaming.mapping.saved`.
-        settings: where the home is and what the contract allows.
-        kind: of files of one kind; else read off the columns, or off each record.
-        progress: told how far each file is read.
-        names: of paths that were fetched from elsewhere: where from.
+        paths: files, or a folder if the format consists of several files.
+        fmt: one of `streaming.sources.FORMATS`, or a mapping (see `streaming.mapping.saved`).
+        settings: the home and the limits of the contract.
+        kind: kind of the records, if all have one kind; otherwise found from the columns or each record.
+        progress: called with how far each file has been read.
+        names: original locations of paths that were fetched from elsewhere.
 
     Raises:
         SourceError: a path does not exist or the format is unknown; nothing was ingested.
-        IngestError: whole files were unreadable; the others are ingested.
-        LogError, LakeError: the log or lake cannot be written; running it again completes it.
+        IngestError: some files were unreadable; the others are ingested.
+        LogError, LakeError: the log or lake cannot be written; run it again to complete it.
     """
     home = Home(settings.home)
     source = open_source(fmt, with_registered(settings).weights, home.mappings)
@@ -86,11 +86,9 @@ def ingest(  # noqa: PLR0917 - five are the command's
 
 
 def lake_writer(settings: Settings, home: Home, log: EventLog) -> LakeWriter:
-    """The writer from this log into this home's lake."""
+    """Create the writer from this log to this home's lake."""
     quarantine = Quarantine.of(settings, home)
-    state = (
-        home.lake / f"state-{settings.event_log}.json"
-    )  # positions of one sort of log mean nothing to another
+    state = home.lake / f"state-{settings.event_log}.json"  # each sort of log has its own positions
     records = LogRecords(settings, settings.clock)
     return LakeWriter(Lake(home.lake), log, settings.clock, state, quarantine, records=records)
 
@@ -109,8 +107,7 @@ class Ingestion:
         self._writer = lake_writer(settings, home, log)
 
     def run(self, files: Iterable[InputFile], kind: Kind | None, progress: Progress | None) -> IngestCounts:
-        """Ingest file by file."""
-        # First what others published, so that it is known here.
+        # Sync first, so that what others published is known here.
         counts = IngestCounts(days=self._writer.sync().days)
         failed: list[str] = []
         for file in files:
@@ -139,7 +136,7 @@ class Ingestion:
                 _fill(chunk, rows)
             except SourceError as error:
                 stop = error
-            except Exception as error:  # of a library, at bytes nobody thought of: the other files are read
+            except Exception as error:  # a library failed on unforeseen bytes: read the other files
                 stop = SourceError(f"{file.path}: cannot be read ({type(error).__name__}: {error})")
             read += len(chunk)
             if chunk:
@@ -156,7 +153,7 @@ class Ingestion:
             yield IngestCounts(problems=(f"{file.name}: no record in it",))
 
     def _rows(self, file: InputFile, kind: Kind | None) -> Iterator[Row]:
-        """The rows; opening the file is part of reading them, so that it fails where reading may."""
+        """Yield the rows; opening the file is part of reading, so that it fails where reading may fail."""
         yield from self._source.rows(file, kind)
 
     def _chunk(self, file: InputFile, rows: Sequence[Row], kind: Kind | None) -> IngestCounts:
@@ -206,7 +203,7 @@ class Ingestion:
             return self._contract.parse(self._source.convert(row.raw, kind), kind)
         except HeadraceError:
             raise
-        except Exception as error:  # of a value nobody thought of: it must not stop the rows after it
+        except Exception as error:  # an unforeseen value must not stop the rows after it
             msg = f"cannot be read ({type(error).__name__}: {error})"
             raise ContractError("unreadable_row", "", msg) from error
 
@@ -225,9 +222,9 @@ class Ingestion:
     def _new(
         self, events: dict[tuple[date, str], Event], others: Sequence[Item | User]
     ) -> tuple[list[Record], list[Record]]:
-        """The records the lake lacks, and those it has: what it has need not go through the log again.
+        """Split records into new ones and those the lake has, which need not go through the log again.
 
-        What users who deny consent asked is left out.
+        Queries of users who deny consent are removed.
         """
         lookup = LakeLookup(self._lake)
         try:
@@ -260,7 +257,7 @@ class Ingestion:
 
 
 def _fill(chunk: list[Row], rows: Iterator[Row]) -> None:
-    """Append rows up to a portion's number and size; what was appended stays there when reading fails."""
+    """Append rows up to a chunk's number and size; rows already appended stay if reading fails."""
     room = CHUNK_BYTES
     for row in islice(rows, CHUNK_RECORDS):
         chunk.append(row)

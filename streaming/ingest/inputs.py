@@ -1,4 +1,4 @@
-"""What is given to be ingested, as files here: paths, URLs and the result of a query."""
+"""Inputs of an ingest as local files: paths, URLs and the result of a query."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ QUERY = "the query's result"
 
 @dataclass
 class Inputs:
-    """Files here.
+    """Local files.
 
     Attributes:
-        paths: to read.
-        names: of those that came from elsewhere, what they are called.
-        refused: why others could not be fetched, a line for each.
+        paths: files to read.
+        names: display names of files that were fetched from elsewhere.
+        refused: a line with the cause for each input that could not be fetched.
     """
 
     paths: list[Path] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Inputs:
 def inputs(
     given: Sequence[str], query: str | None, settings: Settings, progress: Progress | None = None
 ) -> Iterator[Inputs]:
-    """Fetch what is elsewhere; it is removed at the end. One that cannot be fetched does not stop the others.
+    """Fetch remote inputs and remove the copies at the end. One failed fetch does not stop the others.
 
     Raises:
         SourceError: the query fails.
@@ -67,7 +67,7 @@ def inputs(
 
 
 def input_file(path: Path, settings: Settings, names: Mapping[Path, str]) -> InputFile:
-    """A file to read, within the limits of the settings, with the name of what it is a copy of."""
+    """Create the file to read, with the settings' limits and the name of its original."""
     file = InputFile(path, Limits.of(settings))
     file.name = names.get(path, file.name)
     return file

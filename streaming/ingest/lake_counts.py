@@ -1,4 +1,4 @@
-"""What a sync of the lake did."""
+"""Counts of a lake sync."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from datetime import date
 
 @dataclass(frozen=True)
 class SyncCounts:
-    """What one `LakeWriter.sync` did.
+    """Result of one `LakeWriter.sync`.
 
     Attributes:
         events, items, users: rows written.
-        duplicates: events the lake had, and items or users identical to the newest it had.
-        quarantined: records of the log that cannot be read or written.
-        days: event days that got rows.
+        duplicates: events already in the lake, and items or users identical to their newest row.
+        quarantined: log records that cannot be read or written.
+        days: event days that received rows.
     """
 
     events: int = 0

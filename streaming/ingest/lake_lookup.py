@@ -1,4 +1,4 @@
-"""What of a batch the lake holds already: an anti-join in DuckDB, exact and in bounded memory."""
+"""Finds which records of a batch the lake already holds: a DuckDB anti-join, exact and in bounded memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STATES = ("user_id", "ingested_at", "consent")
 
 
 class LakeLookup:
-    """Reads only the ids of the days a batch touches, so its cost follows the batch and not the lake."""
+    """Lookup that reads only the ids of the batch's days, so its cost depends on the batch, not the lake."""
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
@@ -29,7 +29,7 @@ class LakeLookup:
         self._con.execute("SET TimeZone = 'UTC'")
 
     def known_ids(self, events: Sequence[Event]) -> set[tuple[date, str]]:
-        """Those (event day, event id) of the batch that the lake holds."""
+        """Return the (event day, event id) pairs of the batch that the lake holds."""
         by_day: dict[date, list[str]] = {}
         for event in events:
             by_day.setdefault(event.event_time.date(), []).append(event.event_id)
@@ -58,7 +58,7 @@ class LakeLookup:
         return set(zip(found["day"].to_pylist(), found["event_id"].to_pylist(), strict=True))
 
     def newest(self, kind: Kind, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """The newest row the lake holds of each of these items or users, by id, without ``ingested_at``."""
+        """Return the lake's newest row of each of these items or users, by id, without ``ingested_at``."""
         files = self._lake.files(kind)
         if not files or not ids:
             return {}
@@ -75,7 +75,7 @@ class LakeLookup:
         }
 
     def denying(self, users: Collection[str]) -> Collection[str]:
-        """Those of these users whose newest record in the lake denies consent."""
+        """Return the users whose newest record in the lake denies consent."""
         files = self._lake.files("user")
         if not files or not users:
             return ()
@@ -95,12 +95,12 @@ class LakeLookup:
             self._con.unregister("wanted")
 
     def close(self) -> None:
-        """Let go of DuckDB."""
+        """Close DuckDB."""
         self._con.close()
 
 
 def rows_of(kind: Kind, records: Sequence[Item | User]) -> list[dict[str, Any]]:
-    """Items or users as the lake would give them back, to compare with `LakeLookup.newest`."""
+    """Return items or users as the lake would return them, to compare with `LakeLookup.newest`."""
     table = to_arrow(kind, records, _ANY_TIME)
     return [_comparable(kind, row) for row in table.to_pylist()]
 
@@ -110,7 +110,7 @@ def _comparable(kind: Kind, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def id_of(record: Record) -> str:
-    """The key of a record among its kind."""
+    """Return the key of a record within its kind."""
     if isinstance(record, Event):
         return record.event_id
     return record.item_id if isinstance(record, Item) else record.user_id

@@ -1,4 +1,4 @@
-"""How far the lake has come in the log: a small file, replaced as a whole."""
+"""The lake's position in the log: a small file, always replaced as a whole."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from streaming.log import Position
 
 @dataclass(frozen=True)
 class SyncState:
-    """What a sync has reached.
+    """The progress of the sync.
 
     Attributes:
-        positions: by partition of the log.
-        ingested_at: of the newest rows.
+        positions: position by partition of the log.
+        ingested_at: timestamp of the newest rows.
     """
 
     positions: dict[int, Position]
@@ -25,7 +25,7 @@ class SyncState:
 
     @classmethod
     def load(cls, path: Path) -> SyncState:
-        """What the file says; the very beginning where there is none.
+        """Read the file; without a file, start at the very beginning.
 
         Raises:
             LakeError: the file is damaged.
@@ -43,7 +43,7 @@ class SyncState:
             raise LakeError(msg) from error
 
     def save(self, path: Path) -> None:
-        """Write the file aside, then put it in its place."""
+        """Write a temporary file and rename it into place."""
         aside = path.with_name(f".{path.name}.tmp")
         aside.write_text(
             json.dumps({"positions": self.positions, "ingested_at": self.ingested_at.isoformat()})
@@ -51,5 +51,5 @@ class SyncState:
         aside.replace(path)
 
     def later(self, now: datetime) -> datetime:
-        """Now, or the next microsecond after `ingested_at` where the clock stands still or went back."""
+        """Return now, or the next microsecond after `ingested_at` if the clock stopped or went back."""
         return max(now, self.ingested_at + timedelta(microseconds=1))

@@ -1,4 +1,4 @@
-"""Records of the log as rows of the lake, and which of them are none."""
+"""Converts log records to rows of the lake, and detects those that do not fit."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ ANY_TIME = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 class UnfitError(Exception):
-    """Records that Arrow cannot hold."""
+    """Some records cannot be converted to Arrow."""
 
 
 @contextmanager
 def fitting() -> Iterator[None]:
-    """Raise `UnfitError` where a conversion to Arrow fails, in whatever way."""
+    """Raise `UnfitError` if a conversion to Arrow fails for any reason."""
     try:
         yield
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, TypeError, ValueError) as error:
-        msg = f"no row of the lake: {error}"
+        msg = f"does not fit the lake: {error}"
         raise UnfitError(msg) from error
 
 
 def table_of(kind: Kind, records: Sequence[Record], ingested_at: datetime) -> pa.Table:
-    """Records of one kind as a table.
+    """Convert records of one kind to a table.
 
     Raises:
-        UnfitError: one of them is no row.
+        UnfitError: a record does not fit.
     """
     with fitting():
         return to_arrow(kind, records, ingested_at)

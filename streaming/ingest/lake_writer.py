@@ -1,4 +1,4 @@
-"""Log → lake: Parquet by event day, atomically, each event once, however often it is run or killed."""
+"""Writes the log to the lake: Parquet by event day, atomically, each event once, even after crashes."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ __all__ = ["LakeWriter", "SyncCounts"]
 _logger = logging.getLogger(__name__)
 
 FLUSH_RECORDS = 100_000
-"""Records held in memory at a time; what a flush writes becomes visible at once, day by day."""
+"""Records held in memory at a time; each flush becomes visible atomically, day by day."""
 _READ = 10_000
 _OfPartition: TypeAlias = tuple[int, Batch]
 
 
 class LakeWriter:
-    """Moves what is new in the log into the lake. One process at a time; a second waits.
+    """Moves new log records to the lake. One process at a time; a second one waits.
 
-    The state file is written after the Parquet files it speaks of. After a crash in between, the same
-    records are read again and found in the lake: nothing is lost and nothing stands twice.
+    The state file is written after the Parquet files it refers to. After a crash in between, the same records
+    are read again and found in the lake, so nothing is lost or duplicated.
 
     Args:
-        lake: written to.
-        log: read from.
+        lake: the lake to write.
+        log: the log to read.
         clock: gives ``ingested_at``, which is kept ascending so that the newest item or user wins.
         state: file with the positions reached.
-        quarantine: takes records that cannot be read or written; without it they are counted only.
-        records: reads records of the log.
+        quarantine: receives records that cannot be read or written; without it they are only counted.
+        records: decodes log records.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class LakeWriter:
         self._records = records or LogRecords()
 
     def sync(self) -> SyncCounts:
-        """Write everything the log holds beyond the last sync.
+        """Write everything added to the log since the last sync.
 
         Raises:
-            LakeError: the lake cannot be read or written; what was written before stays, and the next sync
-                goes on from there.
+            LakeError: the lake cannot be read or written; rows written before stay, and the next sync
+                continues from there.
             LogError: the log cannot be read.
         """
         counts = SyncCounts()
@@ -105,9 +105,9 @@ class LakeWriter:
             self._upgraded = True
 
     def prune(self, older_than: timedelta) -> int:
-        """Remove event days that lie further back than this from the newest one; how many.
+        """Remove event days this far before the newest one; return how many.
 
-        Counted in event time: a history ingested today is not old because it happened long ago.
+        Age is counted in event time: a history ingested today is as old as its events.
         """
         removed = 0
         with self._alone():
@@ -117,7 +117,7 @@ class LakeWriter:
                 if horizon is not None and day < horizon:
                     folder = self._lake.events_of(day)
                     aside = folder.with_name(f".{folder.name}.removed")
-                    folder.rename(aside)  # gone at once for readers, whatever happens to the rest
+                    folder.rename(aside)  # readers no longer see it, even if deletion fails
                     shutil.rmtree(aside)
                     removed += 1
         return removed
@@ -125,7 +125,7 @@ class LakeWriter:
     def _pending(
         self, positions: dict[int, Position]
     ) -> Iterator[tuple[list[_OfPartition], dict[int, Position]]]:
-        """The log beyond these positions, in portions, with the positions behind each."""
+        """Yield chunks of the log beyond these positions, each with the positions after it."""
         reached = {n: positions.get(n) or self._log.start(n) for n in range(self._log.partitions)}
         batches: list[_OfPartition] = []
         for partition in list(reached):
@@ -145,7 +145,7 @@ class LakeWriter:
         try:
             return self._log.read(partition, position, _READ)
         except PositionLostError as error:
-            _logger.warning("%s; the lake knows what it has, so it is read from the start", error)
+            _logger.warning("%s; reading from the start; the lake skips what it has", error)
             return self._log.read(partition, self._log.start(partition), _READ)
 
     def _flush(
@@ -158,10 +158,10 @@ class LakeWriter:
         """Write records.
 
         Args:
-            each: try each record as a row first, and put aside those that are none.
+            each: convert records one by one, and put aside those that do not fit.
 
         Raises:
-            UnfitError: one of them is no row; which one only `each` tells.
+            UnfitError: a record does not fit; only `each` finds out which.
         """
         events: dict[tuple[date, str], Event] = {}
         items: dict[str, Item | User] = {}
@@ -210,7 +210,7 @@ class LakeWriter:
         return SyncCounts(items=len(changed)) if kind == "item" else SyncCounts(users=len(changed))
 
     def _decoded(self, batches: Sequence[_OfPartition], each: bool) -> Iterator[Record | None]:
-        """Each record; `None` for one that is put aside."""
+        """Yield each record; `None` for one that is put aside."""
         for partition, batch in batches:
             for n, raw in enumerate(batch.records):
                 try:

@@ -1,4 +1,4 @@
-"""One folder of the lake as it is written: numbered files, renamed into place, merged when they get many."""
+"""One folder of the lake: numbered files, renamed into place, merged when there are many."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from feature_repo.lake.lake import PART, UPTO, numbered, present, unreadable
 
 MAX_FILES = 8
 KEEP_SUPERSEDED_S = 3600.0
-"""How long files that were merged into another stay for readers that listed them before."""
+"""How long merged files are kept for readers that listed them before the merge."""
 
 
 class ParquetFolder:
     """Adds tables to a folder. One writer at a time (the caller holds the lock).
 
     Args:
-        folder: made at the first table.
-        kind: of the records. Of items and users only the newest row of each id survives a merge.
+        folder: created with the first table.
+        kind: kind of the records. For items and users, a merge keeps only the newest row of each id.
     """
 
     def __init__(self, folder: Path, kind: Kind = "event") -> None:
@@ -33,7 +33,7 @@ class ParquetFolder:
         self._kind = kind
 
     def add(self, table: pa.Table) -> None:
-        """Write a table as a file of its own; merge when there are more than `MAX_FILES`."""
+        """Write a table as a new file; merge if there are more than `MAX_FILES`."""
         self._folder.mkdir(parents=True, exist_ok=True)
         number = 1 + max((numbered(p)[1] for p in self._folder.glob("*-*.parquet")), default=-1)
         self._write(table, f"{PART}-{number:08d}.parquet")
@@ -43,7 +43,7 @@ class ParquetFolder:
             self._sweep()
 
     def upgrade(self) -> None:
-        """Merge files written by a version that had no `FACTS`, so that builds need not compute them."""
+        """Merge files written by a version without `FACTS`, so that builds need not compute them."""
         files = [p for p in present(self._folder) if numbered(p)[0]]
         if files and any(FACTS not in pq.read_schema(p).names for p in files):
             self._merge(files, 1 + max(numbered(p)[1] for p in files))
@@ -69,7 +69,7 @@ class ParquetFolder:
         self._write(table, f"{UPTO}-{number:08d}.parquet")
 
     def _sweep(self) -> None:
-        """Remove what a merge stands for, once it has stood for so long that no reader can still be at it."""
+        """Remove files that were merged, once no reader can still be using them."""
         horizon = time.time() - KEEP_SUPERSEDED_S
         files = [(path, *numbered(path)) for path in self._folder.glob("*-*.parquet")]
         settled = max(
@@ -84,7 +84,7 @@ class ParquetFolder:
 
 
 def _newest(table: pa.Table, key: str) -> pa.Array:
-    """Row numbers of the newest row of each key."""
+    """Return the row numbers of each key's newest row."""
     order = pc.sort_indices(table, sort_keys=[("ingested_at", "descending")])
     keys = table.column(key).take(order)
     firsts = (

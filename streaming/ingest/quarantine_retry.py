@@ -1,4 +1,4 @@
-"""Quarantined records replayed after a fix: once each, idempotently, through the same log and lake."""
+"""Replays quarantined records after a fix: once each, idempotently, through the same log and lake."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ NOT_RECORDS = frozenset(
         "not_utf8",
     }
 )
-"""Reasons for which what is kept is no whole record: mend the source and ingest it again."""
+"""Reasons for which the kept bytes are not a whole record: fix the source and ingest it again."""
 
 _AT_ONCE = 10_000
 
 
 @dataclass(frozen=True)
 class RetryCounts:
-    """What became of the pending records.
+    """Outcome of the pending records.
 
     Attributes:
         replayed: published, and marked so that they are not replayed again.
-        failed: still break the contract; they stay pending.
-        skipped: no whole records; their source is to be mended.
+        failed: records that still break the contract; they stay pending.
+        skipped: incomplete records, whose source needs fixing.
     """
 
     replayed: int = 0
@@ -58,7 +58,7 @@ class RetryCounts:
 
     @property
     def total(self) -> int:
-        """Records looked at."""
+        """Number of records processed."""
         return self.replayed + self.failed + self.skipped
 
     def __add__(self, other: RetryCounts) -> RetryCounts:
@@ -70,20 +70,19 @@ class RetryCounts:
 def retry(
     settings: Settings, code: str | None = None, prefix: str = "", mapping: str | None = None
 ) -> RetryCounts:
-    """Replay what is pending in quarantine.
+    """Replay the pending records in quarantine.
 
-    Killed in between, the next run publishes some records a second time; lake and stream drop them by their
-    event id.
+    After a crash, the next run publishes some records a second time; lake and stream drop them by event id.
 
     Args:
-        settings: as fixed meanwhile.
+        settings: the settings after the fix.
         code: only records rejected for this reason.
-        prefix: only records whose id begins with this.
-        mapping: preset or file to read mapped records by, in the place of the one they were ingested by.
+        prefix: only records whose id starts with this.
+        mapping: preset or file used to read mapped records, instead of the mapping they were ingested with.
 
     Raises:
-        SourceError: `mapping` is none.
-        LogError, LakeError: log or lake cannot be written; nothing of that portion is marked.
+        SourceError: `mapping` is not a mapping.
+        LogError, LakeError: log or lake cannot be written; no record of that chunk is marked.
     """
     home = Home(settings.home).ensure()
     fixed = None if mapping is None else format_of(mapping, home.mappings)
@@ -127,7 +126,7 @@ def _replay(
         try:
             found = list(sources.records(entry))
             for record in found:
-                encode(record)  # what cannot be written stays pending
+                encode(record)  # a record that cannot be written stays pending
         except (ContractError, SourceError, UnicodeError, RecursionError, OverflowError):
             continue
         records += found
@@ -135,7 +134,7 @@ def _replay(
     if records:
         denied = denying(records, known)
         log.publish([(key_of(r), encode(as_permitted(r, denied))) for r in records])
-    if passed:  # a row that the mended mapping leaves out gives no record
+    if passed:  # a row that the corrected mapping leaves out gives no record
         quarantine.mark_retried(passed)
     return RetryCounts(len(passed), len(entries) - len(passed) - skipped, skipped)
 
@@ -150,7 +149,7 @@ class _Sources:
         self._open: dict[str, Source] = {}
 
     def records(self, entry: Entry) -> list[Record]:
-        """The records of a kept row: one, or what its mapping makes of it.
+        """Read the records of a kept row: one, or those that its mapping gives.
 
         Raises:
             ContractError: one of them breaks the contract.
