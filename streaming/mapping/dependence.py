@@ -1,4 +1,4 @@
-"""Whether a column says something about the thing another column names, and not about the row."""
+"""Detects whether a column describes the thing named by another column, rather than the row."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _MOST, _REPEATED = 0.95, 5
 
 
 def depends(rows: Iterable[Mapping[str, Any]], key: str, column: str) -> bool:
-    """Whether nearly every key has one value only, as far as keys repeat.
+    """Return whether nearly every repeated key has only one value.
 
-    For example, the price of a product does; the total of an order does not.
+    For example, a product's price depends on the product; an order's total does not.
     """
     first: dict[str, str] = {}
     other: set[str] = set()

@@ -1,4 +1,4 @@
-"""Which presets a file looks like."""
+"""Presets that match a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NEEDED = ("event_type", "event_time", "item_id")
 
 
 def fitting(profile: Profile) -> list[str]:
-    """Names of the presets whose columns are those of the sample."""
+    """List the presets whose columns match the sample."""
     found = []
     for name in presets():
         mapping = by_name(name)

@@ -1,4 +1,4 @@
-"""A mapping: where each field of an event, an item and a user comes from in somebody's file."""
+"""A mapping: where each field of an event, an item and a user comes from in a user's file."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from feature_repo.contract.validation import Kind
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """Where one value comes from.
+    """The source of one value.
 
     Attributes:
-        columns: paths; the first that holds something is used, unless `join`, `all` or `hash` says otherwise.
-        constant: the value itself.
-        prefix: put before the text.
-        split: separator of the parts of a text, which becomes a list.
-        join: combine all columns with this between them; nothing if one is empty.
-        all: make a list of every column that holds something.
-        hash: an id made from the columns; without columns, from the whole record.
-        day_of: an id of one user's day (UTC), from these columns and the event time.
-        format: of a time: ``iso``, ``epoch_s`` (``_ms``, ``_us``, ``_ns``), or a strptime pattern.
-        zone: of a time that has none.
-        decimal: sign before the decimals of a number.
+        columns: paths; the first non-empty one is used, unless `join`, `all` or `hash` says otherwise.
+        constant: a constant value.
+        prefix: text put before the value.
+        split: separator at which a text is split into a list.
+        join: separator for combining all columns; the result is empty if one column is.
+        all: make a list of all non-empty columns.
+        hash: make an id from the columns; without columns, from the whole record.
+        day_of: make an id for one user's day (UTC) from these columns and the event time.
+        format: time format: ``iso``, ``epoch_s`` (``_ms``, ``_us``, ``_ns``), or a strptime pattern.
+        zone: time zone of times without one.
+        decimal: decimal separator of numbers.
         default: used when nothing is found.
     """
 
@@ -42,12 +42,12 @@ class Value:
 
 
 Field = tuple[Value, ...]
-"""Alternatives in order: the first that gives something is used."""
+"""Alternatives in order: the first non-empty one is used."""
 
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """A condition on a row: one column has one of these texts."""
+    """A condition on a row: a column has one of these texts."""
 
     columns: tuple[str, ...]
     values: frozenset[str]
@@ -55,14 +55,14 @@ class When:
 
 @dataclass(frozen=True)
 class Section:
-    """What a row says about one kind of record.
+    """The fields that a row gives to one kind of record.
 
     Attributes:
-        kind: of record.
-        fields: of the contract, by name.
+        kind: kind of record.
+        fields: fields of the contract, by name.
         room: properties (events) or attributes, by name.
-        rest: further attributes: ``*`` for all columns not used otherwise, or the path of an object.
-        when: only rows that meet this.
+        rest: further attributes: ``*`` for all unused columns, or the path of an object.
+        when: only rows that match this condition.
         files: only files whose name matches this pattern.
     """
 
@@ -76,11 +76,11 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class EventType:
-    """What a source's event name becomes.
+    """The target of a source's event name.
 
     Attributes:
-        name: of the contract; `None` leaves such rows out.
-        weight: registered for a type that is not built in.
+        name: type in the contract; `None` leaves such rows out.
+        weight: weight of a type that is not built in.
     """
 
     name: str | None
@@ -92,11 +92,11 @@ class RowMapping:
     """How the rows of a file become records.
 
     Attributes:
-        sections: by kind of record; a row may give one of each.
+        sections: by kind of record; a row may give one record of each.
         event_types: by the source's name; ``*`` for all others.
-        explode: path of a list whose elements become rows of their own.
-        columns: names of the columns of a table without a header.
-        typed_header: whether the header says types, as in ``user_id:token``.
+        explode: path of a list whose elements become separate rows.
+        columns: column names of a table without a header.
+        typed_header: whether the header contains types, as in ``user_id:token``.
     """
 
     sections: tuple[Section, ...]
@@ -107,6 +107,6 @@ class RowMapping:
 
     @property
     def weights(self) -> dict[str, float]:
-        """Weights of the event types that are not built in."""
+        """Return the weights of event types that are not built in."""
         types = self.event_types.values()
         return {t.name: t.weight for t in types if t.name is not None and t.weight is not None}

@@ -1,4 +1,4 @@
-"""Values inside a row by dotted path: objects, lists of keys with values, JSON text, typed values."""
+"""Finds values inside a row by dotted path: objects, key-value lists, JSON text, typed values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ABSENT = object()
 
 
 def find(fields: Mapping[str, Any], path: str) -> Any:
-    """The value at a path, `None` if there is none; a column of that very name comes first.
+    """Return the value at a path, `None` if there is none; a column with exactly that name comes first.
 
     For example, ``find(row, "event_params.ga_session_id")`` reads GA4's list of ``{key, value}``.
     """
@@ -36,7 +36,7 @@ def find(fields: Mapping[str, Any], path: str) -> Any:
 
 
 def elements(fields: Mapping[str, Any], path: str) -> list[dict[str, Any]]:
-    """The row once per element of the list at a path, which each copy holds in the list's place.
+    """Copy the row once per element of the list at a path; each copy has the element in the list's place.
 
     A row without the list, or with an empty one, stays one row.
     """
@@ -56,7 +56,7 @@ def _replaced(fields: Mapping[str, Any], parts: list[str], value: Any) -> dict[s
 
 
 def _step(found: Any, path: str) -> tuple[Any, str]:
-    """One step along a path; names that hold a dot themselves are tried whole first."""
+    """Take one step along a path; names that contain a dot are first tried whole."""
     head, _, rest = path.partition(".")
     match found:
         case Mapping():
@@ -74,7 +74,7 @@ def _step(found: Any, path: str) -> tuple[Any, str]:
 
 
 def inner(found: Any) -> Any:
-    """A value to step into: JSON text decoded, the wrapping of BigQuery's Parquet lists taken off."""
+    """Unwrap a value to step into: decode JSON text, remove the wrapping of BigQuery's Parquet lists."""
     if isinstance(found, str) and found[:1] in ("{", "["):
         return _decoded(found)
     if isinstance(found, Mapping) and found.keys() == {"list"} and isinstance(found["list"], list):
@@ -84,7 +84,7 @@ def inner(found: Any) -> Any:
 
 @lru_cache(8)
 def _decoded(text: str) -> Any:
-    """The JSON in a text, else the text. Several fields of a row come from the same column."""
+    """Decode JSON text, cached because several fields use one column; return other text unchanged."""
     with suppress(msgspec.MsgspecError, UnicodeError, RecursionError):
         return msgspec.json.decode(text)
     return text
@@ -99,7 +99,7 @@ def _element(found: Any) -> Any:
 
 
 def _leaf(found: Any) -> Any:
-    """What a path leads to: of a typed value its first that is not null; what is not a number is absent."""
+    """Return a path's final value: the first non-null part of a typed value; NaN is absent."""
     if isinstance(found, Mapping) and found and found.keys() <= _TYPED_KEYS:
         return next((found[name] for name in _TYPED if found.get(name) is not None), None)
     if isinstance(found, float) and found != found:  # noqa: PLR0124 - NaN: pandas writes an empty cell so

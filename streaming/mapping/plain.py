@@ -1,4 +1,4 @@
-"""Rows of any file for a mapping: also of a table without a header, or with a header that says types."""
+"""Plain rows of a file for a mapping, including tables without a header or with typed headers."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ HEADER_TYPES = {"token": None, "float": "number", "token_seq": _SEQUENCE, "float
 
 
 class MappedRows:
-    """The plain rows of a file as its mapping reads it.
+    """The plain rows of a file, as its mapping reads it.
 
     Attributes:
-        columns: of a table; `None` for JSON.
+        columns: column names of a table; `None` for JSON.
 
     Raises:
-        SourceError: the file is nothing that is read here, or lacks the header the mapping promises.
+        SourceError: the file's format is unsupported, or its header does not match the mapping.
     """
 
     def __init__(self, file: InputFile, mapping: RowMapping) -> None:
@@ -52,7 +52,7 @@ class MappedRows:
         return _typed(layout, file) if mapping.typed_header else layout
 
     def typed(self, columns: Iterable[str], rows: int | None = None) -> None:
-        """Find which columns of a text table are numbers, in a pass over the file or its first `rows`."""
+        """Find which columns of a text table are numbers, reading the whole file or its first `rows`."""
         layout = self._layout
         if layout is None or self._says_types:
             return
@@ -64,7 +64,7 @@ class MappedRows:
 
     @property
     def types(self) -> Mapping[str, str]:
-        """Types of the columns that are not text."""
+        """Return the types of the columns that are not text."""
         return self._layout.types if self._layout is not None else {}
 
     def __iter__(self) -> Iterator[PlainRow]:
@@ -74,12 +74,12 @@ class MappedRows:
         return csv_rows(self._file, self._layout, header=not self._headless)
 
     def _readable(self, layout: Layout) -> Iterator[PlainRow]:
-        with suppress(SourceError):  # that the file is cut is told when its rows are ingested
+        with suppress(SourceError):  # truncation is reported when the rows are ingested
             yield from csv_rows(self._file, layout, header=not self._headless)
 
 
 def opened(raw: Mapping[str, Any] | bytes, types: Mapping[str, str]) -> dict[str, Any]:
-    """The fields of a row: JSON text decoded, columns of several words as lists.
+    """Return the fields of a row, with JSON text decoded and multi-word columns as lists.
 
     Raises:
         ContractError: the text is not a JSON object.
@@ -92,12 +92,12 @@ def opened(raw: Mapping[str, Any] | bytes, types: Mapping[str, str]) -> dict[str
 
 
 def _typed(layout: Layout, file: InputFile) -> Layout:
-    """A header of names with types, as of RecBole's atomic files, taken apart."""
+    """Split a header of names with types, as in RecBole's atomic files."""
     names, types = [], {}
     for column in layout.columns:
         name, colon, kind = column.rpartition(":")
         if not colon or kind not in HEADER_TYPES:
-            msg = f"{file.path}: column {column!r} says no type; expected is a header such as user_id:token"
+            msg = f"{file.path}: column {column!r} has no type; a typed header looks like user_id:token"
             raise SourceError(msg)
         names.append(name)
         if found := HEADER_TYPES[kind]:

@@ -1,4 +1,4 @@
-"""What the columns of a sample hold: how full, how distinct, which times and numbers."""
+"""Profile of a sample's columns: how full and how distinct they are, and which are times or numbers."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ _COMMA = re.compile(r"[+-]?\d+,\d{1,2}")
 
 @dataclass
 class Column:
-    """One column, or one place inside the rows.
+    """A column, or a path inside the rows.
 
     Attributes:
-        path: as a mapping names it.
-        values: how often each text occurs.
-        samples: some values as they are.
-        filled: rows that hold something.
-        lists: rows that hold a list.
+        path: path as written in a mapping.
+        values: count of each text.
+        samples: some raw values.
+        filled: number of rows with a value.
+        lists: number of rows with a list.
     """
 
     path: str
@@ -79,12 +79,12 @@ class Column:
 
     @cached_property
     def is_number(self) -> bool:
-        """Whether nearly all are numbers."""
+        """Whether nearly all values are numbers."""
         return self._share(_NUMBER) > _MOST
 
     @cached_property
     def has_comma(self) -> bool:
-        """Whether they are numbers with a decimal comma."""
+        """Whether the values are numbers with a decimal comma."""
         return not self.is_number and self._share(_COMMA) > 0 and self._share(_COMMA, _NUMBER) > _MOST
 
     def _share(self, *patterns: re.Pattern[str]) -> float:
@@ -93,7 +93,7 @@ class Column:
 
     @cached_property
     def time(self) -> tuple[str, bool, str | None] | None:
-        """Their format as times, whether a zone is missing, another format that fits; `None`: no times."""
+        """Time format, whether the zone is missing, and another format that fits; `None` if not times."""
         if not self.samples:
             return None
         if all(isinstance(v, date) for v in self.samples):
@@ -109,7 +109,7 @@ class Column:
         shares = {form: _fit(texts, form) for form in PATTERNS} if texts else {}
         fits = [form for form, share in shares.items() if share > _MOST_TIMES]
         if not fits and shares:
-            # Some bad cells do not make it another column: only their rows go to quarantine.
+            # A few bad cells do not change the column's type; only their rows go to quarantine.
             best = max(shares, key=lambda form: shares[form])
             fits = [best] if shares[best] * len(texts) > len(self.samples) / 2 else []
         return (fits[0], _lacks_zone(texts, fits[0]), fits[1] if len(fits) > 1 else None) if fits else None
@@ -117,12 +117,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Profile:
-    """A sample of rows and what is in its columns.
+    """A sample of rows and a profile of its columns.
 
     Attributes:
-        rows: looked at.
-        columns: by path.
-        lists: paths of lists of objects, with how many elements they have.
+        rows: number of rows.
+        columns: columns by path.
+        lists: paths of lists of objects, with their number of elements.
     """
 
     rows: int
@@ -131,7 +131,7 @@ class Profile:
 
 
 def profile(rows: Iterable[Mapping[str, Any]]) -> Profile:
-    """Look at rows."""
+    """Profile rows."""
     columns: dict[str, Column] = {}
     lists: Counter[str] = Counter()
     count = 0
@@ -171,7 +171,7 @@ def _elements(path: str, value: list[Any], depth: int, lists: Counter[str]) -> I
 
 
 def _fit(texts: list[str], form: str) -> float:
-    # An integer passes as an epoch in every format: here it would make an id or a size a time.
+    # An integer passes as an epoch in every format, which would turn ids or sizes into times.
     return sum(isinstance(_parsed(text, form), datetime) for text in texts) / len(texts)
 
 

@@ -1,4 +1,4 @@
-"""A mapping proposed from a sample: which column is which field, by names, types and values."""
+"""Proposes a mapping from a sample: which column is which field, by names, types and values."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _SEPARATORS = ("|", ";", " > ", ">", "/", ",")
 
 @dataclass
 class Proposal:
-    """A mapping in the making.
+    """A mapping under construction.
 
     Attributes:
         top: keys before the sections.
         sections: fields by section.
-        types: what each event type of the source becomes.
-        notes: assumptions that somebody should look at.
+        types: targets of the source's event types.
+        notes: assumptions that a person should check.
     """
 
     top: dict[str, Any] = field(default_factory=dict)
@@ -51,9 +51,9 @@ def propose(profile: Profile, rows: Iterable[Mapping[str, Any]], kind: Kind | No
     """Propose a mapping.
 
     Args:
-        profile: of a sample.
-        rows: the sample itself, for what depends on what.
-        kind: of record, where it is known.
+        profile: profile of a sample.
+        rows: the sample itself, to find dependent columns.
+        kind: kind of record, if known.
     """
     columns = {path: column for path, column in profile.columns.items() if column.filled}
     roles = roles_of(columns, _EVENT_ROLES, profile.rows)
@@ -68,7 +68,7 @@ def propose(profile: Profile, rows: Iterable[Mapping[str, Any]], kind: Kind | No
         for path in sorted(profile.lists):
             if any(c.startswith(f"{path}.") for c in used):
                 proposal.top["explode"] = path
-                proposal.notes.append(f"each element of {path} becomes a row of its own")
+                proposal.notes.append(f"each element of {path} becomes a separate row")
                 break
         return proposal
     items = roles_of(columns, _ITEM_ROLES, profile.rows)
@@ -134,7 +134,7 @@ def _event(
 def _items_of_events(
     proposal: Proposal, columns: Mapping[str, Column], roles: dict[str, str], rows: list[Mapping[str, Any]]
 ) -> None:
-    """An item section where rows of events tell what each item is like."""
+    """Add an item section if rows of events describe their items."""
     key = roles.get("item_id")
     if key is None:
         return
@@ -174,7 +174,7 @@ def _item_value(role: str, column: Column) -> Any:
 
 
 def time_value(proposal: Proposal, column: Column) -> Any:
-    """How the times of a column are read; what is assumed is noted."""
+    """Return how to read a column's times; note what is assumed."""
     assert column.time is not None
     form, lacks_zone, other = column.time
     value = {"column": column.path, "format": form}
@@ -201,13 +201,13 @@ def _types(proposal: Proposal, column: Column, *, has_query: bool) -> None:
             continue
         proposal.types[name] = kind if weight is None else {"type": kind, "weight": weight}
         if not sure:
-            proposal.notes.append(f"{name!r} ({count:,} rows) is no type known here: weight 1 is a guess")
+            proposal.notes.append(f"{name!r} ({count:,} rows) is not a known type: weight 1 is a guess")
 
 
 def _rest(
     proposal: Proposal, columns: Mapping[str, Column], roles: Mapping[str, str], used: Iterable[str] = ()
 ) -> list[str]:
-    """Further columns; what looks personal is left out."""
+    """Return further columns; leave out what looks personal."""
     taken = {*roles.values(), *used}
     found = [column for path, column in columns.items() if path not in taken]
     personal = [c.path for c in found if _is_personal(c)]

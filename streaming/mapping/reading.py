@@ -1,4 +1,4 @@
-"""A mapping read from TOML. Every error names the file, the key and what would be right."""
+"""Reads a mapping from TOML. Every error names the file, the key and a valid value."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_mapping(path: Path) -> RowMapping:
     """Read a mapping.
 
     Raises:
-        SourceError: no such file, not TOML, or not a mapping.
+        SourceError: the file is missing, not TOML, or not a mapping.
     """
     try:
         return parse_mapping(path.read_text(encoding="utf-8"), str(path))
@@ -41,7 +41,7 @@ def parse_mapping(text: str, name: str) -> RowMapping:
     """Read a mapping from its text; `name` is for messages.
 
     Raises:
-        SourceError: not TOML, or not a mapping.
+        SourceError: the text is not TOML, or not a mapping.
     """
     try:
         fields = tomllib.loads(text)
@@ -102,7 +102,7 @@ class _Reader(ValueReader):
         )
 
     def _room(self, found: Any, key: str) -> tuple[dict[str, Field], str | None]:
-        """A list of columns, a table name → value, ``*`` or the path of an object."""
+        """Read a list of columns, a table name → value, ``*``, or the path of an object."""
         match found:
             case str():
                 return {}, found

@@ -1,4 +1,4 @@
-"""One value of a mapping, read from TOML; the checks that all its keys share."""
+"""Reads one value of a mapping from TOML, with checks shared by all its keys."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _TIMES = ("event_time", "created_at")
 
 
 class ValueReader:
-    """Reads values of one mapping; `name` is for messages."""
+    """Reads the values of one mapping; `name` is for messages."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def field(self, found: Any, key: str) -> Field:
-        """The alternatives of one field: a column, a list of them, or tables."""
+        """Read the alternatives of one field: a column, a list of them, or tables."""
         if isinstance(found, list):
             if not found:
                 raise self.wrong(key, "an empty list; name at least one column")
@@ -61,7 +61,7 @@ class ValueReader:
                 at = f"{key}: {name}"
                 raise self.wrong(at, f"{value!r}; should be {wanted}")
         if not any(name in found for name in _SOURCES):
-            raise self.wrong(key, f'says no source; add column = "…" or one of {", ".join(_SOURCES[1:])}')
+            raise self.wrong(key, f'has no source; add column = "…" or one of {", ".join(_SOURCES[1:])}')
         if "value" in found and "column" in found:
             raise self.wrong(key, "has a column and a value; for a fallback write default instead of value")
         if not key.endswith(_TIMES) and (wrong := [n for n in ("format", "zone") if n in found]):
@@ -102,20 +102,20 @@ class ValueReader:
             raise self.wrong(at, f'{found!r} is unknown; write e.g. "UTC" or "Europe/Berlin"') from error
 
     def when(self, found: Any, key: str) -> When:
-        """A condition on rows."""
+        """Read a condition on rows."""
         if not isinstance(found, dict) or found.keys() != {"column", "in"}:
             raise self.wrong(key, 'should be { column = "type", in = ["track"] }')
         return When(self.paths(found["column"], key), frozenset(self.texts(found["in"], f"{key}: in")))
 
     def text(self, found: Mapping[str, Any], name: str, wanted: str) -> str | None:
-        """A text, `None` if it is absent."""
+        """Read a text; `None` if it is absent."""
         value = found.get(name)
         if value is not None and (not isinstance(value, str) or not value):
             raise self.wrong(name, f"{value!r}; should be {wanted}")
         return value
 
     def paths(self, found: Any, key: str) -> tuple[str, ...]:
-        """One path or several."""
+        """Read one path or several."""
         return self.texts([found] if isinstance(found, str) else found, key)
 
     def _path(self, found: str, key: str) -> str:
@@ -124,13 +124,13 @@ class ValueReader:
         return found
 
     def texts(self, found: Any, key: str) -> tuple[str, ...]:
-        """A list of names."""
+        """Read a list of names."""
         if not isinstance(found, list) or not all(isinstance(part, str) and part for part in found):
             raise self.wrong(key, f'{found!r}; should be a list of names, e.g. ["a", "b"]')
         return tuple(found)
 
     def known(self, found: Iterable[str], known: tuple[str, ...], before: str, right: str) -> None:
-        """Refuse names that are not known, with the likely one."""
+        """Reject unknown names, and suggest the likely one."""
         for name in found:
             if name not in known:
                 likely = get_close_matches(name, known, n=1)
@@ -139,5 +139,5 @@ class ValueReader:
                 raise self.wrong(at, f"unknown; {right}{hint}")
 
     def wrong(self, key: str, why: str) -> SourceError:
-        """What is wrong with a key."""
+        """Create the error for a key."""
         return SourceError(f"{self._name}: {key}{': ' if key else ''}{why}")

@@ -1,4 +1,4 @@
-"""A row of a file as the records it holds, by a mapping. Pure: the same row gives the same records."""
+"""Converts a row of a file to records, by a mapping. Pure: the same row gives the same records."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ _TELLING = (
     "position",
     "query",
 )
-"""Fields that tell an event from another, where the file has no id."""
+"""Fields that identify an event if the file has no id."""
 
 
 class Records:
-    """What the rows of one file become.
+    """Converter from the rows of one file to records.
 
     Args:
-        mapping: of the file.
-        name: of the file, for sections that are of some files only.
-        kind: only records of this kind.
-        types: of columns of a text table that are not text.
+        mapping: the file's mapping.
+        name: the file's name, for sections that apply to some files only.
+        kind: produce only records of this kind.
+        types: types of a text table's columns that are not text.
 
     Attributes:
-        sections: of the mapping that are for this file.
+        sections: the mapping's sections that apply to this file.
         used: names of the columns they use.
-        skipped: rows that give no record by the mapping's own word, counted by why.
+        skipped: rows that the mapping deliberately leaves out, counted by reason.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Records:
         self.skipped: Counter[str] = Counter()
 
     def of(self, row: Mapping[str, Any]) -> Iterator[tuple[Kind, dict[str, Any] | ContractError]]:
-        """The records of a row, each with its kind; an error instead of one that cannot be made."""
+        """Yield the records of a row, each with its kind; an error in place of one that cannot be created."""
         path = self._mapping.explode
         parts = elements(row, path) if path is not None else [row]
         given = False
@@ -75,7 +75,7 @@ class Records:
                     given = True
                     yield section.kind, error
                     continue
-                except Exception as error:  # of a value nobody thought of: it must not stop the rows after it
+                except Exception as error:  # an unforeseen value must not stop the rows after it
                     given = True
                     msg = f"cannot be read ({type(error).__name__}: {error})"
                     yield section.kind, ContractError("unreadable_row", "", msg)
@@ -91,7 +91,7 @@ class Records:
             return self._event(section, row, place)
         key = f"{section.kind}_id"
         if is_empty(evaluate(section.fields[key], row, key)) and len(self.sections) > 1:
-            return None  # an event without an item says nothing about one
+            return None  # an event without an item does not describe one
         fields = self._fields(section, row)
         room = {name: value for name, value in self._attributes(section, row).items() if not is_empty(value)}
         return {**fields, ROOMS[section.kind]: room} if room else fields
@@ -109,10 +109,10 @@ class Records:
         if texts := {n: as_text(v) for n, v in room.items() if not is_empty(v)}:
             fields["properties"] = texts
         if found is WHOLE:
-            # Without the properties: naming one more must not make every event of the file a new one.
+            # Exclude the properties: mapping one more must not give every event of the file a new id.
             found = identity(as_json([fields.get(n) for n in _TELLING]).decode())
         elif found is not None and place:
-            found = f"{found}#{place}"  # a row of several elements has one id
+            found = f"{found}#{place}"  # the elements of a row share its id
         return fields if found is None else {**fields, "event_id": found}
 
     def _type(self, source: Any) -> str | None:
@@ -127,7 +127,7 @@ class Records:
     def _fields(self, section: Section, row: Mapping[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {"record": section.kind}
         time = None
-        for name in sorted(section.fields, key=lambda n: n not in TIMES):  # ids of a day need the time
+        for name in sorted(section.fields, key=lambda n: n not in TIMES):  # ids by day need the time
             if name == "event_type":
                 continue
             value = evaluate(section.fields[name], row, name, time)
@@ -155,7 +155,7 @@ class Records:
 
 
 def columns_of(section: Section) -> list[str]:
-    """The columns that a section names."""
+    """List the columns that a section names."""
     fields = [*section.fields.values(), *section.room.values()]
     return [c for f in fields for v in f for c in (*v.columns, *v.day_of)]
 

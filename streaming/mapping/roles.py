@@ -1,4 +1,4 @@
-"""Which column of a sample plays which role in a record."""
+"""Assigns the columns of a sample to roles in a record."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from streaming.mapping.synonyms import event_type_of, likeness
 from streaming.mapping.values import TRUTHS
 
 MOST_TYPES = 60
-"""Different values that a column of event types has at most."""
+"""Maximum number of distinct values in a column of event types."""
 _LIKELY, _HALF = 2.0, 0.5
 
 
 def roles_of(columns: Mapping[str, Column], names: Iterable[str], rows: int) -> dict[str, str]:
-    """The best column for each role, each column once; the surest pair first."""
+    """Assign the best column to each role, each column once, the surest pair first."""
     pairs = [(_score(column, role, rows), role, path) for path, column in columns.items() for role in names]
     found: dict[str, str] = {}
     for score, role, path in sorted(pairs, key=lambda p: (-p[0], p[1], p[2])):
@@ -24,7 +24,7 @@ def roles_of(columns: Mapping[str, Column], names: Iterable[str], rows: int) -> 
 
 
 def _score(column: Column, role: str, rows: int) -> float:
-    """How well a column fits a role, by name and values; 0 if the values cannot be that."""
+    """Score how well a column fits a role, by name and values; 0 if the values rule it out."""
     name = likeness(column.path, role)
     if role == "event_time":
         return _as_time(column, name)
@@ -36,7 +36,7 @@ def _score(column: Column, role: str, rows: int) -> float:
 def _as_time(column: Column, name: float) -> float:
     if column.time is None:
         return 0
-    # A number may be an id as well: without a name that says time, it is none.
+    # A number may also be an id, so without a time-like name it is not a time.
     return name + 2 if name else float(not column.time[0].startswith("epoch"))
 
 
@@ -48,7 +48,7 @@ def _as_type(column: Column, name: float) -> float:
 
 
 def _may_be(column: Column, role: str, rows: int, *, sure: bool) -> bool:
-    """Whether the values allow the role; `sure` is whether the name leaves no doubt."""
+    """Return whether the values allow the role; `sure` means that the name leaves no doubt."""
     match role:
         case "event_id":
             return sure and column.is_unique and column.filled == rows

@@ -1,4 +1,4 @@
-"""Mappings by name: presets that come with Headrace, and copies of those that data was ingested by."""
+"""Mappings by name: presets that ship with Headrace, and copies of mappings used for ingestion."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from streaming.mapping.model import RowMapping
 from streaming.mapping.reading import parse_mapping, read_mapping
 
 FORMAT = "map:"
-"""Begins the name of a format that is a mapping: of a preset, or the hash of a saved copy."""
+"""Prefix of formats that are mappings; the name of a preset or the hash of a saved copy follows."""
 PRESETS = Path(__file__).parent / "presets"
 
 
 def presets() -> tuple[str, ...]:
-    """Names of the presets."""
+    """List the presets."""
     return tuple(sorted(path.stem for path in PRESETS.glob("*.toml")))
 
 
 def format_of(name: str, folder: Path) -> str:
-    """The format for a preset or a mapping file, of which a copy is saved so that quarantine can replay.
+    """Return the format for a preset or a mapping file; save a copy of a file so that quarantine can replay.
 
     Args:
-        name: of a preset, or path of a TOML file.
-        folder: of the copies.
+        name: name of a preset, or path of a TOML file.
+        folder: folder of the copies.
 
     Raises:
-        SourceError: neither, or not a mapping.
+        SourceError: it is neither, or not a mapping.
     """
     path = Path(name)
     if name in presets():
@@ -47,10 +47,10 @@ def format_of(name: str, folder: Path) -> str:
 
 
 def by_name(name: str) -> RowMapping:
-    """The mapping of a preset, or in a file.
+    """Return the mapping of a preset or a file.
 
     Raises:
-        SourceError: neither, or not a mapping.
+        SourceError: it is neither, or not a mapping.
     """
     if name in presets():
         return read_mapping(PRESETS / f"{name}.toml")
@@ -65,10 +65,10 @@ def _check(name: str) -> None:
 
 
 def mapping_of(fmt: str, folder: Path | None) -> RowMapping:
-    """The mapping behind a format.
+    """Return the mapping of a format.
 
     Raises:
-        SourceError: its copy is gone.
+        SourceError: the saved copy is missing.
     """
     name = fmt.removeprefix(FORMAT)
     if name in presets():

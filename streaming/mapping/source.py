@@ -1,4 +1,4 @@
-"""A file read by a mapping: the same seam as the built-in formats."""
+"""Reads a file with a mapping, through the same interface as the built-in formats."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _KEPT_ITEMS = 500_000
 
 
 class MappedSource:
-    """Files of another shape. A row may give several records; a rejected one keeps the whole row.
+    """Files of another shape. A row may give several records; a rejected record keeps the whole row.
 
     Args:
-        mapping: of the files.
-        sample: how many rows are read of each file; all, if it is absent.
+        mapping: the files' mapping.
+        sample: number of rows to read from each file; default: all.
 
     Attributes:
-        skipped: rows left out by the mapping's own word, counted by why.
+        skipped: rows that the mapping deliberately leaves out, counted by reason.
         left_out: columns that the mapping does not use.
-        absent: columns that the mapping names and the files lack.
+        absent: columns in the mapping that the files lack.
     """
 
     def __init__(self, mapping: RowMapping, sample: int | None = None) -> None:
@@ -47,11 +47,11 @@ class MappedSource:
 
     @property
     def event_types(self) -> Mapping[str, float]:
-        """Event types that the mapping brings, with their weights."""
+        """Event types that the mapping defines, with their weights."""
         return self._mapping.weights
 
     def files(self, path: InputFile) -> list[InputFile]:
-        """One file."""
+        """Return the file itself; reject folders."""
         if path.path.is_dir():
             msg = f"{path.path}: a folder; give the files in it, e.g. {path.path}/*.csv"
             raise SourceError(msg)
@@ -59,7 +59,7 @@ class MappedSource:
         return [path]
 
     def rows(self, file: InputFile, kind: Kind | None) -> Iterator[Row]:
-        """The records of a file's rows."""
+        """Yield the records of a file's rows."""
         file.records_hold_lists = True
         table = MappedRows(file, self._mapping)
         records = Records(self._mapping, file.path.name, kind)
@@ -87,7 +87,7 @@ class MappedSource:
         self.skipped += records.skipped
 
     def notes(self) -> tuple[str, ...]:
-        """What was left out: rows by their reason, unused columns, columns that are not there."""
+        """Describe what was left out: rows by reason, unused columns, missing columns."""
         found = [f"left out by the mapping: {_most(self.skipped)}"] if self.skipped else []
         if self.left_out:
             found.append(f"columns the mapping does not use: {_some(self.left_out)}")
@@ -96,14 +96,14 @@ class MappedSource:
         return tuple(found)
 
     def convert(self, raw: Raw, kind: Kind | None) -> Raw:
-        """Nothing to translate: `rows` and `reread` give records."""
+        """Return the record unchanged: `rows` and `reread` already convert."""
         return raw
 
     def reread(self, raw: bytes, layout: Layout | None, kind: Kind | None, path: str) -> list[dict[str, Any]]:
-        """The records of a row that quarantine kept, from the kind that was rejected on.
+        """Read the records of a row kept in quarantine, starting with the rejected kind.
 
         Raises:
-            ContractError: one of them cannot be made.
+            ContractError: a record cannot be created.
         """
         types = layout.types if layout is not None else {}
         fields = opened(layout.cells(raw) if layout is not None else raw, types)
@@ -117,10 +117,10 @@ class MappedSource:
         return found
 
     def _check(self, file: InputFile, records: Records, columns: tuple[str, ...] | None) -> None:
-        """Whether the file has what its first section needs.
+        """Check that the file has what its first section needs.
 
         Raises:
-            SourceError: it lacks a column that every record needs, or no section is for it.
+            SourceError: it lacks a column that every record needs, or no section applies to it.
         """
         if not records.sections:
             names = ", ".join(s.files or s.kind for s in self._mapping.sections)
@@ -158,7 +158,7 @@ def _some(names: Mapping[str, None]) -> str:
 
 
 class _Fresh:
-    """Which item and user records say something new: rows of events repeat them."""
+    """Filter for item and user records that differ from the last one, since rows of events repeat them."""
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, str], int] = {}
@@ -181,7 +181,7 @@ def _row(row: PlainRow, kind: Kind, record: dict[str, Any] | ContractError) -> R
 
 
 def _attributes(section: Section, columns: tuple[str, ...] | None) -> list[str]:
-    """Columns that become attributes: their type is that of the whole column."""
+    """List the columns that become attributes, which are typed by the whole column."""
     if section.rest == "*":
         used = set(columns_of(section))
         return [c for c in columns or () if c not in used]
@@ -193,7 +193,7 @@ def _is_in(column: str, columns: set[str]) -> bool:
 
 
 def _has_other(section: Section, name: str) -> bool:
-    """Whether a field has an alternative that needs no column."""
+    """Return whether a field has an alternative that needs no column."""
     return any(
         v.constant is not None or v.default is not None or (v.hash and not v.columns)
         for v in section.fields.get(name, ())

@@ -1,4 +1,4 @@
-"""What fields and event types are called in other people's files."""
+"""Synonyms of fields and event types in other people's files."""
 
 from __future__ import annotations
 
@@ -85,21 +85,21 @@ PERSONAL_VALUE = re.compile(r"[^@\s]+@[^@\s]+\.[a-z]{2,}|(?:\d{1,3}\.){3}\d{1,3}
 _OF_IDS = frozenset(
     ["id", "ids", "nr", "no", "num", "number", "key", "code", "uuid", "guid", "ref", "hash", "fk", "pk", "sk"]
 )
-"""Words beside a thing's name that make it an id: ``customer_no`` is one, ``user_agent`` is not."""
+"""Words that make a name an id beside the thing's name: ``customer_no`` is one, ``user_agent`` is not."""
 
 
 _LONG = 3
-"""Letters that a word has which counts inside a longer name: ``q`` is in many."""
+"""Minimum length of a word that counts inside a longer name, because ``q`` occurs in many."""
 
 
 def normalized(name: str) -> str:
-    """A name in small letters with ``_`` between its words: ``userId`` and ``User ID`` are ``user_id``."""
+    """Return a name in lower case with ``_`` between words: ``userId`` and ``User ID`` give ``user_id``."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
     return re.sub(r"[^0-9a-z$]+", "_", words.lower()).strip("_")
 
 
 def likeness(path: str, role: str) -> float:
-    """How much a column's name looks like a role: 0 to 3; earlier synonyms a little more."""
+    """Score how much a column's name resembles a role: 0 to 3; earlier synonyms score slightly higher."""
     words = ROLES[role].split()
     names = {normalized(path), normalized(path.rsplit(".", 1)[-1])}
     for place, word in enumerate(words):
@@ -114,10 +114,10 @@ def likeness(path: str, role: str) -> float:
 
 
 def event_type_of(value: str) -> tuple[str | None, float | None, bool]:
-    """What a source's event name becomes.
+    """Find the event type for a source's event name.
 
     Returns:
-        the type (`None`: left out), its weight if it is not built in, and whether that is sure.
+        the type (`None`: left out), its weight if it is not built in, and whether the match is sure.
     """
     name = normalized(value)
     for known, words in TYPES.items():

@@ -1,4 +1,4 @@
-"""Times as files write them, as UTC."""
+"""Converts times in files to UTC."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _NAMED_UTC = re.compile(r"\s*(?:UTC|GMT)$")
 
 
 def to_time(value: Any, form: str | None, zone: str | None, name: str) -> Any:
-    """A value as a time in UTC.
+    """Convert a value to a time in UTC.
 
     Args:
         value: text, a number or a time.
         form: see `Value.format`; `None` for a number means milliseconds, as in the contract.
-        zone: of a time that has none.
-        name: of the field, for messages.
+        zone: time zone for times without one.
+        name: the field's name, for messages.
 
     Raises:
-        ContractError: it is not a time of this format, or has no zone.
+        ContractError: the value is not a time of this format, or has no zone.
     """
     if form is not None and form in _MICROSECONDS and not isinstance(value, datetime):
         return _from_epoch(value, form, name)

@@ -1,4 +1,4 @@
-"""A proposal as TOML that `streaming.mapping.reading` reads."""
+"""Writes a proposal as TOML that `streaming.mapping.reading` reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WIDEST = 100
 
 
 def to_toml(proposal: Proposal, head: str) -> str:
-    """The text of a mapping, with what to look at as comments."""
+    """Return the text of a mapping, with the points to check as comments."""
     lines = [f"# {head}", *(f"# check: {_comment(note)}" for note in proposal.notes)]
     lines += [f"{_key(name)} = {_value(value)}" for name, value in proposal.top.items()]
     for section, fields in proposal.sections.items():
@@ -45,7 +45,7 @@ def _key(name: str) -> str:
 
 
 def _text(text: str) -> str:
-    """A TOML string; JSON's escapes are TOML's, but for DEL and halves of surrogate pairs."""
+    """Encode a TOML string; JSON's escapes are TOML's, except for DEL and halves of surrogate pairs."""
     whole = text.encode("utf-8", "replace").decode()
     return json.dumps(whole, ensure_ascii=False).replace("\x7f", "\\u007f")
 

@@ -1,4 +1,4 @@
-"""A mapping tried on the first rows of a file: records to look at, and every problem at once."""
+"""Tries a mapping on the first rows of a file: sample records, and every problem at once."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _DATA = re.compile(r"[+-]?\d+([.,]\d+)?|\d{4}-\d\d-\d\d.*")
 
 @dataclass
 class Problem:
-    """One way in which rows do not fit.
+    """A reason why some rows do not fit.
 
     Attributes:
-        code, where: of the contract's reason.
-        count: records of the sample.
-        examples: row and message of a few.
+        code, where: the contract's reason.
+        count: number of affected records in the sample.
+        examples: row and message of a few records.
     """
 
     code: str
@@ -43,14 +43,14 @@ class Problem:
 
 @dataclass
 class Trial:
-    """What a mapping makes of a sample.
+    """The result of a mapping on a sample.
 
     Attributes:
-        read: records made, good or bad.
+        read: number of records, good or bad.
         records: the first good ones of each kind.
         kinds: number of good records by kind.
-        problems: by code and field.
-        repeated: events whose id was there before.
+        problems: problems by code and field.
+        repeated: number of events that repeat an earlier id.
         notes: what the mapping left out.
     """
 
@@ -63,10 +63,10 @@ class Trial:
 
 
 def suggest(file: InputFile, kind: Kind | None = None) -> str:
-    """A mapping for a file, as TOML.
+    """Propose a mapping for a file, as TOML.
 
     Raises:
-        SourceError: the file cannot be read, holds no row, or nothing in it looks like a record.
+        SourceError: the file cannot be read, has no row, or nothing in it looks like a record.
     """
     typed = _says_types(file)
     rows = list(_sample(file, typed=typed))
@@ -86,7 +86,7 @@ def suggest(file: InputFile, kind: Kind | None = None) -> str:
 
 
 def try_mapping(mapping: RowMapping, file: InputFile, settings: Settings, kind: Kind | None = None) -> Trial:
-    """Map and validate the first rows of a file; nothing is written.
+    """Map and validate the first rows of a file; write nothing.
 
     Raises:
         SourceError: the file cannot be read at all.
@@ -116,7 +116,7 @@ def try_mapping(mapping: RowMapping, file: InputFile, settings: Settings, kind: 
 
 
 def proposed(text: str) -> RowMapping:
-    """The mapping of a proposal's text: what is printed is what is tried."""
+    """Parse a proposal's text, so that what is printed is what is tried."""
     return parse_mapping(text, "the proposal")
 
 
@@ -128,10 +128,10 @@ def _count(trial: Trial, line: int, error: ContractError) -> None:
 
 
 def _says_types(file: InputFile) -> bool:
-    """Whether the header of a table says types.
+    """Return whether the header of a table contains types.
 
     Raises:
-        SourceError: it is no header, but a row.
+        SourceError: the first line is a row, not a header.
     """
     file.records_hold_lists = True
     columns = MappedRows(file, RowMapping(())).columns
@@ -139,7 +139,7 @@ def _says_types(file: InputFile) -> bool:
         return False
     if sum(_DATA.fullmatch(name) is not None for name in columns) > len(columns) / 2:
         msg = (
-            f"{file.name}: the first line is a row ({', '.join(columns[:5])}), no header; name the columns "
+            f"{file.name}: the first line is a row ({', '.join(columns[:5])}), not a header; name columns "
             'in a mapping, columns = ["session", "time", …], and see --map yoochoose'
         )
         raise SourceError(msg)

@@ -1,4 +1,4 @@
-"""One value of a record from a row, and its form for the contract."""
+"""Evaluates one value of a record from a row, and fits it to the contract."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ TRUTHS = {
 }
 TIMES = ("event_time", "created_at")
 WHOLE = object()
-"""Stands for an id made from the whole record, once it is there."""
+"""Placeholder for an id made from the whole record, until the record is complete."""
 
 
 def evaluate(field: Field, row: Mapping[str, Any], name: str, time: Any = None) -> Any:
-    """The first alternative that gives something, `None` if none does.
+    """Return the first non-empty alternative, `None` if there is none.
 
     Args:
         field: alternatives.
-        row: of the file.
-        name: of the field in the contract, for messages.
-        time: of the event, for ids of a user's day.
+        row: row of the file.
+        name: name of the field in the contract, for messages.
+        time: event time, for ids by user and day.
 
     Raises:
-        ContractError: a value is there and does not fit.
+        ContractError: a value exists but does not fit.
     """
     for value in field:
         found = _evaluate(value, row, name, time)
@@ -52,7 +52,7 @@ def evaluate(field: Field, row: Mapping[str, Any], name: str, time: Any = None) 
 
 
 def is_empty(value: Any) -> bool:
-    """Whether a cell holds nothing."""
+    """Return whether a cell is empty."""
     return value is None or value in ("", [])
 
 
@@ -98,7 +98,12 @@ def _day_of(value: Value, row: Mapping[str, Any], time: Any) -> str | None:
         return None
     try:
         moment = time if isinstance(time, datetime) else datetime.fromtimestamp(time / 1000, UTC)
-    except (TypeError, OverflowError, ValueError, OSError):  # the contract says what is wrong with the time
+    except (
+        TypeError,
+        OverflowError,
+        ValueError,
+        OSError,
+    ):  # the contract reports what is wrong with the time
         return None
     return f"{user}:{moment.astimezone(UTC):%Y-%m-%d}"
 
@@ -108,7 +113,7 @@ def _text(value: Any) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A value as text: what is nested as JSON, a list of words with blanks between them."""
+    """Convert a value to text: nested values as JSON, a list of words joined by spaces."""
     if isinstance(value, str):
         return value
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
@@ -118,7 +123,7 @@ def as_text(value: Any) -> str:
 
 
 def as_attribute(value: Any, kind: str | None) -> Attribute:
-    """A value as an attribute of an item or user; the text of a column of numbers as a number."""
+    """Convert a value to an attribute of an item or user; text in a column of numbers becomes a number."""
     if isinstance(value, str):
         value = typed_cell(value, kind)
     found = attribute(value)
@@ -126,7 +131,7 @@ def as_attribute(value: Any, kind: str | None) -> Attribute:
 
 
 def fitted(name: str, value: Any) -> Any:
-    """A value in the form the contract has for a field; one that does not fit stays, to be refused there."""
+    """Convert a value to its field's form in the contract; leave one that does not fit to be rejected."""
     match name:
         case "event_time" | "created_at":
             return value
@@ -141,7 +146,7 @@ def fitted(name: str, value: Any) -> Any:
         case "items":
             return [_slot(slot) for slot in (value if isinstance(value, list | tuple) else [value])]
     if isinstance(value, Mapping):
-        msg = f"{name}: {shown(value)} where text belongs; name a field inside it, e.g. a.b"
+        msg = f"{name}: {shown(value)} instead of text; name a field in it, e.g. a.b"
         raise ContractError("wrong_type", name, msg)
     return as_text(value)
 

@@ -40,7 +40,7 @@ def test_a_mapping() -> None:
         (EVENT + "item_id = []\n", "m.toml: [event] item_id: an empty list; name at least one column"),
         (EVENT + 'item_id = ""\n', "m.toml: [event] item_id: an empty column name"),
         (EVENT + 'item_id = { colum = "a" }\n', "m.toml: [event] item_id: colum: unknown; .* mean column?"),
-        (EVENT + 'item_id = { prefix = "a" }\n', "m.toml: [event] item_id: says no source; add column"),
+        (EVENT + 'item_id = { prefix = "a" }\n', "m.toml: [event] item_id: has no source; add column"),
         (EVENT + 'item_id = { column = "a", hash = 1 }\n', "item_id: hash: 1; should be true or false"),
         (EVENT + 'item_id = { column = "a", zone = "UTC" }\n', "item_id: zone: is for times"),
         (EVENT + 'item_id = { column = "a", value = "b" }\n', "has a column and a value; for a fallback"),

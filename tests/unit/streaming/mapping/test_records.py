@@ -57,7 +57,7 @@ def test_where_a_value_comes_from(spec: str, row: dict[str, Any], value: str | N
 
 
 def test_an_object_is_no_id() -> None:
-    with pytest.raises(ContractError, match=r"item_id: .* where text belongs; name a field inside it"):
+    with pytest.raises(ContractError, match=r"item_id: .* instead of text; name a field in it"):
         event('item_id = "p"', {"p": {"id": 1}})
 
 
