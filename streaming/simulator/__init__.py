@@ -40,13 +40,13 @@ def simulate(
         config: size, seed and period of the shop.
         out: ``*.jsonl`` or ``*.jsonl.gz`` holds all three kinds of record; ``*.parquet`` holds the events,
             with ``<stem>.items.parquet`` and ``<stem>.users.parquet`` beside it.
-        progress: told the days done and the lines written so far, after each day.
+        progress: called after each day with the days done and the lines written so far.
 
     Returns:
-        what was written, by cause.
+        counts of what was written, by cause.
 
     Raises:
-        SourceError: the ending of `out` is none of these, or its folder cannot be written.
+        SourceError: the suffix of `out` is none of these, or its folder cannot be written.
     """
     shop = make_shop(config)
     sessions = []

@@ -1,4 +1,4 @@
-"""What may be chosen about a simulated shop."""
+"""Parameters of a simulated shop."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ DEFAULT_END = datetime(2024, 6, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Drift:
-    """A change planted in the traffic: tastes turn, prices rise or clicks fall, from a day on.
+    """A change planted in the traffic from a day on: tastes turn, prices rise or clicks fall.
 
     Attributes:
-        from_day: first day (from 0) it holds.
+        from_day: first affected day (from 0).
         kind: ``taste`` (every user's categories rotate), ``conversion`` (carts and purchases halve),
             ``activity`` (half as many sessions).
     """
@@ -28,14 +28,14 @@ class Drift:
 
 @dataclass(frozen=True)
 class ShopConfig:
-    """Size, seed and period of a shop, and what goes wrong on the way to us.
+    """Size, seed and period of a shop, and the faults of delivery.
 
     Attributes:
         end: first instant after the last simulated day.
-        sessions_per_user_day: mean sessions of a user on a day; about 9 events each.
-        duplicates, late, malformed: shares of the events; a duplicate repeats one, a late one arrives
-            15 minutes to 20 hours after it happened, a malformed one is a further, unreadable line.
-        drift: a planted change; absent: a stable shop.
+        sessions_per_user_day: mean sessions per user and day; about 9 events each.
+        duplicates, late, malformed: shares of the events. A duplicate repeats an event, a late one arrives
+            15 minutes to 20 hours after it happened, a malformed one is an additional, unreadable line.
+        drift: a planted change; without it the shop is stable.
     """
 
     users: int = 2000
@@ -56,7 +56,7 @@ class ShopConfig:
                 raise SourceError(msg)
         for name in ("duplicates", "late", "malformed"):
             if not 0 <= getattr(self, name) <= 1:
-                msg = f"--{name} {getattr(self, name)}: a share lies between 0 and 1, e.g. 0.01"
+                msg = f"--{name} {getattr(self, name)}: a share is between 0 and 1, e.g. 0.01"
                 raise SourceError(msg)
         if self.end.tzinfo is None:
             msg = f"--end {self.end.isoformat()}: needs a time zone, e.g. 2024-06-01T00:00:00Z"

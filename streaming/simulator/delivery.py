@@ -1,4 +1,4 @@
-"""What goes wrong between the shop and us: repeats, late arrivals, unreadable lines; in order of arrival."""
+"""Simulates delivery faults: duplicates, late arrivals and unreadable lines, in order of arrival."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DAY_MS = 86_400_000
 
 @dataclass(frozen=True)
 class Counts:
-    """Lines of events by cause. `events` counts distinct ones; `late` is a part of them."""
+    """Event lines by cause. `events` counts distinct ones, including the `late` ones."""
 
     events: int = 0
     duplicates: int = 0
@@ -30,7 +30,7 @@ class Counts:
 
     @property
     def lines(self) -> int:
-        """Everything delivered."""
+        """Number of lines delivered."""
         return self.events + self.duplicates + self.malformed
 
     def __add__(self, other: Counts) -> Counts:
@@ -45,13 +45,13 @@ class Counts:
 
 @dataclass(frozen=True)
 class Delivery:
-    """What arrives on one day.
+    """The arrivals of one day.
 
     Attributes:
-        table: readable events in order of arrival, repeats among them, columns `EVENT_SCHEMA`.
-        malformed: rows of `table` after which a broken copy arrives, ascending.
-        sessions: truth of the sessions that began this day.
-        counts: of the events that happened this day (late ones are delivered later).
+        table: readable events in order of arrival, including duplicates; columns `EVENT_SCHEMA`.
+        malformed: ascending rows of `table` after which a broken copy arrives.
+        sessions: ground truth of the sessions that began this day.
+        counts: counts of events that happened this day (late ones are delivered later).
     """
 
     table: pa.Table
@@ -61,7 +61,7 @@ class Delivery:
 
 
 def deliver(shop: Shop) -> Iterator[Delivery]:
-    """Day by day; memory holds one day and what of earlier days is still under way."""
+    """Yield deliveries day by day; memory holds one day and the events of earlier days still in transit."""
     config = shop.config
     under_way = EVENT_SCHEMA.empty_table()
     arrivals = np.zeros(0, np.int64)

@@ -1,4 +1,4 @@
-"""Writing a shop to files: JSON lines with all kinds mixed, or one Parquet file a kind."""
+"""Writes a shop to files: JSON lines with all kinds mixed, or one Parquet file per kind."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ _FAULTS = 6
 
 
 class Output(Protocol):
-    """Takes the catalogue once, then the deliveries in order."""
+    """Receives the catalogue once, then the deliveries in order."""
 
     def catalogue(self, shop: Shop) -> None:
         """Write items and users."""
 
     def events(self, delivery: Delivery) -> None:
-        """Write what arrived, the malformed included."""
+        """Write a delivery, including malformed lines."""
 
 
 @contextmanager
 def open_output(out: Path) -> Iterator[Output]:
-    """The writer that the ending of `out` asks for.
+    """Open the writer for the suffix of `out`.
 
     Raises:
-        SourceError: an unknown ending, or a folder that cannot be written.
+        SourceError: the suffix is unknown, or the folder cannot be written.
     """
     suffixes = "".join(out.suffixes[-2:])
     if not suffixes.endswith((".jsonl", ".jsonl.gz", ".parquet")):
-        msg = f"--out {out}: the ending says what to write; use .jsonl, .jsonl.gz or .parquet"
+        msg = f"--out {out}: unknown suffix; use .jsonl, .jsonl.gz or .parquet"
         raise SourceError(msg)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -53,29 +53,29 @@ def open_output(out: Path) -> Iterator[Output]:
                 yield ParquetOutput(out, writer)
         else:
             with out.open("wb") as raw:
-                # No name and no time in the header: the same shop gives the same bytes.
+                # Leave name and time out of the gzip header, so that the same shop gives the same bytes.
                 zipped = gzip.GzipFile("", "wb", 1, raw, mtime=0) if suffixes.endswith(".gz") else None
                 yield JsonLines(zipped.write if zipped else raw.write)
                 if zipped:
                     zipped.close()
     except OSError as error:
-        msg = f"--out {out}: cannot be written ({error.strerror}); name a file in a folder you may write to"
+        msg = f"--out {out}: cannot be written ({error.strerror}); choose a file in a writable folder"
         raise SourceError(msg) from error
 
 
 class JsonLines:
-    """One record a line, ``"record"`` telling the kinds apart."""
+    """Writer of one record per line; ``"record"`` gives the kind."""
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
         self._write = write
 
     def catalogue(self, shop: Shop) -> None:
-        """Items, then users."""
+        """Write items, then users."""
         records: list[Record] = [*shop.item_records(), *shop.user_records()]
         self._write(b"".join(encode(r) + b"\n" for r in records))
 
     def events(self, delivery: Delivery) -> None:
-        """Events in order of arrival; a malformed line follows the event it was made from."""
+        """Write events in order of arrival; a malformed line follows the event it was made from."""
         lines = [encode(e) + b"\n" for e in event_records(delivery.table)]
         for row in delivery.malformed[::-1]:
             lines.insert(int(row) + 1, broken_line(lines[row][:-1], int(row)) + b"\n")
@@ -83,14 +83,14 @@ class JsonLines:
 
 
 class ParquetOutput:
-    """Events in one file; items and users beside it. Malformed rows are such that Parquet can hold."""
+    """Writer of one event file, with items and users beside it. Malformed rows are ones Parquet allows."""
 
     def __init__(self, out: Path, writer: pq.ParquetWriter) -> None:
         self._out = out
         self._writer = writer
 
     def catalogue(self, shop: Shop) -> None:
-        """``<stem>.items.parquet`` and ``<stem>.users.parquet``."""
+        """Write ``<stem>.items.parquet`` and ``<stem>.users.parquet``."""
         kinds: list[tuple[Kind, Sequence[Record]]] = [
             ("item", shop.item_records()),
             ("user", shop.user_records()),
@@ -101,7 +101,7 @@ class ParquetOutput:
             pq.write_table(table.cast(schema), self._out.with_suffix(f".{kind}s.parquet"), compression="zstd")
 
     def events(self, delivery: Delivery) -> None:
-        """Events, then the broken copies: an unregistered type, or a time long past."""
+        """Write events, then the broken copies: an unregistered type, or a time long past."""
         table = delivery.table
         broken = table.take(pa.array(delivery.malformed))
         odd = pa.array(delivery.malformed % 2 == 1)
@@ -116,7 +116,7 @@ class ParquetOutput:
 
 
 def event_records(table: pa.Table) -> Iterator[Event]:
-    """Rows of `EVENT_SCHEMA` as contract events."""
+    """Yield rows of `EVENT_SCHEMA` as contract events."""
     lists = table["items"].combine_chunks()
     lists = lists.chunk(0) if isinstance(lists, pa.ChunkedArray) else lists
     flat = lists.flatten()
@@ -152,7 +152,7 @@ def event_records(table: pa.Table) -> Iterator[Event]:
 
 
 def broken_line(line: bytes, number: int) -> bytes:
-    """A copy of an event's line as it should not arrive; which fault, `number` says."""
+    """Return a broken copy of an event's line; `number` chooses the fault."""
     match number % _FAULTS:
         case 0:
             return line[: len(line) // 2]

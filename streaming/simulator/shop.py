@@ -1,4 +1,4 @@
-"""Items with latent appeal and users with latent tastes: the causes behind the simulated events."""
+"""Items with latent appeal and users with latent tastes, the causes of the simulated events."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ TAGS_PER_CATEGORY = 6
 COUNTRIES = ("de", "fr", "it", "es", "nl", "pl")
 
 TWO_CATEGORIES, NEW = 0.15, 0.1
-"""Shares of items that lie in two categories, and that come on sale within the simulated days."""
+"""Shares of items that are in two categories, and that go on sale within the simulated days."""
 COLD, DECLARED, DENIES = 0.25, 0.7, 0.03
-"""Shares of users who first come within the simulated days, declare their segment, deny consent."""
+"""Shares of users who first visit within the simulated days, declare their segment, deny consent."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Items:
     """Columns of the catalogue; row *n* is item ``i<n>``. `appeal`, `log_popularity`, `trend` are latent.
 
     Attributes:
-        appeal: what makes it clicked beyond taste, standard normal.
-        log_popularity: log of the Zipf weight with which it is retrieved.
-        trend: change of it by day, shape (days, items).
+        appeal: attractiveness beyond taste, standard normal.
+        log_popularity: log of the Zipf weight of retrieval.
+        trend: daily change of `log_popularity`, shape (days, items).
         price_level: standardized log price within its category.
-        first_day: first simulated day it is on sale (0 for most).
+        first_day: first simulated day on sale (0 for most).
     """
 
     ids: list[str]
@@ -60,10 +60,10 @@ class Users:
     """Columns of the users; row *n* is user ``u<n>``. All but `declared` and `consent` are latent.
 
     Attributes:
-        taste: share of each category in what the user wants in the long run; rows sum to 1.
-        brands: liking of each brand, shape (users, brands), 0 or 1.
-        activity: sessions a day.
-        first_day: day of the first visit; the late ones are cold.
+        taste: share of each category in the user's long-term interest; rows sum to 1.
+        brands: whether the user likes each brand, shape (users, brands), 0 or 1.
+        activity: sessions per day.
+        first_day: day of the first visit; users with a late one are cold.
     """
 
     ids: list[str]
@@ -80,7 +80,7 @@ class Users:
 
 @dataclass(frozen=True)
 class Shop:
-    """A shop and everything about it that its events only hint at."""
+    """A shop and all its latent causes, at which the events only hint."""
 
     config: ShopConfig
     items: Items
@@ -88,7 +88,7 @@ class Shop:
     segment_taste: Floats
 
     def item_records(self) -> list[Item]:
-        """The catalogue as contract items."""
+        """Return the catalogue as contract items."""
         i = self.items
         start = self.config.start
         return [
@@ -110,7 +110,7 @@ class Shop:
         ]
 
     def user_records(self) -> list[User]:
-        """The users as they declare themselves."""
+        """Return the users as they declare themselves."""
         u = self.users
         return [
             User(
@@ -136,7 +136,7 @@ def make_shop(config: ShopConfig) -> Shop:
 def _items(config: ShopConfig, rng: np.random.Generator) -> Items:
     count = config.items
     category = rng.integers(0, len(CATEGORIES), count)
-    # Brands specialize: a category is made by a few of them.
+    # Brands specialize: a few of them make each category.
     brand = (category * 7 + rng.geometric(0.3, count)) % BRANDS
     log_popularity = -0.9 * np.log(rng.permutation(count) + 3.0)
     price_level = rng.normal(0, 1, count)
@@ -169,7 +169,7 @@ def _items(config: ShopConfig, rng: np.random.Generator) -> Items:
 def _users(config: ShopConfig, rng: np.random.Generator, segment_taste: Floats) -> Users:
     count = config.users
     segment = rng.integers(0, len(SEGMENTS), count)
-    # A user is a peaked draw around the segment: a few categories make up most of what they want.
+    # A user's taste is a peaked draw around the segment's: a few categories dominate.
     gamma = rng.gamma(4.0 * segment_taste[segment] + 0.03)
     brands = (rng.random((count, BRANDS)) < 4 / BRANDS).astype(np.float64)
     cold = rng.random(count) < COLD

@@ -1,4 +1,4 @@
-"""From pages and clicks to events in time: what the shop's tracking would send."""
+"""Turns pages and clicks into timed events, as the shop's tracking would send them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ TYPES = ("impression", "search", "click", "view", "like", "add_to_cart", "purcha
 IMPRESSION, SEARCH, CLICK, VIEW, LIKE, CART, PURCHASE = range(len(TYPES))
 
 VIEW_SHARE, LIKE_SHARE, CART_SHARE, PURCHASE_SHARE = 0.6, 0.04, 0.14, 0.4
-"""Shares of clicks that lead to each; purchases: of carts."""
+"""Shares of clicks that lead to each type; for purchases, shares of carts."""
 
 
 @dataclass(frozen=True)
 class Events:
-    """Columns of events; −1 stands for absent. Shape (N,) each.
+    """Columns of events, each of shape (N,); −1 means absent.
 
     Attributes:
-        time_ms: after the first instant of the simulated period.
-        session, page: number within `day`; an impression's list is the row `page` of the day's `Shown`.
-        identified: whether the event carries its user.
-        number: of the event within `day`.
+        time_ms: milliseconds after the start of the simulated period.
+        session, page: numbers within `day`; an impression's list is row `page` of the day's `Shown`.
+        identified: whether the event carries its user id.
+        number: number of the event within `day`.
     """
 
     type: Int64s
@@ -41,18 +41,18 @@ class Events:
     number: Int64s
 
     def take(self, rows: Int64s | Bools) -> Events:
-        """The given rows."""
+        """Select rows."""
         return Events(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     @staticmethod
     def concat(parts: list[Events]) -> Events:
-        """Rows of all parts, in order."""
+        """Concatenate the rows of all parts, in order."""
         return Events(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Events)))
 
 
 @dataclass(frozen=True)
 class Day:
-    """One simulated day: the sessions, what they wanted and saw, and the events that tell of it."""
+    """One simulated day: the sessions, their intents and pages, and the resulting events."""
 
     number: int
     visits: Visits
@@ -62,7 +62,7 @@ class Day:
 
 
 def make_day(shop: Shop, number: int) -> Day:
-    """Draw a day; it depends on the shop and the day's number only. Its events are in order of time."""
+    """Draw a day from the shop and the day's number only. Its events are in order of time."""
     rng = np.random.default_rng([shop.config.seed, number + 1])
     seen = visits(shop, number, rng)
     on = pages(shop, number, seen, rng)
@@ -75,11 +75,11 @@ def make_day(shop: Shop, number: int) -> Day:
 
 _NONE = Events(*(np.zeros(0, bool if f.name == "identified" else np.int64) for f in fields(Events)))
 _Part = tuple[int, Int64s, Int64s, Int64s | None]
-"""Events of one type: the type, their pages, times (ms after midnight), and slots where they concern one."""
+"""Events of one type: the type, their pages, times (ms after midnight), and slots if they concern one."""
 
 
 def _parts(shop: Shop, day: Day, rng: np.random.Generator) -> list[_Part]:
-    """Impressions and searches of the pages, and what follows from the clicks on them."""
+    """Build the impressions and searches of the pages, and the events that follow clicks."""
     clicked = day.shown.clicked
     starts = _page_starts(day, rng)
     page, slot = np.nonzero(clicked)
@@ -127,7 +127,7 @@ def _part(day: Day, kind: int, page: Int64s, time_ms: Int64s, slot: Int64s | Non
 
 
 def _page_starts(day: Day, rng: np.random.Generator) -> Int64s:
-    """When each page is shown, ms after midnight: a page lasts as long as its clicks, and some reading."""
+    """Return when each page is shown (ms after midnight): after the clicks and reading on the one before."""
     on = day.pages
     reading = rng.exponential(15_000, len(on.session)).astype(np.int64)
     lasts = 6000 + 20_000 * day.shown.clicked.sum(axis=1) + reading

@@ -1,4 +1,4 @@
-"""A shop straight into a lake, without files and log between: tens of millions of events for benchmarks."""
+"""Writes a shop directly into a lake, without files or log: tens of millions of events for benchmarks."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ ROW_GROUP = 200_000
 def simulate_lake(
     config: ShopConfig, lake: Lake, progress: Callable[[int, int], None] = lambda days, events: None
 ) -> Counts:
-    """Fill an empty lake with what ingesting the simulated shop would put there.
+    """Fill an empty lake with what ingesting the simulated shop would write.
 
     Args:
-        config: without duplicates and malformed lines: a lake holds each event once.
-        progress: told the days done and the events written so far.
+        config: must have no duplicates or malformed lines, because a lake holds each event once.
+        progress: called with the days done and the events written so far.
 
     Raises:
-        SourceError: the config has duplicates or malformed lines, or the lake holds something.
+        SourceError: the config has duplicates or malformed lines, or the lake is not empty.
     """
     if config.duplicates or config.malformed:
-        msg = "a lake holds each event once and none that is malformed: simulate it with both shares 0"
+        msg = "a lake has no duplicate and no malformed event: set both shares to 0"
         raise SourceError(msg)
     if lake.days():
-        msg = f"{lake.root}: holds events already; name an empty folder"
+        msg = f"{lake.root}: already has events; choose an empty folder"
         raise SourceError(msg)
     shop = make_shop(config)
     for kind, records in (("item", shop.item_records()), ("user", shop.user_records())):
@@ -50,7 +50,7 @@ def simulate_lake(
 
 
 def _write_events(lake: Lake, table: pa.Table, ingested_at: datetime, number: int) -> None:
-    """One file for each event day in a delivery."""
+    """Write one file per event day in a delivery."""
     schema = arrow_schema("event")
     stamp = pa.repeat(pa.scalar(ingested_at, schema.field("ingested_at").type), table.num_rows)
     table = pa.table([*_as_permitted(table).columns, stamp], schema=schema)
@@ -62,7 +62,7 @@ def _write_events(lake: Lake, table: pa.Table, ingested_at: datetime, number: in
 
 
 def _as_permitted(table: pa.Table) -> pa.Table:
-    """Drop the queries of events that deny consent, as the door does (`contract.as_permitted`)."""
+    """Remove the queries of events that deny consent, as the door does (`contract.as_permitted`)."""
     kept = pc.if_else(pc.equal(table["event_type"], "search"), "", pa.scalar(None, pa.string()))
     denies = pc.fill_null(pc.equal(table["consent"], False), False)
     query = pc.if_else(denies, kept, table["query"])

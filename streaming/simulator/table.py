@@ -15,11 +15,11 @@ from streaming.simulator.shop import CATEGORIES, Shop
 from streaming.simulator.shop_events import IMPRESSION, TYPES, Day
 
 EVENT_SCHEMA = pa.schema([f for f in arrow_schema("event") if f.name != "ingested_at"])
-"""The lake's columns of an event but for `ingested_at`, which whoever ingests adds."""
+"""The lake's event columns except `ingested_at`, which ingestion adds."""
 
 
 def event_table(shop: Shop, day: Day) -> pa.Table:
-    """The day's events in order of time, columns of `EVENT_SCHEMA`."""
+    """Return the day's events in order of time, with the columns of `EVENT_SCHEMA`."""
     events, users = day.events, shop.users
     start_us = round((shop.config.start - EPOCH).total_seconds()) * 1_000_000
     denies = events.identified & ~users.consent[events.user]
@@ -44,7 +44,7 @@ def event_table(shop: Shop, day: Day) -> pa.Table:
 
 
 def session_table(shop: Shop, day: Day) -> pa.Table:
-    """What only the simulator knows of a session: whose it is, and the intent of each page."""
+    """Return what only the simulator knows of a session: its user, and the intent of each page."""
     seen, on = day.visits, day.pages
     n = len(seen.user)
     offsets = np.concatenate([[0], np.cumsum(seen.pages)]).astype(np.int32)
@@ -60,7 +60,7 @@ def session_table(shop: Shop, day: Day) -> pa.Table:
 
 
 def _lists(shop: Shop, day: Day) -> pa.Array:
-    """The list of each impression, empty for other events."""
+    """Return the list of each impression, empty for other events."""
     events, lists = day.events, day.shown
     impressions = events.type == IMPRESSION
     page = events.page[impressions]
@@ -76,7 +76,7 @@ def _lists(shop: Shop, day: Day) -> pa.Array:
 
 
 def _numbered(prefix: str, day: Int64s, number: Int64s) -> pa.Array:
-    """Ids like ``e3-17``; null where the number is negative."""
+    """Return ids like ``e3-17``; null where the number is negative."""
     text = pc.binary_join_element_wise(
         pc.cast(pa.array(day), pa.string()), pc.cast(_masked(number), pa.string()), "-"
     )
@@ -88,7 +88,7 @@ def _chosen(names: Any, index: Int64s) -> pa.Array:
 
 
 def _no_properties(n: int) -> pa.Array:
-    # Not `pa.repeat`, which refuses zero maps: a day without a visitor has no event.
+    # `pa.repeat` refuses zero maps, and a day without visitors has no event.
     empty = pa.array([], pa.string())
     return pa.MapArray.from_arrays(pa.array(np.zeros(n + 1, np.int32)), empty, empty)
 

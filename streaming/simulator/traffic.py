@@ -1,6 +1,6 @@
-"""One day of visits: sessions, the pages they see, what is shown on them and what is clicked.
+"""One day of visits: sessions, their pages, the items shown and clicked.
 
-Everything is drawn for all sessions of a day at once, as arrays. Shapes: S sessions, P pages, K slots a page.
+Everything is drawn for all sessions of a day at once, as arrays. Shapes: S sessions, P pages, K slots.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ MAX_PAGES = 12
 CHUNK = 50_000
 MEAN_PAGES = 2.6
 
-# How a visit goes.
+# Course of a visit.
 INTENT_OFF_TASTE = 0.25
-"""Share of intents that have nothing to do with the user's long-term taste."""
+"""Share of intents unrelated to the user's long-term taste."""
 INTENT_DRIFT = 0.2
-"""Chance that the intent changes from one page to the next."""
+"""Probability that the intent changes from one page to the next."""
 SEARCH_SHARE = 0.35
 NOON_SHARE = 0.4
-"""Visits around noon; the others come in the evening."""
+"""Share of visits around noon; the others are in the evening."""
 ANONYMOUS = 0.12
 LOGS_IN = 0.05
 
-# What makes a slot clicked: logit = BASE + Σ weight × cause; then × (1 + position)^−POSITION_BIAS.
+# Clicks on a slot: logit = BASE + Σ weight × cause; then × (1 + position)^−POSITION_BIAS.
 BASE, INTENT, TASTE, BRAND, PRICE, APPEAL = -3.4, 2.2, 0.9, 1.1, 0.7, 0.9
 POSITION_BIAS = 0.35
 
 
 @dataclass(frozen=True)
 class Visits:
-    """Sessions of a day: user row, start (s after midnight), pages; whether and how anonymous."""
+    """Sessions of a day: user row, start (s after midnight), number of pages, anonymity."""
 
     user: Int64s
     start_s: Floats
@@ -46,7 +46,7 @@ class Visits:
 
 @dataclass(frozen=True)
 class Pages:
-    """Pages of a day in order of their sessions: session row, number within it, intent, search or feed."""
+    """Pages of a day in session order: session row, number within the session, intent, search or feed."""
 
     session: Int64s
     number: Int64s
@@ -56,7 +56,7 @@ class Pages:
 
 @dataclass(frozen=True)
 class Shown:
-    """What each page showed: item rows (−1: empty slot), scores, chance of a click; shape (P, K)."""
+    """Items on each page: item rows (−1: empty slot), scores, click probabilities; shape (P, K)."""
 
     item: Int64s
     score: Floats
@@ -65,12 +65,12 @@ class Shown:
 
 
 def visits(shop: Shop, day: int, rng: np.random.Generator) -> Visits:
-    """Who comes, when, and for how many pages."""
+    """Draw who visits, when, and how many pages they see."""
     drift = shop.config.drift
     quiet = drift is not None and drift.kind == "activity" and day >= drift.from_day
     rate = np.where(shop.users.first_day <= day, shop.users.activity, 0.0) * (0.5 if quiet else 1.0)
     count = rng.poisson(rate)
-    # A cold user's first visit is certain: otherwise many would never come.
+    # A cold user's first visit is certain; otherwise many would never come.
     count = np.where((shop.users.first_day == day) & (day > 0), np.maximum(count, 1), count)
     user = np.repeat(np.arange(len(rate)), count)
     n = len(user)
@@ -87,7 +87,7 @@ def visits(shop: Shop, day: int, rng: np.random.Generator) -> Visits:
 
 
 def taste_on(shop: Shop, day: int) -> Floats:
-    """Tastes that hold on a day, (users, categories): the users' own, rotated by a planted drift."""
+    """Return the day's tastes, (users, categories): the users' own, rotated by a planted drift."""
     drift = shop.config.drift
     if drift is not None and drift.kind == "taste" and day >= drift.from_day:
         return np.roll(shop.users.taste, len(CATEGORIES) // 2, axis=1)
@@ -95,7 +95,7 @@ def taste_on(shop: Shop, day: int) -> Floats:
 
 
 def pages(shop: Shop, day: int, seen: Visits, rng: np.random.Generator) -> Pages:
-    """What is wanted on each page: an intent that starts from the taste and wanders within the session."""
+    """Draw the intent of each page: it starts from the taste and changes within the session."""
     session = np.repeat(np.arange(len(seen.user)), seen.pages)
     first = np.concatenate([[0], np.cumsum(seen.pages)[:-1]]) if len(seen.pages) else np.zeros(0, np.int64)
     number = np.arange(len(session)) - first[session]
@@ -103,14 +103,14 @@ def pages(shop: Shop, day: int, seen: Visits, rng: np.random.Generator) -> Pages
     drawn = np.minimum((rng.random((len(session), 1)) > cumulated).sum(axis=1), len(CATEGORIES) - 1)
     off = rng.random(len(session)) < INTENT_OFF_TASTE
     drawn = np.where(off, rng.integers(0, len(CATEGORIES), len(session)), drawn)
-    # A page keeps the intent of the last page on which it was drawn anew.
+    # A page keeps the intent of the last page that drew a new one.
     anew = (number == 0) | (rng.random(len(session)) < INTENT_DRIFT)
     source = np.maximum.accumulate(np.where(anew, np.arange(len(session)), 0))
     return Pages(session, number, drawn[source], rng.random(len(session)) < SEARCH_SHARE)
 
 
 def shown(shop: Shop, day: int, seen: Visits, on: Pages, rng: np.random.Generator) -> Shown:
-    """What each page showed; drawn for a bounded number of pages at a time, for the sake of memory."""
+    """Draw the items of each page, a bounded number of pages at a time to limit memory."""
     parts = [
         _shown(shop, day, seen, Pages(*(getattr(on, f.name)[at : at + CHUNK] for f in fields(Pages))), rng)
         for at in range(0, max(len(on.session), 1), CHUNK)
@@ -119,13 +119,13 @@ def shown(shop: Shop, day: int, seen: Visits, on: Pages, rng: np.random.Generato
 
 
 def _shown(shop: Shop, day: int, seen: Visits, on: Pages, rng: np.random.Generator) -> Shown:
-    """Retrieve, score and show items on each page, and let them be clicked."""
+    """Retrieve, score and show items on each page, and draw the clicks."""
     item = _retrieve(shop, day, on, rng)
     items, users = shop.items, shop.users
     empty = item < 0
     log_weight = items.log_popularity + items.trend[day]
     fits = items.category[item] == on.intent[:, None]
-    # The engine that is to be improved upon: popularity, a match with the query, and noise.
+    # The engine to improve on: popularity, a match with the query, and noise.
     engine = 0.5 * log_weight[item] + 1.2 * (fits & on.search[:, None]) + rng.normal(0, 0.8, item.shape)
     engine[empty] = -np.inf
     order = np.argsort(-engine, axis=1, kind="stable")
@@ -148,7 +148,7 @@ def _shown(shop: Shop, day: int, seen: Visits, on: Pages, rng: np.random.Generat
 
 
 def _retrieve(shop: Shop, day: int, on: Pages, rng: np.random.Generator) -> Int64s:
-    """Distinct candidates of each page, (P, K), from all items or those the query names; −1 where short."""
+    """Draw distinct candidates for each page, (P, K), from all items or those in the query; −1 if too few."""
     items = shop.items
     weight = np.exp(items.log_popularity + items.trend[day]) * (items.first_day <= day)
     by_category = np.argsort(items.category, kind="stable")
@@ -166,7 +166,7 @@ def _retrieve(shop: Shop, day: int, on: Pages, rng: np.random.Generator) -> Int6
 
 
 def _first_distinct(drawn: Int64s, wanted: int) -> Int64s:
-    """The first `wanted` distinct values of each row, in order; −1 where there are fewer."""
+    """Return the first `wanted` distinct values of each row, in order; −1 if there are fewer."""
     order = np.argsort(drawn, axis=1, kind="stable")
     ranked = np.take_along_axis(drawn, order, axis=1)
     again = np.zeros(drawn.shape, dtype=bool)

@@ -1,4 +1,4 @@
-"""The ground truth beside a simulated shop: what caused the events, and how many of each there are."""
+"""The ground truth of a simulated shop: the causes of the events, and the counts by type."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CAUSES = (
 
 
 def stem_of(out: Path) -> Path:
-    """``shop`` of ``shop.jsonl.gz`` and of ``shop.parquet``."""
+    """Return ``shop`` for ``shop.jsonl.gz`` and ``shop.parquet``."""
     name = out.name
     for ending in (".gz", ".jsonl", ".parquet"):
         name = name.removesuffix(ending)

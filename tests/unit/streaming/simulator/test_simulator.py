@@ -228,7 +228,7 @@ def test_a_planted_drift_changes_only_the_days_after_it() -> None:
     ("fields", "message"),
     [
         ({"users": 0}, "--users 0: a shop needs at least 1"),
-        ({"late": 1.5}, "--late 1.5: a share lies between 0 and 1"),
+        ({"late": 1.5}, "--late 1.5: a share is between 0 and 1"),
         ({"end": datetime(2024, 1, 1)}, "--end 2024-01-01T00:00:00: needs a time zone"),  # noqa: DTZ001
     ],
 )
@@ -238,7 +238,7 @@ def test_impossible_shops_are_refused(fields: dict[str, Any], message: str) -> N
 
 
 def test_an_unknown_ending_and_a_folder_that_is_a_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"shop.xml: the ending says what to write; use .jsonl"):
+    with pytest.raises(SourceError, match=r"shop.xml: unknown suffix; use .jsonl"):
         simulate(SMALL, tmp_path / "shop.xml")
     (tmp_path / "file").touch()
     with pytest.raises(SourceError, match="cannot be written"):
@@ -275,11 +275,11 @@ def test_a_simulated_lake_is_what_ingesting_the_shop_makes(settings: Settings, t
 
 def test_a_lake_is_simulated_clean_and_empty(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
-    with pytest.raises(SourceError, match="simulate it with both shares 0"):
+    with pytest.raises(SourceError, match="set both shares to 0"):
         simulate_lake(ShopConfig(users=5, items=5, days=1), lake)
     config = ShopConfig(users=50, items=5, days=1, duplicates=0, malformed=0)
     simulate_lake(config, lake)
-    with pytest.raises(SourceError, match="holds events already"):
+    with pytest.raises(SourceError, match="already has events"):
         simulate_lake(config, lake)
 
 
