@@ -1,4 +1,4 @@
-"""The event log behind one protocol; `open_log` picks the implementation the settings name."""
+"""The event log behind one protocol; `open_log` chooses the implementation from the settings."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ __all__ = [
 
 
 def open_log(settings: Settings, home: Home, topic: str = "events") -> EventLog:
-    """The event log of the settings.
+    """Open the event log of the settings.
 
     Raises:
-        LogError: it cannot be opened; says why.
+        LogError: it cannot be opened; the message has the cause.
     """
     if settings.event_log == "segments":
         from streaming.log.segment_log import SegmentLog  # noqa: PLC0415
@@ -65,6 +65,6 @@ def open_log(settings: Settings, home: Home, topic: str = "events") -> EventLog:
 
 
 def retention_of(settings: Settings, topic: str) -> timedelta:
-    """How long records of a topic are kept."""
+    """Return how long a topic's records are kept."""
     events = topic == "events"
     return timedelta(hours=settings.log_retention_hours if events else settings.decision_retention_hours)

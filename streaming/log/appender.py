@@ -1,9 +1,9 @@
-"""The writing side of a partition. Many processes may write: a file lock orders them.
+"""The writing side of a partition. Many processes may write; a file lock orders them.
 
-Positions are offsets, and a reader keeps its own for weeks. So no offset is ever used twice. A new log begins
-at the time it is made (ns), far beyond any position in a log that lay here before. So does the first segment
-after the machine was started anew: its file system may have lost records that readers had seen, and what is
-written then lies beyond every position there is.
+Positions are offsets, and readers keep theirs for weeks, so no offset is ever reused. A new log starts at its
+creation time (ns), far beyond any position in an earlier log in this folder. So does the first segment after
+a reboot: the file system may have lost records that readers had seen, and new records must be beyond every
+existing position.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _ALL = 1 << 30
 
 
 class Appender:
-    """Appends to the last segment, and begins a new one when it is full.
+    """Appends to the last segment, and starts a new one when it is full.
 
     Args:
-        folder: of the partition; made at the first record.
-        segment_bytes: size at which a new segment is begun.
-        clock_ns: wall time; where a new log begins.
-        boot: of the machine; see `this_boot`.
+        folder: folder of the partition; created with the first record.
+        segment_bytes: size at which a new segment is started.
+        clock_ns: wall time, at which a new log starts.
+        boot: id of the machine's boot; see `this_boot`.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class Appender:
         self._lock = Lock()
         self._lock_fd = -1
         self._fd = -1
-        self._base = -1  # segment being written, and how far it is known to hold whole records
+        self._base = -1  # segment being written, and the known end of its whole records
         self._end = 0
         self._dirty = False
 
     def append(self, payloads: Sequence[bytes]) -> None:
-        """Append records. After an error some of them may stay: whole ones only, never a torn one.
+        """Append records. After an error, some whole records may remain, but never a torn one.
 
         Raises:
             LogError: a record is too large, the disk is full, or the folder may not be written.
@@ -75,14 +75,14 @@ class Appender:
             self._dirty = True
 
     def force(self) -> None:
-        """Force what was written to the disk."""
+        """Sync written data to disk."""
         with self._lock, self._folder.mapped("sync"):
             if self._dirty and self._fd >= 0:
                 os.fdatasync(self._fd)
                 self._dirty = False
 
     def trim(self, older_than: timedelta) -> int:
-        """Remove whole segments last written longer ago; begins a new one where that empties the log."""
+        """Remove whole segments last written longer ago; start a new one if that empties the log."""
         horizon = time.time() - older_than.total_seconds()
         removed = 0
         with self._exclusive():
@@ -98,11 +98,11 @@ class Appender:
         return removed
 
     def known_end(self, base: int) -> int:
-        """How far a segment is known to hold whole records."""
+        """Return up to where a segment is known to hold whole records."""
         return self._end if base == self._base else 0
 
     def close(self) -> None:
-        """Force what is pending and let go of the files."""
+        """Sync pending data and close the files."""
         self.force()
         for fd in (self._lock_fd, self._fd):
             if fd >= 0:
@@ -119,7 +119,7 @@ class Appender:
                 fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
 
     def _take_lock(self) -> None:
-        """Lock the folder that is there now: one that was deleted under us is no longer read by anybody."""
+        """Lock the current folder; one that was deleted meanwhile is no longer read by anybody."""
         while True:
             opened = self._lock_fd < 0
             if opened:
@@ -132,7 +132,7 @@ class Appender:
         if opened:
             try:
                 self._note_boot()
-            except OSError:  # to be tried again
+            except OSError:  # retried later
                 self._forget_lock()
                 raise
 
@@ -151,11 +151,11 @@ class Appender:
         os.write(self._lock_fd, boot)
 
     def _fresh(self) -> int:
-        """An offset that no reader can hold."""
+        """Return an offset that no reader can hold."""
         return max(self._clock_ns(), self._base + self._end + 1)
 
     def _settle(self) -> None:
-        """Find the end of the last segment, past what others wrote, and cut off a torn tail."""
+        """Find the end of the last segment, past what others wrote, and truncate a torn tail."""
         bases = self._folder.bases()
         if not bases:
             self._base, self._end = 0, 0
@@ -167,7 +167,7 @@ class Appender:
 
     def _find_end(self) -> None:
         size = os.fstat(self._fd).st_size
-        if size < self._end:  # cut from outside
+        if size < self._end:  # truncated from outside
             self._end = 0
         while self._end < size:
             end = self._folder.frames(self._fd, self._base, self._end, _ALL, last=True).end
@@ -180,7 +180,7 @@ class Appender:
         if self._dirty:
             os.fdatasync(self._fd)
         self._open(base, os.O_RDWR | os.O_CREAT)
-        sync_folder(self._folder.path)  # else a power cut could take the new file with its name
+        sync_folder(self._folder.path)  # otherwise a power cut could lose the new file's name
 
     def _open(self, base: int, flags: int) -> None:
         fd = os.open(self._folder.segment(base), flags, 0o600)
@@ -195,8 +195,8 @@ class Appender:
             view, at = view[written:], at + written
 
     def _cut_torn(self) -> None:
-        """After a failed write cut off the torn record; a reader may have passed the whole ones."""
+        """Truncate the torn record after a failed write; readers may already be past the whole ones."""
         try:
             self._find_end()
-        except OSError:  # then the next writer does it
+        except OSError:  # the next writer does it
             self._base = -1

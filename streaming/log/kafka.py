@@ -23,14 +23,14 @@ _logger = logging.getLogger(__name__)
 
 
 class KafkaLog:
-    """An `EventLog` on a Kafka topic, which is made at first use with the partitions and retention given.
+    """An `EventLog` on a Kafka topic, created at first use with the given partitions and retention.
 
-    Acknowledged means written to all in-sync replicas.
+    A batch is acknowledged once it is written to all in-sync replicas.
 
     Args:
         bootstrap: servers, ``host:port,…``.
         topic: name of the topic.
-        partitions: fixed when the topic is made.
+        partitions: fixed when the topic is created.
         retention: how long Kafka keeps records.
         timeout_s: how long to wait for a broker.
     """
@@ -56,11 +56,11 @@ class KafkaLog:
 
     @property
     def partitions(self) -> int:
-        """How many partitions."""
+        """Number of partitions."""
         return self._partitions
 
     def publish(self, records: Sequence[Keyed]) -> None:
-        """Append a batch; returns when all in-sync replicas have it. See `EventLog.publish`."""
+        """Append a batch and return once all in-sync replicas have it. See `EventLog.publish`."""
         failed: list[str] = []
 
         def delivered(error: KafkaError | None, _: object) -> None:
@@ -73,12 +73,12 @@ class KafkaLog:
                 self._produce(producer, key, payload, delivered)
             left = producer.flush(1.5 * self._timeout_s)
             if failed or left:
-                self._producer = None  # a producer that gave up on a record cannot promise order any more
+                self._producer = None  # a producer that gave up on a record no longer guarantees order
                 producer.purge()
         if failed or left:
             why = failed[0] if failed else "no answer in time"
             error = self._error("write", f"{len(failed) + left} of {len(records)} records refused, {why}")
-            # What timed out may be in Kafka all the same.
+            # Records that timed out may still be in Kafka.
             raise PartlyWrittenError(error, None, len(records))
 
     def _produce(self, producer: Any, key: str, payload: bytes, delivered: Callable[..., None]) -> None:
@@ -86,7 +86,7 @@ class KafkaLog:
         while True:
             try:
                 producer.produce(self._topic, payload, key, partition, on_delivery=delivered)
-            except BufferError:  # the queue is full: let the broker take some
+            except BufferError:  # the queue is full: let the broker drain it
                 producer.poll(0.1)
             except KafkaException as error:
                 self._producer = None
@@ -109,20 +109,20 @@ class KafkaLog:
         return self._producer
 
     def read(self, partition: int, position: Position, limit: int) -> Batch:
-        """At most `limit` records after a position; waits only for records the broker is known to have."""
+        """Read at most `limit` records after a position; wait only for records known to be in the broker."""
         offset = offset_of(position)
         return self._try("read", lambda: self._reader(partition).read(offset, limit))
 
     def start(self, partition: int) -> Position:
-        """The position of the oldest record kept."""
+        """Return the position of the oldest record."""
         return token(self._watermarks(partition)[0])
 
     def end(self, partition: int) -> Position:
-        """The position after the newest record."""
+        """Return the position after the newest record."""
         return token(self._watermarks(partition)[1])
 
     def trim(self, older_than: timedelta) -> int:
-        """Remove records written longer ago than this; how many. Kafka also does so by itself."""
+        """Remove records written longer ago than this; return how many. Kafka also does so by itself."""
         horizon = int((time.time() - older_than.total_seconds()) * 1000)
         removed, bounds = 0, []
         for partition in range(self._partitions):
@@ -140,7 +140,7 @@ class KafkaLog:
         return removed
 
     def close(self) -> None:
-        """Let go of producer and consumers."""
+        """Close producer and consumers."""
         if self._producer is not None:
             self._producer.flush(self._timeout_s)
             self._producer = None

@@ -1,4 +1,4 @@
-"""One partition of a Kafka topic read by offset, and how long Kafka's passing errors are waited out."""
+"""Reads one partition of a Kafka topic by offset, and waits out Kafka's transient errors."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _PASSING = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_PARTITION,
 }
-"""What a broker answers for a moment after a topic was made or it was restarted."""
+"""Transient broker errors, shortly after a topic was created or the broker restarted."""
 
 
 class KafkaReader:
-    """One partition read by offset. Kafka fetches ahead in the background."""
+    """Reader of one partition by offset. Kafka fetches ahead in the background."""
 
     def __init__(self, common: dict[str, Any], topic: str, partition: int, timeout_s: float) -> None:
         self._place = (topic, partition)
@@ -35,21 +35,21 @@ class KafkaReader:
         self.consumer: Any = Consumer(
             {
                 **common,
-                "group.id": "headrace-log",  # required, never used: positions are the reader's own
+                "group.id": "headrace-log",  # required but unused: the reader keeps its own positions
                 "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",  # a position that was trimmed reads on from the oldest
+                "auto.offset.reset": "earliest",  # after a trim, reading continues at the oldest record
                 "fetch.wait.max.ms": 10,
-                "enable.partition.eof": True,  # tells how far transaction markers go, which are no records
+                "enable.partition.eof": True,  # reveals the end of transaction markers, which are not records
             }
         )
 
     def watermarks(self) -> tuple[int, int]:
-        """The oldest offset kept, and the one after the newest record."""
+        """Return the oldest offset, and the one after the newest record."""
         low, high = self.consumer.get_watermark_offsets(TopicPartition(*self._place), timeout=self._timeout_s)
         return low, high
 
     def read(self, offset: int, limit: int) -> Batch:
-        """At most `limit` records from an offset on."""
+        """Read at most `limit` records from an offset on."""
         with self._lock:
             if offset != self._next:
                 self.consumer.assign([TopicPartition(*self._place, offset)])
@@ -75,7 +75,7 @@ class KafkaReader:
         return Batch([records[n] for n in ours], token(self._next), empty, [places[n] for n in ours])
 
     def _damage(self, message: Any) -> Damage:
-        """A message without a value; its key, which is all it has."""
+        """Report a message without a value, with its key as the raw bytes."""
         topic, partition = self._place
         reason = "a message without a value (a tombstone); a record is the value of a message"
         return Damage(f"topic {topic}, partition {partition}", message.offset(), message.key() or b"", reason)
@@ -93,7 +93,7 @@ class KafkaReader:
 
 
 def patiently(call: Callable[[], _T], timeout_s: float) -> _T:
-    """Call Kafka, again while it answers that it is not ready yet, for at most `timeout_s`."""
+    """Call Kafka, and retry while it is not ready, for at most `timeout_s`."""
     return Retrying(
         retry=retry_if_exception(lambda e: isinstance(e, KafkaException) and e.args[0].code() in _PASSING),
         stop=stop_after_delay(timeout_s),
@@ -103,17 +103,17 @@ def patiently(call: Callable[[], _T], timeout_s: float) -> _T:
 
 
 def token(offset: int) -> Position:
-    """An offset as a position of one width."""
+    """Format an offset as a fixed-width position."""
     return f"{offset:0{_WIDTH}d}"
 
 
 def offset_of(position: Position) -> int:
-    """The offset of a position.
+    """Return the offset of a position.
 
     Raises:
-        LogError: it is of another sort of log.
+        LogError: the position belongs to another sort of log.
     """
     if not position.isdigit():
-        msg = f"event log: {position!r} is no position of a Kafka log"
+        msg = f"event log: {position!r} is not a position of a Kafka log"
         raise LogError(msg)
     return int(position)

@@ -1,7 +1,7 @@
-"""Records as any producer may have written them into the log: read, checked, or refused with a reason.
+"""Reads log records from any producer: checks them, and rejects bad ones with a reason.
 
-Kafka and Redis Streams are open to others, so a record of the log is held to the same contract as one at the
-door. All that reads the log reads it by these rules: what the stream folds the lake holds.
+Others may write to Kafka and Redis Streams, so log records are held to the same contract as records at the
+door. Every reader of the log applies these rules, so stream and lake accept the same records.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from feature_repo.errors import ContractError
 from feature_repo.settings import Settings
 
 LATEST = datetime.fromtimestamp((1 << 32) - 1, UTC)
-"""The latest event time that can be folded: ids are remembered with their time in 32 bits of seconds."""
+"""Latest event time that can be folded, because seen ids are stored with 32-bit seconds."""
 _SHORT = ID_BYTES + 100
-"""A record of at most so many bytes holds no id longer than `ID_BYTES`: the rest of an event takes more."""
+"""A record of at most this size has no id longer than `ID_BYTES`, as the rest of an event takes more."""
 _CONTEXT = frozenset({"impression", "search"})
 
 
 class LogEvent(Event, frozen=True, kw_only=True, tag="event"):
-    """An event whose type is looked up instead of being held against a pattern: that is half of decoding."""
+    """An event whose type is looked up, because matching a pattern would take half the decoding time."""
 
     event_type: str
 
@@ -46,12 +46,12 @@ _decode = msgspec.json.Decoder(LogRecord).decode
 
 
 class LogRecords:
-    """Reads records of the log.
+    """Decoder of log records.
 
     Args:
-        settings: the bounds on event time, and the registered event types; others pass, since they may have
-            been registered after this process began. Absent: the defaults.
-        clock: the present, for the bound on the future. Set back, it narrows nothing.
+        settings: the bounds on event time and the registered event types; unregistered types pass, since they
+            may have been registered after this process started. Default: the default settings.
+        clock: the present, for the bound on the future. Setting it back does not tighten the bound.
     """
 
     def __init__(self, settings: Settings | None = None, clock: Callable[[], datetime] = wall_clock) -> None:
@@ -63,7 +63,7 @@ class LogRecords:
         self._plain = self._known - _CONTEXT
 
     def read(self, raw: bytes) -> Record:
-        """One record, its times in UTC.
+        """Decode a record, with times in UTC.
 
         Raises:
             ContractError: it cannot be decoded (``not_a_record``) or breaks the contract.
@@ -101,7 +101,7 @@ def _decoded(raw: bytes) -> Record:
         return decode(raw)
     except ContractError as error:
         field, reason = error.field, str(error)
-    except Exception as error:  # nesting too deep, text that is no UTF-8: whatever a decoder may raise
+    except Exception as error:  # deep nesting, invalid UTF-8 or anything else a decoder may raise
         field, reason = "", f"{type(error).__name__}: {error}"
     msg = f"log record: {reason}"
     raise ContractError("not_a_record", field, msg)

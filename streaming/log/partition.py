@@ -1,4 +1,4 @@
-"""One partition of the segment log: its reading side, beside the `Appender`."""
+"""One partition of the segment log: its reading side, with the `Appender` for writing."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _SETTLED_NS = 1_000_000_000
 
 
 class Partition:
-    """Append and read one folder of segment files.
+    """Appends to and reads from one folder of segment files.
 
     Args:
         folder: holds ``<start offset>.seg`` files and ``.lock``.
-        segment_bytes: size at which a new file is begun.
-        boot: of the machine; see `this_boot`.
+        segment_bytes: size at which a new file is started.
+        boot: id of the machine's boot; see `this_boot`.
     """
 
     def __init__(self, folder: Path, segment_bytes: int, boot: Callable[[], bytes] = this_boot) -> None:
@@ -41,18 +41,18 @@ class Partition:
         self._appender.append(payloads)
 
     def force(self) -> None:
-        """Force what was written to the disk."""
+        """Sync written data to disk."""
         self._appender.force()
 
     def trim(self, older_than: timedelta) -> int:
-        """Remove segments last written longer ago than this; how many."""
+        """Remove segments last written longer ago than this; return how many."""
         return self._appender.trim(older_than)
 
     def read(self, position: Position, limit: int) -> Batch:
-        """Records after a position. A position before the oldest segment reads from there.
+        """Read records after a position. A position before the oldest segment reads from that segment.
 
         Raises:
-            PositionLostError: the position lies beyond the end.
+            PositionLostError: the position is beyond the end.
             LogError: the segments cannot be read.
         """
         with self._lock, self._folder.mapped("read"):
@@ -86,12 +86,12 @@ class Partition:
         return Batch(records, token(at), tuple(damaged), places)
 
     def start(self) -> Position:
-        """Where the oldest segment begins."""
+        """Return the start of the oldest segment."""
         bases = self._folder.bases()
         return token(bases[0] if bases else 0)
 
     def end(self) -> Position:
-        """After the last whole record."""
+        """Return the position after the last whole record."""
         with self._lock, self._folder.mapped("read"):
             bases = self._folder.bases()
             if not bases or not self._open(bases[-1]):
@@ -103,7 +103,7 @@ class Partition:
             return token(base + at)
 
     def close(self) -> None:
-        """Force what is pending and let go of the files."""
+        """Sync pending data and close the files."""
         self._appender.close()
         if self._fd >= 0:
             os.close(self._fd)
@@ -124,7 +124,7 @@ class Partition:
         return True
 
     def _fresh_bases(self) -> list[int]:
-        """Segment starts, listed anew only when the folder changed (or changed within its clock's grain)."""
+        """List segment starts; reread only if the folder changed, or may have within its time resolution."""
         try:
             changed = self._folder.path.stat().st_mtime_ns
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What every event log promises: ordered partitions of raw records, and positions to come back to."""
+"""The protocol of every event log: ordered partitions of raw records, and positions to resume from."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from feature_repo.contract.validation import Event, Item, Record
 from feature_repo.errors import LogError
 
 Position: TypeAlias = str
-"""Opaque token of a place in a partition; tokens of one partition compare in log order."""
+"""Opaque position in a partition; positions of one partition sort in log order."""
 
 Keyed: TypeAlias = tuple[str, bytes]
 """A partition key and the canonical bytes of a record (`feature_repo.contract.validation.encode`)."""
 
 
 Place: TypeAlias = int | bytes
-"""Where a log itself says that a record is: an offset (segments, Kafka) or the id of an entry (Redis)."""
+"""The log's own location of a record: an offset (segments, Kafka) or an entry id (Redis)."""
 
 
 class PositionLostError(LogError):
-    """A position lies beyond the end of the log: the log was replaced, or cut from outside.
+    """A position is beyond the end of the log: the log was replaced, or truncated from outside.
 
-    Waiting there would miss what comes. A reader that can tell repeats starts again from `EventLog.start`.
+    Waiting there would miss new records. A reader that deduplicates starts again from `EventLog.start`.
     """
 
     def __init__(self, where: str, position: Position, end: Position) -> None:
         super().__init__(
-            f"event log {where}: position {position} lies beyond its end {end}; the log was replaced or cut: "
+            f"event log {where}: position {position} is beyond its end {end}; the log was replaced or cut: "
             "let the reader forget its position, so that it reads from the start"
         )
 
 
 class PartlyWrittenError(LogError):
-    """A batch was not acknowledged, but some of it is in the log, or may be.
+    """A batch was not acknowledged, but some of it is, or may be, in the log.
 
     Attributes:
-        written: how many records are in the log; `None` where the log cannot tell.
-        total: how many there were.
+        written: number of records in the log; `None` if unknown.
+        total: number of records in the batch.
     """
 
     def __init__(self, why: object, written: int | None, total: int) -> None:
@@ -53,12 +53,12 @@ class PartlyWrittenError(LogError):
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Bytes of the log that no longer hold a record: reported once, skipped, never silently dropped.
+    """Bytes of the log that no longer form a record: reported once and skipped, never silently dropped.
 
     Attributes:
         source: where they are (the segment file, the topic, the stream and its entry).
-        offset: where they begin in it (bytes of a segment, Kafka's offset); `None` where `source` says all.
-        raw: the bytes themselves.
+        offset: where they start in it (bytes of a segment, Kafka's offset); `None` if `source` is complete.
+        raw: the damaged bytes.
         reason: what is wrong with them.
     """
 
@@ -74,9 +74,9 @@ class Batch:
 
     Attributes:
         records: raw bytes in log order; empty at the end of the log.
-        position: the place after the last record, to read on from.
-        damaged: stretches skipped on the way.
-        places: of each record.
+        position: the position after the last record, to resume from.
+        damaged: damaged stretches that were skipped.
+        places: the location of each record.
     """
 
     records: list[bytes]
@@ -90,67 +90,67 @@ class EventLog(Protocol):
 
     @property
     def partitions(self) -> int:
-        """How many partitions; fixed for the life of a log."""
+        """Number of partitions; fixed for the life of a log."""
         ...
 
     def publish(self, records: Sequence[Keyed]) -> None:
-        """Append a batch; returns once it is as durable as the log's policy says.
+        """Append a batch; return once it is as durable as the log's policy requires.
 
-        Records of one key land in one partition, in the order given. After an error some of the batch may
-        have been written: publishing it again is safe, since readers drop repeated event ids.
+        Records with the same key go to the same partition, in the given order. After an error, some of the
+        batch may have been written. Publishing it again is safe, since readers drop repeated event ids.
 
         Raises:
-            LogError: nothing of the batch is acknowledged, nothing was written.
-            PartlyWrittenError: nothing is acknowledged, but some was written, or may have been.
+            LogError: no record was acknowledged or written.
+            PartlyWrittenError: no record was acknowledged, but some were, or may have been, written.
         """
         ...
 
     def read(self, partition: int, position: Position, limit: int) -> Batch:
-        """At most `limit` records after a position; empty at the end; never waits for new ones.
+        """Read at most `limit` records after a position; empty at the end; never wait for new ones.
 
         Raises:
-            PositionLostError: the position lies beyond the end (segments and Kafka; Redis cannot tell).
+            PositionLostError: the position is beyond the end (segments and Kafka; Redis cannot tell).
             LogError: the log cannot be read.
         """
         ...
 
     def start(self, partition: int) -> Position:
-        """The position of the oldest record kept."""
+        """Return the position of the oldest record."""
         ...
 
     def end(self, partition: int) -> Position:
-        """The position after the newest record."""
+        """Return the position after the newest record."""
         ...
 
     def trim(self, older_than: timedelta) -> int:
-        """Remove what was written longer ago than this; how many segments or entries went."""
+        """Remove records written longer ago than this; return the number of segments or entries removed."""
         ...
 
     def close(self) -> None:
-        """Force what is pending to its place and let go of files and connections."""
+        """Flush pending data and close files and connections."""
         ...
 
 
 def partition_of(key: str, partitions: int) -> int:
-    """The partition of a key: the same in every process and on every machine."""
+    """Return the partition of a key: the same in every process and on every machine."""
     return xxhash.xxh64_intdigest(key.encode()) % partitions
 
 
 def key_of(record: Record) -> str:
-    """What keeps records in order among themselves: the session of an event, the id of an item or user."""
+    """Return the key within which records stay ordered: an event's session, an item's or user's id."""
     if isinstance(record, Event):
         return record.session_id
     return record.item_id if isinstance(record, Item) else record.user_id
 
 
 def where(partition: int, place: Place | None, log: str = "event log") -> tuple[str, int | None]:
-    """Source and line under which the quarantine keeps a record: the same for all who read it."""
+    """Return source and line for a record in the quarantine: the same for every reader."""
     source = f"{log}, partition {partition}"
     return (f"{source}, entry {place.decode()}", None) if isinstance(place, bytes) else (source, place)
 
 
 def before(position: Position, places: Sequence[Place]) -> int:
-    """How many of these records, which are in log order, were read already by whoever came to a position."""
+    """Count the records, given in log order, that a reader at this position has already read."""
     if not places:
         return 0
     if isinstance(places[0], bytes):

@@ -23,12 +23,12 @@ _MAX_SEQUENCE = (1 << 64) - 1
 
 
 class RedisLog:
-    """An `EventLog` on Redis Streams. As durable as that Redis is configured (``appendonly``).
+    """An `EventLog` on Redis Streams. Its durability is that Redis' configuration (``appendonly``).
 
     Args:
-        url: ``redis://`` or, for TLS, ``rediss://``; may hold user and password.
+        url: ``redis://`` or, for TLS, ``rediss://``; may contain user and password.
         topic: name of this log.
-        partitions: fixed when the log is opened first.
+        partitions: fixed when the log is first opened.
         timeout_s: how long to wait for an answer.
 
     Raises:
@@ -44,13 +44,15 @@ class RedisLog:
             url,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 1),  # an idle connection may have been closed; the caller does the rest
+            retry=Retry(
+                NoBackoff(), 1
+            ),  # an idle connection may have been closed; the caller handles other errors
         )
         self._check_partitions()
 
     @property
     def partitions(self) -> int:
-        """How many partitions."""
+        """Number of partitions."""
         return self._partitions
 
     def publish(self, records: Sequence[Keyed]) -> None:
@@ -61,7 +63,9 @@ class RedisLog:
         try:
             with self._mapped("write"):
                 pipeline = self._redis.pipeline(transaction=False)
-                command: Any = pipeline.execute_command  # half the time of `xadd`, which checks its arguments
+                command: Any = (
+                    pipeline.execute_command
+                )  # takes half the time of `xadd`, which checks its arguments
                 for key, payload in records:
                     command("XADD", self._keys[partition_of(key, self._partitions)], "*", FIELD, payload)
                 answers: Any = pipeline.execute(raise_on_error=False)
@@ -75,7 +79,7 @@ class RedisLog:
             raise PartlyWrittenError(error, written, len(records)) from error
 
     def read(self, partition: int, position: Position, limit: int) -> Batch:
-        """At most `limit` entries after a position."""
+        """Read at most `limit` entries after a position."""
         with self._mapped("read"):
             entries: Any = self._redis.xrange(
                 self._keys[partition], f"({_entry_id(position)}", "+", count=limit
@@ -91,7 +95,7 @@ class RedisLog:
             return Batch([raw for _, raw in ours], position, tuple(strange), [at for at, _ in ours])
 
     def start(self, partition: int) -> Position:
-        """The position just before the oldest entry kept."""
+        """Return the position just before the oldest entry."""
         with self._mapped("read"):
             entries: Any = self._redis.xrange(self._keys[partition], count=1)
         if not entries:
@@ -101,7 +105,7 @@ class RedisLog:
         return _token(b"%d-%d" % before)
 
     def end(self, partition: int) -> Position:
-        """The position of the newest entry ever added."""
+        """Return the position of the newest entry ever added."""
         with self._mapped("read"):
             try:
                 info: Any = self._redis.xinfo_stream(self._keys[partition])
@@ -112,7 +116,7 @@ class RedisLog:
         return _token(info["last-generated-id"])
 
     def trim(self, older_than: timedelta) -> int:
-        """Remove entries added longer ago than this, by the server's clock; how many."""
+        """Remove entries added longer ago than this, by the server's clock; return how many."""
         with self._mapped("trim"):
             now: Any = self._redis.time()
             oldest = max(0, int((now[0] - older_than.total_seconds()) * 1000))
@@ -120,11 +124,11 @@ class RedisLog:
         return sum(removed)
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._redis.close()
 
     def _damage(self, partition: int, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Damage:
-        """An entry that is none of ours; the value itself, where it is the only one."""
+        """Report another producer's entry; the raw bytes are its only value, or all fields as JSON."""
         source = f"{self._keys[partition]} {entry_id.decode()}"
         names = ", ".join(repr(name[:40].decode("utf-8", "backslashreplace")) for name in list(fields)[:5])
         reason = f"an entry with {names}; a record is the value of one field {FIELD.decode()!r}"
@@ -140,7 +144,7 @@ class RedisLog:
         with self._mapped("open"):
             name = f"headrace:log:{self._topic}:partitions"
             known: Any = self._redis.get(name)
-            if known is None:  # asked first: a Redis that is full or read-only can still be read
+            if known is None:  # read first, because a full or read-only Redis still answers reads
                 self._redis.set(name, self._partitions, nx=True)
                 known = self._redis.get(name)
         if int(known) != self._partitions:
@@ -155,7 +159,9 @@ class RedisLog:
         try:
             yield
         except redis.AuthenticationError as error:
-            msg = f"event log on Redis: not let in ({error}); put user and password into HEADRACE_REDIS_URL"
+            msg = (
+                f"event log on Redis: access denied ({error}); put user and password into HEADRACE_REDIS_URL"
+            )
             raise LogError(msg) from error
         except (redis.ConnectionError, redis.TimeoutError) as error:
             msg = f"event log on Redis: cannot {verb} ({error}); is Redis up, and HEADRACE_REDIS_URL right?"
@@ -184,6 +190,6 @@ def _token(entry_id: bytes) -> Position:
 def _entry_id(position: Position) -> str:
     time_ms, _, sequence = position.partition("-")
     if not (time_ms.isdigit() and sequence.isdigit()):
-        msg = f"event log: {position!r} is no position of a Redis log"
+        msg = f"event log: {position!r} is not a position of a Redis log"
         raise LogError(msg)
     return f"{int(time_ms)}-{int(sequence)}"

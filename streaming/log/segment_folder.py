@@ -1,4 +1,4 @@
-"""The folder of a partition: segment files named by the offset they begin at, so a position is a number."""
+"""The folder of a partition: segment files named by their start offset, so a position is a number."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _READ_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """What a stretch of a segment holds, and the offset in it that follows.
+    """Contents of a stretch of a segment, and the offset after it.
 
     Attributes:
-        places: of the records in the log.
+        places: locations of the records in the log.
     """
 
     records: list[bytes]
@@ -34,12 +34,12 @@ class Frames:
 
 @dataclass(frozen=True, slots=True)
 class SegmentFolder:
-    """Names and contents of the segments below `path`."""
+    """Names and contents of the segments in `path`."""
 
     path: Path
 
     def bases(self) -> list[int]:
-        """Where each segment begins, ascending."""
+        """List the start of each segment, ascending."""
         try:
             names = os.listdir(self.path)
         except FileNotFoundError:
@@ -48,18 +48,18 @@ class SegmentFolder:
         return sorted(int(start) for start in starts if start.isascii() and start.isdigit())
 
     def segment(self, base: int) -> Path:
-        """The file that begins at an offset."""
+        """Return the file that starts at an offset."""
         return self.path / f"{token(base)}{SUFFIX}"
 
     def frames(self, fd: int, base: int, offset: int, limit: int, last: bool) -> Frames:
-        """Read on in a segment.
+        """Continue reading in a segment.
 
         Args:
-            fd: of the open segment.
-            base: where it begins.
-            offset: in it, from where to read.
-            limit: records to read at most.
-            last: whether more may still be written behind its end; else an unfinished record is damage.
+            fd: descriptor of the open segment.
+            base: start offset of the segment.
+            offset: where in the segment to read from.
+            limit: maximum number of records.
+            last: whether more may still be written at its end; otherwise an unfinished record is damage.
         """
         want = _READ_BYTES
         while True:
@@ -68,7 +68,7 @@ class SegmentFolder:
                 return Frames([], [], [], offset)
             found = scan(buffer, limit)
             if found.damaged and os.pread(fd, want, offset) != buffer:
-                continue  # a writer was just replacing a torn tail
+                continue  # a writer was replacing a torn tail
             if found.end or len(buffer) < want or want > 2 * MAX_RECORD_BYTES:
                 break
             want *= 4
@@ -84,7 +84,7 @@ class SegmentFolder:
 
     @contextmanager
     def mapped(self, verb: str) -> Iterator[None]:
-        """Errors of the operating system as `LogError`, with what to do about them."""
+        """Convert errors of the operating system to `LogError`, with a remedy."""
         try:
             yield
         except OSError as error:
@@ -100,7 +100,7 @@ class SegmentFolder:
 
 
 def make_lasting(path: Path) -> None:
-    """Make a folder and those above it so that a power cut does not take them, and what they hold, back."""
+    """Create a folder and its parents so that a power cut cannot undo them or what they contain."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for folder in reversed(missing):
@@ -108,7 +108,7 @@ def make_lasting(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Force the names in a folder to the disk."""
+    """Sync the names in a folder to disk."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -117,7 +117,7 @@ def sync_folder(path: Path) -> None:
 
 
 def this_boot() -> bytes:
-    """What tells this run of the operating system from any other; empty where it does not say."""
+    """Return an id of this boot of the operating system; empty if it provides none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
     except OSError:
@@ -125,17 +125,17 @@ def this_boot() -> bytes:
 
 
 def token(offset: int) -> Position:
-    """An offset as a position: of one width, so that text compares as numbers do."""
+    """Format an offset as a fixed-width position, so that text sorts like numbers."""
     return f"{offset:0{WIDTH}d}"
 
 
 def offset_of(position: Position) -> int:
-    """The offset of a position.
+    """Return the offset of a position.
 
     Raises:
-        LogError: it is of another sort of log.
+        LogError: the position belongs to another sort of log.
     """
     if not position.isdigit():
-        msg = f"event log: {position!r} is no position of a segment log"
+        msg = f"event log: {position!r} is not a position of a segment log"
         raise LogError(msg)
     return int(position)

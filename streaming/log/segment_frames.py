@@ -1,6 +1,6 @@
 """The record frame of a segment file: ``magic(2) length(4) crc32(4) payload``, little endian.
 
-The checksum covers length and payload. The magic lets a reader find the next record behind damaged bytes.
+The checksum covers length and payload. The magic lets a reader find the next record after damaged bytes.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a buffer holds: payloads, damaged stretches between them, and where the whole frames end.
+    """Contents of a buffer: payloads, damaged stretches between them, and the end of the whole frames.
 
     Attributes:
-        starts: where the frame of each payload begins.
+        starts: where each payload's frame starts.
     """
 
     records: list[bytes]
@@ -44,7 +44,7 @@ class Scan:
 
 
 def frame(payloads: Iterable[bytes]) -> bytes:
-    """Payloads as consecutive frames."""
+    """Encode payloads as consecutive frames."""
     parts: list[bytes] = []
     pack, length = _HEADER.pack, _LENGTH.pack
     for payload in payloads:
@@ -57,8 +57,8 @@ def frame(payloads: Iterable[bytes]) -> bytes:
 def scan(buffer: bytes, limit: int) -> Scan:
     """Read up to `limit` frames from the start of a buffer.
 
-    Stops before a frame that is not complete (the rest may still be being written). Bytes that are no frame
-    are skipped up to the next whole one; where none follows, they are left unread.
+    Stops before an incomplete frame (the rest may still be being written). Bytes that form no frame are
+    skipped up to the next whole one; if none follows, they are left unread.
     """
     records: list[bytes] = []
     starts: list[int] = []
@@ -95,7 +95,7 @@ def scan(buffer: bytes, limit: int) -> Scan:
 
 
 def _resume(buffer: bytes, at: int) -> int | None:
-    """Where the next whole, intact frame begins."""
+    """Find the start of the next whole, intact frame."""
     while (at := buffer.find(MAGIC, at)) >= 0 and at + HEADER_BYTES <= len(buffer):
         _, count, crc = _HEADER.unpack_from(buffer, at)
         end = at + HEADER_BYTES + count

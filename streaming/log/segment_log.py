@@ -1,4 +1,4 @@
-"""The embedded event log: segment files below ``HEADRACE_HOME/log``. No server, many writers."""
+"""The embedded event log: segment files in ``HEADRACE_HOME/log``. No server, many writers."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class SegmentLog:
     """An `EventLog` of append-only files.
 
     Args:
-        folder: of this log; made at the first write.
+        folder: folder of this log; created at the first write.
         partitions: fixed at the first write.
-        fsync: ``always``: a batch that was acknowledged survives a power cut. ``interval``: all but at most
-            the last second does. ``never``: the operating system decides. Whatever the policy, a batch that
-            was acknowledged survives the death of the process.
-        segment_bytes: size at which a new file is begun.
+        fsync: ``always``: an acknowledged batch survives a power cut. ``interval``: all but at most the last
+            second does. ``never``: the operating system decides. With every policy, an acknowledged batch
+            survives the death of the process.
+        segment_bytes: size at which a new file is started.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class SegmentLog:
 
     @property
     def partitions(self) -> int:
-        """How many partitions."""
+        """Number of partitions."""
         return len(self._partitions)
 
     def publish(self, records: Sequence[Keyed]) -> None:
         """Append a batch; see `EventLog.publish`."""
-        if not self._meta.exists():  # also where the log was deleted under us
+        if not self._meta.exists():  # also if the log was deleted meanwhile
             self._remember_partitions()
         count = len(self._partitions)
         batches: dict[int, list[bytes]] = {}
@@ -73,23 +73,23 @@ class SegmentLog:
             self._force_soon()
 
     def read(self, partition: int, position: Position, limit: int) -> Batch:
-        """At most `limit` records after a position."""
+        """Read at most `limit` records after a position."""
         return self._partitions[partition].read(position, limit)
 
     def start(self, partition: int) -> Position:
-        """The position of the oldest record kept."""
+        """Return the position of the oldest record."""
         return self._partitions[partition].start()
 
     def end(self, partition: int) -> Position:
-        """The position after the newest record."""
+        """Return the position after the newest record."""
         return self._partitions[partition].end()
 
     def trim(self, older_than: timedelta) -> int:
-        """Remove segments last written longer ago than this; how many."""
+        """Remove segments last written longer ago than this; return how many."""
         return sum(p.trim(older_than) for p in self._partitions)
 
     def close(self) -> None:
-        """Force what is pending and let go of the files."""
+        """Sync pending data and close the files."""
         with self._timing:
             if self._timer is not None:
                 self._timer.cancel()
@@ -110,7 +110,7 @@ class SegmentLog:
         for partition in self._partitions:
             try:
                 partition.force()
-            except LogError as error:  # no caller is there to be told; it stays due and is tried again
+            except LogError as error:  # no caller can handle it; the sync stays due and is retried
                 _logger.error("%s", error)
 
     @property
@@ -123,7 +123,7 @@ class SegmentLog:
             known = json.loads(self._meta.read_text())["partitions"]
         except (FileNotFoundError, NotADirectoryError) as error:
             if any(self._folder.glob("p=*/*.seg")):
-                msg = f"{self._meta}: gone, but there are partitions beside it; {should}"
+                msg = f"{self._meta}: missing, but there are partitions beside it; {should}"
                 raise LogError(msg) from error
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -137,7 +137,7 @@ class SegmentLog:
             raise LogError(msg)
 
     def _remember_partitions(self) -> None:
-        """Before the first record, and forced to the disk: with another number sessions would move."""
+        """Save the number before the first record, synced to disk: with another one, sessions would move."""
         try:
             make_lasting(self._folder)
             aside = self._meta.with_name(".log.json.tmp")

@@ -137,7 +137,7 @@ def test_topics_are_logs_of_their_own(log: EventLog, log_settings: Settings, hom
 
 
 def test_a_position_of_another_sort_is_refused(log: EventLog) -> None:
-    with pytest.raises(LogError, match="'here' is no position of a"):
+    with pytest.raises(LogError, match="'here' is not a position of a"):
         log.read(0, "here", 1)
 
 

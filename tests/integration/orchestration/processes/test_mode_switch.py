@@ -70,7 +70,7 @@ def stream(settings: Settings) -> str:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "is no position of" not in done.stderr
+    assert "is not a position of" not in done.stderr
     return done.stdout + done.stderr
 
 

@@ -74,7 +74,7 @@ class TestRedis:
         client = redis.Redis.from_url(own_redis.url)
         client.config_set("requirepass", "secret")
         with pytest.raises(
-            LogError, match=r"not let in .*put user and password into HEADRACE_REDIS_URL"
+            LogError, match=r"access denied .*put user and password into HEADRACE_REDIS_URL"
         ) as told:
             RedisLog(own_redis.url, "t", 1)
         assert "secret" not in str(told.value)
@@ -158,7 +158,7 @@ class TestKafka:
         log = open_log(kafka_settings, home)
         log.publish([("k", b"1")])
         with pytest.raises(
-            PositionLostError, match=r"position 0+7 lies beyond its end 0+1; the log was replaced"
+            PositionLostError, match=r"position 0+7 is beyond its end 0+1; the log was replaced"
         ):
             log.read(partition_of("k", log.partitions), f"{7:020d}", 1)
         log.close()

@@ -271,7 +271,7 @@ def test_a_log_that_was_replaced_is_read_from_its_start(
     part = EventLogSource(log, RULES, stop, time).build_part("step", "0000", "007")
     assert records(part.next_batch()) == [[b"a", b"b"]]
     assert part.snapshot() == "002"
-    assert "position 007 lies beyond its end 002" in caplog.text
+    assert "position 007 is beyond its end 002" in caplog.text
     assert "read from the start" in caplog.text
 
 

@@ -41,14 +41,14 @@ def test_what_is_no_position_is_refused(position: str) -> None:
         (kafka_offset, "Kafka"),
         (redis_log._entry_id, "Redis"),
     ):
-        with pytest.raises(LogError, match=f"is no position of a {sort} log"):
+        with pytest.raises(LogError, match=f"is not a position of a {sort} log"):
             offset(position)
 
 
 def test_positions_of_one_log_are_refused_by_another() -> None:
-    with pytest.raises(LogError, match="no position of a Redis log"):
+    with pytest.raises(LogError, match="not a position of a Redis log"):
         redis_log._entry_id(segment_token(5))
-    with pytest.raises(LogError, match="no position of a Kafka log"):
+    with pytest.raises(LogError, match="not a position of a Kafka log"):
         kafka_offset(redis_log._token(b"5-0"))
 
 

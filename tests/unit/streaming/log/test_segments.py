@@ -278,7 +278,7 @@ def test_a_log_that_was_deleted_is_noticed_by_a_reader_ahead_of_it(tmp_path: Pat
     partition.close()
     segments(tmp_path)[0].unlink()
     with pytest.raises(
-        PositionLostError, match=rf"position {end} lies beyond its end 0{{20}}; the log was replaced"
+        PositionLostError, match=rf"position {end} is beyond its end 0{{20}}; the log was replaced"
     ):
         Partition(tmp_path, 1 << 20).read(end, 1)
     again = Partition(tmp_path, 1 << 20)
@@ -361,7 +361,7 @@ def test_a_log_whose_own_file_is_gone_is_named(tmp_path: Path) -> None:
     log.publish([("k", b"v")])
     log.close()
     (tmp_path / "log.json").unlink()
-    with pytest.raises(LogError, match=r'log\.json: gone, .* it should hold \{"partitions": 2\}'):
+    with pytest.raises(LogError, match=r'log\.json: missing, .* it should hold \{"partitions": 2\}'):
         SegmentLog(tmp_path, 2)
     (tmp_path / "log.json").write_text("")  # as a power cut leaves a file that was not forced to the disk
     with pytest.raises(LogError, match=r'log\.json: unreadable .* it should hold \{"partitions": 2\}'):
@@ -393,7 +393,7 @@ def test_what_a_log_is_made_of_is_on_the_disk_before_its_first_record(
 
 
 def test_a_foreign_position_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LogError, match="'1-0' is no position of a segment log"):
+    with pytest.raises(LogError, match="'1-0' is not a position of a segment log"):
         Partition(tmp_path, 100).read("1-0", 1)
 
 
