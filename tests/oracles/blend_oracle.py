@@ -9,7 +9,7 @@ from serving.scoring.contributions import CLIP
 
 
 def standardize(values: Floats, scales: Floats, centred: Bools) -> Floats:
-    """Signals of one list on a common scale: list mean taken off where `centred`, divided, cut; nan is 0."""
+    """Scale the signals of one list: subtract the mean if `centred`, divide, clip; NaN becomes 0."""
     known = ~np.isnan(values)
     filled = np.where(known, values, 0.0)
     means = filled.sum(axis=0) / np.maximum(known.sum(axis=0), 1)

@@ -1,4 +1,4 @@
-"""The formulas of the page's stages in plain numpy: what the compiled loops must give."""
+"""The formulas of the page stages in plain NumPy, which the compiled loops must match."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from serving.scoring.base_order import BaseOrder
 
 
 def capped(order: Ints, base: BaseOrder, cap: Cap) -> Ints:
-    """`serving.pipeline.cap.capped`: wanted places cut to half windows, sorted."""
+    """Apply `serving.pipeline.cap.capped`: clip the wanted positions to half windows and sort."""
     n = len(order)
     if n == 0 or (cap.positions is None and cap.share is None):
         return order
@@ -35,7 +35,7 @@ def capped(order: Ints, base: BaseOrder, cap: Cap) -> Ints:
 
 
 def similarity(rows: Ints, snapshot: ItemSnapshot) -> Floats:
-    """Similarity of every two items ``(d, d)``; row -1 is an unknown item."""
+    """Compute the similarity of all pairs of items ``(d, d)``; row -1 is an unknown item."""
     member = members_of(rows, snapshot)
     sizes = np.sqrt(member.sum(axis=1))
     by_category = member @ member.T / np.maximum(np.outer(sizes, sizes), 1.0)
@@ -48,7 +48,7 @@ def similarity(rows: Ints, snapshot: ItemSnapshot) -> Floats:
 
 
 def members_of(rows: Ints, snapshot: ItemSnapshot) -> Floats:
-    """Which item is in which category ``(d, categories)``."""
+    """Return which item is in which category ``(d, categories)``."""
     member = np.zeros((len(rows), len(snapshot.category_names)))
     for place, row in enumerate(rows.tolist()):
         if row >= 0:
@@ -60,7 +60,7 @@ def members_of(rows: Ints, snapshot: ItemSnapshot) -> Floats:
 def diversify(
     order: Ints, scores: Floats, numbers: Ints, snapshot: ItemSnapshot, rules: Diversity
 ) -> tuple[Ints, float]:
-    """`serving.pipeline.diversity.diversify`, and how narrowly the closest of its choices was made."""
+    """Apply `serving.pipeline.diversity.diversify`; also return the margin of its closest choice."""
     slots = min(rules.slots, len(order))
     depth = max(min(rules.depth, len(order)), slots)
     if not rules.active or slots < 2:
@@ -89,14 +89,14 @@ def diversify(
 
 
 def uniform(request_id: str, count: int) -> Floats:
-    """Numbers in ``[0, 1)``: eight bytes of SHAKE-128 each, little end first, of which 53 bits count."""
+    """Return numbers in ``[0, 1)``: 53 bits each of eight bytes of SHAKE-128, little-endian."""
     drawn = hashlib.shake_128(request_id.encode()).digest(8 * count)
     numbers = [int.from_bytes(drawn[at : at + 8], "little") for at in range(0, len(drawn), 8)]
     return np.array([(number // 2**11) / 2**53 for number in numbers])
 
 
 def chances(m: int, share: float) -> tuple[Floats, Floats]:
-    """`serving.pipeline.draws.chances` in whole numbers."""
+    """Apply `serving.pipeline.draws.chances` in integers."""
     low = int(share * m)
     mixture = ((low, low + 1 - share * m), (low + 1, share * m - low))
 
@@ -113,7 +113,7 @@ def chances(m: int, share: float) -> tuple[Floats, Floats]:
 def explore(
     order: Ints, request_id: str, rules: Exploration, limit: int | None = None
 ) -> tuple[Ints, Floats, Ints]:
-    """`serving.pipeline.exploration.explore` by sorting: order, propensities, slots."""
+    """Apply `serving.pipeline.exploration.explore` by sorting: order, propensities, slots."""
     n = len(order)
     m = _window(n, rules, limit)
     propensities = np.ones(int(order.max()) + 1 if n else 0)

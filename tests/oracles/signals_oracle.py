@@ -1,4 +1,4 @@
-"""The signals as their definitions read: one item, one attribute value at a time, in plain Python."""
+"""The signals by definition: one item and one attribute value at a time, in plain Python."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def signed_log(value: float) -> float:
 
 
 class Shop:
-    """Rows of `item_profile` and pairs of `item_neighbours`, looked at one at a time."""
+    """Rows of `item_profile` and pairs of `item_neighbours`, read one at a time."""
 
     def __init__(
         self, items: Sequence[Row], pairs: Mapping[str, Mapping[str, float]], sessions: Mapping[str, int]
@@ -33,7 +33,7 @@ class Shop:
         return [key for key in self.items[item_id]["attr_keys"] if key.split(":")[0] == kind]
 
     def chance(self, key: str) -> float:
-        """Share of a value among the occurrences of its type."""
+        """Return the share of a value among the occurrences of its type."""
         kind = key.split(":", maxsplit=1)[0]
         return self.values.count(key) / sum(1 for v in self.values if v.split(":")[0] == kind)
 
@@ -98,7 +98,7 @@ class Shop:
     def signals(
         self, item_id: str, user: Row | None, segment: Row | None, session: Row | None
     ) -> dict[str, float]:
-        """Every signal of an item but those of the base order."""
+        """Compute every signal of an item except those of the base order."""
         row = self.items[item_id]
         found = {
             "log_ctr": math.log(max(row["ctr"], 1e-4)),

@@ -311,7 +311,7 @@ class Oracle:
 
 
 def differences(wanted: Any, got: Any, where: str = "", tolerance: float = 1e-9) -> list[str]:
-    """Where two values differ, numbers beyond the relative tolerance; empty when they agree."""
+    """List the differences of two values, with a relative tolerance for numbers; empty if they agree."""
     if isinstance(wanted, Mapping) and isinstance(got, Mapping):
         if set(wanted) != set(got):
             return [f"{where}: only in one: {sorted(set(wanted) ^ set(got))[:5]}"]

@@ -1,4 +1,4 @@
-"""Python environments that hold a few distributions and nothing else, made of links to what is installed."""
+"""Python environments with only a few distributions, made of links to the installed ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 
 def closure(requirements: Iterable[str]) -> set[str]:
-    """Names of the installed distributions that these need on this interpreter, themselves included."""
+    """Return the installed distributions that these require on this interpreter, including themselves."""
     found: set[tuple[str, str]] = set()
     waiting = [Requirement(requirement) for requirement in requirements]
     while waiting:
@@ -30,7 +30,7 @@ def closure(requirements: Iterable[str]) -> set[str]:
 
 
 def environment(folder: Path, requirements: Iterable[str]) -> None:
-    """Make a folder to import from that holds these distributions and what they need."""
+    """Create an import folder with these distributions and their requirements."""
     folder.mkdir(exist_ok=True)
     for name in closure(requirements):
         distribution = metadata.distribution(name)
@@ -41,7 +41,7 @@ def environment(folder: Path, requirements: Iterable[str]) -> None:
 
 
 def run_apart(folder: Path, code: str, *arguments: str) -> str:
-    """Run a program that can import the standard library and `folder` only; what it prints."""
+    """Run a program that can import only the standard library and `folder`; return its output."""
     standard = sysconfig.get_paths()["stdlib"]
     paths = [str(folder), standard, f"{standard}/lib-dynload"]
     program = f"import sys; sys.path = {paths!r}\n{code}"

@@ -1,4 +1,4 @@
-"""Runs batch groups in a test, on DuckDB and in memory."""
+"""Runs batch groups in a test, in memory on DuckDB."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def build_all(
     *,
     parts: int = 1,
 ) -> dict[str, pa.Table]:
-    """Every batch group, or `only` one and what it depends on, as of `params.as_of`; unlimited look-back.
+    """Build every batch group, or `only` one and its dependencies, as of `params.as_of`; no look-back limit.
 
     Args:
-        parts: into which the groups that are divisible are divided.
+        parts: number of parts for divisible groups.
     """
     before = [e for e in events if getattr(e, "event_time") < params.as_of]  # noqa: B009 - events only
     built: dict[str, pa.Table] = {}

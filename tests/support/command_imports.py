@@ -1,4 +1,4 @@
-"""What a command of the console script loads, seen from a process of its own."""
+"""Finds the modules that a console command loads, by running it in a separate process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ print("LOADED", *[m for m in {names!r} if m in sys.modules], file=sys.stderr)
 
 
 def loaded(home: Path, names: tuple[str, ...], arguments: list[str]) -> tuple[set[str], str]:
-    """Modules of these names that a command loads, and what it said."""
+    """Return which of these modules a command loads, and its output."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")}
     done = subprocess.run(
         [sys.executable, "-c", _RUN.format(arguments=arguments, names=names)],

@@ -1,4 +1,4 @@
-"""Dagster's daemon as a process on ``workspace.yaml``, with a home of its own."""
+"""Dagster's daemon as a process on ``workspace.yaml``, with its own home."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Until = Callable[[Callable[[], bool]], None]
 
 @contextmanager
 def running_daemon(home: Home, env: Mapping[str, str], *location: str) -> Iterator[Until]:
-    """Run it until the context is left; called with a condition, what is yielded waits until that holds.
+    """Run the daemon until the context ends; yield a function that waits until a condition holds.
 
     Args:
         location: options that name the code location; ``workspace.yaml`` by default.

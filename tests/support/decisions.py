@@ -1,4 +1,4 @@
-"""A decision record in which nothing happened, for the tests of what reads such records."""
+"""A decision record in which nothing happened, to test readers of such records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serving.schemas.rank_response import Tier
 
 
 def decision(request_id: str, time: datetime, **fields: Any) -> Decision:
-    """The record of a request without candidates, answered in the base order."""
+    """Create the record of a request without candidates, answered in the base order."""
     given: dict[str, Any] = {
         "request_id": request_id,
         "time": time,

@@ -97,7 +97,7 @@ def _user(draw: st.DrawFn, user_id: str) -> User:
 
 @st.composite
 def worlds(draw: st.DrawFn, max_events: int = 25) -> World:
-    """Events in time order, some items, some users."""
+    """Draw events in time order, some items, some users."""
     count = draw(st.integers(0, max_events))
     events = [draw(_event(number)) for number in range(count)]
     described = draw(st.sets(st.sampled_from(ITEMS[:-1])))

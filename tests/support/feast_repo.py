@@ -12,7 +12,7 @@ OURS = "feature_repo.offline.offline_store.HeadraceOfflineStore"
 
 
 def open_store(folder: Path, offline: str | dict[str, Any]) -> feast.FeatureStore:
-    """A store on a registry in `folder`; two of one folder share it."""
+    """Open a store on a registry in `folder`; stores in the same folder share it."""
     config = feast.RepoConfig(
         project="test",
         provider="local",

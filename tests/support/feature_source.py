@@ -1,4 +1,4 @@
-"""A store for the feature reader: rows in a dictionary, failures on demand."""
+"""A fake store for the feature reader: rows in a dictionary, failures on demand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIMITS = ReadLimits(
 
 
 class FakeSource:
-    """Rows in a dictionary; may be told to fail or to hang."""
+    """Rows in a dictionary; can be set to fail or to hang."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str], OnlineRow] = {}

@@ -1,4 +1,4 @@
-"""A made-up history in which every user has one taste, for the tests of replay, fit and evaluation."""
+"""A made-up history in which every user has one taste, to test replay, fit and evaluation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GENRES = ("drama", "comedy", "horror", "western")
 
 
 def event(number: int, seconds: float, kind: str = "click", **fields: object) -> Event:
-    """An event `seconds` after the start."""
+    """Create an event `seconds` after the start."""
     values = {"session_id": "s", **fields}
     return Event(
         event_id=f"e{number:06d}", event_type=kind, event_time=START + timedelta(seconds=seconds), **values
@@ -24,20 +24,20 @@ def event(number: int, seconds: float, kind: str = "click", **fields: object) ->
 
 
 def shown(item_ids: Sequence[str], scores: Sequence[float] | None = None) -> tuple[ShownItem, ...]:
-    """The slots of an impression."""
+    """Create the slots of an impression."""
     return tuple(
         ShownItem(i, None if scores is None else s) for i, s in zip(item_ids, scores or item_ids, strict=True)
     )  # type: ignore[arg-type]
 
 
 def history(events: Sequence[Event], items: Sequence[Item] = ()) -> History:
-    """A history of events and items."""
+    """Create a history of events and items."""
     ordered = tuple(sorted(events, key=lambda e: e.event_time))
     return History(ordered, catalogue_of(items), {}, dict(BUILTIN_EVENT_WEIGHTS))
 
 
 def shop_items(count: int) -> list[Item]:
-    """Items of the genres in turn, with a price and a colour."""
+    """Create items of alternating genres, with a price and a colour."""
     return [
         Item(
             item_id=f"i{n}",
@@ -59,9 +59,9 @@ def tasteful(
     seed: int = 5,
     session_lists: int = 1,
 ) -> History:
-    """Each list shows random items; the user clicks one of the favourite genre with the chance `loyalty`.
+    """Create lists of random items; the user clicks one of the favourite genre with probability `loyalty`.
 
-    A user's lists belong to one session within each run of `session_lists` lists of everybody.
+    Within each run of `session_lists` lists of all users, a user's lists belong to one session.
     """
     draw = random.Random(seed)
     catalogue = shop_items(items)

@@ -1,4 +1,4 @@
-"""What the tests of the offline path share: a small lake, a small group, a runtime whose log is empty."""
+"""Shared parts of the offline tests: a small lake, a small group, a runtime with an empty log."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def event(number: int, time: datetime, **fields: Any) -> Event:
 
 
 def day_events(day: date, count: int, offset: int = 0) -> list[Event]:
-    """`count` clicks of five users, evenly over the day; every tenth an impression of three items."""
+    """Create `count` clicks of five users, over the whole day; every tenth is an impression of three items."""
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
     step = timedelta(days=1) / max(count, 1)
     found = []
@@ -50,7 +50,7 @@ def day_events(day: date, count: int, offset: int = 0) -> list[Event]:
 def write_events(
     lake: Lake, day: date, events: Sequence[Event], name: str = "part-0", came: datetime | None = None
 ) -> Path:
-    """Write a file of the lake, taken in at a time: now unless it is said."""
+    """Write an event file of the lake, ingested now or at the given time."""
     path = lake.events_of(day) / f"{name}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(to_arrow("event", list(events), came or datetime.now(UTC)), path)
@@ -75,7 +75,7 @@ def count_clicks(tables: LakeTables, params: BatchParams) -> Any:
 def click_group(
     name: str = "clicks", batch: Callable[[LakeTables, BatchParams], Any] = count_clicks, **more: Any
 ) -> FeatureGroup:
-    """A group small enough to compute by hand."""
+    """Create a group small enough to compute by hand."""
     fields: dict[str, Any] = {
         "name": name,
         "entity": USER,
@@ -95,14 +95,14 @@ def click_group(
 
 
 def rows_of(path: Path) -> dict[str, dict[str, Any]]:
-    """Rows of a build by join key."""
+    """Return the rows of a build by join key."""
     table: pa.Table = pq.read_table(path, partitioning=None)
     key = table.column_names[0]
     return {row[key]: row for row in table.to_pylist()}
 
 
 def three_days(settings: Settings, home: Home, first: date, now: datetime) -> Runtime:
-    """A runtime whose lake holds forty events of each of three days, none after `now`."""
+    """Create a runtime whose lake has forty events on each of three days, none after `now`."""
     found = Runtime(settings, home, lambda: now, lambda *_: frozenset())
     for day in (first + timedelta(days=n) for n in range(3)):
         write_events(found.lake, day, [e for e in day_events(day, 40) if e.event_time < now])

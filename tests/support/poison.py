@@ -1,4 +1,4 @@
-"""Records that another producer may write into the log: some that are right in their own way, most not."""
+"""Records that another producer may write into the log: some valid in an unusual form, most invalid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GOOD_IN_ITS_WAY = ("spaced", "reordered", "unknown field", "another zone", "esca
 
 
 def written_otherwise(event: Event, way: str) -> bytes:
-    """An event as other software would write it; it must count as if we had."""
+    """Encode an event as other software would; it must count like one of ours."""
     fields: dict[str, Any] = json.loads(encode(event))
     if way == "spaced":
         return json.dumps(fields, indent=1).encode()
@@ -32,7 +32,7 @@ def written_otherwise(event: Event, way: str) -> bytes:
 
 
 def poison(event: Event) -> Iterator[bytes]:
-    """Records made from an event that are wrong for certain, each in one way."""
+    """Yield records derived from an event, each invalid in one way."""
     raw = encode(event)
     fields: dict[str, Any] = json.loads(raw)
 
@@ -85,7 +85,7 @@ def poison(event: Event) -> Iterator[bytes]:
 
 
 def mutants(event: Event, count: int, seed: int) -> Iterator[bytes]:
-    """An event's bytes with random damage; some of them are still records."""
+    """Yield an event's bytes with random damage; some are still valid records."""
     rng = random.Random(seed)
     raw = encode(event)
     for _ in range(count):

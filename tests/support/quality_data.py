@@ -1,4 +1,4 @@
-"""A made-up group of features for the tests of quality."""
+"""A made-up feature group for the quality tests."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from feature_repo.group import USER, DType, Feature, FeatureGroup
 
 
 def plain(**types: DType) -> tuple[Feature, ...]:
-    """Features of nothing but a name and a type."""
+    """Create features with only a name and a type."""
     return tuple(Feature(name, dtype, "") for name, dtype in types.items())
 
 
 def taste(*features: Feature, **more: Any) -> FeatureGroup:
-    """A group of users' features, an hour fresh and kept for a day."""
+    """Create a group of user features, fresh for an hour and kept for a day."""
     given: dict[str, Any] = {
         "name": "taste",
         "entity": USER,

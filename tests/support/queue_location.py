@@ -1,4 +1,4 @@
-"""A code location with the chain's name, sensor and selection whose assets only wait until a file is gone."""
+"""A code location with the chain's name, sensor and selection; its assets only wait for a file to vanish."""
 
 import time
 from collections.abc import Iterator

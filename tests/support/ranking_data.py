@@ -1,4 +1,4 @@
-"""A small catalogue and profiles for the tests of ranking."""
+"""A small catalogue and profiles for the ranking tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOW_MS = int(AS_OF.timestamp() * 1000)
 
 
 def item(item_id: str, keys: Sequence[str] = (), **values: Any) -> dict[str, Any]:
-    """A row of `item_profile`; what is not given is ordinary."""
+    """Create a row of `item_profile`, with ordinary values unless given."""
     return {
         "item_id": item_id,
         "title": item_id,
@@ -41,12 +41,12 @@ def item(item_id: str, keys: Sequence[str] = (), **values: Any) -> dict[str, Any
 
 
 def items_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows of `item_profile` as its table."""
+    """Create the table of `item_profile` rows."""
     return pa.Table.from_pylist(list(rows), schema=ITEMS.arrow_schema)
 
 
 def neighbours_table(pairs: Mapping[str, Mapping[str, float]], sessions: Mapping[str, int]) -> pa.Table:
-    """Rows of `item_neighbours` as its table."""
+    """Create the table of `item_neighbours` rows."""
     rows = [
         {
             "item_id": item_id,
@@ -62,14 +62,14 @@ def neighbours_table(pairs: Mapping[str, Mapping[str, float]], sessions: Mapping
 
 
 def snapshot(rows: Sequence[Mapping[str, Any]], neighbours: pa.Table | None = None) -> ItemSnapshot:
-    """A snapshot of rows."""
+    """Create a snapshot of rows."""
     return snapshot_of(items_table(rows), neighbours, "test", AS_OF)
 
 
 def profile(
     weights: Mapping[str, tuple[float, float]], rate: float = 1.0, medians: Mapping[str, float] | None = None
 ) -> dict[str, Any]:
-    """A row of `user_profile` or `segment_profile`: clicks and expected clicks by attribute value."""
+    """Create a row of `user_profile` or `segment_profile`: clicks and expected clicks by attribute value."""
     return {
         "attr_keys": list(weights),
         "attr_clicks": [clicks for clicks, _ in weights.values()],
@@ -81,7 +81,7 @@ def profile(
 
 
 def session(touched: Mapping[str, int], attrs: Mapping[str, float] | None = None) -> dict[str, Any]:
-    """A row of `session_profile`: items with the seconds since they were touched, newest first."""
+    """Create a row of `session_profile`: items with the seconds since they were touched, newest first."""
     return {
         "item_ids": list(touched),
         "item_times_ms": [NOW_MS - 1000 * age for age in touched.values()],

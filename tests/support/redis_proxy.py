@@ -1,4 +1,4 @@
-"""A TCP proxy before a real Redis that loses, doubles, delays or swaps replies, one at a time."""
+"""A TCP proxy for a real Redis that drops, doubles, delays or swaps single replies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TypeAlias
 
 Fault: TypeAlias = Callable[[bytes], list[bytes]]
-"""What becomes of one reply."""
+"""Turns one reply into the replies to send."""
 
 
 def drop(_: bytes) -> list[bytes]:
@@ -20,12 +20,12 @@ def double(reply: bytes) -> list[bytes]:
 
 
 class RedisProxy:
-    """Passes everything on but the replies that `faults` names, counted from 0 over all connections.
+    """Forwards everything except the replies listed in `faults`, counted from 0 over all connections.
 
     Attributes:
-        url: where the proxy listens.
-        seen: replies that came of Redis.
-        opened: connections taken.
+        url: address of the proxy.
+        seen: number of replies from Redis.
+        opened: number of accepted connections.
     """
 
     def __init__(self, port: int) -> None:
@@ -79,7 +79,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def _reply(reader: asyncio.StreamReader) -> bytes:
-    """One whole reply in Redis's protocol (RESP 2); nothing at the end."""
+    """Read one whole reply in Redis's protocol (RESP 2); return nothing at the end."""
     line = await reader.readline()
     if line[:1] in b"$*" and line:
         length = int(line[1:])

@@ -1,4 +1,4 @@
-"""`headrace stream` as a process of its own: started, watched, stopped and killed."""
+"""`headrace stream` as a process: started, watched, stopped and killed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def until(condition: Callable[[], Any], what: str) -> Any:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The environment of a user who set what these settings set; no metrics unless they name a port."""
+    """Return the environment for these settings, without metrics unless they name a port."""
     given = {"stream_metrics_port": 0, **settings.model_dump(exclude_unset=True)}
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HEADRACE_", "RUST_"))}
     return {**kept, **{f"HEADRACE_{name}".upper(): _text(value) for name, value in given.items()}}
@@ -51,12 +51,12 @@ def _text(value: Any) -> str:
 
 
 def start(settings: Settings, *arguments: str, said: Path | None = None) -> subprocess.Popen[bytes]:
-    """Run ``headrace stream ARGUMENTS``; what it says goes to a file."""
+    """Run ``headrace stream ARGUMENTS`` with its output in a file."""
     return run([sys.executable, "-m", "orchestration.cli", "stream", *arguments], settings, said)
 
 
 def run(command: list[str], settings: Settings, said: Path | None = None) -> subprocess.Popen[bytes]:
-    """Run a command in a group of its own, so that killing it kills its workers as well."""
+    """Run a command in its own process group, so that killing it kills its workers as well."""
     with (said or Path(os.devnull)).open("wb") as output:
         return subprocess.Popen(
             command,
@@ -69,7 +69,7 @@ def run(command: list[str], settings: Settings, said: Path | None = None) -> sub
 
 
 def forked(settings: Settings) -> BaseProcess:
-    """Run the flow in a process that finds its modules imported already, so that it runs within moments."""
+    """Run the flow in a forked process with its modules already imported, so that it starts quickly."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["streaming.dataflow.service", "streaming.dataflow.workers"])
     process = context.Process(target=run_stream, args=(settings,), name="stream")
@@ -81,7 +81,7 @@ def forked(settings: Settings) -> BaseProcess:
 def streaming(
     settings: Settings, *arguments: str, said: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A stream that is stopped, and must end well, when the block is left."""
+    """Run a stream within the block; at its end, stop it and check that it exits cleanly."""
     process = start(settings, *arguments, said=said)
     try:
         yield process
@@ -95,14 +95,14 @@ def streaming(
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill -9 of all its group, if it still runs."""
+    """Kill -9 the whole group, if it still runs."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 def heartbeats(settings: Settings) -> list[Heartbeat]:
-    """What the stream last said of each partition."""
+    """Return the stream's last heartbeat of each partition."""
     store = open_store(settings, Home(settings.home))
     try:
         return read_heartbeats(store)

@@ -1,4 +1,4 @@
-"""What the tests of the stream share: events, a home to stream in, and an oracle that folds naively."""
+"""Shared parts of the stream tests: events, a home to stream in, and an oracle that folds naively."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EVENT_LOGS = [
     pytest.param("redis", marks=pytest.mark.redis),
     pytest.param("kafka", marks=[pytest.mark.kafka, pytest.mark.xdist_group("kafka")]),
 ]
-"""Parameters of a fixture that makes settings for each."""
+"""Parameters of a fixture that creates settings for each."""
 
 
 def event(number: int | str, at_s: float, session: str = "s1", **fields: Any) -> Event:
@@ -57,7 +57,7 @@ def traffic(count: int, sessions: int = 30, seed: int = 5) -> list[Event]:
 
 
 def on_redis(home: Home, url: str) -> Settings:
-    """A store on a Redis that will fail: two partitions, short waits, frequent snapshots."""
+    """Create settings for a Redis that will fail: two partitions, short timeouts, frequent snapshots."""
     return Settings(
         home=home.root,
         log_partitions=2,
@@ -81,7 +81,7 @@ def publish_raw(settings: Settings, key: str, raw: bytes) -> None:
 
 
 def stream_to_end(settings: Settings, stream: OpenStream | None = None) -> None:
-    """Run the flow in this process over all of the log, with recovery, as `headrace stream --to-end` does."""
+    """Run the flow in this process over the whole log, with recovery, as `headrace stream --to-end` does."""
     opened = stream or open_stream(settings, to_end=True)
     folder = prepare_recovery(Home(settings.home).ensure().stream)
     try:
@@ -91,7 +91,7 @@ def stream_to_end(settings: Settings, stream: OpenStream | None = None) -> None:
 
 
 def session_values(settings: Settings, sessions: Sequence[str]) -> dict[str, dict[str, Any] | None]:
-    """Features by session; `None` also where consent was refused: such a row has a time and no feature."""
+    """Return features by session; `None` also if consent was refused: that row has a time but no feature."""
     rows = _read(settings, GROUP, sessions)
     return {key: None if row is None or not any_feature(row) else row for key, row in rows.items()}
 
@@ -120,11 +120,11 @@ def _read(settings: Settings, group: Any, keys: Sequence[str]) -> dict[str, dict
 
 @dataclass
 class Expected:
-    """What the stream should come to.
+    """The expected result of the stream.
 
     Attributes:
         sessions: final values by session id, as the store holds them; denied and expired ones are absent.
-        outcomes: how many events were folded, repeated, late.
+        outcomes: counts of folded, repeated and late events.
     """
 
     sessions: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -132,9 +132,9 @@ class Expected:
 
 
 def expected(events: Sequence[Event], settings: Settings, catalogue: Catalogue | None = None) -> Expected:
-    """The oracle: admit events by the rules of docs/streaming.md in log order, sort, fold from nothing.
+    """Compute the oracle: admit events by the rules of docs/streaming.md in log order, sort, and fold.
 
-    A repeat is known for ever here; the stream forgets ids after the dedup horizon, when they are late.
+    The oracle never forgets an id; the stream does so after the dedup horizon, when repeats are late anyway.
     """
     found = Expected()
     for partition in range(settings.log_partitions):
@@ -165,7 +165,7 @@ def _expect_partition(
             outcome = "late"
             newest = max(mine, key=lambda t: (t.time_us, t.event_id))
             in_time = touch.time_us >= newest.time_us - int(settings.dedup_horizon_s * 1e6)
-            if touch.consent is False and touch.user_id is None and in_time:  # counts from now on
+            if touch.consent is False and touch.user_id is None and in_time:  # applies from now on
                 withdrawn.add(touch.event_id)
                 denial = replace(touch, time_us=newest.time_us, event_id=f"{newest.event_id}\x7f")
                 admitted[e.session_id] = [*mine, denial]
@@ -185,5 +185,5 @@ def _expect_partition(
 
 
 def as_stored(row: dict[str, Any]) -> dict[str, Any]:
-    """Values as the store gives them back: times in whole seconds."""
+    """Convert values to the form in the store: times in whole seconds."""
     return {k: v.replace(microsecond=0) if isinstance(v, datetime) else v for k, v in row.items()}

@@ -1,4 +1,4 @@
-"""TLS for tests: an authority, certificates signed by it, and a proxy that ends TLS before a plain server."""
+"""TLS for tests: a certificate authority, certificates signed by it, and a TLS-terminating proxy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _name(text: str) -> x509.Name:
 
 
 class Authority:
-    """A certificate authority of its own; files below `folder`."""
+    """A certificate authority with files in `folder`."""
 
     def __init__(self, folder: Path, name: str = "authority") -> None:
         self._folder, self._name = folder, name
@@ -54,7 +54,7 @@ class Authority:
         )
 
     def server(self, address: str = "127.0.0.1") -> ssl.SSLContext:
-        """A server's context with a certificate for an address."""
+        """Return a server context with a certificate for an address."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = self._builder("server", key, x509.BasicConstraints(ca=False, path_length=None))
         names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))])
@@ -88,7 +88,7 @@ class _Proxy:
 
     async def _run(self) -> None:
         self._ended = asyncio.Event()
-        self._loop.set_exception_handler(lambda *_: None)  # handshakes that clients broke off
+        self._loop.set_exception_handler(lambda *_: None)  # handshakes that clients aborted
         server = await asyncio.start_server(self._talk, "127.0.0.1", 0, ssl=self._context)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
@@ -125,7 +125,7 @@ async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @contextmanager
 def tls_proxy(context: ssl.SSLContext, target: int) -> Iterator[_Proxy]:
-    """A proxy on a port of the system's choice; counts `handshakes`."""
+    """Run a proxy on a free port; it counts `handshakes`."""
     proxy = _Proxy(context, target)
     try:
         yield proxy
