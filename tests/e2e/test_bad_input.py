@@ -54,7 +54,7 @@ def test_a_bad_setting_is_named(cli: Run, settings: dict[str, object], parts: li
     assert all(part in said for part in parts), said
 
 
-def test_an_empty_setting_is_no_silent_default(headrace: Run) -> None:
+def test_an_empty_setting_is_not_a_silent_default(headrace: Run) -> None:
     result = headrace("serve", settings={"port": ""})
     assert result.returncode == 2
     assert "HEADRACE_PORT=''" in told(result)

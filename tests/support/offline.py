@@ -32,7 +32,7 @@ def event(number: int, time: datetime, **fields: Any) -> Event:
 
 
 def day_events(day: date, count: int, offset: int = 0) -> list[Event]:
-    """Create `count` clicks of five users, over the whole day; every tenth is an impression of three items."""
+    """Create `count` clicks of five users, evenly over the day; each tenth is an impression of 3 items."""
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
     step = timedelta(days=1) / max(count, 1)
     found = []

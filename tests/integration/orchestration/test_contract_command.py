@@ -53,7 +53,7 @@ def test_check_says_which_change_breaks_and_why(tmp_path: Path) -> None:
         ("{}", r"s\.json: not a schema of this contract; `headrace contract schema` prints"),
     ],
 )
-def test_a_file_that_is_no_schema_is_named(tmp_path: Path, content: str | None, words: str) -> None:
+def test_a_file_that_is_not_a_schema_is_named(tmp_path: Path, content: str | None, words: str) -> None:
     if content is not None:
         (tmp_path / "s.json").write_text(content)
     result = headrace("contract", "check", tmp_path / "s.json")

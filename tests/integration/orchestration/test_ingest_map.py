@@ -70,7 +70,7 @@ def test_formats_by_the_name_of_a_preset(tmp_path: Path, run: Callable[..., Resu
     assert run(str(tmp_path / "movies.csv"), "--map", "movielens", "--strict").exit_code == 0
 
 
-def test_what_makes_no_sense_is_said(export: Path, run: Callable[..., Result]) -> None:
+def test_invalid_options_are_explained(export: Path, run: Callable[..., Result]) -> None:
     for words, error, message in (
         ([], SettingsError, "nothing to ingest; give files, URLs or --sql"),
         ([str(export), "--map", "ga5"], SourceError, "neither a file nor a preset"),

@@ -74,7 +74,7 @@ def test_good_records_are_counted_and_listed(headrace: Callable[..., Run], tmp_p
     assert "Nothing in quarantine." in headrace("quarantine", "list").out
 
 
-def test_fields_not_in_the_contract_are_told(headrace: Callable[..., Run], tmp_path: Path) -> None:
+def test_fields_outside_the_contract_are_reported(headrace: Callable[..., Run], tmp_path: Path) -> None:
     raw = json.dumps({**CLICK, **{f"field{n}": n for n in range(12)}}).encode()
     run = headrace("ingest", lines(tmp_path / "a.jsonl", raw))
     assert "fields not in the contract, kept as properties or attributes: field0 (1), field1 (1), " in run.out
@@ -103,7 +103,7 @@ def test_a_record_to_replay_that_is_not_there(headrace: Callable[..., Run], tmp_
     assert "no pending record's id starts with 'abc'; see `headrace quarantine list`" in run.out
 
 
-def test_what_cannot_be_replayed_is_told(headrace: Callable[..., Run], tmp_path: Path) -> None:
+def test_failed_replays_are_explained(headrace: Callable[..., Run], tmp_path: Path) -> None:
     headrace("ingest", lines(tmp_path / "a.csv", b"item_id,title", b"i1"))
     run = headrace("quarantine", "retry")
     assert "skipped 1" in run.out

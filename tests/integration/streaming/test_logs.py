@@ -125,7 +125,7 @@ def test_the_number_of_partitions_is_fixed(log: EventLog, log_settings: Settings
         open_log(log_settings.model_copy(update={"log_partitions": 5}), home)
 
 
-def test_topics_are_logs_of_their_own(log: EventLog, log_settings: Settings, home: Home) -> None:
+def test_topics_are_separate_logs(log: EventLog, log_settings: Settings, home: Home) -> None:
     log.publish([("k", b"1")])
     other = open_log(log_settings, home, "other")
     partition = partition_of("k", 3)

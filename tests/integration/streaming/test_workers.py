@@ -91,7 +91,7 @@ def test_workers_do_not_outlive_the_stream(home: Home) -> None:
                 worker.kill()
 
 
-def test_a_state_that_cannot_be_written_is_told_by_the_worker_that_has_it(home: Home, said: Path) -> None:
+def test_the_worker_reports_state_that_it_cannot_write(home: Home, said: Path) -> None:
     home.stream.mkdir(exist_ok=True)
     (home.stream / "state").write_text("a file where a folder is wanted")
     process = start(Settings(home=home.root), "--workers", "2", said=said)

@@ -34,7 +34,7 @@ def test_memory_is_that_of_the_call_and_not_of_whoever_asks(tmp_path: Path) -> N
     assert much.seconds >= 0.3
 
 
-def test_a_call_that_fails_is_said() -> None:
+def test_a_failing_call_is_reported() -> None:
     with pytest.raises(BenchmarkError, match="fail ended with 3"):
         apart(fail)
 

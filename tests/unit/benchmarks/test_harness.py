@@ -116,7 +116,7 @@ def test_selection_by_name_row_and_module() -> None:
         select(found, ["x"])
 
 
-def test_a_shared_function_runs_once_and_its_rows_are_told_apart() -> None:
+def test_a_shared_function_runs_once_and_its_rows_are_distinguished() -> None:
     calls = []
 
     def run() -> list[Row]:

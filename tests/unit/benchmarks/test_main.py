@@ -18,7 +18,7 @@ def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
-def test_success_failure_and_a_hang_are_told_apart() -> None:
+def test_success_failure_and_a_hang_are_distinguished() -> None:
     assert runner.run_apart(python("pass"), 60) == ""
     assert runner.run_apart(python("raise SystemExit(3)"), 60) == "code 3"
     start = time.monotonic()

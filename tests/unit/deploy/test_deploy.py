@@ -91,7 +91,7 @@ def test_the_alert_on_degraded_answers_counts_rankings_that_met_a_fault() -> Non
     }
 
 
-def test_every_code_that_is_no_fault_is_one_that_answers_carry() -> None:
+def test_every_code_that_is_not_a_fault_occurs_in_answers() -> None:
     text = (DEPLOY.parent / "docs" / "serving.md").read_text()
     assert {code for code in WANTED if f"`{code}`" not in text} == set()
 
@@ -129,7 +129,7 @@ def test_kubernetes_objects_refer_to_each_other() -> None:
             assert container["resources"]["requests"]
 
 
-def test_the_stream_of_kubernetes_has_a_disk_of_its_own_and_a_port_for_each_worker() -> None:
+def test_the_stream_in_kubernetes_has_its_own_disk_and_a_port_per_worker() -> None:
     """SQLite's WAL does not work over the network file systems that a ReadWriteMany volume usually is."""
     objects = documents(DEPLOY / "kubernetes" / "headrace.yaml")
     (settings,) = (o["data"] for o in objects if o["kind"] == "ConfigMap")

@@ -30,7 +30,7 @@ def test_every_setting_is_listed_once_with_its_meaning() -> None:
     assert not [line for line in lines if line.endswith("|  |")]
 
 
-def test_every_feature_stands_in_its_groups_page() -> None:
+def test_every_feature_is_on_its_groups_page() -> None:
     for group in all_groups().values():
         page = group_page(group)
         assert [n for n in group.feature_names if f"| `{n}` |" not in page] == []

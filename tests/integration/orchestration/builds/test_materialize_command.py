@@ -45,7 +45,7 @@ def test_current_builds_go_online_again(
         (["nobody"], "nobody: not a batch group; the batch groups are"),
     ],
 )
-def test_what_cannot_be_done_is_said(
+def test_impossible_requests_are_explained(
     arguments: list[str], message: str, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEADRACE_HOME", str(home.root))

@@ -186,7 +186,7 @@ def test_a_range_of_days_is_recorded_in_one_run(run: Run) -> None:
     ]
 
 
-def test_a_group_of_its_own_file_suffices(runtime: Runtime) -> None:
+def test_one_group_file_suffices(runtime: Runtime) -> None:
     found = build_definitions(runtime, (click_group("one"), click_group("two")))
     keys = {key.to_user_string() for key in found.resolve_asset_graph().get_all_asset_keys()}
     assert {"features/one", "features/two", "feast/one", "feast/two", "feast/session_profile"} <= keys

@@ -119,7 +119,7 @@ def test_an_empty_home_beside_a_demo_says_how_to_open_the_demo(tmp_path: Path, f
     assert demo_hint(settings, Home(tmp_path)) == "", "it has data of its own"
 
 
-def test_the_clock_stands_at_the_end_of_the_data(filled: Settings) -> None:
+def test_the_clock_is_at_the_end_of_the_data(filled: Settings) -> None:
     now = at_end_of_data(filled).clock()
     assert CONFIG.end - timedelta(hours=6) < now < CONFIG.end + timedelta(hours=2)
 
@@ -261,7 +261,7 @@ def test_a_change_that_is_not_the_sessions_does_not_count(clock: Callable[[], da
         play(serving.client, SCENE, clock, deadline_s=0.05)
 
 
-def test_a_refused_request_is_told_as_it_was(clock: Callable[[], datetime]) -> None:
+def test_a_refused_request_is_reported_verbatim(clock: Callable[[], datetime]) -> None:
     with pytest.raises(SceneError, match="POST /v1/events: 503 retry"):
         play(FakeServing(2, refuse=True).client, SCENE, clock)
 

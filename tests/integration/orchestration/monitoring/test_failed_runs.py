@@ -97,7 +97,7 @@ def told(runtime: Runtime) -> Iterator[Callable[[FeatureGroup], RunFailure]]:
         yield tell
 
 
-def test_a_failing_check_is_told_with_its_asset_and_what_it_found(
+def test_a_failing_check_is_reported_with_asset_and_finding(
     told: Callable[[FeatureGroup], RunFailure], hook: Hook
 ) -> None:
     strict = click_group(expectations=(Expectation("row_count_between", minimum=100),))
@@ -109,7 +109,7 @@ def test_a_failing_check_is_told_with_its_asset_and_what_it_found(
     assert (body["run"], body["partition"]) == (failure.run, "2024-05-30")
 
 
-def test_a_failing_step_is_told_with_its_error(
+def test_a_failing_step_is_reported_with_its_error(
     told: Callable[[FeatureGroup], RunFailure], runtime: Runtime
 ) -> None:
     (runtime.lake.events_of(DAY) / "part-9.parquet").write_bytes(b"PAR1 no parquet")
@@ -137,7 +137,7 @@ def test_a_webhook_that_never_answers_is_logged_without_its_secret(
     )
 
 
-def test_an_address_that_is_none_is_refused_at_start() -> None:
+def test_an_invalid_address_is_refused_at_start() -> None:
     with pytest.raises(ValidationError, match=r"HEADRACE_FAILURE_WEBHOOK: write the whole address"):
         Settings(failure_webhook=SecretStr("hooks.example.org/x"))
 

@@ -171,7 +171,7 @@ def test_pages_lead_to_the_asset_in_dagster(
         assert "Set-Cookie" not in odd.headers
 
 
-def test_an_unknown_dagster_is_said(settings: Settings, home: Home) -> None:
+def test_an_unknown_dagster_is_reported(settings: Settings, home: Home) -> None:
     with serve_pages(settings.model_copy(update={"docs_port": 0, "dagster_port": 0}), home) as (_, port):
         answer = httpx.get(f"http://127.0.0.1:{port}/asset/lake/events")
         assert answer.status_code == 404

@@ -125,7 +125,7 @@ def test_a_loss_of_rows_is_accepted_by_command(
         ),
     ],
 )
-def test_what_cannot_be_done_is_said(
+def test_impossible_requests_are_explained(
     run: Callable[..., Result], words: tuple[str, ...], message: str
 ) -> None:
     result = run(*words)

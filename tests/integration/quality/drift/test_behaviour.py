@@ -44,7 +44,7 @@ def of_shop(shop: Home) -> Settings:
     return Settings(home=shop.root)
 
 
-def test_halved_carts_are_told_and_the_stable_day_before_is_quiet(shop: Home, of_shop: Settings) -> None:
+def test_halved_carts_are_reported_and_the_stable_day_before_is_quiet(shop: Home, of_shop: Settings) -> None:
     stable = check_behaviour(of_shop, shop, LAST - timedelta(days=WEEK), plots=False)
     assert stable is not None
     assert stable.failures == ()

@@ -226,7 +226,7 @@ def test_rows_before_a_limit_are_kept(settings: Settings, home: Home, tmp_path: 
     assert caught.value.counts.kinds["event"].accepted == len(rows(home)) > 5_000
 
 
-def test_a_file_without_a_record_is_told(settings: Settings, tmp_path: Path) -> None:
+def test_a_file_without_a_record_is_reported(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("item_id,title\n")
     (tmp_path / "b.jsonl").write_text("\n\n")
     counts = ingest([tmp_path / "a.csv", tmp_path / "b.jsonl"], "headrace", settings)

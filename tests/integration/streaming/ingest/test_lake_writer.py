@@ -269,7 +269,7 @@ def test_a_damaged_record_of_the_log_goes_to_quarantine_with_file_and_offset(
     assert bench.writer.sync() == SyncCounts()
 
 
-def test_bytes_of_the_log_that_are_no_record_go_to_quarantine(bench: Bench) -> None:
+def test_log_bytes_that_are_not_a_record_go_to_quarantine(bench: Bench) -> None:
     bench.log.publish([("s", b'{"record": "event"}')])
     assert bench.writer.sync() == SyncCounts(quarantined=1)
     (entry,) = bench.quarantine.entries()

@@ -274,7 +274,7 @@ def test_a_dropped_connection_is_tried_again(settings: Settings, home: Home, tmp
     ],
     ids=["cut", "500", "404", "large"],
 )
-def test_what_cannot_be_fetched_is_said(
+def test_a_failed_fetch_is_reported(
     answer: Callable[[BaseHTTPRequestHandler], None], attempts: int, message: str, home: Home
 ) -> None:
     with (

@@ -154,7 +154,7 @@ def test_rows_of_other_formats_are_read_by_their_format(
     assert ids(home) == ["m1"]
 
 
-def test_what_is_no_record_is_skipped_and_said_so(settings: Settings, home: Home, tmp_path: Path) -> None:
+def test_a_non_record_is_skipped_and_reported(settings: Settings, home: Home, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("event_id,event_type,event_time,session_id\ne1,click\n")
     ingest([tmp_path / "a.csv"], "headrace", settings)
     assert retry(settings) == RetryCounts(skipped=1)

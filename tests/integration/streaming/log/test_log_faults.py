@@ -58,7 +58,7 @@ class TestRedis:
         assert b"x" in read_all(log)
         log.close()
 
-    def test_out_of_memory_is_told(self, own_redis: RedisServer) -> None:
+    def test_out_of_memory_is_reported(self, own_redis: RedisServer) -> None:
         log = RedisLog(own_redis.url, "t", 1)
         client = redis.Redis.from_url(own_redis.url)
         client.config_set("maxmemory", 1)
@@ -84,7 +84,7 @@ class TestRedis:
         log.close()
         client.close()
 
-    def test_a_server_that_is_not_there_is_told(self) -> None:
+    def test_a_missing_server_is_reported(self) -> None:
         with pytest.raises(LogError, match=r"cannot open .*is Redis up"):
             RedisLog(f"redis://127.0.0.1:{free_port()}/0", "t", 1)
 
@@ -104,7 +104,7 @@ class TestRedis:
                 RedisLog(f"rediss://127.0.0.1:{server.getsockname()[1]}/0", "t", 1)
             assert first[0] == b"\x16"  # the handshake of TLS, not a command in the clear
 
-    def test_a_url_that_is_none_is_told(self) -> None:
+    def test_an_invalid_url_is_reported(self) -> None:
         with pytest.raises(SettingsError, match=r"HEADRACE_REDIS_URL: .*rediss://:password@host:6379/0"):
             RedisLog("http://x", "t", 1)
 
@@ -145,14 +145,14 @@ class TestKafka:
         (future,) = admin.describe_configs([asked]).values()
         assert future.result()["retention.ms"].value == str(int(timedelta(hours=2).total_seconds() * 1000))
 
-    def test_a_broker_that_is_not_there_is_told(self) -> None:
+    def test_a_missing_broker_is_reported(self) -> None:
         nowhere = f"127.0.0.1:{free_port()}"
         with pytest.raises(
             LogError, match=rf"cannot open .*is a broker up at HEADRACE_KAFKA_BOOTSTRAP={nowhere}"
         ):
             KafkaLog(nowhere, "t", 1, timedelta(hours=1), timeout_s=1.0)
 
-    def test_a_topic_made_anew_is_noticed_by_a_reader_ahead_of_it(
+    def test_a_recreated_topic_is_noticed_by_a_reader_ahead_of_it(
         self, kafka_settings: Settings, home: Home
     ) -> None:
         log = open_log(kafka_settings, home)

@@ -72,7 +72,7 @@ def test_the_same_state_has_the_same_key_and_another_state_another() -> None:
     assert key({A: "1", C: "1"}) == key({C: "1", A: "1"}) != key({A: "2", C: "1"})
 
 
-def test_every_run_has_a_key_of_its_own() -> None:
+def test_every_run_has_a_unique_key() -> None:
     asked, keys = Asked(), []
     for state in ({A: "1", C: "1"}, {A: "2", C: "1"}, {A: "2", B: "1", C: "1"}):
         while (turn := next_turn(asked, changes_since(asked, state, FIRST, TODAY))) is not None:
@@ -88,7 +88,7 @@ def test_a_day_that_is_over_is_built_once_more() -> None:
     assert turns(asked, {A: "1", B: "1", C: "1"})[0] == []
 
 
-def test_days_before_the_first_partition_are_told_apart_and_not_asked_for() -> None:
+def test_days_before_the_first_partition_are_separated_and_not_requested() -> None:
     early = FIRST - timedelta(days=400)
     changes = changes_since(Asked(), {early: "1", C: "1"}, FIRST, TODAY)
     assert (changes.before, changes.days) == ((early,), (C,))

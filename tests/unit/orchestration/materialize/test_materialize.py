@@ -133,7 +133,7 @@ def test_another_build_of_the_same_time_does_not_resume(home: Home) -> None:
     assert materialize(click_group(), rebuilt, store) == 10  # type: ignore[arg-type]
 
 
-def test_a_mark_that_cannot_be_read_is_no_mark(home: Home) -> None:
+def test_an_unreadable_checkpoint_counts_as_none(home: Home) -> None:
     store = FakeStore()
     store.kept["materialized/clicks"] = b"not json"
     assert read_checkpoint(click_group(), store) is None  # type: ignore[arg-type]

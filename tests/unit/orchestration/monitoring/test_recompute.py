@@ -162,9 +162,7 @@ def test_a_build_that_is_gone_leaves_its_rows_unknown(home: Home) -> None:
 
 
 @pytest.mark.parametrize(("minutes", "late"), [(-1, True), (0, False), (1, False)])
-def test_a_build_made_anew_after_it_was_served_is_late_not_wrong(
-    home: Home, minutes: int, late: bool
-) -> None:
+def test_a_build_replaced_after_serving_is_late_not_wrong(home: Home, minutes: int, late: bool) -> None:
     builder = write_build(home)  # created at AS_OF
     [row] = builder.recompute([replace(user("U3"), time=AS_OF + timedelta(minutes=minutes))])
     assert (row is Late) == late

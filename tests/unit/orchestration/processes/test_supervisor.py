@@ -127,7 +127,7 @@ def test_one_that_never_runs_is_given_up_and_all_of_them_end_it(tmp_path: Path) 
         fail("serving")
 
 
-def test_one_that_is_slow_is_told_of_and_asked_again(tmp_path: Path) -> None:
+def test_a_slow_starter_is_reported_and_polled_again(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     answers = iter([False, False])
 

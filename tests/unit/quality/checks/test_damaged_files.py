@@ -80,7 +80,7 @@ def test_no_bytes_at_all_are_a_crash(tmp_path: Path, raw: bytes) -> None:
 
 
 @given(st.binary(max_size=30) | st.sampled_from(DAMAGED))
-def test_a_mark_of_any_bytes_is_no_mark(raw: bytes) -> None:
+def test_arbitrary_bytes_are_not_a_checkpoint(raw: bytes) -> None:
     """Materialization then begins anew: it never ends in the error of a note."""
 
     class Store:

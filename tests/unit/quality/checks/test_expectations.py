@@ -68,7 +68,7 @@ def theirs(expectation: Any, data: pa.Table) -> bool:
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(rows, min_size=1, max_size=8))
-def test_verdicts_equal_those_of_its_own_engine(data: list[dict[str, Any]]) -> None:
+def test_verdicts_equal_those_of_great_expectations_engine(data: list[dict[str, Any]]) -> None:
     from quality.checks.expectations import expectation_of, judge
 
     table = pa.Table.from_pylist(data, schema=SCHEMA)

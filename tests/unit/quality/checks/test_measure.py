@@ -128,7 +128,7 @@ def test_a_mistyped_column_is_a_fault_of_its_rules_and_of_no_other(tmp_path: Pat
     assert (found.rules[1].fault, found.rules[1].unexpected) == ("", 0)
 
 
-def test_files_that_disagree_on_a_type_are_told(tmp_path: Path) -> None:
+def test_files_that_disagree_on_a_type_are_reported(tmp_path: Path) -> None:
     pq.write_table(table(x=[1.0]), tmp_path / "a.parquet")
     pq.write_table(table(x=["one"]), tmp_path / "b.parquet")
     suite = Suite("s", pa.schema([("x", pa.float64())]), (Rule("finite", ("x",)),))

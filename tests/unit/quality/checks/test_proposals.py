@@ -127,7 +127,7 @@ def test_every_build_of_the_history_keeps_what_is_proposed(seen: list[tuple[floa
 
 
 @pytest.mark.parametrize("history", [[], [build()] * 2, [build(0)] * 5])
-def test_too_little_history_is_said(history: list[BuildProfile]) -> None:
+def test_too_little_history_is_reported(history: list[BuildProfile]) -> None:
     with pytest.raises(
         BuildError, match=r"taste: \d builds with rows; bounds need 3: run the chain for more days"
     ):
@@ -165,7 +165,7 @@ def test_one_column_is_accepted_and_the_rest_stays_proposed(root: Path) -> None:
     assert {r.columns for r in accepted(root, GROUP)} == {("count",), ("spend",)}
 
 
-def test_a_column_nothing_is_proposed_of_is_said(root: Path) -> None:
+def test_a_column_without_a_proposal_is_reported(root: Path) -> None:
     with pytest.raises(BuildError, match=r"taste: nothing is proposed for nose \(see .*taste\.json\)"):
         accept(root, GROUP, NOW, ["nose"])
 

@@ -150,7 +150,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, torn: str) -> None:
         only(lake, built)
 
 
-def test_a_file_of_something_else_is_no_day(tmp_path: Path) -> None:
+def test_an_unrelated_file_is_not_a_day(tmp_path: Path) -> None:
     other = tmp_path / "other.parquet"
     pq.write_table(pa.table({"a": [1]}), other)
     with pytest.raises(LakeError, match=r"behaviour of 2024-05-30: cannot be measured"):

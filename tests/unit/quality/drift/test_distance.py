@@ -69,7 +69,7 @@ def test_psi_of_numbers_uses_the_references_deciles() -> None:
     )
 
 
-def test_a_value_that_fills_many_deciles_has_a_bin_of_its_own() -> None:
+def test_a_value_that_spans_many_deciles_has_its_own_bin() -> None:
     rest = np.concatenate([-np.linspace(0.1, 1, 150), np.linspace(0.1, 1, 150)])
     before = np.concatenate([rest, np.zeros(700)])
     after = np.concatenate([rest, np.full(700, -0.05)])
@@ -95,7 +95,7 @@ def test_labels_that_are_all_new_are_as_far_as_can_be() -> None:
     assert found.p_value < 1e-40
 
 
-def test_one_label_everywhere_is_no_distance() -> None:
+def test_one_label_everywhere_has_distance_zero() -> None:
     found = category_distance(["a"] * 50, ["a"] * 50, ALPHA)
     assert (found.psi, found.shift, found.p_value) == (0, 0, 1)
 

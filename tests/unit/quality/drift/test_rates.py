@@ -92,7 +92,7 @@ def test_sessions_that_buy_many_things_are_one_piece_of_evidence() -> None:
     assert bundled.p_value == pytest.approx(apart.p_value)
 
 
-def test_weekdays_that_differ_are_no_evidence_and_even_days_are() -> None:
+def test_differing_weekdays_are_not_evidence_but_even_days_are() -> None:
     even = [visits(100)] * 28
     uneven = [visits(60 if n % 7 < 2 else 116) for n in range(28)]
     calm, wild = (rate_change("sessions", 1, [visits(55)], days) for days in (even, uneven))
@@ -131,12 +131,12 @@ def test_stable_shops_are_quiet() -> None:
 
 
 @pytest.mark.parametrize("chance", [0.07, 0.28])
-def test_a_change_of_conversion_is_told_within_the_week_and_nothing_else_is(chance: float) -> None:
+def test_only_the_change_of_conversion_is_reported_within_the_week(chance: float) -> None:
     for seed in range(8):
         assert failed(shop(np.random.default_rng(seed), 35, 7, chance)) == {"cart_per_click"}
 
 
-def test_what_is_told_names_the_window_the_change_and_the_bound() -> None:
+def test_a_finding_names_window_change_and_bound() -> None:
     days = shop(np.random.default_rng(1))
     emptied = DayRates(days[-1].day, {**days[-1].rates, "sessions": visits(3)}, {"new": 120.0})
     report = rates_report([*days[:-1], emptied], Thresholds())

@@ -83,9 +83,7 @@ def test_a_good_build_stays_the_last_good_one_when_its_rerun_fails(gate: Gate) -
 
 
 @pytest.mark.parametrize(("rows", "passes"), [(50, True), (49, False)])
-def test_a_rerun_as_of_the_same_time_is_compared_too_however_often(
-    gate: Gate, rows: int, passes: bool
-) -> None:
+def test_every_rerun_as_of_the_same_time_is_compared(gate: Gate, rows: int, passes: bool) -> None:
     gate.judge("taste", DAY, report(PASS, rows=100))
     for _ in range(3):  # a block must not make the next try pass
         assert gate.judge("taste", DAY, report(PASS, rows=rows)).passed == passes

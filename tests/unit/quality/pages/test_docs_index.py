@@ -174,7 +174,7 @@ def test_every_link_resolves_also_after_pages_went(tmp_path: Path) -> None:
     assert unresolved(tmp_path) == []
 
 
-def test_a_damaged_record_is_no_run(tmp_path: Path) -> None:
+def test_a_damaged_record_is_not_a_run(tmp_path: Path) -> None:
     put(tmp_path, "a", run_of("a", hours=1))
     newest = run_of("a")
     save_run(tmp_path, "a", newest, "page")

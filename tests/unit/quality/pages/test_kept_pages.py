@@ -53,7 +53,7 @@ def test_a_page_that_no_longer_holds_is_written_again(tmp_path: Path, why: str) 
     assert report.passed == (why != "failed now")
 
 
-def test_there_is_none_where_none_was_written(tmp_path: Path) -> None:
+def test_an_unwritten_page_is_not_kept(tmp_path: Path) -> None:
     assert kept_page(tmp_path, SUITE, HOUR) is None
 
 

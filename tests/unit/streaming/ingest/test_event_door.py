@@ -142,7 +142,7 @@ def test_a_quarantine_that_cannot_be_written_takes_nothing_from_the_good_records
     "change",
     [{"event_id": "a\ud800"}, {"query": "\ud800"}, {"unknown\ud800": 1}, {"properties": {"x": "\ud800"}}],
 )
-def test_text_that_is_no_unicode_is_refused_and_kept(
+def test_invalid_unicode_is_refused_and_kept(
     door: EventDoor, log: ListLog, quarantine: Quarantine, change: dict[str, Any]
 ) -> None:
     """Half a surrogate pair: JSON cannot bring it, a caller in Python can."""

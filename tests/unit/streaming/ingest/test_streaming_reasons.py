@@ -64,7 +64,7 @@ def in_log(settings: Settings, home: Home) -> list[bytes]:
 
 
 @pytest.mark.parametrize("code", sorted(NOT_RECORDS))
-def test_a_part_of_a_file_is_no_record_though_it_reads_like_one(
+def test_part_of_a_file_is_not_a_record_even_if_it_reads_like_one(
     settings: Settings, home: Home, code: str
 ) -> None:
     """The end of a file that was cut may be half an event that parses; its source is to be mended."""
@@ -125,7 +125,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_days_are_those_of_utc_wherever_the_machine_stands(tmp_path: Path) -> None:
+def test_days_are_utc_in_every_machine_zone(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     late = click(1, T0 + timedelta(minutes=1))  # still the day before in New York
     fill(lake, [late])
@@ -158,7 +158,7 @@ class Marks:
 
 
 @pytest.mark.parametrize(("raw", "why"), [(b"{", "truncated"), (b"[]", "Expected `object`, got `array`")])
-def test_a_mark_that_is_no_heartbeat(raw: bytes, why: str) -> None:
+def test_a_mark_that_is_not_a_heartbeat(raw: bytes, why: str) -> None:
     with pytest.raises(StoreError) as caught:
         read_heartbeats(Marks(raw))  # type: ignore[arg-type]
     message = str(caught.value)
@@ -243,7 +243,7 @@ def test_a_lake_that_cannot_be_written(writer: LakeWriter, settings: Settings, h
     assert writer.sync().events == 1, "nothing was lost by it"
 
 
-def test_columns_that_do_not_fit_are_told(tmp_path: Path) -> None:
+def test_unsuitable_columns_are_reported(tmp_path: Path) -> None:
     times = pa.array([T0], pa.timestamp("us", "UTC"))
     for n in range(MAX_FILES):
         ParquetFolder(tmp_path).add(pa.table({"n": [n], "event_time": times}))

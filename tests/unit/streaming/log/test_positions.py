@@ -35,7 +35,7 @@ def test_entry_ids_compare_as_text(one: tuple[int, int], two: tuple[int, int]) -
 
 
 @pytest.mark.parametrize("position", ["", "x", "-1", "1.5", " 1"])
-def test_what_is_no_position_is_refused(position: str) -> None:
+def test_invalid_positions_are_refused(position: str) -> None:
     for offset, sort in (
         (segment_offset, "segment"),
         (kafka_offset, "Kafka"),

@@ -229,7 +229,7 @@ def test_the_number_of_partitions_is_fixed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", "{}", "[]"])
-def test_a_damaged_log_file_of_its_own_is_named(tmp_path: Path, content: str) -> None:
+def test_a_damaged_log_json_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "log.json").write_text(content)
     with pytest.raises(LogError, match=r"log\.json: unreadable .*as many as the log was made with"):
         SegmentLog(tmp_path, 2)
@@ -287,7 +287,7 @@ def test_a_log_that_was_deleted_is_noticed_by_a_reader_ahead_of_it(tmp_path: Pat
     assert again.read(end, 1000).records == [b"new"] * 100
 
 
-def test_after_a_power_cut_what_is_written_lies_beyond_every_position(tmp_path: Path) -> None:
+def test_after_a_power_cut_new_records_are_beyond_every_position(tmp_path: Path) -> None:
     """The file system lost the tail; a reader had seen it, and no writer may use its offsets again."""
     before = Partition(tmp_path, 1 << 20, boot=lambda: b"first")
     before.append([b"a", b"b", b"c"])
@@ -356,7 +356,7 @@ def test_a_log_deleted_under_writers_and_readers_goes_on_in_the_new_one(tmp_path
         log.close()
 
 
-def test_a_log_whose_own_file_is_gone_is_named(tmp_path: Path) -> None:
+def test_a_missing_log_json_is_named(tmp_path: Path) -> None:
     log = SegmentLog(tmp_path, 2)
     log.publish([("k", b"v")])
     log.close()

@@ -56,7 +56,7 @@ def test_where_a_value_comes_from(spec: str, row: dict[str, Any], value: str | N
     assert event(f"item_id = {spec}", row).get("item_id") == value
 
 
-def test_an_object_is_no_id() -> None:
+def test_an_object_is_not_an_id() -> None:
     with pytest.raises(ContractError, match=r"item_id: .* instead of text; name a field in it"):
         event('item_id = "p"', {"p": {"id": 1}})
 
@@ -157,7 +157,7 @@ def test_elements_keep_their_parents_fields() -> None:
     assert row["p"]["list"] == [{"x": 1}, {"x": 2}]  # type: ignore[index] - the row itself is untouched
 
 
-def test_elements_of_a_row_with_an_id_have_ids_of_their_own() -> None:
+def test_elements_of_a_row_with_an_id_have_distinct_ids() -> None:
     mapping = (
         'explode = "e"\n[event]\nevent_id = "id"\nevent_type = "a"\nevent_time = "t"\nsession_id = "s"\n'
         'item_id = "e.sku"\n'

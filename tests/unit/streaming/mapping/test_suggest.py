@@ -195,11 +195,11 @@ def test_a_few_bad_times_do_not_turn_events_into_items(kind: str, tmp_path: Path
     "values",
     [["41", "42", "43", "M"], ["2024-05-01", "soon", "later", "never"], [41, 42, "2024-05-01", "soon"]],
 )
-def test_what_is_mostly_no_time_is_none(values: list[Any]) -> None:
+def test_a_column_with_few_times_is_not_a_time(values: list[Any]) -> None:
     assert profile([{"t": value} for value in values]).columns["t"].time is None
 
 
-def test_an_order_total_is_no_price_of_an_item() -> None:
+def test_an_order_total_is_not_an_item_price() -> None:
     rows = [{"ts": 1714557600 + n, "uid": "u", "sku": f"a{n % 5}", "price": n} for n in range(50)]
     found = propose(profile(rows), rows)
     assert "item" not in found.sections

@@ -90,7 +90,7 @@ def test_late_events_arrive_after_later_ones(written: tuple[Path, Any], settings
     assert 0 < late <= counts.late
 
 
-def test_the_truth_lies_beside(written: tuple[Path, Any]) -> None:
+def test_the_truth_is_written_beside_the_events(written: tuple[Path, Any]) -> None:
     path, counts = written
     truth = json.loads(path.with_name("shop.truth.json").read_text())
     assert truth["counts"]["events"] == counts.events
@@ -245,7 +245,7 @@ def test_an_unknown_ending_and_a_folder_that_is_a_file_are_refused(tmp_path: Pat
         simulate(SMALL, tmp_path / "file" / "shop.jsonl")
 
 
-def test_progress_is_told_after_each_day(tmp_path: Path) -> None:
+def test_progress_is_reported_after_each_day(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     counts = simulate(SMALL, tmp_path / "shop.jsonl", lambda days, lines: told.append((days, lines)))
     assert [d for d, _ in told] == [1, 2, 3]

@@ -99,7 +99,7 @@ def test_a_search_names_the_intent_just_before_its_page() -> None:
     assert all(r["request_id"] is None and r["items"] == [] for r in searches)
 
 
-def test_events_are_in_order_with_ids_of_their_own() -> None:
+def test_events_are_in_order_with_unique_ids() -> None:
     times = [r["event_time"] for r in rows()]
     assert times == sorted(times)
     assert len({r["event_id"] for r in rows()}) == len(rows())
