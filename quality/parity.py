@@ -1,7 +1,7 @@
-"""Online/offline parity: feature rows as they were served, against the same rows recomputed offline.
+"""Online/offline parity: compares served feature rows with the same rows recomputed offline.
 
-A served row says which group it is of, what it was computed up to (`event_time`) and what it held. Who
-recomputes is handed in; here rows are compared, feature by feature, within a budget of differences.
+A served row names its group, the time up to which it was computed (`event_time`) and its values. The
+recomputation is passed in; this module compares rows, feature by feature, within a budget of differences.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Served:
 
     Attributes:
         group: name of the group.
-        key: what `recompute` finds the row by (ids may be hashed).
+        key: key with which `recompute` finds the row (ids may be hashed).
         values: features by name; times may be ISO 8601 text.
-        event_time: what the row was computed up to, in whole seconds.
+        event_time: time up to which the row was computed, in whole seconds.
         request_id: for messages.
-        time: when it was served, where that is known.
+        time: when it was served, if known.
     """
 
     group: str
@@ -45,7 +45,7 @@ class FeatureParity:
     """Counts of one feature over the sample.
 
     Attributes:
-        missing: served without a value where offline has one; `extra` the other way round.
+        missing: served without a value although offline has one; `extra` is the reverse.
         mismatched: both have one and they differ.
         largest_error: largest relative error of a number.
     """
@@ -59,7 +59,7 @@ class FeatureParity:
 
     @property
     def differing(self) -> int:
-        """Values that are not what they should be."""
+        """Number of values that differ."""
         return self.missing + self.extra + self.mismatched
 
 
@@ -74,7 +74,7 @@ class GroupParity:
     features: dict[str, FeatureParity] = field(default_factory=dict)
 
     def figures(self) -> dict[str, dict[str, float]]:
-        """For metrics: feature → measure → value."""
+        """Return feature → measure → value, for metrics."""
         return {
             name: {
                 "mismatch": f.mismatched / f.compared if f.compared else 0.0,
@@ -87,7 +87,7 @@ class GroupParity:
 
 
 class Late:
-    """What a recomputation answers when the row changed only because events came late."""
+    """Result of a recomputation whose row changed only because events arrived late."""
 
 
 Recomputed = Mapping[str, Any] | type[Late] | None
@@ -128,14 +128,14 @@ def _count(counts: FeatureParity, feature: Feature, served: Served, offline: Any
 
 
 def _typed(feature: Feature, value: Any) -> Any:
-    """A decision is JSON: its times are text."""
+    """Parse times, which are text in a decision's JSON."""
     if feature.dtype is DType.TIMESTAMP and isinstance(value, str):
         return datetime.fromisoformat(value)
     return value
 
 
 def relative_error(online: Any, offline: Any) -> float:
-    """|online − offline| / |offline|; of lists the largest of their elements; 1 where it is undefined."""
+    """Return |online − offline| / |offline|; for lists the largest of the elements; 1 if undefined."""
     if isinstance(online, list | tuple) and isinstance(offline, list | tuple):
         if len(online) != len(offline):
             return 1.0
@@ -151,11 +151,11 @@ def relative_error(online: Any, offline: Any) -> float:
 def parity_report(
     measured: Mapping[str, GroupParity], budget: float, late_budget: float = 0.1, unknown_budget: float = 0.1
 ) -> CheckReport:
-    """Results per group and feature; a feature blocks when more than `budget` of its values differ.
+    """Report per group and feature; a feature blocks when more than `budget` of its values differ.
 
     Args:
         budget: share of values.
-        late_budget, unknown_budget: shares of rows, warnings only.
+        late_budget, unknown_budget: shares of rows; exceeding them only warns.
     """
     results: list[CheckResult] = []
     for name, group in sorted(measured.items()):
@@ -190,8 +190,8 @@ def _result(group: str, feature: str, counts: FeatureParity, budget: float) -> C
 
 
 def sampled_by_hash(key: str, share: float) -> bool:
-    """Whether a request is in the parity sample: by its id, so that every run and worker picks the same."""
+    """Return whether a request is in the parity sample; hashing its id makes all runs and workers agree."""
     import xxhash  # noqa: PLC0415
 
-    # Seeded, so that the sample is independent of the one that decides which decisions are recorded.
+    # Seeded, so that the sample is independent of the sample of recorded decisions.
     return share >= 1.0 or xxhash.xxh3_64_intdigest(key.encode(), seed=1) < share * 2**64

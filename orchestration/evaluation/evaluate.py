@@ -1,4 +1,4 @@
-"""Evaluation: arms compared on the newest part of a history, weights fitted on the part before it."""
+"""Evaluation: compares arms on the newest part of a history, with weights fitted on the older part."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
-    """What was compared and how it came out.
+    """The comparison and its results.
 
     Attributes:
         tasks: lists found; `without_relevant` of the test part had nothing relevant and were left out.
@@ -131,7 +131,7 @@ def evaluate(
     """Replay a history and compare the arms on its newest part.
 
     Raises:
-        SourceError: the data holds nothing to rank, or nothing relevant in the test part.
+        SourceError: the data has nothing to rank, or nothing relevant in the test part.
     """
     tasks = find_tasks(history, plan.candidates, plan.max_lists, plan.label)
     cut = int(len(tasks) * plan.split)
@@ -187,7 +187,7 @@ def evaluate(
 
 
 def _scores(past: Replayed, test: Replayed, blend: Blend, progress: Progress) -> dict[str, Floats]:
-    """Scores of the test places by arm; with too few lists to fit, every fitted arm is the order shown."""
+    """Score the test lists by arm; with too few lists to fit, every fitted arm keeps the order shown."""
     shown = -np.arange(len(test.relevant), dtype=np.float64)
     scores = {SHOWN: shown, POPULARITY: test.popularity}
     for done, (arm, groups) in enumerate(FITTED_ARMS.items()):

@@ -1,4 +1,4 @@
-"""Fits the blend on history and decides, by the do-no-harm gate, whether it serves."""
+"""Fits the blend on history and lets the do-no-harm gate decide whether it serves."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ from serving.scoring.signals import group_of
 log = logging.getLogger(__name__)
 
 MIN_LISTS = 300
-"""Lists with something relevant below which no blend is fitted: a fit on fewer can lose to a simple rule."""
+"""With fewer lists that have something relevant, no blend is fitted, because it can lose to a simple rule."""
 FIT_SHARE = 0.8
-"""Share of history, the oldest, on which the candidate of the gate is fitted; the newest rest judges it."""
+"""Share of history, oldest first, on which the gate's candidate is fitted; the newest part judges it."""
 MAX_EVENTS = 300_000
-"""Events of the newest days that are read."""
+"""Number of events to read, from the newest days."""
 MAX_LISTS = 6_000
-"""Lists replayed, a sample by hash: more do not move forty weights, but take time at every build."""
+"""Lists replayed, sampled by hash: more would not change forty weights, but slow down every build."""
 REFRESH = timedelta(hours=1)
-"""How often the schedule builds batch features; the replay holds them still as long, as serving does."""
+"""Interval of scheduled batch builds; the replay freezes batch features as long, as serving does."""
 MIN_BUILDS = 100
-"""A history shorter than that many builds is replayed as if builds came more often."""
+"""A history shorter than this many builds is replayed with a shorter build interval."""
 CANDIDATES = PopularCandidates(100, timedelta(hours=1))
 SHARES = (1.0, 0.75, 0.5, 0.35, 0.25)
 """Shares of history, the newest, that weights may be fitted on."""
 
 
 def fit_blend(settings: Settings, home: Home, progress: Progress = silent) -> Blend:
-    """Fit on the lake and save; running servers pick it up.
+    """Fit on the lake and save the blend; running servers pick it up.
 
     Raises:
-        BuildError: the lake holds no event, or the models folder cannot be written.
+        BuildError: the lake has no event, or the models folder cannot be written.
     """
     history = lake_history(Lake(home.lake), settings, MAX_EVENTS, progress)
     if not history.events:
@@ -71,7 +71,7 @@ def gated_blend(lists: Replayed, now: datetime, groups: Collection[str] = GROUPS
 
     Args:
         lists: history, in time order.
-        now: names the version.
+        now: time that names the version.
         groups: groups of signals the blend may use.
     """
     version, fitted_at = f"{now:%Y%m%dT%H%M%S%fZ}", now.isoformat()
@@ -115,7 +115,7 @@ def newest_part(lists: Replayed, share: float) -> Replayed:
 
 
 def with_relevant(lists: Replayed) -> Replayed:
-    """The lists that have something relevant: others say nothing of an order."""
+    """Keep the lists with something relevant; the others do not discriminate between orders."""
     starts = lists.offsets[:-1]
     any_relevant = np.add.reduceat(lists.relevant, starts, dtype=np.intp) > 0 if len(starts) else starts > 0
     return lists.keep(np.flatnonzero(any_relevant))
@@ -128,7 +128,7 @@ def fit(
     gate: Gate | None = None,
     fitted_at: str = "",
 ) -> Blend:
-    """Weights of the signals of some groups, fitted on all the lists."""
+    """Fit the weights of the signals of some groups on all lists."""
     columns = [i for i, name in enumerate(lists.names) if group_of(name) in groups]
     names = tuple(lists.names[i] for i in columns)
     values = lists.values[:, columns]

@@ -1,4 +1,4 @@
-"""History to replay: events in time order with what is known of items and users, of a file or of the lake."""
+"""History to replay: events in time order with facts of items and users, from a file or the lake."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from streaming.sources import InputFile, Limits, TruncatedError, open_source
 
 REPORT_EVERY = 2000
 Progress = Callable[[str, int, int], None]
-"""Told the step, how much of it is done and how much there is."""
+"""Called with the step, how much of it is done, and the total."""
 
 
 def silent(step: str, done: int, total: int) -> None:
-    """Progress nobody watches."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True)
 class History:
-    """What happened.
+    """Past events and the records needed to replay them.
 
     Attributes:
-        events: each event once, in time order; equal times as they were read.
-        catalogue: facts of the items (items carry no event time: the newest record of each).
+        events: each event once, in time order; equal times in the order read.
+        catalogue: facts of the items, from each one's newest record, as items have no event time.
         users: newest record of each declared user.
         weights: engagement weight by event type.
         duplicates, rejected: records left out because their id repeats, or because they break the contract.
-        consent_default: what holds where neither an event nor its user states anything.
+        consent_default: applies if neither an event nor its user states consent.
     """
 
     events: tuple[Event, ...]
@@ -51,16 +51,16 @@ class History:
 
     @property
     def span(self) -> timedelta:
-        """From the first event to the last."""
+        """Return the time from the first event to the last."""
         return self.events[-1].event_time - self.events[0].event_time if self.events else timedelta(0)
 
     def permits(self, event: Event) -> bool:
-        """Whether an event may be used to personalize: nobody who denies consent today is evaluated on."""
+        """Return whether an event may be used to personalize; users who deny consent today are left out."""
         user = None if event.user_id is None else self.users.get(event.user_id)
         return permitted(event.consent, None if user is None else user.consent, self.consent_default)
 
     def engages(self, event: Event) -> bool:
-        """Whether an event is an engagement with an item."""
+        """Return whether an event is an engagement with an item."""
         return event.item_id is not None and self.weights.get(event.event_type, 0.0) > 0
 
 
@@ -96,10 +96,10 @@ class _Gathering:
 
 
 def read_history(path: Path, fmt: str, settings: Settings, progress: Progress = silent) -> History:
-    """The history in a file; rejected records are counted and left out.
+    """Read the history in a file; count and leave out rejected records.
 
     Raises:
-        SourceError: the path or format is unknown, the file is damaged, or it holds no event.
+        SourceError: the path or format is unknown, the file is damaged, or it has no event.
     """
     source = open_source(fmt, settings.weights)
     extended = {**source.event_types, **settings.event_weights}
@@ -121,7 +121,7 @@ def read_history(path: Path, fmt: str, settings: Settings, progress: Progress = 
                 if row.line % REPORT_EVERY == 0:
                     progress(f"read {file.path.name}", file.done, file.size)
         except TruncatedError as error:
-            msg = f"{error}; an evaluation wants the whole file"
+            msg = f"{error}; an evaluation needs the whole file"
             raise SourceError(msg) from error
         progress(f"read {file.path.name}", file.size, file.size)
     if not found.events:
@@ -131,7 +131,7 @@ def read_history(path: Path, fmt: str, settings: Settings, progress: Progress = 
 
 
 def lake_history(lake: Lake, settings: Settings, max_events: int, progress: Progress = silent) -> History:
-    """The newest whole days of the lake that hold about `max_events` events."""
+    """Read the lake's newest whole days with about `max_events` events."""
     found = _Gathering()
     for record in _records(lake, "item", lake.files("item")):
         found.take(record)
@@ -170,7 +170,7 @@ def _as_it_came(record: Record, came: datetime | None, tolerance: timedelta) -> 
 def _records(
     lake: Lake, kind: Kind, files: Iterable[str], tolerance: timedelta = TOLERANCE
 ) -> Iterable[Record]:
-    """Records of files, oldest ingested first, so that the newest of an id comes last."""
+    """Yield the records of files, oldest ingested first, so that the newest of an id comes last."""
     rows = [row for file in files for row in pq.read_table(file).to_pylist()]
     rows.sort(key=lambda row: row["ingested_at"] or datetime.min.replace(tzinfo=UTC))
     return (_as_it_came(from_arrow(kind, row), row["ingested_at"], tolerance) for row in rows)

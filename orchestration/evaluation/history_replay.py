@@ -1,7 +1,7 @@
-"""Replay of history: every ranking task through the same folds, profiles and signals that serve.
+"""Replays history: every ranking task goes through the same folds, profiles and signals that serve.
 
-At each task only what happened strictly before it is known. The result is one flat matrix over all tasks:
-weights are fitted on it and arms compared.
+Each task sees only what happened strictly before it. The result is one flat matrix over all tasks, used to
+fit weights and to compare arms.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ from serving.scoring.signal_matrix import Known, SignalMatrix, signals, touched_
 
 REPORT_EVERY = 250
 SEGMENT_READS = 1000
-"""A segment's profile is read anew at most that often over the span of a history."""
+"""Maximum number of times a segment's profile is refreshed over the span of a history."""
 CONTINUOUS = timedelta(0)
 
 
 class Sessions(Protocol):
-    """Running sessions: the fold of `session_profile`, fed in time order."""
+    """Active sessions: the fold of `session_profile`, fed in time order."""
 
     def add(self, events: Sequence[Event]) -> None:
-        """Fold events, newer than all before."""
+        """Fold events that are newer than all before."""
         ...
 
     def row(self, session_id: str, now: datetime) -> Row | None:
-        """The session's feature row as of now; `None` where none runs."""
+        """Return the session's feature row as of now; `None` if the session is not active."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Replayed:
-    """``n`` lists, flat: list ``i`` holds the places ``offsets[i] … offsets[i + 1]``, in the order shown.
+    """``n`` lists, flat: list ``i`` is the slice ``offsets[i] … offsets[i + 1]``, in the order shown.
 
     Attributes:
-        times: of the tasks.
+        times: times of the tasks.
         names: signals, the columns of `values` (float32 ``(places, k)``, nan where unknown).
-        popularity: (engagements + 1) / (impressions + 5) so far, the RankLens protocol's ranker.
+        popularity: (engagements + 1) / (impressions + 5) so far, the ranker of the RankLens protocol.
         items: item numbers, for coverage.
     """
 
@@ -68,7 +68,7 @@ class Replayed:
         return len(self.times)
 
     def part(self, start: int, stop: int) -> Replayed:
-        """Lists ``start … stop``."""
+        """Return lists ``start … stop``."""
         low, high = int(self.offsets[start]), int(self.offsets[stop])
         return Replayed(
             times=self.times[start:stop],
@@ -81,7 +81,7 @@ class Replayed:
         )
 
     def keep(self, chosen: Ints) -> Replayed:
-        """Some lists, in the order of `chosen`."""
+        """Return the lists in `chosen`, in that order."""
         lengths = np.diff(self.offsets)[chosen]
         bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.intp)
         places = np.arange(bounds[-1]) + np.repeat(self.offsets[chosen] - bounds[:-1], lengths)
@@ -100,8 +100,8 @@ class Replay:
     """One pass over a history.
 
     Args:
-        refresh: how often batch features are built; between builds they stand still, as they do for serving.
-            Zero keeps them up to date with every event. Sessions are always live.
+        refresh: interval of batch builds; between builds features are frozen, as in serving. Zero keeps them
+            up to date with every event. Sessions are always live.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Replay:
         self._fed = 0
 
     def run(self, tasks: Sequence[Task], progress: Progress = silent) -> Replayed:
-        """Signals of all tasks, which must be in time order."""
+        """Compute the signals of all tasks, which must be in time order."""
         lists = _Lists()
         for event in self._history.events:
             self._statistics.add(event)
@@ -158,7 +158,7 @@ class Replay:
         return row
 
     def _segment(self, segment: str, built: datetime) -> Row | None:
-        """A segment's row; one read a little earlier will do, for segments move slowly."""
+        """Return a segment's row, possibly from slightly earlier, because segments change slowly."""
         read, row = self._segments.get(segment, (None, None))
         if read is None or built - read >= self._segment_age:
             row = self._statistics.segment_profile(segment, built)
@@ -199,5 +199,5 @@ class _Lists:
 
 
 def _floor(time: datetime, step: timedelta) -> datetime:
-    """The last multiple of `step` at or before a time; the time itself for no step."""
+    """Return the last multiple of `step` at or before a time; with no step, the time itself."""
     return time if step == CONTINUOUS else time - (time - EPOCH) % step

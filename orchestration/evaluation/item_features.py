@@ -1,4 +1,4 @@
-"""Item features as of a moment of a replay, in the arrays that signals are computed from."""
+"""Item features at a moment of a replay, in the arrays from which signals are computed."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _NOTHING = ItemFacts(item_id="")
 
 @dataclass(frozen=True, slots=True)
 class ItemView:
-    """Candidates as of a moment; `popularity` is (engagements + 1) / (impressions + 5) so far."""
+    """Candidates at a moment; `popularity` is (engagements + 1) / (impressions + 5) so far."""
 
     rows: ItemRows
     popularity: Floats
 
 
 class ReplayItems:
-    """Every item of a history: those of the catalogue and those only met in events."""
+    """All items of a history: those of the catalogue and those that occur only in events."""
 
     def __init__(self, history: History, statistics: Statistics) -> None:
         catalogue = history.catalogue
@@ -48,7 +48,7 @@ class ReplayItems:
         self._statistics = statistics
 
     def view(self, item_ids: Sequence[str], touched: Sequence[str], now: datetime) -> ItemView:
-        """Candidates as of `now`; `touched` is what the session touched, newest first."""
+        """Return the candidates as of `now`; `touched` lists the session's items, newest first."""
         stats = self._statistics.items(item_ids, now)
         rows = np.array([self._index[item_id] for item_id in item_ids], np.intp)
         together, sessions = self._together(item_ids, touched[:LAST_ITEMS], now)
@@ -98,7 +98,7 @@ class ReplayItems:
 
 
 def _numeric_names(facts: Sequence[ItemFacts]) -> tuple[str, ...]:
-    """The numeric attributes most items have, alphabetical; the choice of `serving.items.item_snapshot`."""
+    """List the most common numeric attributes alphabetically, as in `serving.items.item_snapshot`."""
     counts: dict[str, int] = {}
     for item in facts:
         for name in item.numerics:

@@ -1,4 +1,4 @@
-"""Fitting a linear listwise softmax: numpy in, weights out."""
+"""Fits a linear listwise softmax: NumPy in, weights out."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _TOLERANCE = 1e-7
 
 
 def scales_of(values: Float32s, offsets: Ints, centred: Bools) -> Floats:
-    """Root mean square of each signal within its lists, the unit it is counted in; 0 for a constant one.
+    """Return each signal's scale: its root mean square within lists; 0 for a constant signal.
 
     Args:
-        values: ``(places, k)``, nan where unknown.
+        values: ``(places, k)``, NaN where unknown.
         offsets: bounds of the lists, none of them empty.
-        centred: signals counted from the mean of their list.
+        centred: whether each signal is measured from the mean of its list.
     """
     deviations, known = _deviations(values, offsets, centred)
     scales = np.sqrt(np.square(deviations).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
@@ -28,7 +28,7 @@ def scales_of(values: Float32s, offsets: Ints, centred: Bools) -> Floats:
 
 
 def standardized(values: Float32s, offsets: Ints, centred: Bools, scales: Floats) -> Floats:
-    """What `serving.scoring.contributions` weighs, of all lists at once; a constant signal (scale 0) is 0."""
+    """Scale all lists' signals as `serving.scoring.contributions` does; a constant signal (scale 0) is 0."""
     deviations, _ = _deviations(values, offsets, centred)
     deviations /= np.where(scales > 0, scales, np.inf)
     return np.clip(deviations, -CLIP, CLIP, out=deviations)
@@ -47,12 +47,12 @@ def _deviations(values: Float32s, offsets: Ints, centred: Bools) -> tuple[Floats
 
 
 def fit_softmax(signals: Floats, relevant: Bools, offsets: Ints, ridge: float = RIDGE) -> Floats:
-    """Weights that minimize Σ_lists Σ_relevant −log softmax(w·x) + ridge/2 · |w|² (ListNet's top-one loss,
-    Cao et al. 2007, over each relevant item).
+    """Minimize Σ_lists Σ_relevant −log softmax(w·x) + ridge/2 · |w|² over the weights (ListNet's top-one
+    loss, Cao et al. 2007, over each relevant item).
 
     Args:
         signals: standardized, ``(places, k)``.
-        relevant: ``(places,)``; lists without any add nothing.
+        relevant: ``(places,)``; lists without relevant items add nothing.
         offsets: bounds of the lists, none of them empty.
     """
     starts = offsets[:-1]

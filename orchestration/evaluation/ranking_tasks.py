@@ -1,4 +1,4 @@
-"""Ranking tasks in a history: what was to be ranked, when, for whom, and what turned out relevant."""
+"""Ranking tasks in a history: the list, the time, the user, and the items that turned out relevant."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HASH_SPACE = 2**32
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One list to rank, as of just before `time`; `relevant` are items engaged with because of it."""
+    """One list to rank, as of just before `time`; `relevant` are the items engaged with because of it."""
 
     time: datetime
     user_id: str | None
@@ -33,17 +33,17 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class PopularCandidates:
-    """Candidates where the data has no impressions: the items most touched within `span` before an event."""
+    """Candidates if the data has no impressions: the items most touched within `span` before an event."""
 
     count: int
     span: timedelta
 
 
 def parse_candidates(text: str) -> PopularCandidates:
-    """Read ``popular:100:1h``.
+    """Parse ``popular:100:1h``.
 
     Raises:
-        SettingsError: says how it is written.
+        SettingsError: the text is malformed; the message shows the format.
     """
     match = re.fullmatch(r"popular:([1-9]\d{0,4}):([1-9]\d{0,5})([smhd])", text)
     if match is None:
@@ -100,8 +100,8 @@ def _counts(history: History, event: Event, label: str | None) -> bool:
 def _relevance(history: History, label: str | None) -> dict[str, set[str]]:
     """Items engaged with by impression.
 
-    An engagement belongs to the impression of its request; without one, to the newest of its session that
-    shows the item.
+    An engagement belongs to the impression of its request; without a request, to the newest impression of its
+    session that shows the item.
     """
     of_request = {e.request_id: e for e in history.events if e.event_type == "impression" and e.request_id}
     by_session: dict[str, list[Event]] = {}
@@ -157,7 +157,7 @@ def _of_engagements(
 
 
 def _most_touched(counts: Counter[str], limit: int, touched: set[str]) -> list[tuple[str, int]]:
-    """The `limit` items with the highest counts, less those touched; ties by item id."""
+    """Return the `limit` items with the highest counts, except those touched; ties by item id."""
     top = heapq.nsmallest(limit, counts.items(), key=lambda pair: (-pair[1], pair[0]))
     return [pair for pair in top if pair[0] not in touched]
 

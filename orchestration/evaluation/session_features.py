@@ -1,4 +1,4 @@
-"""Running sessions of a replay: the fold of `session_profile`, in memory."""
+"""Active sessions of a replay: the fold of `session_profile`, in memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ReplaySessions:
         self._profiles: dict[str, Profile] = {}
 
     def add(self, events: Iterable[Event]) -> None:
-        """Fold events, none older than those before; equal times in the order of their ids."""
+        """Fold events, none older than earlier ones; equal times in order of their ids."""
         for event in sorted(events, key=lambda e: (e.event_time, e.event_id)):
             touch = touch_of(event, self._history.weights, self._consent(event))
             facts = None if event.item_id is None else self._history.catalogue.get(event.item_id)
@@ -34,7 +34,7 @@ class ReplaySessions:
             self._profiles[event.session_id] = step(before, touch, facts, self._rules)
 
     def row(self, session_id: str, now: datetime) -> Row | None:
-        """The session's feature row; `None` where none runs, or personalization was denied."""
+        """Return the session's feature row; `None` if it is not active or personalization was denied."""
         profile = self._profiles.get(session_id)
         if profile is None or profile.denied:
             return None

@@ -1,4 +1,4 @@
-"""Examples and features in one table: logged values first, a point-in-time join where nothing was logged."""
+"""Joins examples and features: logged values first, a point-in-time join if nothing was logged."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ LOGGED, JOINED, FOLDED, NONE = "logged", "point_in_time", "fold", "none"
 
 
 def builds_table(group: FeatureGroup, files: Sequence[str], table: str, key: str) -> FeatureTable:
-    """A group's builds as the join sees them; every column under the group's name.
+    """Describe a group's builds for the join, with every column prefixed by the group's name.
 
     Args:
-        table, key: the examples, and their column that names the entity; rows of others are not joined.
+        table, key: the examples, and their entity column; rows of other entities are not joined.
     """
     listed = ", ".join(text(name) for name in files)
     whole = f"read_parquet([{listed}], hive_partitioning = false, union_by_name = true)"
@@ -30,7 +30,7 @@ def builds_table(group: FeatureGroup, files: Sequence[str], table: str, key: str
 
 
 def column(group: FeatureGroup, name: str) -> str:
-    """Name of a group's column in the training set."""
+    """Return the name of a group's column in the training set."""
     return f"{group.name}__{name}"
 
 
@@ -43,13 +43,13 @@ def joined_sql(
     *,
     key: str,
 ) -> str:
-    """A table with a group's columns and their source added.
+    """Return SQL for a table with a group's columns and their source added.
 
     Args:
-        table, columns: what there is so far; has ``request_id`` and ``decision_time``.
-        files: the group's builds; empty where there are none.
+        table, columns: the table so far; has ``request_id`` and ``decision_time``.
+        files: the group's builds; may be empty.
         logged: table of `logged.row_schema` with one row per request, or `None`.
-        key: the column that names the entity.
+        key: the entity column.
     """
     base = f"SELECT * FROM {table}"
     if files:
@@ -60,7 +60,7 @@ def joined_sql(
 def folded_sql(
     table: str, columns: Sequence[str], group: FeatureGroup, folded: str, logged: str | None
 ) -> str:
-    """Like `joined_sql`, for a group the stream keeps: the fallback is the fold's row of the request."""
+    """Like `joined_sql`, for a stream group: the fallback is the folded row of the request."""
     taken = [f"f.{quoted(name)} AS {quoted(column(group, name))}" for name in group.feature_names]
     taken.append(f"f.{EVENT_TIMESTAMP} AS {quoted(column(group, 'event_time'))}")
     base = f"SELECT e.*, {', '.join(taken)} FROM {table} e LEFT JOIN {folded} f USING (request_id)"
@@ -68,7 +68,7 @@ def folded_sql(
 
 
 def segment_sql(table: str, group: FeatureGroup) -> str:
-    """The table with the segment of each example's user; everyone's, where the user is unknown."""
+    """Return SQL that adds the segment of each example's user; the overall segment if the user is unknown."""
     name = quoted(column(group, "segment"))
     return f"SELECT *, coalesce({name}, {text(EVERYONE)}) AS segment FROM {table}"
 

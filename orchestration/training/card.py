@@ -1,4 +1,4 @@
-"""The dataset card: what a training set holds and what it was made of, for people and for programs."""
+"""The dataset card: the contents and inputs of a training set, for people and programs."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,16 +14,16 @@ from orchestration.training.spec import LABELS, TrainingSpec
 
 @dataclass(frozen=True)
 class Card:
-    """Facts of one training set.
+    """Facts about one training set.
 
     Attributes:
-        inputs: hash of the lake files, builds and settings it was made of; equal inputs give an equal set.
-        rows, requests: by split; `embargoed` rows belong to none and are left out.
+        inputs: hash of the lake files, builds and settings used; equal inputs give an equal set.
+        rows, requests: counts by split; `embargoed` rows belong to no split and are left out.
         unfinished: impressions left out because their attribution window was not over.
-        unpermitted, unpermitted_events: impressions and other events left out because who they are of, or the
+        unpermitted, unpermitted_events: impressions and other events left out because their user, or the
             event itself, does not permit personalization today.
         labels: share of positive rows, by label and split.
-        sources: rows by group and where its values came from (logged, point_in_time, fold, none).
+        sources: rows by group and source of the values (logged, point_in_time, fold, none).
     """
 
     created: datetime
@@ -49,15 +49,15 @@ class Card:
         (folder / "card.md").write_text(self.markdown())
 
     def markdown(self) -> str:
-        """The card as a page."""
+        """Render the card as Markdown."""
         lines = [
             "# Training set",
             "",
-            f"Made {self.created:%Y-%m-%d %H:%M} UTC of inputs `{self.inputs}`; {self.columns} columns.",
+            f"Made {self.created:%Y-%m-%d %H:%M} UTC from inputs `{self.inputs}`; {self.columns} columns.",
             f"Decisions {_day(self.first)} to {_day(self.last)}, labels within {self.spec.attribution}.",
             f"Validation from {_day(self.validation_from)}, test from {_day(self.test_from)}, "
             f"embargo {self.spec.embargo} ({self.embargoed:,} rows left out).",
-            f"Lists left out because their labels may still come: {self.unfinished:,}.",
+            f"Lists left out because their labels may still arrive: {self.unfinished:,}.",
             f"Left out because personalization is not permitted today: {self.unpermitted:,} lists, "
             f"{self.unpermitted_events:,} other events.",
             "",
@@ -69,7 +69,7 @@ class Card:
             "|---|" + "---|" * len(self._kinds()),
             *(self._source(group) for group in self.sources),
             "",
-            "An id of a person is in here in clear: handle the file as you handle the events.",
+            "The set contains unhashed user ids: protect the file like the events.",
             "",
         ]
         return "\n".join(lines)
@@ -87,7 +87,7 @@ class Card:
 
 
 def describe(con: duckdb.DuckDBPyConnection, sources: Mapping[str, str]) -> dict[str, Any]:
-    """What the table ``labelled`` holds: the counted fields of a card.
+    """Compute a card's counted fields from the table ``labelled``.
 
     Args:
         sources: group → its source column.

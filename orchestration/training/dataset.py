@@ -1,4 +1,4 @@
-"""Makes a training set: examples, features as of each decision, splits, card; written aside and renamed."""
+"""Builds a training set (examples, features as of each decision, splits, card) and renames it into place."""
 
 import logging
 import shutil
@@ -40,15 +40,15 @@ logger = logging.getLogger(__name__)
 
 
 def training_folder(home: Home) -> Path:
-    """Where the training set lies: ``data.parquet``, ``card.json``, ``card.md``."""
+    """Return the folder of the training set: ``data.parquet``, ``card.json``, ``card.md``."""
     return home.root / "training"
 
 
 class TrainingSet:
-    """One making of a training set, in a scratch folder of its own.
+    """One build of a training set, in its own scratch folder.
 
     Args:
-        decisions: records of what was served; empty where nothing was logged.
+        decisions: records of what was served; may be empty.
         clock: the present, for the card.
     """
 
@@ -70,19 +70,19 @@ class TrainingSet:
         self._tolerance = tolerance_of(settings)
         self._decisions = decisions
         self._groups = {name: all_groups()[name] for name in GROUPS}
-        # What came of a list is known when its window is over; before, a row would say "no" too early.
+        # A list's outcome is known only when its window is over; before that, a "no" would be premature.
         self._over = f"event_time <= {instant(clock() - spec.attribution)}"
 
     def make(self) -> Card:
         """Write the set and its card.
 
         Raises:
-            BuildError: the days hold no impression, or the disk or a build fails; the set before stays.
-            LakeError: a file of the lake is damaged; names it.
+            BuildError: the days have no impression, or the disk or a build fails; the previous set stays.
+            LakeError: a file of the lake is damaged; names the file.
         """
         after = self._spec.attribution
         files = self._event_files(after)
-        # What is stamped ahead of when it came is in the file of a later day.
+        # Events stamped ahead of their arrival are in the file of a later day.
         ahead = timedelta(seconds=self._settings.future_tolerance_s)
         later = self._lake.files("event", self._end(after), self._end(after + ahead))
         if bad := unreadable([*files, *later]):
@@ -99,7 +99,7 @@ class TrainingSet:
             said = str(error).strip().splitlines()[0]
             if isinstance(error, duckdb.OutOfMemoryException):
                 said += "; raise HEADRACE_DUCKDB_MEMORY"
-            msg = f"training set {self._spec.first} … {self._spec.last}: {said}; the set before stays"
+            msg = f"training set {self._spec.first} … {self._spec.last}: {said}; the previous set stays"
             raise BuildError(msg) from error
         finally:
             shutil.rmtree(self._scratch, ignore_errors=True)
@@ -142,9 +142,9 @@ class TrainingSet:
         return self._card(con, split, len(first.schema), files, digests)
 
     def _judge(self, con: duckdb.DuckDBPyConnection) -> None:
-        """Make the view ``judged``: the events, and whether each is permitted by what is stated today.
+        """Create the view ``judged``: the events, and whether today's statements permit each.
 
-        The fold of sessions reads ``events``: a denial ends a session there.
+        The fold of sessions reads ``events``, where a denial ends a session.
         """
         stated = "SELECT NULL::VARCHAR AS user_id, NULL::BOOLEAN AS stated WHERE false"
         if files := self._lake.files("user"):
@@ -190,7 +190,7 @@ class TrainingSet:
             lists, _ = self._unpermitted(con)
             why = f" but {lists:,} of people who do not permit personalization" if lists else ""
             msg = (
-                f"training set {self._spec.first} … {self._spec.last}: these days hold no impression{why}; "
+                f"training set {self._spec.first} … {self._spec.last}: these days have no impression{why}; "
                 "choose days on which lists were shown"
             )
             raise BuildError(msg)
@@ -204,14 +204,14 @@ class TrainingSet:
         return Split.at(count, time_of, self._spec.shares, self._spec.embargo)
 
     def _unpermitted(self, con: duckdb.DuckDBPyConnection) -> tuple[int, int]:
-        """How many lists, and how many other events, of the days are not permitted."""
+        """Count the lists and the other events of the days that are not permitted."""
         shown = "event_type = 'impression'"
         counts = f"count(*) FILTER ({shown}), count(*) FILTER (NOT ({shown}))"
         [(lists, others)] = con.execute(f"SELECT {counts} FROM of_days WHERE NOT permitted").fetchall()
         return lists, others
 
     def _event_files(self, after: timedelta) -> list[str]:
-        # Sessions may have begun the day before; labels may come after the last decision.
+        # Sessions may have begun the day before; labels may arrive after the last decision.
         start = self._spec.first - timedelta(days=1)
         end = self._end(after)
         files = self._lake.files("event", start, end)
@@ -224,7 +224,7 @@ class TrainingSet:
         return self._spec.last + timedelta(days=1) + timedelta(days=-(-after // timedelta(days=1)))
 
     def _ahead(self, con: duckdb.DuckDBPyConnection, files: list[str]) -> list[str]:
-        """Those of the files that hold an event stamped ahead of when it came."""
+        """List the files with an event stamped ahead of its arrival."""
         if not files:
             return []
         ahead = f"event_time <> {no_later_sql(self._tolerance)}"
@@ -261,7 +261,7 @@ class TrainingSet:
         )
 
     def _rules(self) -> list[str]:
-        """What else the rows depend on: the settings of the fold."""
+        """List what else the rows depend on: the settings of the fold."""
         settings = self._settings
         said = [repr(sorted(settings.weights.items())), repr(SessionRules.of(settings))]
         return [

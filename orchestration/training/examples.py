@@ -1,4 +1,4 @@
-"""One row per slot shown, with what came of it: the SQL of examples and labels."""
+"""One row per slot shown, with its outcome: the SQL of examples and labels."""
 
 from datetime import timedelta
 
@@ -20,12 +20,12 @@ EXAMPLE_COLUMNS = (
 
 
 def shown_sql(events: str) -> str:
-    """Slots of the impressions in a table of events.
+    """Return SQL for the slots of the impressions in a table of events.
 
-    An item shown twice in one list counts where it came first. An impression without a request id is a
-    decision of its own, named by its event. Of several impressions of one request (its further pages, or a
-    repeat) the first is the decision: its time, user and session are the request's, so that no feature is
-    newer than the decision and the request lies in one split; items of the others follow its own.
+    An item shown twice in a list counts at its first position. An impression without a request id is a
+    separate decision, named by its event. If a request has several impressions (further pages, or a repeat),
+    the first is the decision: its time, user and session apply to the request, so no feature is newer than
+    the decision and the request is in one split. Items of the other impressions follow those of the first.
     """
     shown = (
         f"SELECT *, coalesce(request_id, event_id) AS request FROM {events} WHERE event_type = 'impression'"
@@ -46,16 +46,16 @@ def shown_sql(events: str) -> str:
 
 
 def examples_sql(shown: str, events: str, attribution: timedelta, tolerance: timedelta = TOLERANCE) -> str:
-    """Slots with labels: whether each kind of event followed within the window, and the first's time.
+    """Return SQL for labelled slots: whether each kind of event followed in the window, and the first's time.
 
-    An event that names a request belongs to it, also where its clock is behind by up to the tolerance: then
-    it counts as of the moment the list was shown. One that does not belongs to the session's last showing of
-    the item before it: of two showings, the earlier is not credited for what came after the later.
+    An event that names a request belongs to it, even if its clock is behind by up to the tolerance; it then
+    counts at the moment the list was shown. An event without one belongs to the session's last showing of the
+    item before it, so the earlier of two showings gets no credit for events after the later.
 
     Args:
         shown: table of `shown_sql`.
-        events: table of events that may be credited.
-        tolerance: how far clients' clocks may be off.
+        events: table of creditable events.
+        tolerance: maximum error of clients' clocks.
     """
     window = f"to_microseconds({attribution // timedelta(microseconds=1)})"
     skew = f"to_microseconds({tolerance // timedelta(microseconds=1)})"

@@ -1,4 +1,4 @@
-"""Feature rows as they were served: out of the decision records."""
+"""Reads served feature rows from the decision records."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,11 +17,11 @@ from streaming.log import open_log
 _log = logging.getLogger(__name__)
 REQUEST = "request_id"
 LOGGED_AS = {"user_profile": "user", "segment_profile": "segment", "session_profile": "session"}
-"""Group → its name in a decision."""
+"""Maps a group to its name in a decision."""
 
 
 def row_schema(group: FeatureGroup) -> pa.Schema:
-    """Request, event time and the features of a group."""
+    """Return the schema: request, event time and the features of a group."""
     return pa.schema(
         [
             pa.field(REQUEST, pa.string()),
@@ -34,9 +34,9 @@ def row_schema(group: FeatureGroup) -> pa.Schema:
 def logged_rows(
     decisions: Iterable[Decision], groups: Mapping[str, FeatureGroup], size: int = 5_000
 ) -> Iterator[tuple[FeatureGroup, pa.RecordBatch]]:
-    """Batches of served rows, by group.
+    """Yield batches of served rows, by group.
 
-    Ids of people are hashed in the records: such a value is left empty, the example has the id itself.
+    Records hash the ids of people: such values are left empty, because the example has the id itself.
     """
     held: dict[str, list[dict[str, Any]]] = {name: [] for name in LOGGED_AS if name in groups}
     for decision in decisions:
@@ -54,13 +54,13 @@ def logged_rows(
 
 
 def _batch(rows: list[dict[str, Any]], group: FeatureGroup) -> pa.RecordBatch:
-    """Rows as a batch; those whose values do not fit the group's types are left out, with a warning."""
+    """Convert rows to a batch; leave out rows that do not fit the group's types, with a warning."""
     schema = row_schema(group)
     try:
         return pa.RecordBatch.from_pylist(rows, schema)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         fitting = [row for row in rows if _fits(row, schema)]
-        _log.warning("%d decisions hold no rows of %s", len(rows) - len(fitting), group.name)
+        _log.warning("%d decisions have no valid rows of %s", len(rows) - len(fitting), group.name)
         return pa.RecordBatch.from_pylist(fitting, schema)
 
 
@@ -82,12 +82,12 @@ def _value(dtype: DType, value: Any) -> Any:
         try:
             return datetime.fromisoformat(value)
         except ValueError:
-            return value  # no row: see `_batch`
+            return value  # not a valid row: see `_batch`
     return value
 
 
 def logged_decisions(settings: Settings, home: Home, first: date, last: date) -> Iterator[Decision]:
-    """Decisions of the days that are still in the log, one at a time; none where none was ever written."""
+    """Yield the decisions of the days still in the log, one at a time; none if none was ever written."""
     if settings.event_log == "segments" and not (home.log / TOPIC).exists():
         return
     log = open_log(settings, home, TOPIC)

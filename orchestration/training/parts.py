@@ -1,4 +1,4 @@
-"""Examples with their features, a bounded number at a time: wide rows never lie in memory all together."""
+"""Joins examples with their features in bounded parts: wide rows are never all in memory."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from orchestration.training.reading import parquet
 from orchestration.training.spool import Spool
 
 PART_ROWS = 8_000
-"""A row is some 15 kB of lists; every step of a part, and its sort, should fit in half a gigabyte."""
+"""A row has about 15 kB of lists; each step of a part, and its sort, should fit in half a gigabyte."""
 BATCH_ROWS = 2_000
 _BUILD = "build_file"
 
@@ -28,8 +28,8 @@ class Parts:
     """Joins the table ``examples`` with the features of each group, in order of time.
 
     Args:
-        logged: of each group that decisions log, the rows that were served.
-        folded: session rows, of every time a session had at an event.
+        logged: the served rows of each group that decisions log.
+        folded: session rows, one for each event of a session.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class Parts:
         self._folded = folded
 
     def rows(self, split: str) -> Iterator[pa.RecordBatch]:
-        """Rows of the set by decision time, request and position; none of an embargo.
+        """Yield the set's rows by decision time, request and position, without embargoed rows.
 
         Args:
-            split: expression of ``decision_time`` that names the split, null within an embargo.
+            split: SQL expression on ``decision_time`` that names the split, null within an embargo.
         """
         self._con.execute(
             f"CREATE TABLE kept AS SELECT *, {split} AS split FROM examples WHERE ({split}) IS NOT NULL"
@@ -67,7 +67,7 @@ class Parts:
             yield from self._part(start, end)
 
     def _part(self, start: datetime | None, end: datetime | None) -> Iterator[pa.RecordBatch]:
-        """Rows from one time up to another; by halves where memory does not suffice."""
+        """Yield the rows between two times; split them in halves if memory does not suffice."""
         self._con.execute(
             "CREATE OR REPLACE TABLE part AS SELECT * FROM kept WHERE "
             "decision_time >= coalesce($1::TIMESTAMPTZ, decision_time) "
@@ -80,16 +80,16 @@ class Parts:
             middle = self._middle()
             if middle is None:
                 raise
-            logger.info("training set: examples from %s on did not fit in memory, again in halves", start)
+            logger.info("training set: examples from %s on did not fit in memory, retrying in halves", start)
             yield from self._part(start, middle)
             yield from self._part(middle, end)
             return
         reader = self._con.cursor().sql("SELECT * FROM ordered").to_arrow_reader(BATCH_ROWS)
-        yield pa.RecordBatch.from_pylist([], reader.schema)  # says the columns where a part has no rows
+        yield pa.RecordBatch.from_pylist([], reader.schema)  # gives the columns if a part has no rows
         yield from reader
 
     def _middle(self) -> datetime | None:
-        """A time that halves the table ``part``; none where it holds one time only."""
+        """Return a time that halves the table ``part``; `None` if it has only one time."""
         [(middle,)] = self._con.execute(
             "SELECT quantile_disc(time, 0.5) FROM (SELECT DISTINCT decision_time AS time FROM part) "
             "WHERE time > (SELECT min(decision_time) FROM part)"
@@ -98,7 +98,7 @@ class Parts:
         return middle
 
     def _find_builds(self, name: str) -> None:
-        """Which builds the examples read, by keys and times alone: a part then opens one or two of many."""
+        """Find the builds that the examples read, by keys and times only, so that a part opens only a few."""
         group, files = self._groups[name], self._files[name]
         key = group.entity.join_key
         if not files or key not in EXAMPLE_COLUMNS:
@@ -118,7 +118,7 @@ class Parts:
         )
 
     def _files_of(self, name: str) -> list[str]:
-        """The builds that the table ``part`` reads; all of a group whose keys the examples do not name."""
+        """List the builds that the table ``part`` reads; all of a group whose keys the examples lack."""
         if not self._files[name] or self._groups[name].entity.join_key not in EXAMPLE_COLUMNS:
             return self._files[name]
         found = self._con.execute(
@@ -128,12 +128,12 @@ class Parts:
         return [file for (file,) in found] or self._files[name][:1]
 
     def _join(self) -> None:
-        """Make the table ``ordered`` of the table ``part``."""
+        """Create the table ``ordered`` from the table ``part``."""
         con = self._con
         for name, spool in self._logged.items():  # a decision written twice counts once
             once = f"SELECT DISTINCT ON (request_id) * FROM ({spool.of('part')}) ORDER BY ALL"
             con.execute(f"CREATE OR REPLACE TABLE logged_{name} AS {once}")
-        # One row per request, as of its decision: a repeat of the list has seen the list.
+        # One row per request, as of its decision, because a repeat of the list has seen the list.
         con.execute(
             "CREATE OR REPLACE TABLE folded AS SELECT DISTINCT ON (request_id) f.* "
             f"FROM ({self._folded.of('part')}) f "
@@ -153,7 +153,7 @@ class Parts:
                 files = self._files_of(name)
                 query = assemble.joined_sql(table, columns, group, files, logged, key=group.entity.join_key)
             con.execute(f"CREATE OR REPLACE TABLE joined_{number} AS {query}")
-            if number:  # each is as wide as the set
+            if number:  # each table is as wide as the set
                 con.execute(f"DROP TABLE joined_{number - 1}")
             table = f"joined_{number}"
             columns = [row[0] for row in con.execute(f"DESCRIBE {table}").fetchall()]

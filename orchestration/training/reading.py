@@ -1,4 +1,4 @@
-"""Records of the lake for the fold, a few thousand at a time: of a catalogue only what the days name."""
+"""Reads lake records for the fold, a few thousand at a time; of a catalogue, only those the days name."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,14 +11,14 @@ ROWS = 5_000
 
 
 def parquet(files: Sequence[str], *, filename: bool = False) -> str:
-    """Files as a table; with the column ``filename`` if asked."""
+    """Return SQL for files as a table, with the column ``filename`` if requested."""
     listed = ", ".join(text(name) for name in files)
     more = ", filename = true" if filename else ""
     return f"read_parquet([{listed}], hive_partitioning = false, union_by_name = true{more})"
 
 
 def events_by_session(con: duckdb.DuckDBPyConnection) -> Iterator[Event]:
-    """The view ``events`` by session and time, sessions in the order in which they began."""
+    """Yield the view ``events`` by session and time, sessions in the order in which they began."""
     began = "SELECT session_id, min(event_time) AS began FROM events GROUP BY session_id"
     query = (
         f"SELECT e.* FROM events e JOIN ({began}) b USING (session_id) "
@@ -28,12 +28,12 @@ def events_by_session(con: duckdb.DuckDBPyConnection) -> Iterator[Event]:
 
 
 def items_named(con: duckdb.DuckDBPyConnection, files: Sequence[str]) -> Iterator[Item]:
-    """The newest record of each item that an event of the view ``events`` names."""
+    """Yield the newest record of each item named in the view ``events``."""
     yield from _newest(con, files, "item", "true")  # type: ignore[misc]
 
 
 def users_who_stated(con: duckdb.DuckDBPyConnection, files: Sequence[str]) -> Iterator[User]:
-    """The newest record of each user of the view ``events`` if it states consent: the fold asks no more."""
+    """Yield the newest record of each user in the view ``events`` if it states consent, for the fold."""
     yield from _newest(con, files, "user", "consent IS NOT NULL")  # type: ignore[misc]
 
 
@@ -48,7 +48,7 @@ def _newest(con: duckdb.DuckDBPyConnection, files: Sequence[str], kind: Kind, th
 
 
 def _records(con: duckdb.DuckDBPyConnection, query: str, kind: Kind) -> Iterator[Record]:
-    # A cursor of its own: the consumer queries on.
+    # A separate cursor, because the consumer keeps querying.
     for batch in con.cursor().sql(query).to_arrow_reader(ROWS):
         for row in batch.to_pylist():
             yield from_arrow(kind, row)

@@ -1,4 +1,4 @@
-"""Session rows as of each decision, by the fold that serves live."""
+"""Computes session rows as of each decision, with the same fold that serves live."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -15,15 +15,16 @@ from orchestration.evaluation.session_features import ReplaySessions
 def session_rows(
     events: Iterable[Event], items: Iterable[Item], users: Iterable[User], settings: Settings
 ) -> Iterator[tuple[str, datetime, dict[str, Any]]]:
-    """(request, last event time, values) of the session before each impression; nothing where none runs.
+    """Yield (request, last event time, values) of the session before each impression, if it is active.
 
-    A request that was shown more than once comes more than once, in time order within a session.
+    A request shown more than once is yielded more than once, in time order within a session.
 
-    Only events strictly before the impression count, its own and its clicks never do. One session is held in
+    Only events strictly before the impression count, never its own or its clicks. Memory holds one session
+    at a time.
     memory at a time.
 
     Args:
-        events: by session, then by time, then by id.
+        events: ordered by session, then time, then id.
     """
     catalogue = catalogue_of(items)
     history = History((), catalogue, {user.user_id: user for user in users}, dict(settings.weights))

@@ -1,4 +1,4 @@
-"""Splits by time, with an embargo between them."""
+"""Splits by time, separated by an embargo."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 @dataclass(frozen=True)
 class Split:
-    """Two moments: validation begins at the one, test at the other; each is preceded by the embargo.
+    """The start of validation and of test, each preceded by the embargo.
 
-    A decision belongs to the split it lies in, unless it lies in the embargo before the next: then its labels
-    might be earned in the time of the next split, and it belongs to none.
+    A decision belongs to the split of its time. During the embargo before a split it belongs to none, because
+    its labels might fall in the time of that split.
     """
 
     validation_from: datetime
@@ -23,7 +23,7 @@ class Split:
 
     @classmethod
     def of(cls, times: list[datetime], shares: tuple[float, float, float], embargo: timedelta) -> "Split":
-        """Bounds such that the shares of the decisions (given in time order) lie before each."""
+        """Choose bounds such that the given shares of the decisions (in time order) are before each."""
         return cls.at(len(times), times.__getitem__, shares, embargo)
 
     @classmethod
@@ -34,14 +34,14 @@ class Split:
         shares: tuple[float, float, float],
         embargo: timedelta,
     ) -> "Split":
-        """`of`, which asks for the times of two decisions only, by their number in time order."""
+        """Like `of`, but request only the times of two decisions, by their number in time order."""
         train, validation, _ = shares
-        # Rounded: 0.7 + 0.1 is a little less than 0.8, and would cost validation a decision.
+        # Rounded, because 0.7 + 0.1 is slightly less than 0.8 and would cost validation a decision.
         first, second = (min(int(round(count * s, 6)), count - 1) for s in (train, train + validation))
         return cls(time_of(first), time_of(second), embargo)
 
     def name(self, time: datetime) -> str | None:
-        """The split of a decision; `None` within an embargo."""
+        """Return the split of a decision; `None` within an embargo."""
         if time >= self.test_from:
             return TEST
         if time >= self.test_from - self.embargo:
@@ -51,7 +51,7 @@ class Split:
         return None if time >= self.validation_from - self.embargo else TRAIN
 
     def sql(self, time: str) -> str:
-        """`name` as an SQL expression over a column."""
+        """Return `name` as an SQL expression over a column."""
         gap = f"to_microseconds({self.embargo // timedelta(microseconds=1)})"
         test, validation = instant(self.test_from), instant(self.validation_from)
         return (

@@ -1,4 +1,4 @@
-"""Wide rows of requests on disk: numbered Parquet files, and a table of which file holds whose."""
+"""Wide rows of requests on disk: numbered Parquet files, with a table that maps rows to files."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from orchestration.training.reading import parquet
 
 
 class Spool:
-    """Rows in the order they come, near in time: a part of the set needs few of the files.
+    """Rows in order of arrival, close in time, so that a part of the set needs few files.
 
     Attributes:
         index: the table ``request_id``, ``event_timestamp``, ``file``, ``digest`` of every row.
@@ -27,10 +27,10 @@ class Spool:
             f"CREATE TABLE {self.index} "
             f"(request_id VARCHAR, {EVENT_TIMESTAMP} TIMESTAMPTZ, file INTEGER, digest UBIGINT)"
         )
-        self.add(pa.RecordBatch.from_pylist([], schema))  # so that there always is a file to read
+        self.add(pa.RecordBatch.from_pylist([], schema))  # so that there is always a file to read
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Keep rows."""
+        """Add rows."""
         pq.write_table(pa.Table.from_batches([batch]), self._path(self._count))
         self._con.execute(
             f"INSERT INTO {self.index} SELECT request_id, {EVENT_TIMESTAMP}, {self._count}, hash(b) "
@@ -39,7 +39,7 @@ class Spool:
         self._count += 1
 
     def of(self, requests: str) -> str:
-        """A query of the rows whose request a table names."""
+        """Return a query for the rows whose requests are in a table."""
         found = self._con.execute(
             f"SELECT DISTINCT file FROM {self.index} WHERE request_id IN (SELECT request_id FROM {requests})"
         ).fetchall()
@@ -47,7 +47,7 @@ class Spool:
         return f"SELECT * FROM {parquet(files)} WHERE request_id IN (SELECT request_id FROM {requests})"
 
     def digest(self) -> str:
-        """Changes with what the rows are, not with their order or repetition."""
+        """Return a digest of the set of rows, independent of order and repetition."""
         rows = f"SELECT DISTINCT request_id, digest FROM {self.index}"
         return repr(self._con.execute(f"SELECT count(*), bit_xor(digest) FROM ({rows})").fetchall())
 

@@ -1,6 +1,6 @@
-"""Ranking metrics over many lists at once, with their intervals.
+"""Ranking metrics over many lists at once, with confidence intervals.
 
-Lists are ragged: list ``i`` holds the places ``offsets[i] … offsets[i + 1]`` of every flat array.
+Lists are ragged: list ``i`` is the slice ``offsets[i] … offsets[i + 1]`` of every flat array.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean and its 95 % interval; nan where there is nothing to average."""
+    """A mean and its 95 % interval; NaN if there is nothing to average."""
 
     mean: float
     low: float
@@ -29,12 +29,12 @@ class Interval:
 
     @property
     def above_zero(self) -> bool:
-        """Whether the whole interval lies above zero."""
+        """Return whether the whole interval is above zero."""
         return self.low > 0.0
 
 
 def mean_interval(values: Floats) -> Interval:
-    """Mean with Student's 95 % interval; one value has no width to speak of, so its bounds are infinite."""
+    """Return the mean with Student's 95 % interval; a single value has infinite bounds."""
     n = len(values)
     if n == 0:
         return Interval(np.nan, np.nan, np.nan)
@@ -46,12 +46,12 @@ def mean_interval(values: Floats) -> Interval:
 
 
 def paired_interval(values: Floats, others: Floats) -> Interval:
-    """Interval of the difference of two rankers on the same lists."""
+    """Return the interval of the difference of two rankers on the same lists."""
     return mean_interval(values - others)
 
 
 def positions_of(scores: Floats, offsets: Ints) -> Ints:
-    """Position of each place within its list, best score first, from 0; ties keep the order given."""
+    """Return each entry's position within its list, best score first, from 0; ties keep the given order."""
     lengths = np.diff(offsets)
     owner = np.repeat(np.arange(len(lengths)), lengths)
     order = np.lexsort((-scores, owner))
@@ -61,9 +61,9 @@ def positions_of(scores: Floats, offsets: Ints) -> Ints:
 
 
 def ndcg(positions: Ints, relevant: Bools, offsets: Ints, cutoff: int = CUTOFF) -> Floats:
-    """NDCG of each list with binary gains, discount 1 / log2(position + 2) (Järvelin & Kekäläinen 2002).
+    """Compute each list's NDCG: binary gains, discount 1 / log2(position + 2) (Järvelin & Kekäläinen 2002).
 
-    A list without relevant items is nan.
+    A list without relevant items is NaN.
     """
     owner = _owner(offsets)
     gains = np.where(relevant & (positions < cutoff), 1.0 / np.log2(positions + 2.0), 0.0)
@@ -74,7 +74,7 @@ def ndcg(positions: Ints, relevant: Bools, offsets: Ints, cutoff: int = CUTOFF) 
 
 
 def reciprocal_rank(positions: Ints, relevant: Bools, offsets: Ints) -> Floats:
-    """1 / (position + 1) of the first relevant item of each list; nan without one."""
+    """Return 1 / (position + 1) of the first relevant item of each list; NaN without one."""
     reciprocal = np.where(relevant, 1.0 / (positions + 1.0), 0.0)
     best = np.zeros(len(offsets) - 1)
     np.maximum.at(best, _owner(offsets), reciprocal)
@@ -82,7 +82,7 @@ def reciprocal_rank(positions: Ints, relevant: Bools, offsets: Ints) -> Floats:
 
 
 def hits(positions: Ints, relevant: Bools, offsets: Ints, cutoff: int = CUTOFF) -> Floats:
-    """1 where a relevant item is among the first `cutoff`, else 0; nan for a list without relevant items."""
+    """Return 1 if a relevant item is among the first `cutoff`, else 0; NaN if a list has no relevant item."""
     owner = _owner(offsets)
     found = _per_list((relevant & (positions < cutoff)).astype(np.float64), owner, offsets) > 0
     any_relevant = _per_list(relevant.astype(np.float64), owner, offsets) > 0
@@ -135,7 +135,7 @@ METRICS: Mapping[str, Callable[[Ints, Bools, Ints], Floats]] = MappingProxyType(
 
 
 def coverage(items: Ints, positions: Ints, cutoff: int = CUTOFF) -> float:
-    """Share of the items offered in any list that some list shows among its first `cutoff`."""
+    """Return the share of all offered items that some list shows among its first `cutoff`."""
     offered = len(np.unique(items))
     return len(np.unique(items[positions < cutoff])) / offered if offered else float("nan")
 
@@ -143,9 +143,9 @@ def coverage(items: Ints, positions: Ints, cutoff: int = CUTOFF) -> float:
 def coverage_interval(
     items: Ints, positions: Ints, offsets: Ints, *, cutoff: int = CUTOFF, seed: int = 0, draws: int = 200
 ) -> Interval:
-    """Coverage with the spread of its bootstrap over lists, centred on the value itself.
+    """Return coverage with the spread of a bootstrap over lists, centred on the value itself.
 
-    Resampled lists repeat, so they cover less than the lists themselves: only the spread is taken.
+    Resampled lists repeat and so cover less than the original ones; only the spread is used.
     """
     value = coverage(items, positions, cutoff)
     n = len(offsets) - 1

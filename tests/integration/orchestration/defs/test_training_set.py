@@ -193,7 +193,7 @@ def test_days_without_impressions_say_so_and_the_set_before_stays(
     with pytest.raises(BuildError, match="no event of these days in the lake"):
         TrainingSet(far, settings, home, lambda: NOW).make()
     write_events(lake, date(2024, 7, 1), [event(1, datetime(2024, 7, 1, 1, tzinfo=UTC))])
-    with pytest.raises(BuildError, match="these days hold no impression; choose days on which lists"):
+    with pytest.raises(BuildError, match="these days have no impression; choose days on which lists"):
         TrainingSet(far, settings, home, lambda: NOW).make()
     folder = training_folder(home)
     assert pq.read_table(folder / "data.parquet", partitioning=None).to_pylist() == before

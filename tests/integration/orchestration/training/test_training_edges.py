@@ -104,13 +104,13 @@ def test_lists_whose_window_is_not_over_are_no_negatives_yet(
     write_events(Lake(home.lake), DAY, [shown(1, 0, "r1", "a"), shown(2, 30, "r2", "a", session="t")])
     now = T0 + timedelta(minutes=minutes)
     if not requests:
-        with pytest.raises(BuildError, match="hold no impression"):
+        with pytest.raises(BuildError, match="have no impression"):
             make(settings, home, now)
         return
     card, rows = make(settings, home, now)
     assert [r["request_id"] for r in rows] == requests
     assert card.unfinished == 2 - len(requests)
-    assert f"because their labels may still come: {card.unfinished}." in card.markdown()
+    assert f"because their labels may still arrive: {card.unfinished}." in card.markdown()
 
 
 def test_the_hash_of_the_inputs_follows_users_rules_and_decisions(settings: Settings, home: Home) -> None:

@@ -111,7 +111,7 @@ def test_what_does_not_fit_at_all_says_so_and_leaves_the_set_before(
         raise duckdb.OutOfMemoryException("Out of Memory Error: too many")
 
     monkeypatch.setattr(Parts, "_join", never)
-    with pytest.raises(BuildError, match="too many; raise HEADRACE_DUCKDB_MEMORY; the set before stays"):
+    with pytest.raises(BuildError, match="too many; raise HEADRACE_DUCKDB_MEMORY; the previous set stays"):
         made(shop)
     assert pq.read_table(training_folder(shop) / "data.parquet").equals(before)
     assert not list(training_folder(shop).glob(".*.tmp"))

@@ -95,7 +95,7 @@ def cut_gzip(path: Path) -> None:
             lambda path: path.write_bytes(b"[]\n{}\n"),
             r"no valid event in it \(2 records",
         ),
-        ("cut.jsonl.gz", cut_gzip, "truncated or damaged .* an evaluation wants the whole file"),
+        ("cut.jsonl.gz", cut_gzip, "truncated or damaged .* an evaluation needs the whole file"),
         ("items.jsonl", lambda path: write(path, [HAT]), r"no valid event in it \(0 records rejected\)"),
     ],
 )

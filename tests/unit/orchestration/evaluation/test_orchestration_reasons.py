@@ -153,11 +153,11 @@ def test_a_training_set_that_cannot_be_specified() -> None:
         TrainingSpec(DAY, DAY, attribution=timedelta(hours=2), embargo=timedelta(hours=1))
     assert str(caught.value) == (
         "embargo of 1:00:00 is shorter than the attribution window of 2:00:00; "
-        "labels of one split would be earned in the time of the next"
+        "labels of one split would fall in the time of the next"
     )
     with pytest.raises(BuildError) as caught:
         TrainingSpec(DAY, DAY - timedelta(days=1))
-    assert str(caught.value) == "last day 2024-05-29 lies before the first, 2024-05-30; swap them"
+    assert str(caught.value) == "last day 2024-05-29 is before the first, 2024-05-30; swap them"
     for shares in ((0.8, 0.1, 0.2), (1.2, -0.1, -0.1), (0.5, 0.25, 0.2)):
         with pytest.raises(BuildError) as caught:
             TrainingSpec(DAY, DAY, shares=shares)

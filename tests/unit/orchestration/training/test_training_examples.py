@@ -141,7 +141,7 @@ def test_the_window_ends_before_its_end() -> None:
     ("change", "message"),
     [
         ({"embargo": timedelta(minutes=1)}, "embargo of 0:01:00 is shorter than the attribution window"),
-        ({"last": date(2024, 5, 1)}, "last day 2024-05-01 lies before the first, 2024-05-30; swap them"),
+        ({"last": date(2024, 5, 1)}, "last day 2024-05-01 is before the first, 2024-05-30; swap them"),
         ({"shares": (0.9, 0.2, 0.1)}, r"shares \(0.9, 0.2, 0.1\) must be at least 0 and sum to 1"),
         ({"shares": (1.1, -0.2, 0.1)}, "must be at least 0"),
     ],
