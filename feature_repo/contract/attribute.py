@@ -1,7 +1,7 @@
-"""One rule for what a value becomes as an attribute, whichever file or request it came in.
+"""Converts any value to an attribute by one rule, whatever file or request it came in.
 
-Numbers stay numbers where a float holds them exactly; text stays text; a list becomes a list of texts; what
-is neither (a time, a date, a truth value) becomes the text JSON has for it.
+Numbers stay numbers if a float holds them exactly; text stays text; a list becomes a list of texts; anything
+else (a time, a date, a boolean) becomes its JSON text.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import msgspec
 
 from feature_repo.contract.records import EXACT, Attribute
 
-_INTEGER_BITS = 10_000  # Python writes out no more than 4,300 digits
+_INTEGER_BITS = 10_000  # Python prints at most 4,300 digits
 
 
 def attribute(value: Any) -> Attribute | None:
-    """A value as an attribute; `None` where there is no form but JSON text for it."""
+    """Convert a value to an attribute; `None` if its only form is JSON text."""
     match value:
         case str():
             return value
@@ -38,7 +38,7 @@ def attribute(value: Any) -> Attribute | None:
 
 
 def scalar_text(value: Any) -> str | None:
-    """The text of a value that is neither text nor nested; `None` for others."""
+    """Return the text of a value that is neither text nor nested; `None` for others."""
     match value:
         case bool():
             return "true" if value else "false"

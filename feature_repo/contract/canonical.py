@@ -1,4 +1,4 @@
-"""The canonical bytes of a record, as the event log holds them: UTC times, known fields, JSON."""
+"""Canonical bytes of a record, as the event log holds them: UTC times, known fields, JSON."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _dict_decoder = msgspec.json.Decoder()
 
 
 def encode(record: Record) -> bytes:
-    """The canonical bytes of a record."""
+    """Encode a record as canonical bytes."""
     return _encoder.encode(record)
 
 
 def decode(raw: bytes) -> Record:
-    """Read back what `encode` wrote. For records that have passed `Contract.parse` already.
+    """Decode what `encode` wrote, for records that have already passed `Contract.parse`.
 
     Raises:
-        ContractError: the bytes are no such record.
+        ContractError: the bytes are not such a record.
     """
     try:
         return _decoder.decode(raw)
@@ -35,7 +35,7 @@ def decode(raw: bytes) -> Record:
 
 
 def _decode_newer(raw: bytes, error: msgspec.MsgspecError) -> Record:
-    """A record of a later version of this contract: what this one does not know is kept as text."""
+    """Decode a record of a later contract version; keep unknown fields as text."""
     try:
         fields = _dict_decoder.decode(raw)
         kind = fields["record"]
@@ -50,7 +50,7 @@ def _decode_newer(raw: bytes, error: msgspec.MsgspecError) -> Record:
 
 
 def as_written(raw: bytes | str, kind: Kind | None) -> Record | None:
-    """The record, when the text is canonical already (UTC times, known fields); else the slow way decides."""
+    """Return the record if the text is already canonical (UTC times, known fields), else `None`."""
     try:
         record = _decoder.decode(raw)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Records as columns: the Arrow schemas of the lake, and records to and from tables."""
+"""Records as columns: the Arrow schemas of the lake, and conversion of records to and from tables."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from feature_repo.catalogue import facts_of, texts_of
 from feature_repo.contract.records import RECORD_TYPES, Attribute, Item, Kind, Record, ShownItem, User
 
 FACTS = "_facts"
-"""Column of items and users that holds what batch expressions read of attributes, `normalized` in Python."""
+"""Column of items and users with the attributes for batch expressions, `normalized` in Python."""
 LAKE_ONLY = frozenset({"ingested_at", FACTS})
-"""Columns of the lake that are no fields of a record."""
+"""Columns of the lake that are not fields of a record."""
 
 _ATTRIBUTE = pa.struct(
     [
@@ -38,11 +38,11 @@ _FACTS = {
 
 @cache
 def arrow_schema(kind: Kind) -> pa.Schema:
-    """Columns of one kind of record in the lake: the struct's fields in order, ``ingested_at``, and `FACTS`.
+    """Return the lake's columns for a kind of record: the fields in order, ``ingested_at``, and `FACTS`.
 
     Attributes become a list of ``{name, values, number}`` (text in ``values``, a number in ``number``), which
-    both DuckDB and Spark unnest; properties become a map of text. `FACTS` holds of an item ``attr_keys`` and
-    ``numerics`` as `facts_of` has them, of a user ``texts`` as `texts_of`.
+    DuckDB and Spark can unnest; properties become a map of text. For an item, `FACTS` holds ``attr_keys`` and
+    ``numerics`` as in `facts_of`; for a user, ``texts`` as in `texts_of`.
     """
     info = msgspec.inspect.type_info(RECORD_TYPES[kind])
     assert isinstance(info, msgspec.inspect.StructType)
@@ -81,7 +81,7 @@ def _arrow_type(info: msgspec.inspect.Type) -> pa.DataType:
 
 
 def to_arrow(kind: Kind, records: Sequence[Record], ingested_at: datetime) -> pa.Table:
-    """Records of one kind as a table with `arrow_schema`."""
+    """Convert records of one kind to a table with `arrow_schema`."""
     schema = arrow_schema(kind)
     columns: list[Any] = []
     for field in schema:
@@ -119,7 +119,7 @@ def _named(values: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def with_facts(kind: Kind, table: pa.Table) -> pa.Table:
-    """A table of the lake with `FACTS`, computed where a row was written by a version that had none."""
+    """Return a lake table with `FACTS`, computed for rows written by a version without them."""
     if kind not in _FACTS:
         return table
     if FACTS in table.column_names and not table[FACTS].null_count:
@@ -135,7 +135,7 @@ def with_facts(kind: Kind, table: pa.Table) -> pa.Table:
 
 
 def _unchecked(kind: Kind, row: Mapping[str, Any]) -> Record:
-    """The part of a record that its facts come from, whatever the contract says of it now."""
+    """Return the part of a record that determines its facts, without validation."""
     attributes = {
         name: [text for text in value if text is not None] if isinstance(value, list) else value
         for name, value in _attributes(row.get("attributes") or ()).items()
@@ -174,7 +174,7 @@ def _attribute(name: str, value: Attribute) -> dict[str, Any]:
 
 
 def from_arrow(kind: Kind, row: Mapping[str, Any]) -> Record:
-    """One row of the lake (``table.to_pylist()``) back to the record."""
+    """Convert one row of the lake (``table.to_pylist()``) back to the record."""
     fields = {k: v for k, v in row.items() if v is not None and k not in LAKE_ONLY}
     if "attributes" in fields:
         fields["attributes"] = _attributes(fields["attributes"])

@@ -1,8 +1,8 @@
-"""Event types that came with the data: ``HEADRACE_HOME/event_types.json``, merged by `load_settings`.
+"""Event types registered by ingested data: ``HEADRACE_HOME/event_types.json``, merged by `load_settings`.
 
-A source format may bring types of its own with their engagement weights (Deskdrop's bookmark, comment,
-follow). Ingesting registers them here, so that every later process (batch groups, stream, serving) knows
-them without an environment variable. What ``HEADRACE_EVENT_WEIGHTS`` says always wins.
+A source format may define its own types with engagement weights (Deskdrop's bookmark, comment, follow).
+Ingesting registers them here, so that every later process (batch groups, stream, serving) knows them without
+an environment variable. ``HEADRACE_EVENT_WEIGHTS`` always wins.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def _file(home: Path) -> Path:
 
 
 def registered(home: Path) -> dict[str, float]:
-    """Types registered by earlier ingests; empty before the first.
+    """Return the types registered by earlier ingests; empty before the first.
 
     Raises:
         SettingsError: the file is damaged; names it.
@@ -36,7 +36,7 @@ def registered(home: Path) -> dict[str, float]:
 
 
 def register(home: Path, weights: Mapping[str, float]) -> None:
-    """Remember types with their weights; a type known already keeps its weight."""
+    """Register types with their weights; a known type keeps its weight."""
     known = registered(home)
     if not (new := {name: weight for name, weight in weights.items() if name not in known}):
         return

@@ -1,4 +1,4 @@
-"""Whether one version of a contract can follow another: two JSON Schemas compared, change by change.
+"""Compatibility of contract versions: compares two JSON Schemas, change by change.
 
 Compatible means: every record the old contract accepts, the new one accepts with the same meaning.
 """
@@ -19,12 +19,12 @@ _WIDER = {"integer": ("number",)}
 
 @dataclass(frozen=True)
 class Change:
-    """One difference.
+    """One difference between two schemas.
 
     Attributes:
-        path: where, e.g. ``Event.position``.
+        path: location, e.g. ``Event.position``.
         compatible: whether old records keep their validity and meaning.
-        what: the difference and, where it is not compatible, why.
+        what: the difference and, if it is incompatible, the reason.
     """
 
     path: str
@@ -33,8 +33,8 @@ class Change:
 
 
 def compare(old: Schema, new: Schema) -> list[Change]:
-    """Every difference between two schemas of `feature_repo.contract.validation.json_schema`, in order of
-    the fields.
+    """List every difference between two schemas of `feature_repo.contract.validation.json_schema`, in field
+    order.
     """
     changes: list[Change] = []
     before, after = old.get("$defs", {}), new.get("$defs", {})

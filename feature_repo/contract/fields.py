@@ -1,4 +1,4 @@
-"""The fields of a record as they came, made fit for the structs: nulls absent, unknown fields as text."""
+"""Prepares a record's raw fields for the structs: nulls become absent, unknown fields become text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from feature_repo.contract.records import EXACT, RECORD_TYPES, Attribute, Kind, 
 from feature_repo.errors import ContractError
 
 ROOMS: dict[Kind, str] = {"event": "properties", "item": "attributes", "user": "attributes"}
-"""Where a kind of record keeps what the contract does not name."""
+"""Where each kind of record keeps fields outside the contract."""
 
 _ROOMS = tuple(dict.fromkeys(ROOMS.values()))
 _KNOWN: dict[Kind, frozenset[str]] = {
@@ -27,7 +27,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def drop_nulls(fields: dict[str, Any]) -> None:
-    """Remove fields, attributes and properties that are null: an empty cell of a table is absent too."""
+    """Remove null fields, attributes and properties, because an empty cell of a table means absent."""
     if None in fields.values():
         for name in [name for name, value in fields.items() if value is None]:
             del fields[name]
@@ -39,12 +39,12 @@ def drop_nulls(fields: dict[str, Any]) -> None:
 def keep_unknown(fields: dict[str, Any], kind: Kind, *, strict: bool) -> list[str]:
     """Move fields the contract does not know into the record's room; return their names.
 
-    Properties are text; attributes keep numbers and lists, by the one rule of
-    `feature_repo.contract.attribute`. Unknown fields of the slots of an impression go there together, as one
-    JSON text named ``items``. A room that is no object is left alone, for validation to refuse.
+    Properties become text; attributes keep numbers and lists, by the rule of
+    `feature_repo.contract.attribute`. Unknown fields in an impression's slots are kept together there, as one
+    JSON text named ``items``. A room that is not an object is left for validation to reject.
 
     Args:
-        strict: refuse a field that stands in the room too, with another value; else the room's value wins.
+        strict: reject a field that is also in the room with another value; otherwise the room's value wins.
 
     Raises:
         ContractError: a value cannot be kept as text, or contradicts the room.
@@ -104,13 +104,13 @@ def _text(name: str, value: Any) -> str:
     name = cut(name)
     check_finite(name, value)
     try:
-        # Beyond 64 bits the encoder gives up; the digits of a whole number are its JSON text.
+        # The encoder rejects integers beyond 64 bits; their digits are their JSON text.
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         if not isinstance(value, float) and (plain := scalar_text(value)) is not None:
             return plain
         text = _encoder.encode(value)
-        if b"null" in text:  # what is infinite or not a number is written so
+        if b"null" in text:  # infinity and NaN are written as null
             json.dumps(value, allow_nan=False, default=str)
         return text.decode()
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -119,15 +119,15 @@ def _text(name: str, value: Any) -> str:
 
 
 def _is_nan(value: Any) -> bool:
-    """Whether a table says by it that there is no number."""
+    """Return whether the value is NaN, by which tables mark a missing number."""
     return isinstance(value, float) and math.isnan(value)
 
 
 def check_finite(name: str, value: Any) -> None:
-    """Refuse what JSON, and so the event log, has no number for; tables have.
+    """Reject numbers that JSON, and so the event log, cannot represent, although tables can.
 
     Raises:
-        ContractError: infinite or not a number.
+        ContractError: the value is infinite or NaN.
     """
     if isinstance(value, float) and not math.isfinite(value):
         msg = f"{name}: {value} is not a finite number"
@@ -135,7 +135,7 @@ def check_finite(name: str, value: Any) -> None:
 
 
 def check_exact(fields: Mapping[str, Any]) -> None:
-    """Refuse whole numbers that would lose digits, such as a code of 20 digits sent as a number.
+    """Reject whole numbers that would lose digits, such as a code of 20 digits sent as a number.
 
     Raises:
         ContractError: names the field or attribute.

@@ -1,5 +1,5 @@
-"""Records as they came in a request: a body decoded so that one bad record does not refuse its neighbours,
-a record back as bytes, and a record that the reader of its format refused."""
+"""Decodes request bodies so that one bad record does not reject its neighbours; encodes records as bytes;
+represents records that the reader of their format refused."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from feature_repo.errors import ContractError
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A record that could not be translated into the contract.
+    """A record that could not be converted to the contract.
 
     Attributes:
-        raw: as it came.
-        error: why.
-        format: of the source that refused it, to read it again after a fix.
+        raw: the original record.
+        error: the cause.
+        format: format of the source, to read the record again after a fix.
     """
 
     raw: bytes
@@ -31,18 +31,18 @@ class Refused:
 
 
 Given: TypeAlias = bytes | Mapping[str, Any] | Refused
-"""A record of a batch: JSON text, the decoded object, or refused already."""
+"""A record of a batch: JSON text, a decoded object, or an already refused record."""
 
 
 def decode_batch(body: bytes) -> Any:
-    """Decode a body strictly; where that fails, in a way that leaves what is wrong inside the one record.
+    """Decode a body strictly; if that fails, decode it so that the fault stays within one record.
 
-    Bytes that are not UTF-8 and halves of surrogate pairs become lone surrogates in their text, and numbers
-    too large for any field become infinite: the contract then refuses the records that hold them.
+    Invalid UTF-8 and halves of surrogate pairs become lone surrogates in their text, and numbers too large
+    for any field become infinite; the contract then rejects the records that contain them.
 
     Raises:
-        msgspec.DecodeError: no JSON text.
-        RecursionError: nested too deeply.
+        msgspec.DecodeError: the body is not JSON.
+        RecursionError: it is nested too deeply.
     """
     try:
         return msgspec.json.decode(body)
@@ -66,13 +66,13 @@ def _no_number(name: str) -> NoReturn:
 
 
 def as_json(value: Any) -> bytes:
-    """A value as JSON text for the quarantine, also where it holds what strict JSON does not.
+    """Encode a value as JSON text for the quarantine, even if strict JSON cannot represent it.
 
-    The text then cannot be read back either: replayed unchanged, the record is refused again.
+    Such text cannot be decoded again: replayed unchanged, the record is rejected again.
     """
     try:
         text = msgspec.json.encode(value, enc_hook=_plain)
-        if b"null" not in text:  # what is infinite or not a number would be written so
+        if b"null" not in text:  # infinity and NaN would be written as null
             return text
         return json.dumps(value, default=_plain, ensure_ascii=False).encode()
     except (ValueError, TypeError, OverflowError, RecursionError):

@@ -1,4 +1,4 @@
-"""The contract as a JSON Schema, derived from the structs; published as ``docs/event.schema.json``."""
+"""The contract as JSON Schema, derived from the structs; published as ``docs/event.schema.json``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NULL = {"type": "null"}
 
 
 def _with(schema: dict[str, Any], variant: dict[str, Any]) -> dict[str, Any]:
-    """A schema that allows one variant more; what describes the field stays outside."""
+    """Return a schema that allows one more variant; the field's description stays outside."""
     outside: dict[str, Any] = {n: schema[n] for n in ("description", "default") if n in schema}
     inside = {name: value for name, value in schema.items() if name not in outside}
     variants = inside.get("anyOf", [inside])
@@ -23,9 +23,9 @@ def _with(schema: dict[str, Any], variant: dict[str, Any]) -> dict[str, Any]:
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of one record in a file or in `POST /v1/events`."""
+    """Return the JSON Schema (2020-12) of one record in a file or in `POST /v1/events`."""
     (schema,), components = msgspec.json.schema_components((Record,), ref_template="#/$defs/{name}")
-    components["ShownItem"].pop("additionalProperties", None)  # unknown fields are kept, not refused
+    components["ShownItem"].pop("additionalProperties", None)  # unknown fields are kept, not rejected
     for kind, struct in RECORD_TYPES.items():
         described = components[struct.__name__]
         described.pop("additionalProperties", None)
@@ -44,5 +44,5 @@ def json_schema() -> dict[str, Any]:
         **schema,
         "$defs": components,
     }
-    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(whole))  # tuples become what JSON has
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(whole))  # tuples become JSON arrays
     return plain

@@ -1,4 +1,4 @@
-"""Why a record is refused: the words for each way in which text, types and times may be wrong."""
+"""Explains why a record is rejected: the wording for faults in text, types and times."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from feature_repo.contract.records import Attribute
 from feature_repo.errors import ContractError
 
 _LONGEST = 120
-"""Characters of a value or name that a message repeats."""
+"""Maximum length of a value or name repeated in a message."""
 _COMPARED = 100
-"""Names that are looked at for a misspelt one."""
+"""Maximum number of names compared with a misspelt one."""
 
 
 def not_json(raw: bytes | str, error: Exception) -> ContractError:
-    """Why a line is no JSON text: its encoding, or its syntax."""
+    """Explain why a line is not JSON text: its encoding, or its syntax."""
     if isinstance(error, RecursionError):
         return ContractError("not_json", "", "nested too deeply; send objects of a few levels")
     try:
@@ -39,7 +39,7 @@ def not_json(raw: bytes | str, error: Exception) -> ContractError:
 
 
 def _has_half_pair(raw: bytes | str) -> bool:
-    """Whether it is JSON but for a character that is half there, which msgspec reports as a cut text."""
+    """Return whether the text is JSON except for a half character, which msgspec reports as truncation."""
     try:
         json.dumps(json.loads(raw), ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -51,7 +51,7 @@ def _has_half_pair(raw: bytes | str) -> bool:
 
 class _Short(Repr):
     def repr_int(self, x: int, level: int) -> str:
-        """Python refuses to write out more than 4,300 digits."""
+        """Avoid printing more than 4,300 digits, which Python refuses."""
         digits = x.bit_length() * 3 // 10
         return super().repr_int(x, level) if digits < _LONGEST else f"a number of about {digits:,} digits"
 
@@ -61,19 +61,19 @@ _short.maxstring = _short.maxother = _short.maxlong = _LONGEST
 
 
 def shown(value: Any) -> str:
-    """A value as a message repeats it: short, on one line, in Unicode."""
+    """Return a value for a message: short, on one line, in Unicode."""
     return _short.repr(value)
 
 
 def cut(name: Any) -> str:
-    """A field's name as a message repeats it: short and in Unicode."""
+    """Return a field's name for a message: short and in Unicode."""
     text = str(name)
     text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def key(room: str, name: Any) -> str:
-    """The path of an attribute or property, e.g. ``attributes["brand"]``."""
+    """Return the path of an attribute or property, e.g. ``attributes["brand"]``."""
     return f"{room}[{json.dumps(cut(name), ensure_ascii=False)}]"
 
 
@@ -87,8 +87,8 @@ def explain(
     """Map msgspec's message to a code, the field and a sentence.
 
     Args:
-        unknown: names of the record that are no fields: one of them may be the absent field, misspelt.
-        fields: what was validated, to name the attribute or property that is wrong.
+        unknown: names in the record that are not fields; one of them may be the missing field, misspelt.
+        fields: the validated object, to name the faulty attribute or property.
     """
     text = str(error)
     match = _FIELD_AT.search(text)
@@ -127,7 +127,7 @@ def _similar(field: str, names: Sequence[Any]) -> list[str]:
 
 
 def to_utc(value: Any, name: str) -> Any:
-    """ISO 8601 text, epoch milliseconds or a datetime to UTC; anything else is left to msgspec."""
+    """Convert ISO 8601 text, epoch milliseconds or a datetime to UTC; leave anything else to msgspec."""
     if isinstance(value, bool):
         return value
     if isinstance(value, int | float):
@@ -148,15 +148,15 @@ def to_utc(value: Any, name: str) -> Any:
             raise ContractError("bad_value", name, msg)
         try:
             utc = value.astimezone(UTC)
-            # Nanoseconds come out of Arrow as pandas' own kind of datetime, which msgspec does not take.
+            # Arrow returns nanoseconds as pandas' own datetime type, which msgspec rejects.
             return utc if type(utc) is datetime else datetime.combine(utc.date(), utc.time(), UTC)
-        except OverflowError as error:  # within hours of the year 1 or 9999, and over the edge in UTC
+        except OverflowError as error:  # within hours of the year 1 or 9999, and out of range in UTC
             msg = f"{name}: {value.isoformat()} is outside the years 1 to 9999 in UTC"
             raise ContractError("time_out_of_range", name, msg) from error
     return value
 
 
 def json_type(value: Any) -> str:
-    """What JSON calls the type of a value."""
+    """Return JSON's name for the type of a value."""
     names = {list: "array", str: "string", bool: "boolean", type(None): "null"}
     return names.get(type(value), "number")

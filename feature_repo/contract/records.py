@@ -1,4 +1,4 @@
-"""What an event, an item and a user are: the structs of event contract v1; all else derives from them."""
+"""The structs of event contract v1 (event, item, user), from which everything else derives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 SCHEMA_VERSION = 1
 ID_BYTES = 256
 EXACT = 2**53
-"""Whole numbers up to here are exact as floats."""
+"""Largest whole number up to which all are exact as floats."""
 
 Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=ID_BYTES)]
 Time: TypeAlias = Annotated[
@@ -32,7 +32,7 @@ class Event(
     frozen=True,
     kw_only=True,
     omit_defaults=True,
-    gc=False,  # holds no cycles; collections over batches of 100,000 cost a quarter of ingest
+    gc=False,  # no cycles; garbage collection over batches of 100,000 costs a quarter of ingest
     forbid_unknown_fields=True,
     tag_field="record",
     tag="event",
@@ -72,7 +72,7 @@ class Item(
     frozen=True,
     kw_only=True,
     omit_defaults=True,
-    gc=False,  # holds no cycles; collections over batches of 100,000 cost a quarter of ingest
+    gc=False,  # no cycles; garbage collection over batches of 100,000 costs a quarter of ingest
     forbid_unknown_fields=True,
     tag_field="record",
     tag="item",
@@ -99,7 +99,7 @@ class User(
     frozen=True,
     kw_only=True,
     omit_defaults=True,
-    gc=False,  # holds no cycles; collections over batches of 100,000 cost a quarter of ingest
+    gc=False,  # no cycles; garbage collection over batches of 100,000 costs a quarter of ingest
     forbid_unknown_fields=True,
     tag_field="record",
     tag="user",

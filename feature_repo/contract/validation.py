@@ -1,8 +1,8 @@
 """Event contract v1: validation at every door, the canonical bytes, the published JSON Schema.
 
-The structs of `feature_repo.contract.records` are the one declaration; validation (`Contract.parse`), Arrow
-schemas (`feature_repo.contract.columns`) and JSON Schema (`json_schema`) derive from them. Import all of it
-from here.
+The structs of `feature_repo.contract.records` are the only declaration; validation (`Contract.parse`), Arrow
+schemas (`feature_repo.contract.columns`) and JSON Schema (`json_schema`) derive from them. Import everything
+from this module.
 """
 
 from __future__ import annotations
@@ -68,17 +68,17 @@ R = TypeVar("R", bound=Record)
 _decoder = msgspec.json.Decoder()
 
 NAMES_TOLD = 100
-"""Unknown fields of one record that are reported by name; all are kept."""
+"""Maximum number of one record's unknown fields reported by name; all are kept."""
 
 
 class Contract:
-    """Validation at the door: shape from the structs, meaning from the settings.
+    """Validation at the door: the structs define shape, the settings meaning.
 
     Args:
         settings: registered event types and the bounds on event time.
         clock: the present, for the bound on the future.
-        on_unknown: told the kind and the names of fields the contract does not know, of each record kept; of
-            one record at most `NAMES_TOLD`.
+        on_unknown: called with the kind and the names of unknown fields of each accepted record, at most
+            `NAMES_TOLD` per record.
     """
 
     def __init__(
@@ -99,15 +99,14 @@ class Contract:
 
         Args:
             raw: JSON text, or the decoded object.
-            kind: the kind when the source holds one kind only; else the object's ``record`` tells.
+            kind: the kind, if the source has only one; otherwise the object's ``record`` names it.
 
         Returns:
-            the record; what is null is absent, and fields the contract does not know are kept in
-            ``properties`` (events) or ``attributes`` (items, users) as text. The query of an event that
-            denies consent is left out.
+            the record. Nulls are absent, and unknown fields are kept in ``properties`` (events) or
+            ``attributes`` (items, users) as text. The query of an event that denies consent is left out.
 
         Raises:
-            ContractError: with a stable code, the field, and what would be right.
+            ContractError: with a stable code, the field, and a valid form.
         """
         if not isinstance(raw, Mapping) and (record := as_written(raw, kind)) is not None:
             self.check(record)
@@ -141,18 +140,18 @@ class Contract:
 
     @property
     def latest(self) -> datetime:
-        """The bound on the future as last asked for; before the first event the beginning of time."""
+        """The last bound on the future; before the first event, the beginning of time."""
         return self._latest
 
     def check(self, record: Record, *, registered: bool = True) -> None:
-        """Hold a decoded record, its times in UTC, against what the structs cannot say.
+        """Check what the structs cannot express, for a decoded record with times in UTC.
 
         Args:
-            registered: refuse event types that the settings do not know, and searches whose query was left
-                out: at the door every search has one, in the log that of a user who denies consent has not.
+            registered: reject event types that the settings do not know, and searches without a query. At the
+                door every search has one; in the log, that of a user who denies consent has none.
 
         Raises:
-            ContractError: with a stable code, the field, and what would be right.
+            ContractError: with a stable code, the field, and a valid form.
         """
         for name in ("event_id", "session_id", "user_id", "item_id", "request_id"):
             value = getattr(record, name, None)
@@ -172,7 +171,7 @@ class Contract:
             )
             raise ContractError("unknown_event_type", "event_type", msg)
         if event.event_time > self._latest:
-            # Asked only here: the clock costs as much as all other checks together.
+            # Read the clock only here: it costs as much as all other checks together.
             self._latest = max(self._latest, self._clock() + self._tolerance)
         if not self._earliest <= event.event_time <= self._latest:
             latest = self._latest
@@ -211,7 +210,7 @@ def _check_numbers(record: Item | User) -> None:
 def _converted(fields: Mapping[str, Any], kind: Kind, unknown: Sequence[str]) -> Record:
     try:
         record = msgspec.convert(fields, RECORD_TYPES[kind])
-        encode(record)  # half a surrogate pair, which an escape in JSON may name, is no UTF-8
+        encode(record)  # a JSON escape may give half a surrogate pair, which is not UTF-8
     except msgspec.ValidationError as error:
         raise explain(error, unknown, fields) from error
     except UnicodeEncodeError as error:
@@ -226,18 +225,18 @@ def _is_unicode(value: Any) -> bool:
         msgspec.json.encode(value)
     except UnicodeEncodeError:
         return False
-    except (TypeError, ValueError, OverflowError, RecursionError):  # of another fault, told elsewhere
+    except (TypeError, ValueError, OverflowError, RecursionError):  # another fault, reported elsewhere
         return True
     return True
 
 
 def as_permitted(record: R, denying: Container[str | None] = ()) -> R:
-    """The record without what a denial of consent does not permit to be kept: the query.
+    """Return the record without its query, which a denial of consent does not permit to keep.
 
-    That of a search is empty then, as a search has one.
+    A search gets an empty query, because it must have one.
 
     Args:
-        denying: users who are known to deny, whatever the event says.
+        denying: users known to deny, whatever the event says.
     """
     if not isinstance(record, Event) or (record.consent is not False and record.user_id not in denying):
         return record
