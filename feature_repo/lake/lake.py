@@ -1,4 +1,4 @@
-"""The lake: Parquet by kind and event day. Layout and reading; `streaming.ingest.lake_writer` writes it."""
+"""The lake: Parquet by kind and event day. Layout and reading; `streaming.ingest.lake_writer` writes."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Lake:
-    """``events/day=YYYY-MM-DD/*.parquet``, ``items/*.parquet``, ``users/*.parquet`` below `root`.
+    """``events/day=YYYY-MM-DD/*.parquet``, ``items/*.parquet``, ``users/*.parquet`` in `root`.
 
-    Files are written once under a temporary name (leading dot) and renamed into place; a reader sees whole
-    files only. Within a day each event id stands once. ``upto-N`` is the compaction of all before it and
-    stands for every ``part-M`` with M ≤ N: those stay on disk for a while, for readers that listed them
-    before, so ask `files` and never glob.
+    Files are written once under a temporary name (leading dot) and renamed into place, so readers see only
+    whole files. Within a day each event id occurs once. ``upto-N`` is the compaction of everything before it
+    and replaces every ``part-M`` with M ≤ N. Replaced files stay on disk for a while, for readers that listed
+    them before; so use `files`, never glob.
     """
 
     root: Path
 
     def events_of(self, day: date) -> Path:
-        """Folder of one event day."""
+        """Return the folder of one event day."""
         return self.root / "events" / f"day={day.isoformat()}"
 
     def folder(self, kind: Kind) -> Path:
-        """Folder of one kind of record."""
+        """Return the folder of one kind of record."""
         return self.root / f"{kind}s"
 
     def days(self) -> list[date]:
-        """Event days present, ascending."""
+        """List the existing event days, ascending."""
         return sorted(
             date.fromisoformat(p.name.removeprefix("day="))
             for p in self.folder("event").glob("day=*")
@@ -56,11 +56,11 @@ class Lake:
         )
 
     def files_of(self, day: date) -> list[str]:
-        """Parquet files of one event day."""
+        """List the Parquet files of one event day."""
         return [str(p) for p in present(self.events_of(day))]
 
     def files(self, kind: Kind, start: date | None = None, end: date | None = None) -> list[str]:
-        """Parquet files of a kind; for events only days with ``start <= day < end``."""
+        """List the Parquet files of a kind; for events, only days with ``start <= day < end``."""
         if kind != "event":
             return [str(p) for p in present(self.folder(kind))]
         days = [d for d in self.days() if (start is None or d >= start) and (end is None or d < end)]
@@ -68,20 +68,20 @@ class Lake:
 
 
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK}
-"""Another file system, one without links, or a file that has as many as it may have."""
+"""Errors for another file system, one without links, or a file with the maximum number of links."""
 PART, UPTO = "part", "upto"
 CHECKED, BLOCKED = "checked.parquet", "blocked.parquet"
-"""Beside a build: the one as of its time that passed last. In a group's folder: the last one held back."""
+"""Beside a build: the last build of that time that passed. In a group's folder: the last one held back."""
 
 
 def numbered(path: Path) -> tuple[str, int]:
-    """The role and number in a file name of the lake; ``("", 0)`` for any other name."""
+    """Return the role and number in a lake file's name; ``("", 0)`` for other names."""
     role, _, number = path.stem.partition("-")
     return (role, int(number)) if role in (PART, UPTO) and number.isdigit() else ("", 0)
 
 
 def present(folder: Path) -> list[Path]:
-    """The files that make up a folder of the lake: the newest compaction and what came after it."""
+    """List the current files of a lake folder: the newest compaction and the files after it."""
     paths = sorted(folder.glob("[!.]*.parquet"))
     names = [numbered(p) for p in paths]
     last = max((number for role, number in names if role == UPTO), default=-1)
@@ -93,7 +93,7 @@ def present(folder: Path) -> list[Path]:
 
 
 def unreadable(files: Sequence[str], needs: Sequence[str] = ()) -> LakeError | None:
-    """The error that names the first of these that is no whole Parquet file, or lacks a column it needs."""
+    """Return an error for the first file that is not whole Parquet or lacks a needed column, else `None`."""
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     for name in files:
@@ -111,9 +111,9 @@ def unreadable(files: Sequence[str], needs: Sequence[str] = ()) -> LakeError | N
 def read_kind(
     con: ibis.BaseBackend, lake: Lake, kind: Kind, start: date | None = None, end: date | None = None
 ) -> ir.Table:
-    """One kind of record as an Ibis table (empty, with the right columns, where the lake has none).
+    """Read one kind of record as an Ibis table; it is empty, with the right columns, if the lake has none.
 
-    Columns that files of an earlier version of the contract lack are null.
+    Columns missing in files of an earlier contract version are null.
     """
     import ibis  # noqa: PLC0415 - half a second, and the command line imports this module
 
@@ -127,15 +127,15 @@ def read_kind(
 
 
 def days_before(as_of: datetime, history: timedelta) -> tuple[date, date]:
-    """First event day that counts as of a time, and the day after the last; midnight closes a day."""
+    """Return the first event day within the history, and the day after the last; midnight closes a day."""
     last = (as_of - timedelta(microseconds=1)).astimezone(UTC).date()
     return (as_of - history).astimezone(UTC).date(), last + timedelta(days=1)
 
 
 def read_tables(con: ibis.BaseBackend, lake: Lake, as_of: datetime, history: timedelta) -> LakeTables:
-    """Inputs of the batch groups as of a time: no event at or after it, no older than `history`.
+    """Read the inputs of the batch groups as of a time: no event at or after it, none older than `history`.
 
-    Items and users carry no event time of their own: the newest record of each id as ingested is used.
+    Items and users have no event time: the newest ingested record of each id is used.
     """
     import ibis  # noqa: PLC0415
 
@@ -153,9 +153,9 @@ def read_tables(con: ibis.BaseBackend, lake: Lake, as_of: datetime, history: tim
 
 
 def _complete(con: ibis.BaseBackend, kind: Kind, table: ir.Table) -> ir.Table:
-    """The table with `FACTS` in every row; rows of an earlier version, which lack them, pass through Python.
+    """Return the table with `FACTS` in every row; rows of earlier versions without them go through Python.
 
-    Files of such a version are rewritten by the next `LakeWriter.sync`.
+    The next `LakeWriter.sync` rewrites files of such a version.
     """
     import ibis  # noqa: PLC0415
 
@@ -168,13 +168,13 @@ def _complete(con: ibis.BaseBackend, kind: Kind, table: ir.Table) -> ir.Table:
 
 @contextmanager
 def duckdb_backend(memory: str, threads: int, spill: Path) -> Iterator[ibis.BaseBackend]:
-    """An in-memory DuckDB behind Ibis that spills to `spill` beyond `memory`. Times are UTC."""
+    """Yield an in-memory DuckDB behind Ibis that spills to `spill` beyond `memory`. Times are UTC."""
     import ibis  # noqa: PLC0415
 
     spill.mkdir(parents=True, exist_ok=True)
     con = ibis.duckdb.connect(memory_limit=memory, threads=threads, temp_directory=str(spill))
     con.raw_sql("SET TimeZone = 'UTC'")
-    con.raw_sql("SET enable_progress_bar = false")  # it would write into logs and over other output
+    con.raw_sql("SET enable_progress_bar = false")  # it would clutter logs and other output
     try:
         yield con
     finally:
@@ -183,7 +183,7 @@ def duckdb_backend(memory: str, threads: int, spill: Path) -> Iterator[ibis.Base
 
 @dataclass(frozen=True)
 class Build:
-    """One finished build of a batch group: a Parquet file and what is known of it."""
+    """A finished build of a batch group: a Parquet file and its metadata."""
 
     path: Path
     as_of: datetime
@@ -193,28 +193,28 @@ class Build:
 
 @dataclass(frozen=True)
 class Builds:
-    """``<root>/<group>/v<version>/as_of=<time>/data.parquet`` and a ``CURRENT`` that names the promoted one.
+    """``<root>/<group>/v<version>/as_of=<time>/data.parquet``, and ``CURRENT``, the name of the promoted one.
 
-    A build is written aside and renamed; it becomes current only by `promote`, after its checks have passed,
-    so readers stay on the last good version.
+    A build is written to a temporary file and renamed. Only `promote` makes it current, after its checks have
+    passed, so readers stay on the last good version.
     """
 
     root: Path
 
     def folder(self, group: str, version: int = 1) -> Path:
-        """Folder of a group's builds."""
+        """Return the folder of a group's builds."""
         return self.root / group / f"v{version}"
 
     def path(self, group: str, as_of: datetime, version: int = 1) -> Path:
-        """File of the build as of a time."""
+        """Return the file of the build as of a time."""
         return self.folder(group, version) / f"as_of={as_of.astimezone(UTC):%Y%m%dT%H%M%SZ}" / "data.parquet"
 
     def history(self, group: str, version: int = 1) -> list[Path]:
-        """Files of all builds, oldest first."""
+        """List the files of all builds, oldest first."""
         return sorted(self.folder(group, version).glob("as_of=*/data.parquet"))
 
     def write(self, group: str, as_of: datetime, table: pa.Table, version: int = 1) -> Path:
-        """Write a build; the same `as_of` replaces it whole."""
+        """Write a build; it replaces an earlier one with the same `as_of`."""
         import pyarrow.parquet as pq  # noqa: PLC0415
 
         path = self.path(group, as_of, version)
@@ -225,14 +225,14 @@ class Builds:
         return path
 
     def confirm(self, build: Build) -> None:
-        """Remember a build that passed its checks: it comes back if what replaces it does not pass."""
+        """Mark a build as passed, so that it is restored if its replacement fails."""
         _link(build.path, build.path.with_name(CHECKED))
 
     def hold_back(self, group: str, build: Build, version: int = 1) -> None:
-        """Take a build that failed its checks out of the history; the last one stays as ``blocked.parquet``.
+        """Take a build that failed its checks out of the history; keep the last one as ``blocked.parquet``.
 
-        What passed as of the same time comes back in its place. A file that itself passed once, or that is
-        the current one, stays: it is being served, and there is nothing better.
+        A build of the same time that passed is restored. A file that itself passed once, or that is the
+        current one, stays: it is being served, and there is nothing better.
         """
         checked = build.path.with_name(CHECKED)
         _link(build.path, self.folder(group, version) / BLOCKED)
@@ -240,7 +240,7 @@ class Builds:
             _link(checked, build.path)
         elif (current := self.current(group, version)) is None or current.path != build.path:
             build.path.unlink()
-            with suppress(OSError):  # not empty: another build of it is being written
+            with suppress(OSError):  # not empty: another build is being written
                 build.path.parent.rmdir()
 
     def promote(self, group: str, build: Build, version: int = 1) -> None:
@@ -260,9 +260,9 @@ class Builds:
         aside.replace(pointer)
 
     def adopt(self, group: str, build: Build, version: int = 1) -> None:
-        """Make a build of another root the current one here, and the only one.
+        """Make a build from another root the current and only one here.
 
-        The file is linked; from another file system it is copied.
+        The file is linked, or copied if it is on another file system.
         """
         path = self.path(group, build.as_of, version)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -274,10 +274,10 @@ class Builds:
                 shutil.rmtree(other.parent, ignore_errors=True)
 
     def current(self, group: str, version: int = 1) -> Build | None:
-        """The promoted build, or `None` before the first.
+        """Return the promoted build, or `None` before the first.
 
         Raises:
-            LakeError: the pointer is damaged or cannot be read; names it.
+            LakeError: the pointer is damaged or unreadable; names it.
         """
         pointer = self.folder(group, version) / "CURRENT"
         try:
@@ -294,12 +294,14 @@ class Builds:
             msg = f"{pointer}: cannot be read ({error.strerror})"
             raise LakeError(msg) from error
         except (ValueError, KeyError, TypeError) as error:
-            msg = f"{pointer}: names no build ({error}); remove it, the next build that passes writes it anew"
+            msg = (
+                f"{pointer}: names no build ({error}); remove it; the next build that passes writes it again"
+            )
             raise LakeError(msg) from error
 
 
 def _same_file(path: Path, other: Path) -> bool:
-    """Whether one is a link to, or a copy of, the other."""
+    """Return whether one file is a link to, or a copy of, the other."""
     try:
         a, b = path.stat(), other.stat()
     except FileNotFoundError:
@@ -308,7 +310,7 @@ def _same_file(path: Path, other: Path) -> bool:
 
 
 def _link(path: Path, to: Path) -> None:
-    """A second name of a file, in place of whatever bore it; a copy where a link cannot be made."""
+    """Link a file to a second name, replacing any other file; copy it if linking is impossible."""
     aside = to.with_name(f".{to.name}.{uuid.uuid4().hex}.tmp")
     try:
         os.link(path, aside)

@@ -282,7 +282,7 @@ def test_a_pointer_that_names_no_build_says_why(tmp_path: Path, content: str, wh
         builds.current("g")
     assert str(caught.value).startswith(f"{pointer}: names no build (")
     assert why in str(caught.value)
-    assert str(caught.value).endswith("; remove it, the next build that passes writes it anew")
+    assert str(caught.value).endswith("; remove it; the next build that passes writes it again")
 
 
 # Records of tables: they may hold what JSON cannot
