@@ -1,4 +1,4 @@
-"""Entity rows into DuckDB: from pandas, Arrow or SQL."""
+"""Loads entity rows into DuckDB, from pandas, Arrow or SQL."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ENTITY = "entity_rows"
 
 @dataclass(frozen=True)
 class EntityFrame:
-    """Entity rows that stand in DuckDB as the table or view `ENTITY`.
+    """Entity rows in DuckDB, as the table or view `ENTITY`.
 
     Attributes:
-        types: of the columns.
-        time_column: the column with the moment that each row is asked for.
-        bounds: its least and greatest value; `None` where there is no row.
+        types: types of the columns.
+        time_column: the column with each row's point in time.
+        bounds: its smallest and largest value; `None` without rows.
     """
 
     columns: tuple[str, ...]
@@ -35,14 +35,14 @@ class EntityFrame:
 
 
 def register(connection: duckdb.DuckDBPyConnection, rows: Any) -> EntityFrame:
-    """Make entity rows known to a connection as `ENTITY`.
+    """Register entity rows with a connection as `ENTITY`.
 
     Args:
-        rows: a pandas frame, an Arrow table or reader, or a SQL query that DuckDB can answer. Times without a
-            zone are UTC; times in text are read as ISO 8601.
+        rows: a pandas frame, an Arrow table or reader, or a SQL query for DuckDB. Times without a zone are
+            UTC; text times are parsed as ISO 8601.
 
     Raises:
-        LakeError: no such thing, or a query that fails.
+        LakeError: the rows are none of these, or the query fails.
     """
     schema = _stand_in(connection, rows)
     sample = schema.empty_table().to_pandas()
@@ -62,7 +62,7 @@ def register(connection: duckdb.DuckDBPyConnection, rows: Any) -> EntityFrame:
 
 
 def is_text(dtype: pa.DataType) -> bool:
-    """Whether a column holds text."""
+    """Return whether a column holds text."""
     dtype = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
     return bool(
         pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype)
@@ -70,7 +70,7 @@ def is_text(dtype: pa.DataType) -> bool:
 
 
 def is_whole(dtype: pa.DataType) -> bool:
-    """Whether a column holds whole numbers, or nothing but nulls."""
+    """Return whether a column holds whole numbers, or only nulls."""
     dtype = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
     return bool(
         pa.types.is_integer(dtype)

@@ -4,8 +4,8 @@
       type: feature_repo.offline.offline_store.HeadraceOfflineStore
       memory_limit: 1GB
 
-Sources that are not local Parquet files, and on-demand views in substrait mode, are left to Feast's own
-DuckDB store, which this one extends.
+Sources other than local Parquet files, and on-demand views in substrait mode, are left to Feast's own DuckDB
+store, which this one extends.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from feature_repo.offline.retrieval import DuckDBRetrievalJob
 
 
 class HeadraceOfflineStoreConfig(DuckDBOfflineStoreConfig):  # type: ignore[misc]
-    """What ``offline_store:`` may hold besides the options of Feast's DuckDB store.
+    """Options of ``offline_store:`` in addition to those of Feast's DuckDB store.
 
     Attributes:
-        memory_limit: DuckDB's memory; beyond it, it spills to `temp_directory`.
-        threads: DuckDB's threads; absent: one per core.
-        temp_directory: where to spill; absent: DuckDB's own choice, ``.tmp`` in the working directory.
-        exclude_late: count only values created not after the entity's time, also where the caller does not
-            ask for it by ``filter_by_created_timestamp``.
-        users: folder of the lake's users. Rows of who denies consent today are left out, whatever a build of
-            before holds; absent: nobody's are.
+        memory_limit: DuckDB's memory; beyond it, DuckDB spills to `temp_directory`.
+        threads: DuckDB's threads; default: one per core.
+        temp_directory: spill folder; default: DuckDB's own choice, ``.tmp`` in the working directory.
+        exclude_late: count only values created no later than the entity's time, even if the caller does not
+            set ``filter_by_created_timestamp``.
+        users: folder of the lake's users. Rows of users who deny consent today are left out, whatever earlier
+            builds contain; without it no rows are left out.
     """
 
     type: StrictStr = "feature_repo.offline.offline_store.HeadraceOfflineStore"
@@ -74,10 +74,10 @@ class HeadraceOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
         full_feature_names: bool = False,
         filter_by_created_timestamp: bool = False,
     ) -> RetrievalJob:
-        """Entity rows with the features as of each row's time; see `point_in_time_sql` for what counts.
+        """Return entity rows with the features as of each row's time (see `point_in_time_sql`).
 
         Raises:
-            LakeError: a view without readable Parquet, or entity rows that are none; says which.
+            LakeError: a view has no readable Parquet, or the entity rows are invalid; says which.
         """
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
         exclude_late = filter_by_created_timestamp or config.offline_store.exclude_late
@@ -132,7 +132,7 @@ class HeadraceOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
         start_date: datetime,
         end_date: datetime,
     ) -> RetrievalJob:
-        """The newest row of each key with ``start_date <= event time <= end_date``."""
+        """Return the newest row of each key with ``start_date <= event time <= end_date``."""
         if not _is_local_parquet(data_source):
             return DuckDBOfflineStore.pull_latest_from_table_or_query(
                 config,
@@ -167,7 +167,7 @@ class HeadraceOfflineStore(DuckDBOfflineStore):  # type: ignore[misc]
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> RetrievalJob:
-        """All rows with ``start_date <= event time <= end_date``."""
+        """Return all rows with ``start_date <= event time <= end_date``."""
         if not _is_local_parquet(data_source):
             return DuckDBOfflineStore.pull_all_from_table_or_query(
                 config,
@@ -203,7 +203,7 @@ def _connect(config: RepoConfig) -> duckdb.DuckDBPyConnection:
 
 
 def _utc(time: datetime) -> datetime:
-    """A time without a zone is UTC, as everywhere in Feast's interface; never this machine's."""
+    """Treat a time without a zone as UTC, as Feast's interface does, never as local time."""
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
@@ -216,7 +216,7 @@ def _is_local_parquet(source: DataSource | None) -> bool:
 
 
 def _parquet(config: RepoConfig, source: FileSource) -> str:
-    """The source as a table expression; relative paths start from the repository, as everywhere in Feast."""
+    """Return the source as a table expression; relative paths start from the repository, as in Feast."""
     uri = str(FileSource.get_uri_for_file_path(config.repo_path, source.path))
     path = Path(uri.removeprefix("file://"))
     pattern = path / "**" / "*.parquet" if path.is_dir() else path
@@ -224,7 +224,7 @@ def _parquet(config: RepoConfig, source: FileSource) -> str:
 
 
 def _permitted(config: RepoConfig, source: FileSource, columns: Iterable[str]) -> str:
-    """The source without the rows of users who deny consent today, where its `columns` name users."""
+    """Return the source without rows of users who deny consent today, if its `columns` name users."""
     table = _parquet(config, source)
     folder = config.offline_store.users
     own = {new: old for old, new in source.field_mapping.items()}
@@ -265,10 +265,10 @@ def _table(
 
 
 def _keyed(view: FeatureView, table: FeatureTable, frame: frames.EntityFrame) -> FeatureTable:
-    """The table with its keys compared as what they are: text with text, a whole number by its digits.
+    """Return the table with keys compared in their own type: text as text, whole numbers by their digits.
 
     Raises:
-        LakeError: the entity rows lack a key, or hold it in a type that has no one spelling, like 1.0.
+        LakeError: the entity rows lack a key, or have it in a type without a unique text form, like 1.0.
     """
     missing = [ours for _, ours in table.keys if ours not in frame.columns]
     if missing:

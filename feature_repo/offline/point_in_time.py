@@ -1,4 +1,4 @@
-"""The point-in-time join as SQL: for each entity row the newest feature values that it could have known."""
+"""The point-in-time join as SQL: for each entity row, the newest feature values known at its time."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ _ORDER = "__order"
 
 
 def quoted(name: str) -> str:
-    """An identifier in double quotes."""
+    """Quote an identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def text(value: str) -> str:
-    """A text literal."""
+    """Quote a text literal."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def instant(time: datetime) -> str:
-    """A moment as a literal."""
+    """Format a moment as a literal."""
     return f"TIMESTAMPTZ {text(time.isoformat())}"
 
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """A feature view as the join sees it.
+    """A feature view as input of the join.
 
     Attributes:
         source: a table expression, e.g. ``read_parquet('…')``.
         keys: pairs of the source's column and the entity frame's column that must be equal; may be empty.
-        as_text: the source's key columns compared as text, so that the engine casts neither side by itself.
+        as_text: key columns of the source that are compared as text, so that the engine casts neither side.
         features: pairs of the source's column and its name in the result.
-        event_time: the source's column with the time a value became true.
-        created: the source's column with the time it was written; decides between equal event times.
-        ttl: age beyond which a value counts as absent; `None` keeps values for ever.
+        event_time: the source's column with the time at which a value became true.
+        created: the source's column with the time at which it was written; decides between equal event times.
+        ttl: age beyond which a value counts as absent; `None` keeps values forever.
     """
 
     source: str
@@ -58,17 +58,17 @@ def point_in_time_sql(
     bounds: tuple[datetime, datetime] | None = None,
     exclude_late: bool = False,
 ) -> str:
-    """Entity rows with the values of each table as of the row's time, in no particular order.
+    """Return SQL for entity rows with each table's values as of the row's time, in no particular order.
 
     Of a table's rows with the entity's keys and an event time not after the entity's time, the one with the
-    newest event time counts, of equal event times the one created last. It is absent when older than `ttl`.
+    newest event time counts; of equal event times, the one created last. A value older than `ttl` is absent.
 
     Args:
         entity: name of the table of entity rows.
         columns: its columns, kept in the result.
         time_column: the entity's time among them.
-        bounds: least and greatest entity time, if known: rows outside what they can reach are not read.
-        exclude_late: count only values created not after the entity's time (where a table has `created`).
+        bounds: smallest and largest entity time, if known; rows that no entity time can reach are not read.
+        exclude_late: count only values created no later than the entity's time (if a table has `created`).
     """
     time = f"CAST(e.{quoted(time_column)} AS TIMESTAMPTZ)"
     selected = [f"e.{quoted(c)}" for c in columns]
@@ -103,7 +103,7 @@ def _interval(span: timedelta) -> str:
 
 
 def _place(time: str, created: str) -> str:
-    """Event time and creation in one number, so that the join itself decides between equal event times."""
+    """Combine event time and creation in one number, so that the join decides between equal event times."""
     return f"(epoch_us({time})::HUGEINT * 18446744073709551616 + {created})"
 
 
@@ -128,7 +128,7 @@ def _columns(table: FeatureTable) -> list[str]:
 
 
 def _within(table: FeatureTable, bounds: tuple[datetime, datetime] | None) -> str:
-    """Keeps what some entity row can reach; on the bare column, so that row groups are skipped."""
+    """Keep rows that an entity row can reach; the bare column lets DuckDB skip row groups."""
     conditions = [f"{quoted(table.event_time)} IS NOT NULL"]
     if bounds is not None:
         first, last = bounds
@@ -145,11 +145,11 @@ def _rows(table: FeatureTable, bounds: tuple[datetime, datetime] | None) -> str:
 
 
 def _known(table: FeatureTable, bounds: tuple[datetime, datetime] | None) -> str:
-    """Rows by the time they were known, without those that were outdated when they came.
+    """Return rows by the time they became known, without those already outdated then.
 
     A row is known from ``greatest(event time, created)`` on. In that order the newest so far is the answer at
-    any moment, so a row that comes after a newer one never is. What remains rises in both times, and one ASOF
-    join on the time of knowing finds the newest known.
+    any moment, so a row that arrives after a newer one never is. The remaining rows rise in both times, and
+    one ASOF join on the known time finds the newest known row.
     """
     created = f"CAST({quoted(str(table.created))} AS TIMESTAMPTZ)"
     known = f"greatest({_time(table)}, {created})"

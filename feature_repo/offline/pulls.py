@@ -1,4 +1,4 @@
-"""Reading a source for materialization, as SQL: the newest row of each key, or all, of a span of time."""
+"""SQL to read a source for materialization: the newest row of each key, or all rows, in a time span."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from feature_repo.offline.point_in_time import instant, quoted
 def all_rows_sql(
     source: str, columns: Sequence[str], event_time: str, start: datetime | None, end: datetime | None
 ) -> str:
-    """Rows with ``start <= event_time <= end``; an absent bound does not bind."""
+    """Return rows with ``start <= event_time <= end``; an absent bound does not apply."""
     selected = ", ".join(quoted(c) for c in dict.fromkeys(columns))
     conditions = [
         f"{quoted(event_time)} {sign} {instant(bound)}"
@@ -32,7 +32,7 @@ def newest_rows_sql(
     start: datetime,
     end: datetime,
 ) -> str:
-    """The newest row of each key in the span, of equal event times the one created last."""
+    """Return the newest row of each key in the span; of equal event times, the one created last."""
     newest = [f"{quoted(event_time)} DESC"]
     if created is not None:
         newest.append(f"{quoted(created)} DESC NULLS LAST")

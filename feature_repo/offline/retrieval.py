@@ -1,4 +1,4 @@
-"""A query on its own DuckDB connection as Feast's retrieval job: Arrow table, stream of batches, file."""
+"""A DuckDB query on its own connection as Feast's retrieval job: Arrow table, stream of batches, file."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ BATCH_ROWS = 100_000
 
 
 class DuckDBRetrievalJob(RetrievalJob):  # type: ignore[misc]
-    """Runs when rows are asked for; every ask runs the query anew, so a job can be streamed and then stored.
+    """Job that runs the query each time rows are requested, so it can be streamed and then stored.
 
     Args:
-        connection: where the query runs; the job keeps it.
+        connection: connection for the query; owned by the job.
         sql: the query.
-        repo_path: folder that relative paths of saved datasets start from.
+        repo_path: base folder of relative paths of saved datasets.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class DuckDBRetrievalJob(RetrievalJob):  # type: ignore[misc]
         self._metadata = metadata
 
     def to_sql(self) -> str:
-        """The query."""
+        """Return the query."""
         return self._sql
 
     def to_batches(self, rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
-        """The result as a stream, for results larger than memory. On-demand features are not in it.
+        """Return the result as a stream, for results larger than memory, without on-demand features.
 
-        One at a time: asking the job for anything else ends the stream.
+        Any other request to the job ends the stream.
 
         Raises:
             LakeError: a source cannot be read.
@@ -82,27 +82,27 @@ class DuckDBRetrievalJob(RetrievalJob):  # type: ignore[misc]
 
     @property
     def full_feature_names(self) -> bool:
-        """Whether features bear their view's name."""
+        """Whether feature names are prefixed by their view's name."""
         return self._full_feature_names
 
     @property
     def on_demand_feature_views(self) -> list[OnDemandFeatureView]:
-        """Views that Feast computes on the result."""
+        """On-demand views that Feast computes on the result."""
         return self._on_demand
 
     @property
     def metadata(self) -> RetrievalMetadata | None:
-        """What was asked for."""
+        """Metadata of the request."""
         return self._metadata
 
     def persist(
         self, storage: SavedDatasetStorage, allow_overwrite: bool = False, timeout: int | None = None
     ) -> None:
-        """Write the result to one Parquet file, whole or not at all; streamed where no view is on demand.
+        """Write the result to one Parquet file, atomically; streamed if there is no on-demand view.
 
         Raises:
-            SavedDatasetLocationAlreadyExists: the file exists and may not be replaced.
-            LakeError: the storage is no local Parquet file.
+            SavedDatasetLocationAlreadyExists: the file exists and must not be replaced.
+            LakeError: the storage is not a local Parquet file.
         """
         path = self._target(storage)
         if path.exists() and not allow_overwrite:
@@ -131,12 +131,12 @@ class DuckDBRetrievalJob(RetrievalJob):  # type: ignore[misc]
             storage.file_options.file_format, ParquetFormat | None
         )
         if not local:
-            msg = f"{type(storage).__name__}: no Parquet file; use SavedDatasetFileStorage(path=….parquet)"
+            msg = f"{type(storage).__name__}: not a Parquet file; use SavedDatasetFileStorage(path=….parquet)"
             raise LakeError(msg)
         path = FileSource.get_uri_for_file_path(self._repo_path, storage.file_options.uri)
         return Path(os.fspath(path)) if not isinstance(path, str) else Path(path.removeprefix("file://"))
 
 
 def unreadable(error: duckdb.Error) -> LakeError:
-    """DuckDB's failure as ours."""
+    """Convert a DuckDB error to ours."""
     return LakeError(f"offline store: {error}")
