@@ -1,4 +1,4 @@
-"""Preferences over attribute values, of users and of segments alike."""
+"""Preferences over attribute values, for users and for segments."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ FLOATS = "array<float64>"
 
 
 def strength(score: ir.FloatingColumn) -> ir.FloatingColumn:
-    """What scores are compared by: equal where they differ by less than a billionth part.
+    """Round scores for comparison, so that those within a relative 1e-9 are equal.
 
-    So the order in which an engine sums does not decide between equals, however far they have decayed.
+    The order in which an engine sums then does not decide ties, however far scores have decayed.
     """
     return ibis.greatest(score, SMALLEST_SCORE).ln().round(9)
 
 
 def totals(touched: ir.Table, key: str) -> ir.Table:
-    """`key`, `all_slots`, `click_rate`. `touched`: per key and item, with `clicks`, `expected`, `slots`."""
+    """Return `key`, `all_slots`, `click_rate`; `touched` has `clicks`, `expected`, `slots` per key, item."""
     summed = touched.group_by(key).agg(
         all_slots=touched["slots"].sum(), clicks=touched.clicks.sum(), expected=touched.expected.sum()
     )
@@ -31,13 +31,13 @@ def totals(touched: ir.Table, key: str) -> ir.Table:
 
 
 def by_attribute(touched: ir.Table, keys: ir.Table, key: str) -> ir.Table:
-    """`key`, `attr_key`, `clicks`, `expected`, `all_slots` summed over the items with the attribute value."""
+    """Return `key`, `attr_key`, `clicks`, `expected`, `all_slots`, summed over items with the value."""
     met = touched.join(keys, "item_id")
     return met.group_by(key, "attr_key").agg(clicks=met.clicks.sum(), expected=met.expected.sum())
 
 
 def shares(everybody: ir.Table) -> ir.Table:
-    """`attr_key`, `share` of the clicks within its attribute type; from rows with `attr_key`, `clicks`."""
+    """Return `attr_key`, `share` of clicks within its attribute type, from rows with `attr_key`, `clicks`."""
     summed = everybody.group_by("attr_key").agg(clicks=everybody.clicks.sum())
     summed = summed.mutate(_type=attribute_type(summed.attr_key))
     whole = summed.clicks.sum().over(group_by="_type")
@@ -45,7 +45,7 @@ def shares(everybody: ir.Table) -> ir.Table:
 
 
 def with_expectation(by_attr: ir.Table, total: ir.Table, share: ir.Table, key: str) -> ir.Table:
-    """Put the share of everybody in place of `expected` for keys that were shown nothing."""
+    """Replace `expected` by the overall share for keys that were shown nothing."""
     rows = by_attr.mutate(_type=attribute_type(by_attr.attr_key))
     rows = rows.join(total.select(key, "all_slots"), key)
     columns = (key, "attr_key", "_type", "clicks", "expected")
@@ -57,9 +57,9 @@ def with_expectation(by_attr: ir.Table, total: ir.Table, share: ir.Table, key: s
 
 
 def cut(rows: ir.Table, key: str, top_k: int) -> ir.Table:
-    """Per attribute type the `top_k` values with the largest clicks + expected.
+    """Keep, per attribute type, the `top_k` values with the largest clicks + expected.
 
-    Only what is longer than that is put in order, which most users are not.
+    Only longer lists are sorted, and most users have none.
     """
     counts = rows.group_by(key, "_type").agg(values=rows.count())
     long = counts.filter(counts["values"] > top_k).select(_key=key, _long="_type")
@@ -72,7 +72,7 @@ def cut(rows: ir.Table, key: str, top_k: int) -> ir.Table:
 
 
 def preferences(rows: ir.Table, key: str, top_k: int) -> ir.Table:
-    """`key` and the lists `attr_keys`, `attr_clicks`, `attr_expected`, `categories`, `category_shares`."""
+    """Return `key` and lists `attr_keys`, `attr_clicks`, `attr_expected`, `categories`, `category_shares`."""
     kept = cut(rows, key, top_k)
     value = ibis.struct({"attr_key": kept.attr_key, "clicks": kept.clicks, "expected": kept.expected})
     values = kept.group_by(key).agg(values=value.collect())
@@ -100,9 +100,9 @@ def preferences(rows: ir.Table, key: str, top_k: int) -> ir.Table:
 
 
 def beside(rows: ir.Table, key: str, *parts: ir.Table) -> ir.Table:
-    """Rows with the columns of the parts, each of which has a row for some of the keys.
+    """Add the columns of the parts, each of which has rows for some of the keys.
 
-    One chain of joins: Ibis takes its time for every step between two.
+    Uses one chain of joins, because Ibis takes time for every step between two joins.
     """
     for number, part in enumerate(parts):
         other = part.rename({f"_{key}_{number}": key})
@@ -111,5 +111,5 @@ def beside(rows: ir.Table, key: str, *parts: ir.Table) -> ir.Table:
 
 
 def or_empty(column: ir.ArrayColumn, dtype: str) -> ir.ArrayColumn:
-    """The list, or an empty one."""
+    """Return the list, or an empty one for null."""
     return ibis.coalesce(column, ibis.literal([], type=dtype))

@@ -1,4 +1,4 @@
-"""Events as the statistics see them: who may be profiled, what is engagement, what was shown."""
+"""Events for the statistics: who may be profiled, what is an engagement, what was shown."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ IMPRESSION = "impression"
 
 
 def instant(time: datetime) -> ir.TimestampScalar:
-    """A moment as a literal."""
+    """Return a moment as a literal."""
     return ibis.literal(time, type="timestamp('UTC', 6)")
 
 
 def age_us(time: ir.TimestampColumn, as_of: datetime) -> ir.IntegerColumn:
-    """Microseconds from `time` to `as_of`.
+    """Return the microseconds from `time` to `as_of`.
 
-    Of zoneless times: DuckDB takes four times as long for a difference of zoned ones.
+    Uses zoneless times, because DuckDB takes four times as long to subtract zoned ones.
     """
     now = ibis.literal(as_of.astimezone(UTC).replace(tzinfo=None), type="timestamp(6)")
     return now.delta(time.cast("timestamp(6)"), unit="microsecond")
 
 
 def decay(time: ir.TimestampColumn, as_of: datetime, half_life: timedelta) -> ir.FloatingColumn:
-    """``2^(-age / half_life)``."""
+    """Return ``2^(-age / half_life)``."""
     rate = math.log(2) / (half_life / timedelta(microseconds=1))
     return (age_us(time, as_of) * -rate).exp()
 
 
 def weight(event_type: ir.StringColumn, params: BatchParams) -> ir.FloatingColumn:
-    """Engagement weight of an event type; 0 is no engagement."""
+    """Return the engagement weight of an event type; 0 means no engagement."""
     engaging = [(name, float(w)) for name, w in sorted(params.weights.items()) if w > 0]
     if not engaging:
         return ibis.literal(0.0)
@@ -44,14 +44,14 @@ def weight(event_type: ir.StringColumn, params: BatchParams) -> ir.FloatingColum
 
 
 def weighed(events: ir.Table, params: BatchParams) -> ir.Table:
-    """Events with `weight`: 0 where nothing is engaged with, and without an item."""
+    """Add `weight`: 0 for events that are not engagements or have no item."""
     return events.mutate(weight=events.item_id.notnull().ifelse(weight(events.event_type, params), 0.0))
 
 
 def marked(tables: LakeTables, params: BatchParams) -> ir.Table:
-    """Events with `weight` (0 without an item) and `permitted`: whether users and sessions may count them.
+    """Add `weight` (0 without an item) and `permitted`: whether users and sessions may count the event.
 
-    `user_id` is null where it is not permitted, so that nobody's profile can count them by mistake.
+    `user_id` is null if not permitted, so that no profile can count the event by mistake.
     """
     stated = tables.users.filter(tables.users.consent.notnull())
     stated = stated.select(_user_id="user_id", _stated="consent")
@@ -68,12 +68,12 @@ def marked(tables: LakeTables, params: BatchParams) -> ir.Table:
 
 
 def engagements(events: ir.Table) -> ir.Table:
-    """Of `weighed` events those that engage with an item."""
+    """Keep the `weighed` events that engage with an item."""
     return events.filter(events.weight > 0)
 
 
 def slots(impressions: ir.Table) -> ir.Table:
-    """One row per slot shown: `item_id` and `position` (from 0) instead of `items`."""
+    """Return one row per slot shown: `item_id` and `position` (from 0) instead of `items`."""
     placed = impressions["items"].map(
         lambda slot, place: ibis.struct({"item_id": slot["item_id"], "position": place})
     )
@@ -82,14 +82,14 @@ def slots(impressions: ir.Table) -> ir.Table:
 
 
 def touches(events: ir.Table, by: str, params: BatchParams) -> ir.Table:
-    """What was engaged with and shown, summed per `by` (user or segment), permission and item."""
+    """Sum engagements and slots shown per `by` (user or segment), permission and item."""
     return touched(each_touch(events, by, params), by)
 
 
 def each_touch(events: ir.Table, by: str, params: BatchParams) -> ir.Table:
-    """One row for each engagement and each slot, with `by`, `permitted` and `item_id`.
+    """Return one row per engagement and per slot, with `by`, `permitted` and `item_id`.
 
-    Columns `clicks` (decayed weight), `engagements` (count), `shown` (decayed slots), `slots` (count).
+    Columns: `clicks` (decayed weight), `engagements` (count), `shown` (decayed slots), `slots` (count).
     """
     fade = decay(events.event_time, params.as_of, params.affinity_half_life)
     events = events.mutate(_fade=fade)
@@ -118,6 +118,6 @@ def each_touch(events: ir.Table, by: str, params: BatchParams) -> ir.Table:
 
 
 def touched(each: ir.Table, *by: str) -> ir.Table:
-    """`each_touch`, or sums of it, summed per `by`, permission and item."""
+    """Sum `each_touch`, or sums of it, per `by`, permission and item."""
     sums = {name: each[name].sum() for name in ("clicks", "engagements", "shown", "slots")}
     return each.group_by(*by, "permitted", "item_id").agg(**sums)

@@ -1,4 +1,4 @@
-"""Attributes of items as rows: what `feature_repo.catalogue` made of them when they were written."""
+"""Item attributes as rows, as `feature_repo.catalogue` derived them when the items were written."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ HEX = "0123456789abcdef"
 
 
 def attribute_keys(items: ir.Table) -> ir.Table:
-    """`item_id`, `attr_key`: each category and each text attribute value of an item once."""
+    """Return `item_id`, `attr_key`: each category and each text attribute value of an item once."""
     return items.select("item_id", attr_key=items[FACTS]["attr_keys"]).unnest("attr_key")
 
 
 def attribute_type(attr_key: ir.StringColumn) -> ir.StringColumn:
-    """The part of an attribute value before the first colon."""
+    """Return the part of an attribute value before the first colon."""
     return attr_key.substr(0, attr_key.find(":"))
 
 
 def numerics(items: ir.Table) -> ir.Table:
-    """`item_id`, `name`, `value`: price, year of creation and each numeric attribute, one row per name."""
+    """Return `item_id`, `name`, `value`: price, year of creation and numeric attributes, a row per name."""
     named = items.select("item_id", numeric=items[FACTS]["numerics"]).unnest("numeric")
     return named.select("item_id", name=named["numeric"]["name"], value=named["numeric"]["value"])
 
 
 def vectors(keys: ir.Table, dimensions: int) -> ir.Table:
-    """`item_id`, `vector`: attribute values hashed into signed dimensions, scaled to unit length.
+    """Return `item_id`, `vector`: attribute values hashed into signed dimensions, scaled to unit length.
 
     Feature hashing (Weinberger et al. 2009) with digits of the MD5 of the value: the same on every engine.
-    A vector whose entries cancel out stays zero.
+    If its entries cancel out, a vector stays zero.
     """
     vocabulary = keys.select("attr_key").distinct()
     digest = vocabulary.attr_key.hexdigest("md5")

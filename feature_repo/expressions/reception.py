@@ -1,4 +1,4 @@
-"""How items are received: click-through rates."""
+"""Reception of items: click-through rates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from feature_repo.group import CTR_PRIOR, CTR_UNSHOWN, POSITIONS
 
 
 def click_through(touched: ir.Table) -> ir.Table:
-    """`item_id`, `impressions`, `clicks`, `ctr` from rows with `engagements` and `slots` per item."""
+    """Return `item_id`, `impressions`, `clicks`, `ctr` from rows with `engagements` and `slots` per item."""
     items = touched.group_by("item_id").agg(
         impressions=touched["slots"].sum().cast("float64"),
         clicks=touched["engagements"].sum().cast("float64"),
@@ -24,7 +24,7 @@ def click_through(touched: ir.Table) -> ir.Table:
 
 
 def mean_click_through(reception: ir.Table) -> ir.Table:
-    """One row, `mean`: engagements per slot over the items that were shown."""
+    """Return one row, `mean`: engagements per slot over the items that were shown."""
     shown = reception.filter(reception.impressions > 0)
     return shown.agg(mean=(shown.clicks.sum() / shown.impressions.sum()).fill_null(CTR_UNSHOWN))
 
@@ -34,7 +34,7 @@ def _at(position: ir.IntegerColumn) -> ir.IntegerColumn:
 
 
 def shown_at(events: ir.Table) -> ir.Table:
-    """`item_id`, `position`, `slots`, `first_seen`."""
+    """Return `item_id`, `position`, `slots`, `first_seen`."""
     impressions = events.filter(events.event_type == IMPRESSION)
     shown = slots(impressions.select("item_id", "position", "items", "event_time"))
     return shown.group_by("item_id", position=_at(shown.position)).agg(
@@ -43,7 +43,7 @@ def shown_at(events: ir.Table) -> ir.Table:
 
 
 def clicked_at(events: ir.Table) -> ir.Table:
-    """`position`, `clicks` of `weighed` events: by their own position, else by the slots of their request."""
+    """Return `position`, `clicks` of `weighed` events, by their own position or their request's slots."""
     engaged = engagements(events)
     own = engaged.filter(engaged.position.notnull())
     own = own.select(position=_at(own.position))
@@ -58,7 +58,7 @@ def clicked_at(events: ir.Table) -> ir.Table:
 
 
 def expected_clicks(shown: ir.Table, clicked: ir.Table) -> ir.Table:
-    """`item_id`, `expected`: clicks that the positions of an item's slots alone would bring."""
+    """Return `item_id`, `expected`: the clicks that the positions of an item's slots alone would bring."""
     by_position = shown.group_by("position").agg(all_slots=shown["slots"].sum())
     clicked = clicked.select(_position="position", _clicks="clicks")
     by_position = by_position.left_join(clicked, by_position.position == clicked._position)

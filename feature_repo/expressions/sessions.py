@@ -1,4 +1,4 @@
-"""Sessions by the gap rule and the pairs of items that they touched."""
+"""Sessions by the gap rule, and pairs of items touched in the same session."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from feature_repo.group import SESSION_ITEMS, BatchParams
 
 
 def session_items(events: ir.Table, params: BatchParams) -> ir.Table:
-    """`session_id`, `run`, `item_id`: the distinct items engaged with in each session, at most the last few.
+    """Return `session_id`, `run`, `item_id`: the last few distinct items engaged with in each session.
 
-    A session id that is quiet for longer than the gap starts another run. Only ids that span more than
-    the gap can do so; they alone are put in order.
+    A session id that is quiet for longer than the gap starts another run. Only ids that span more than the
+    gap can do so, so only those are sorted.
     """
     seen = events.filter(events.permitted)
     spans = seen.group_by("session_id").agg(first=seen.event_time.min(), last=seen.event_time.max())
@@ -43,7 +43,7 @@ def _runs(events: ir.Table, gap_us: int) -> ir.Table:
 
 
 def pairs(items: ir.Table) -> ir.Table:
-    """`item_id`, `other`, `sessions`: both ways round, of every two items of one session."""
+    """Return `item_id`, `other`, `sessions` for every two items of a session, in both directions."""
     left = items.rename(one="item_id")
     right = items.rename(two="item_id", _session="session_id", _run="run")
     both = left.join(right, [left.session_id == right._session, left.run == right._run, left.one < right.two])

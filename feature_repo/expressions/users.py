@@ -20,7 +20,7 @@ PURCHASE = "purchase"
 
 
 def activity(events: ir.Table, params: BatchParams, kinds: Sequence[str], days: Sequence[int]) -> ir.Table:
-    """`user_id`, `last_event_time` and `<kind>_count_<days>d` for each kind and window, `marked` events."""
+    """Return `user_id`, `last_event_time` and `<kind>_count_<days>d` per kind and window of `marked`."""
     own = events.filter(events.user_id.notnull())
     counts = {
         f"{kind}_count_{span}d": own.count(
@@ -33,7 +33,7 @@ def activity(events: ir.Table, params: BatchParams, kinds: Sequence[str], days: 
 
 
 def purchases(events: ir.Table, params: BatchParams, most: int) -> ir.Table:
-    """`user_id`, `purchased_items`: the last `most` items bought, each once, newest first; of `marked`."""
+    """Return `user_id`, `purchased_items`: the last `most` distinct items of `marked`, newest first."""
     bought = events.filter(
         (events.event_type == PURCHASE) & events.user_id.notnull() & events.item_id.notnull()
     )
@@ -45,7 +45,7 @@ def purchases(events: ir.Table, params: BatchParams, most: int) -> ir.Table:
 
 
 def declared(users: ir.Table, params: BatchParams) -> ir.Table:
-    """`user_id`, `declared` (segment or null), `listed`: whether the record alone makes a profile."""
+    """Return `user_id`, `declared` (segment or null), `listed`: whether the record alone makes a profile."""
     named = users.select("user_id", text=users[FACTS]["texts"]).unnest("text")
     named = named.filter(named["text"]["name"] == normalized(params.segment_attribute))
     segments = named.select("user_id", declared=named["text"]["value"])
@@ -57,9 +57,9 @@ def declared(users: ir.Table, params: BatchParams) -> ir.Table:
 
 
 def numeric_tastes(engaged: ir.Table, numerics: ir.Table) -> ir.Table:
-    """`user_id`, medians of numeric attributes and quartiles of price over the items engaged with.
+    """Return `user_id`, medians of numeric attributes and quartiles of price over the items engaged with.
 
-    `engaged` holds each user and item once.
+    `engaged` has each user and item once.
     """
     met = engaged.join(numerics, "item_id")
     value = met["value"]

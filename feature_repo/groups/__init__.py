@@ -11,7 +11,7 @@ from feature_repo.group import Entity, FeatureGroup
 
 @cache
 def all_groups() -> dict[str, FeatureGroup]:
-    """Groups by name, those others depend on first."""
+    """Return the groups by name, dependencies first."""
     found = {
         group.name: group
         for module in pkgutil.iter_modules(__path__)
@@ -31,11 +31,11 @@ def all_groups() -> dict[str, FeatureGroup]:
 
 
 def batch_groups() -> dict[str, FeatureGroup]:
-    """Groups that Dagster builds."""
+    """Return the groups that Dagster builds."""
     return {n: g for n, g in all_groups().items() if g.batch is not None}
 
 
 def stream_groups(entity: Entity | None = None) -> dict[str, FeatureGroup]:
-    """Groups that the stream keeps: all of them, or those of one entity."""
+    """Return the groups that the stream maintains, all or those of one entity."""
     kept = {n: g for n, g in all_groups().items() if g.batch is None}
     return kept if entity is None else {n: g for n, g in kept.items() if g.entity is entity}

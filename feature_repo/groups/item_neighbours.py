@@ -1,4 +1,4 @@
-"""Which items are touched together."""
+"""Items that are touched in the same sessions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def expression(tables: LakeTables, params: BatchParams) -> ir.Table:
-    """One row per item engaged with in a session."""
+    """Compute one row per item engaged with in a session."""
     import ibis  # noqa: PLC0415 - half a second, and everything imports the declarations
 
     from feature_repo.expressions import events, sessions  # noqa: PLC0415

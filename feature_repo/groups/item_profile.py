@@ -1,4 +1,4 @@
-"""What an item is and how it is received."""
+"""Attributes and reception of an item."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VECTOR_DIMENSIONS = 32
 
 
 def expression(tables: LakeTables, params: BatchParams) -> ir.Table:
-    """One row per item of the catalogue or met in events."""
+    """Compute one row per item in the catalogue or in events."""
     import ibis  # noqa: PLC0415 - half a second, and everything imports the declarations
 
     from feature_repo.expressions import events, items, reception  # noqa: PLC0415
@@ -125,7 +125,7 @@ GROUP = FeatureGroup(
         Feature("title", DType.STRING, "Name shown to people."),
         Feature("categories", DType.STRINGS, "Categories."),
         Feature("price", DType.FLOAT64, "Price.", "price", (NON_NEGATIVE,)),
-        Feature("created_at", DType.TIMESTAMP, "When the item came into being."),
+        Feature("created_at", DType.TIMESTAMP, "When the item was created."),
         Feature("age_days", DType.FLOAT64, "Age: since `created_at`, else since first seen.", "days"),
         Feature("attr_keys", DType.STRINGS, "Every attribute value as `type:value`, categories included."),
         Feature("numeric_keys", DType.STRINGS, "Numeric attributes (`price`, `created_year`, …)."),

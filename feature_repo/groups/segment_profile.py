@@ -1,4 +1,4 @@
-"""What the users of a segment prefer: the prior for cold users."""
+"""Preferences of a segment's users, the prior for cold users."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
 
 EVERYONE = "all"
-"""The segment that holds every user; the prior of last resort."""
+"""The segment of all users, the prior of last resort."""
 
 TOP_ITEMS = 100
-"""Items kept in `top_items`."""
+"""Number of items kept in `top_items`."""
 
 
 def expression(tables: LakeTables, params: BatchParams) -> ir.Table:
-    """One row per segment that has users, and one for everyone: a segment is profiled like one user."""
+    """Compute one row per segment with users, and one for all users, each profiled like a single user."""
     import ibis  # noqa: PLC0415 - half a second, and everything imports the declarations
 
     from feature_repo.expressions import affinity, events, items, reception  # noqa: PLC0415
@@ -56,7 +56,7 @@ def expression(tables: LakeTables, params: BatchParams) -> ir.Table:
 
 
 def _by_segment(touched: ir.Table) -> ir.Table:
-    """Touches summed per segment and item, and once more for everyone."""
+    """Sum touches per segment and item, and once more over all users."""
     import ibis  # noqa: PLC0415
 
     sums = dict.fromkeys(("sums",), ("clicks", "engagements", "shown", "slots"))["sums"]
@@ -67,7 +67,7 @@ def _by_segment(touched: ir.Table) -> ir.Table:
 
 
 def _favourites(engaged: ir.Table, items: ir.Table) -> ir.Table:
-    """`segment`, `top_items`, `price_median`."""
+    """Return `segment`, `top_items`, `price_median`."""
     import ibis  # noqa: PLC0415
 
     from feature_repo.expressions.affinity import strength  # noqa: PLC0415
@@ -106,12 +106,12 @@ GROUP = FeatureGroup(
     meaning="Preferences of a segment's users.",
     features=(
         Feature("user_count", DType.INT64, "Users in the segment.", "users", (NON_NEGATIVE,)),
-        Feature("attr_keys", DType.STRINGS, "Attribute values met, as `type:value`."),
+        Feature("attr_keys", DType.STRINGS, "Attribute values seen, as `type:value`."),
         Feature("attr_clicks", DType.FLOAT64S, "Decayed engagement with each value.", "weight"),
         Feature(
             "attr_expected",
             DType.FLOAT64S,
-            "Engagement anyone would have shown with what was shown.",
+            "Engagement an average user would have had with the items shown.",
             "weight",
         ),
         Feature(

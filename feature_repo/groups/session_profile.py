@@ -1,7 +1,7 @@
-"""What a session is about, seconds old.
+"""The current session's interests, updated within seconds.
 
-The fold is pure: `step` takes a profile and one event, `values` reads the features off. The stream applies it
-as events come, `headrace backfill sessions` over the lake, the evaluation over history: the same function.
+The fold is pure: `step` combines a profile and one event, `values` returns the features. The stream applies
+it as events arrive, `headrace backfill sessions` to the lake, the evaluation to history: one function.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _COUNT_INDEX = {kind: i for i, kind in enumerate(COUNTED)}
 
 
 class Touch(Struct, array_like=True, frozen=True, gc=False):
-    """What the fold needs of one event. Their order is that of ``(time_us, event_id)``.
+    """The part of an event that the fold needs. Touches are ordered by ``(time_us, event_id)``.
 
     Attributes:
         time_us: event time, microseconds since 1970.
         weight: engagement weight of the event type; 0 is context.
-        consent: what is stated of personalization, by the event or its user; `None`: nothing.
+        consent: statement about personalization by the event or its user; `None`: no statement.
     """
 
     time_us: int
@@ -65,12 +65,13 @@ class Profile(Struct, array_like=True, gc=False):
     """State of a session. Every list in it is capped.
 
     Attributes:
-        denied: personalization is not permitted; nothing else is kept then.
-        refused: somebody said so; else it is the default of those who state nothing.
+        denied: personalization is not permitted; then nothing else is kept.
+        refused: the denial was stated; otherwise it is the default for users without a statement.
         items: item id to ``(last touched (µs), weight so far)``, oldest touch first.
-        attrs: attribute value to weight, scaled by ``2^((t − landmark) / half-life)``, so that an event adds
-            to its own values only and no others need decaying.
-        price_sum, price_count: over items when they enter `items`.
+        attrs: attribute value to weight, scaled by ``2^((t − landmark) / half-life)``, so that an event
+        changes
+            only its own values and no others need decaying.
+        price_sum, price_count: over items at the time they enter `items`.
     """
 
     started_us: int
@@ -91,10 +92,10 @@ class Profile(Struct, array_like=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class SessionRules:
-    """What the fold depends on besides its events, in microseconds.
+    """Parameters of the fold besides its events, in microseconds.
 
     Attributes:
-        consent_default: what holds where nothing is stated of consent.
+        consent_default: applies if consent is not stated.
     """
 
     gap_us: int
@@ -103,14 +104,14 @@ class SessionRules:
 
     @classmethod
     def of(cls, settings: Settings) -> SessionRules:
-        """The rules of the settings."""
+        """Return the rules from the settings."""
         return cls(
             int(settings.session_gap_s * 1e6), settings.session_half_life_s * 1e6, settings.consent_default
         )
 
 
 def touch_of(event: Event, weights: Mapping[str, float], consent: bool | None) -> Touch:
-    """The touch of an event; `consent` is what the event or its user states (`consent.permitted`)."""
+    """Create the touch of an event; `consent` is what the event or its user states (`consent.permitted`)."""
     return Touch(
         (event.event_time - EPOCH) // _MICROSECOND,
         event.event_id,
@@ -124,14 +125,14 @@ def touch_of(event: Event, weights: Mapping[str, float], consent: bool | None) -
 
 
 def step(profile: Profile | None, touch: Touch, facts: ItemFacts | None, rules: SessionRules) -> Profile:
-    """The profile after one more event; `profile` is used up.
+    """Return the profile after one more event; `profile` is modified and must not be reused.
 
-    A gap, another user on the same device, or a denial of consent ends the session; the next event begins a
+    A gap, another user on the same device, or a denial of consent ends the session; the next event starts a
     new one under the same id. A denial holds until consent is given, another user comes, or the session ends.
 
     Args:
         touch: not before the profile's last event.
-        facts: of the touched item, where the catalogue knows it.
+        facts: facts of the touched item, if the catalogue knows it.
     """
     now = touch.time_us
     if touch.consent is False or (touch.consent is None and not rules.consent_default):
@@ -162,7 +163,7 @@ def _ended(profile: Profile, touch: Touch, rules: SessionRules) -> bool:
 
 
 def _denied(profile: Profile | None, touch: Touch, rules: SessionRules) -> Profile:
-    """Nothing but whose session it is, and whether somebody refused: that holds as long as the session."""
+    """Keep only the session's user and whether the denial was stated, for the rest of the session."""
     now, user_id, refused = touch.time_us, touch.user_id, touch.consent is False
     if profile is not None:
         user_id = user_id or profile.user_id
@@ -222,7 +223,7 @@ def _add_attributes(profile: Profile, touch: Touch, facts: ItemFacts, rules: Ses
 
 
 def strongest(attrs: Mapping[str, float]) -> list[tuple[str, float]]:
-    """Heaviest first; of equal weights the one met first."""
+    """Sort by weight, heaviest first; ties in order of first occurrence."""
     return sorted(attrs.items(), key=_weight, reverse=True)
 
 
@@ -231,7 +232,7 @@ def _weight(entry: tuple[str, float]) -> float:
 
 
 def _category(key: str) -> str:
-    """The category of an attribute key; empty for other attributes."""
+    """Return the category of an attribute key; empty for other attributes."""
     kind, _, name = key.partition(":")
     return name if kind == CATEGORY else ""
 
@@ -240,7 +241,7 @@ _category_of = Memory(_category).__getitem__
 
 
 def row(profile: Profile, rules: SessionRules) -> tuple[Any, ...]:
-    """The features of a profile as of its last event, in declared order; times in microseconds since 1970."""
+    """Return a profile's features as of its last event, in declared order; times in epoch microseconds."""
     items, attrs, last_us = profile.items, profile.attrs, profile.last_us
     item_ids, touches = list(items), list(items.values())
     item_ids.reverse()
@@ -272,14 +273,14 @@ def row(profile: Profile, rules: SessionRules) -> tuple[Any, ...]:
 
 
 def values(profile: Profile, rules: SessionRules) -> dict[str, Any]:
-    """The features of a profile by name, as of its last event."""
+    """Return a profile's features by name, as of its last event."""
     return GROUP.named(row(profile, rules))
 
 
 GROUP = FeatureGroup(
     name="session_profile",
     entity=SESSION,
-    meaning="The running session: what was touched, asked and put in the cart.",
+    meaning="The current session: items touched, queries and the cart.",
     features=(
         Feature("user_id", DType.STRING, "The user, once known."),
         Feature("item_ids", DType.STRINGS, f"Last {LAST_ITEMS} distinct items touched, newest first."),

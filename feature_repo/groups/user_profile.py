@@ -1,4 +1,4 @@
-"""What a user has come to prefer over months."""
+"""Long-term preferences of a user, over months."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 WINDOWS_DAYS = (1, 7, 30, 90)
 COUNTED = ("impression", "view", "click", "like", "add_to_cart", "purchase")
 PURCHASED = 50
-"""Items bought that are kept."""
+"""Number of purchased items kept."""
 
 
 def expression(tables: LakeTables, params: BatchParams) -> ir.Table:
-    """One row per user who may be profiled: seen in events, or declared."""
+    """Compute one row per user who may be profiled: seen in events, or declared."""
     import ibis  # noqa: PLC0415 - half a second, and everything imports the declarations
 
     from feature_repo.expressions import affinity, events, items, reception, users  # noqa: PLC0415
@@ -36,7 +36,7 @@ def expression(tables: LakeTables, params: BatchParams) -> ir.Table:
     marked = events.marked(tables, params)
     each = tables.keep("each_touch", events.each_touch(marked, "user_id", params), "user_id")
     touched = events.touched(part.rows(each, "user_id"), "user_id")
-    # What everybody did with an item, without telling one from another.
+    # Engagement of all users with an item.
     received = tables.keep("received", events.touched(touched if part.whole else each))
     ctr = reception.click_through(received).select("item_id", "ctr")
     keys = items.attribute_keys(tables.items)
@@ -99,12 +99,12 @@ GROUP = FeatureGroup(
     meaning="Long-term preferences and activity of a user.",
     features=(
         Feature("segment", DType.STRING, "Segment: declared, else from behaviour.", expectations=(NOT_NULL,)),
-        Feature("attr_keys", DType.STRINGS, "Attribute values met, as `type:value` (`category:shoes`)."),
+        Feature("attr_keys", DType.STRINGS, "Attribute values seen, as `type:value` (`category:shoes`)."),
         Feature("attr_clicks", DType.FLOAT64S, "Decayed engagement with each value.", "weight"),
         Feature(
             "attr_expected",
             DType.FLOAT64S,
-            "Engagement anyone would have shown with what was shown.",
+            "Engagement an average user would have had with the items shown.",
             "weight",
         ),
         Feature(
@@ -114,8 +114,8 @@ GROUP = FeatureGroup(
         Feature(
             "category_shares", DType.FLOAT64S, "Share of the decayed engagement of each category.", "share"
         ),
-        Feature("numeric_keys", DType.STRINGS, "Numeric attributes met (`price`, `created_year`, …)."),
-        Feature("numeric_medians", DType.FLOAT64S, "Median of what the user engaged with."),
+        Feature("numeric_keys", DType.STRINGS, "Numeric attributes seen (`price`, `created_year`, …)."),
+        Feature("numeric_medians", DType.FLOAT64S, "Median over the items engaged with."),
         Feature("price_low", DType.FLOAT64, "Lower quartile of prices engaged with.", "price"),
         Feature("price_median", DType.FLOAT64, "Median of prices engaged with.", "price"),
         Feature("price_high", DType.FLOAT64, "Upper quartile of prices engaged with.", "price"),

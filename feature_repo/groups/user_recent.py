@@ -1,7 +1,7 @@
-"""What a user did in the last day, on every device.
+"""A user's activity in the last day, on every device.
 
-A user's sessions each contribute their profile; `row` joins them. A session that logs in contributes all of
-itself, what came before the login included.
+Each of the user's sessions contributes its profile; `row` joins them. A session that logs in contributes
+entirely, including the part before the login.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ATTRIBUTES = 64
 
 
 def row(profiles: Iterable[Profile], rules: SessionRules) -> tuple[Any, ...]:
-    """The features of a user from the profiles of the sessions of the last day, in declared order.
+    """Compute a user's features from the profiles of the last day's sessions, in declared order.
 
     Affinities are decayed to the newest event, with the half-life of sessions.
     """
@@ -64,14 +64,14 @@ def row(profiles: Iterable[Profile], rules: SessionRules) -> tuple[Any, ...]:
 
 
 def merge(profiles: Iterable[Profile], rules: SessionRules) -> dict[str, Any]:
-    """The features of a user by name."""
+    """Compute a user's features by name."""
     return GROUP.named(row(profiles, rules))
 
 
 GROUP = FeatureGroup(
     name="user_recent",
     entity=USER,
-    meaning="A user's sessions whose last event lies within a day of the newest, on every device.",
+    meaning="A user's sessions whose last event is within a day of the newest, on every device.",
     features=(
         Feature("session_count", DType.INT64, "Sessions.", "sessions", (NON_NEGATIVE,)),
         Feature("item_ids", DType.STRINGS, f"Last {LAST_ITEMS} distinct items touched, newest first."),

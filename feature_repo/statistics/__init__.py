@@ -1,7 +1,7 @@
-"""The statistics of the batch groups as incremental state, for the replay of history.
+"""The batch groups' statistics as incremental state, for the replay of history.
 
-Same definitions as the batch expressions (`docs/architecture.md`), kept up to date event by event: a replay
-reads profiles at thousands of moments where a batch build answers for one. Pure Python and numpy.
+The definitions are those of the batch expressions (`docs/architecture.md`), updated event by event: a replay
+reads profiles at thousands of moments, a batch build at one. Pure Python and NumPy.
 """
 
 from __future__ import annotations

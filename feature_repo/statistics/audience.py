@@ -1,4 +1,4 @@
-"""Users with their preferences and segments, fed engagement by engagement."""
+"""Users with their preferences and segments, updated with each engagement."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from feature_repo.statistics.pool import Pool, strongest
 from feature_repo.statistics.vocabulary import Vocabulary
 
 _MAX_HALVINGS = 400.0
-"""Halvings after which sums are brought back to the present, well within the range of a float."""
+"""Number of halvings after which sums are rescaled, well within the range of a float."""
 
 
 @dataclass(slots=True)
 class Member:
-    """A user as known so far.
+    """The known state of a user.
 
-    Times in microseconds of the epoch: `times` by event type, ascending; `bought` by item, of the last time.
+    Times are epoch microseconds: `times` by event type, ascending; `bought` by item, the last time.
     """
 
     pool: Pool = field(default_factory=Pool)
@@ -40,17 +40,17 @@ class Member:
 
 
 class Audience:
-    """Everybody who may be profiled.
+    """All users who may be profiled.
 
     Args:
-        prices: of the items by number; grows as items are met.
-        records: the newest record of each declared user.
+        prices: prices by item number; grows with new items.
+        records: newest record of each declared user.
 
     Attributes:
         users: by id.
-        segments: pooled preferences by segment; everyone's among them.
+        segments: pooled preferences by segment, including the overall one.
         members: users by segment.
-        everybody: engagement by attribute value, in the pools' scale.
+        everybody: engagement of all users by attribute value, in the pools' scale.
     """
 
     def __init__(
@@ -78,12 +78,12 @@ class Audience:
                 self._enter(user_id, user)
 
     def consents(self, user_id: str | None, stated: bool | None) -> bool:
-        """Whether a user may be profiled by an event that states this."""
+        """Return whether an event with this statement may profile a user."""
         record = self._records.get(user_id) if user_id is not None else None
         return permitted(stated, None if record is None else record.consent, self._params.consent_default)
 
     def user(self, user_id: str) -> Member:
-        """The user, who enters where never met."""
+        """Return the user, created at the first call."""
         return self.users.get(user_id) or self._enter(user_id, self._records.get(user_id))
 
     def _enter(self, user_id: str, record: User | None) -> Member:
@@ -98,7 +98,7 @@ class Audience:
     def engage(
         self, user: Member | None, slots: list[int], item: int | None, weight: float, time: int
     ) -> None:
-        """Items shown to, and one engaged with by, a user or somebody unknown."""
+        """Count items shown, and an item engaged with, for a user or an anonymous visitor."""
         amount = self._scale(time)
         pools: list[tuple[Pool, Pool | None]] = [(self.segments[EVERYONE], None)]
         if user is not None:
@@ -120,7 +120,7 @@ class Audience:
             self._resettle(user, time)
 
     def _taste(self, user: Member, item: int, amount: float) -> None:
-        """Categories and, of an item engaged with for the first time, numeric attributes."""
+        """Update categories and, at the first engagement with an item, numeric attributes."""
         first, end = self._vocabulary.categories
         for attr in self._vocabulary.attrs[item]:
             if first <= attr < end:
@@ -148,7 +148,7 @@ class Audience:
         user.segment = segment
 
     def _scale(self, time: int) -> float:
-        """What an event at a time weighs in the pools' scale; 1 at the origin, doubling every half-life."""
+        """Return an event's weight in the pools' scale: 1 at the origin, doubling every half-life."""
         if not self._origin:
             self._origin = time
         halvings = (time - self._origin) / self._half_life_us
@@ -164,5 +164,5 @@ class Audience:
         return 1.0
 
     def unit(self, now: int) -> float:
-        """What a sum of the pools is worth at a time."""
+        """Return the value of one unit of the pools' scale at a time."""
         return float(2.0 ** (-max(now - self._origin, 0) / self._half_life_us))

@@ -1,4 +1,4 @@
-"""Which items are engaged with in the same sessions."""
+"""Items that are engaged with in the same sessions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from feature_repo.group import SESSION_ITEMS
 
 
 class Covisits:
-    """Pairs of items by sessions that touched both. Times are epoch microseconds and never go back."""
+    """Counts of sessions that touched both items of a pair. Times are epoch microseconds, non-decreasing."""
 
     def __init__(self, gap_us: int, top_k: int) -> None:
         self._gap = gap_us
@@ -20,7 +20,7 @@ class Covisits:
         self._top: dict[str, dict[str, int]] = {}
 
     def see(self, session_id: str, time: int, item_id: str | None) -> None:
-        """An event of a session; `item_id` where it is an engagement."""
+        """Process an event of a session; `item_id` if it is an engagement."""
         if time - self._last_event.get(session_id, time) > self._gap:
             self._touched.pop(session_id, None)
         self._last_event[session_id] = time
@@ -49,11 +49,11 @@ class Covisits:
             self._top.pop(other, None)
 
     def sessions(self, item_id: str) -> int:
-        """Sessions that touched an item."""
+        """Return the number of sessions that touched an item."""
         return self._sessions.get(item_id, 0)
 
     def neighbours(self, item_id: str) -> dict[str, int]:
-        """The item's strongest neighbours with the sessions that touched both, strongest first."""
+        """Return the item's strongest neighbours with their common sessions, strongest first."""
         top = self._top.get(item_id)
         if top is None:
             pairs = self._pairs.get(item_id, {})

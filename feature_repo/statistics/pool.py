@@ -1,4 +1,4 @@
-"""What a user, or a segment's users together, engaged with and were shown."""
+"""Engagements and impressions of a user, or of a segment's users together."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _Givers: TypeAlias = "dict[int, dict[int, Pool]]"
 
 _TIE = 2e-9
 _CANCELLED = 1e-3
-"""Share of what is taken back below which the rest is summed anew: its digits are gone."""
+"""When a subtraction leaves less than this share, the rest is summed again, because its digits are lost."""
 
 
 @dataclass(slots=True)
 class Pool:
-    """Decayed sums by item number, in units of a scale that the owner divides out.
+    """Decayed sums by item number, in a scale that the owner divides out.
 
     Attributes:
         clicks: engagement weight.
         shown: slots shown.
-        givers: of a pool of users, who contributes to each entry of `clicks` and of `shown`.
+        givers: in a pool of users, the contributors to each entry of `clicks` and of `shown`.
         prices: prices of the distinct items engaged with, ascending.
     """
 
@@ -38,7 +38,7 @@ class Pool:
     prices: list[float] = field(default_factory=list)
 
     def engage(self, item: int, amount: float, price: float | None, giver: Pool | None = None) -> None:
-        """Count an engagement; `giver` is the pool of the user who made it, if that user may leave."""
+        """Count an engagement; `giver` is the pool of its user, if that user may leave."""
         if item not in self.clicks and price is not None:
             insort(self.prices, price)
         self.clicks[item] = self.clicks.get(item, 0.0) + amount
@@ -46,20 +46,20 @@ class Pool:
             self.givers[0].setdefault(item, {})[id(giver)] = giver
 
     def show(self, item: int, amount: float, giver: Pool | None = None) -> None:
-        """Count a slot shown."""
+        """Count a shown slot."""
         self.shown[item] = self.shown.get(item, 0.0) + amount
         if giver is not None:
             self.givers[1].setdefault(item, {})[id(giver)] = giver
 
     def join(self, giver: Pool, prices: Sequence[float | None]) -> None:
-        """Add all that a user gave; `prices` by item number."""
+        """Add a user's contributions; `prices` by item number."""
         for item, amount in giver.clicks.items():
             self.engage(item, amount, prices[item], giver)
         for item, amount in giver.shown.items():
             self.show(item, amount, giver)
 
     def leave(self, giver: Pool, prices: Sequence[float | None]) -> None:
-        """Take back all that a user gave. What nobody gives any more goes whole, without float dust."""
+        """Subtract a user's contributions; remove entries without other contributors to avoid float dust."""
         for item in giver.clicks:
             if not self._take_back(0, item, giver) and (price := prices[item]) is not None:
                 del self.prices[bisect_left(self.prices, price)]
@@ -67,7 +67,7 @@ class Pool:
             self._take_back(1, item, giver)
 
     def _take_back(self, which: int, item: int, giver: Pool) -> bool:
-        """Whether others give to the entry still."""
+        """Subtract from an entry; return whether others still contribute to it."""
         sums = self._sums[which]
         others = self.givers[which][item]
         del others[id(giver)]
@@ -86,7 +86,7 @@ class Pool:
         return self.clicks, self.shown
 
     def rescale(self, factor: float) -> None:
-        """Multiply every sum."""
+        """Multiply every sum by a factor."""
         for sums in self._sums:
             for item in sums:
                 sums[item] *= factor
@@ -94,7 +94,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Affinity:
-    """Per attribute value (numbers, ascending) the decayed clicks and what was to be expected."""
+    """Decayed clicks and expected clicks per attribute value (numbers, ascending)."""
 
     attrs: Int64s
     clicks: Floats
@@ -103,13 +103,13 @@ class Affinity:
 
 
 def affinity(pool: Pool, vocabulary: Vocabulary, ctr_of: Any, unit: float, everybody: Floats) -> Affinity:
-    """Clicks and expected clicks of every attribute value met.
+    """Compute clicks and expected clicks of every attribute value seen.
 
     Args:
-        ctr_of: click-through rates of item numbers.
-        unit: what one unit of the pool's scale is worth now.
-        everybody: clicks of each attribute value over everybody, in the pool's scale: the expectation
-            where nothing was shown.
+        ctr_of: click-through rates by item number.
+        unit: current value of one unit of the pool's scale.
+        everybody: clicks of all users by attribute value, in the pool's scale; gives the expectation if
+            nothing was shown.
     """
     size = len(vocabulary.keys)
     clicked, clicks = columns(pool.clicks, unit)
@@ -136,7 +136,7 @@ def _summed(places: Int64s, amounts: Floats, size: int) -> Floats:
 
 
 def columns(sums: dict[int, float], unit: float) -> tuple[Int64s, Floats]:
-    """Item numbers and their sums in units of now."""
+    """Return item numbers and their sums in current units."""
     items = np.fromiter(sums.keys(), dtype=np.int64, count=len(sums))
     return items, np.fromiter(sums.values(), dtype=np.float64, count=len(sums)) * unit
 
@@ -151,15 +151,15 @@ def _by_share(clicks: Floats, everybody: Floats, vocabulary: Vocabulary) -> Floa
 
 
 def strength(scores: Floats) -> Floats:
-    """What scores are compared by: equal where they differ by less than a billionth part.
+    """Round scores for comparison, so that those within a relative 1e-9 are equal.
 
-    So the order of summation does not decide between equals, however far they have decayed.
+    The order of summation then does not decide ties, however far scores have decayed.
     """
     return np.asarray(np.round(np.log(np.maximum(scores, SMALLEST_SCORE)), 9), dtype=np.float64)
 
 
 def contenders(scores: Floats, limit: int) -> Int64s:
-    """Places, ascending, of the `limit` largest scores and of all that `strength` may hold equal to them."""
+    """Return ascending indices of the `limit` largest scores and those that `strength` may find equal."""
     if len(scores) <= limit:
         return np.arange(len(scores))
     least = np.partition(scores, len(scores) - limit)[len(scores) - limit]
@@ -167,13 +167,13 @@ def contenders(scores: Floats, limit: int) -> Int64s:
 
 
 def strongest(scores: Floats, limit: int) -> Int64s:
-    """Places of the `limit` largest scores by `strength`, largest first, ties by place."""
+    """Return indices of the `limit` largest scores by `strength`, largest first, ties by index."""
     places = contenders(scores, limit)
     return np.asarray(places[np.argsort(-strength(scores[places]), kind="stable")[:limit]])
 
 
 def kept(found: Affinity, vocabulary: Vocabulary, limit: int) -> Affinity:
-    """The `limit` values of each attribute type with the largest clicks + expected, by number."""
+    """Keep the `limit` values of each attribute type with the largest clicks + expected, by number."""
     places: list[Int64s] = []
     scores = found.clicks + found.expected
     for first, end in vocabulary.types.values():
@@ -187,7 +187,7 @@ def kept(found: Affinity, vocabulary: Vocabulary, limit: int) -> Affinity:
 
 
 def quantile(ascending: Sequence[float], share: float) -> float | None:
-    """Quantile with linear interpolation; `None` of nothing."""
+    """Return a quantile with linear interpolation; `None` if there are no values."""
     if not ascending:
         return None
     place = share * (len(ascending) - 1)

@@ -1,4 +1,4 @@
-"""How items are received: times shown, engagements, click-through rates, popularity."""
+"""Reception of items: impressions, engagements, click-through rates, popularity."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MICROSECOND = 1e-6
 
 @dataclass(frozen=True)
 class ItemStats:
-    """Reception of some items as of a time, one entry per item asked for, in the order asked.
+    """Reception of some items as of a time, one entry per requested item, in that order.
 
     Attributes:
         popularity: float64[n, 3]: short, mid and long half-life.
         popularity_total: float64[3]: the same summed over all items.
-        first_seen_s: epoch seconds of the first event that touched the item; NaN where none did.
+        first_seen_s: epoch seconds of the first event that touched the item; NaN if none did.
     """
 
     impressions: Floats
@@ -35,7 +35,7 @@ class ItemStats:
 
 
 class Reception:
-    """Counts by item number. Times are integer epoch microseconds and never go back."""
+    """Counts by item number. Times are integer epoch microseconds, non-decreasing."""
 
     def __init__(self, half_lives_s: Sequence[float]) -> None:
         self._half_lives = np.array(half_lives_s)
@@ -67,7 +67,7 @@ class Reception:
             setattr(self, name, np.concatenate([old, np.zeros((more, old.shape[1]))]))
 
     def show(self, items: list[int], request_id: str | None, time: int) -> None:
-        """An impression: `items` in the order shown."""
+        """Count an impression; `items` are in the order shown."""
         self._reserve(max(items))
         numbers = np.array(items)
         positions = np.minimum(np.arange(len(items)), POSITIONS - 1)
@@ -84,7 +84,7 @@ class Reception:
                 self._place(item, items)
 
     def engage(self, item: int, weight: float, time: int, position: int | None, request: str | None) -> None:
-        """An engagement. Its position is its own, else that of each slot of its request with the item."""
+        """Count an engagement at its own position, or else at each slot of its request with the item."""
         self._reserve(item)
         self._clicks[item] += 1.0
         if self._shown[item]:
@@ -112,18 +112,18 @@ class Reception:
 
     @property
     def mean_ctr(self) -> float:
-        """Engagements per slot over the items that were shown."""
+        """Return engagements per slot over the items that were shown."""
         return self._clicks_of_shown / self._all_shown if self._all_shown else CTR_UNSHOWN
 
     def ctr(self, items: Int64s) -> Floats:
-        """Smoothed click-through rate of items, by number, that were shown or engaged with before."""
+        """Return the smoothed click-through rate of known items, by number."""
         mean = self.mean_ctr
         shown = self._shown[items]
         smoothed = (self._clicks[items] + CTR_PRIOR * mean) / (shown + CTR_PRIOR)
         return np.asarray(np.where(shown > 0, smoothed, mean))
 
     def read(self, items: Int64s, now: int) -> ItemStats:
-        """Everything of some items by number; a number of -1 is an item never met."""
+        """Return the reception of items by number; -1 is an unknown item."""
         self._reserve(max(int(items.max(initial=0)), 0))
         met = items >= 0
         at = np.maximum(items, 0)

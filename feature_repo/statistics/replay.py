@@ -1,4 +1,4 @@
-"""Statistics of users, segments, items and pairs of items, fed event by event and read as of any moment."""
+"""Statistics of users, segments, items and item pairs, fed event by event and readable at any moment."""
 
 from __future__ import annotations
 
@@ -40,14 +40,15 @@ _DAY_US = 86_400_000_000
 class Statistics:
     """The batch groups' features as of any moment of a replay, without look-ahead.
 
-    Feed events in time order with `add`; every read names its `now`, and only events strictly before it
-    count, whatever has been added. Reads must not go back in time. Equal to the batch groups (to 1e-9, by
-    test) whose look-back covers the whole replay: nothing is forgotten here but by decay.
+    Feed events in time order with `add`. Every read names its `now`, and only events strictly before it
+    count, whatever has been added. Reads must not go back in time. The values equal those of batch groups
+    (to 1e-9, by test) whose look-back covers the whole replay, because nothing is forgotten here except by
+    decay.
 
     Args:
         params: as for the batch expressions; `as_of` is not used.
-        catalogue: facts of the items, all of them known from the start.
-        users: the newest record of each declared user.
+        catalogue: facts of the items, all known from the start.
+        users: newest record of each declared user.
     """
 
     def __init__(
@@ -68,14 +69,14 @@ class Statistics:
     # Feeding
 
     def add(self, event: Event) -> None:
-        """Take the next event.
+        """Process the next event.
 
         Raises:
-            ValueError: it is older than the one before.
+            ValueError: it is older than the previous one.
         """
         time = micros_of(event.event_time)
         if time < self._added:
-            msg = f"event {event.event_id} at {event.event_time} is older than the one before; sort by time"
+            msg = f"event {event.event_id} at {event.event_time} is older than the previous one; sort by time"
             raise ValueError(msg)
         self._added = time
         self._pending.append((time, event))
@@ -120,7 +121,7 @@ class Statistics:
     # Reading
 
     def user_profile(self, user_id: str, now: datetime) -> dict[str, Any] | None:
-        """The features of `user_profile`, by name, as the online store would hand them out."""
+        """Return the features of `user_profile` by name, as the online store would."""
         time = self._advance(now)
         user = self._audience.users.get(user_id)
         if user is None:
@@ -144,7 +145,7 @@ class Statistics:
         return row
 
     def segment_profile(self, segment: str, now: datetime) -> dict[str, Any] | None:
-        """The features of `segment_profile`, by name; `None` of a segment without users."""
+        """Return the features of `segment_profile` by name; `None` for a segment without users."""
         time = self._advance(now)
         count = len(self._audience.users) if segment == EVERYONE else self._audience.members.get(segment, 0)
         if not count and segment != EVERYONE:
@@ -158,20 +159,20 @@ class Statistics:
         }
 
     def segment_of(self, user_id: str, now: datetime) -> str:
-        """The user's segment; everyone's for a user never seen."""
+        """Return the user's segment; the overall one for an unknown user."""
         self._advance(now)
         user = self._audience.users.get(user_id)
         return EVERYONE if user is None else user.segment
 
     def items(self, item_ids: Sequence[str], now: datetime) -> ItemStats:
-        """Reception of items, in the order asked; an item never met has the prior."""
+        """Return the reception of items, in the requested order; an unknown item has the prior."""
         time = self._advance(now)
         known = [self._vocabulary.known(item_id) for item_id in item_ids]
         numbers = np.array([-1 if n is None else n for n in known], dtype=np.int64)
         return self._reception.read(numbers, time)
 
     def neighbours(self, item_id: str, now: datetime) -> tuple[Mapping[str, int], int]:
-        """The features of `item_neighbours`: neighbours with their counts, strongest first, and sessions."""
+        """Return `item_neighbours`: neighbours with counts, strongest first, and the number of sessions."""
         self._advance(now)
         return self._covisits.neighbours(item_id), self._covisits.sessions(item_id)
 

@@ -1,4 +1,4 @@
-"""Items and attribute values as numbers, so that profiles are array operations."""
+"""Numbers for items and attribute values, so that profiles are array operations."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class Vocabulary:
     """Numbers of items and of attribute values; attribute values are numbered in sorted order.
 
     Attributes:
-        keys: attribute values, ascending; a value's number is its place here.
-        types: for each attribute type the range of its values in `keys` (values of one type are adjacent,
+        keys: attribute values, ascending; a value's number is its index here.
+        types: for each attribute type, the range of its values in `keys` (values of one type are adjacent,
             because they share the prefix ``type:``).
-        items: item ids by number; items that the catalogue lacks are appended as they are met.
+        items: item ids by number; items missing from the catalogue are appended when first seen.
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
@@ -31,11 +31,11 @@ class Vocabulary:
 
     @property
     def categories(self) -> tuple[int, int]:
-        """Range of the category values in `keys`; empty where there are none."""
+        """Return the range of the category values in `keys`; empty if there are none."""
         return self.types.get(CATEGORY, (0, 0))
 
     def number(self, item_id: str) -> int:
-        """Number of an item, which is given one when it is new."""
+        """Return an item's number, assigning one to a new item."""
         found = self._number.get(item_id)
         if found is None:
             found = self._number[item_id] = len(self.items)
@@ -44,14 +44,14 @@ class Vocabulary:
         return found
 
     def known(self, item_id: str) -> int | None:
-        """Number of an item if it has one."""
+        """Return an item's number if it has one."""
         return self._number.get(item_id)
 
     def spread(self, items: Int64s) -> tuple[Int64s, Int64s]:
-        """Attribute values of items, flat.
+        """Return the attribute values of items, flat.
 
         Returns:
-            the numbers of all attribute values of all `items`, and for each the place in `items` it is from.
+            the numbers of all attribute values of all `items`, and for each the index of its item in `items`.
         """
         described = np.flatnonzero(items < len(self._lengths))
         items = items[described]

@@ -83,7 +83,9 @@ def test_an_event_at_the_moment_of_reading_does_not_count_though_added() -> None
 def test_what_comes_out_of_order_is_refused() -> None:
     statistics = Statistics(PARAMS, {})
     statistics.add(click(1, "i", T0))
-    with pytest.raises(ValueError, match=r"event e2 at 2024-04-30.*older than the one before; sort by time"):
+    with pytest.raises(
+        ValueError, match=r"event e2 at 2024-04-30.*older than the previous one; sort by time"
+    ):
         statistics.add(click(2, "i", T0 - timedelta(days=1)))
     statistics.user_profile("u", T0 + timedelta(days=1))
     with pytest.raises(ValueError, match=r"a read as of 2024-05-01.*read in time order"):
