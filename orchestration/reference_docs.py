@@ -54,7 +54,7 @@ def write_pages(folder: Path) -> list[Path]:
 
 
 def signals_page() -> str:
-    """All ranking signals by group, with their formulas."""
+    """List all ranking signals by group, with their formulas."""
     rows = [
         f"| {signal.group} | `{signal.name}` | {_members(signal)} | {signal.formula.replace('|', '&#124;')} |"
         for signal in sorted(all_signals().values(), key=lambda s: GROUPS.index(s.group))

@@ -17,8 +17,10 @@ GATE = "gate"
 
 def ranker_table(rankers: Mapping[str, float]) -> dg.TableMetadataValue:
     """NDCG@10 of every simple ranker on the newest lists, the best first."""
+    schema = dg.TableSchema([dg.TableColumn("ranker", "string"), dg.TableColumn("ndcg_10", "float")])
     ranked = sorted(rankers.items(), key=lambda pair: -pair[1])
-    return dg.MetadataValue.table([dg.TableRecord({"ranker": n, "ndcg_10": round(v, 4)}) for n, v in ranked])
+    rows = [dg.TableRecord({"ranker": name, "ndcg_10": round(value, 4)}) for name, value in ranked]
+    return dg.MetadataValue.table(rows, schema=schema)
 
 
 def blend_asset(batch: Sequence[FeatureGroup], settings: Settings) -> dg.AssetsDefinition:
