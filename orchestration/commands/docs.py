@@ -35,6 +35,6 @@ def register(app: typer.Typer) -> None:
             n for n, text in pages().items() if not (out / n).exists() or (out / n).read_text("utf-8") != text
         ]
         if old:
-            console.print(f"out of date in {out}: {', '.join(old)}; run `headrace docs`")
+            console.print(f"out of date in {out}: {', '.join(old)}; run `headrace docs`", soft_wrap=True)
             raise typer.Exit(1)
         console.print(f"{out} is current")
