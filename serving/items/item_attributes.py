@@ -79,6 +79,14 @@ class Attributes:
         return Spans(self.offsets)
 
     @cached_property
+    def rarity(self) -> tuple[Floats, Floats]:
+        """Squared weight of each value, log(share)², and the length of each item by these weights."""
+        squared = np.log(self.share) ** 2
+        owner = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+        sums = np.bincount(owner, squared[self.values], len(self.offsets) - 1)
+        return squared, np.sqrt(sums)
+
+    @cached_property
     def occurrences(self) -> Occurrences:
         """The arrays alone."""
         return Occurrences(len(self.types), self.type_of, self.share, self.offsets, self.values)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from feature_repo.arrays import Floats, Ints
@@ -22,40 +20,45 @@ def fill(out: Floats, asked: Asked) -> None:
     if not len(rows.touched):
         out[:] = np.nan
         return
-    items = rows.attributes.occurrences
-    weights = np.zeros((LAST, len(items.share)))
-    _fill(out, rows.rows, rows.touched, items.share, items.offsets, items.values, weights)
+    items, (squared, lengths) = rows.attributes, rows.attributes.rarity
+    weights = np.zeros((LAST, len(squared)))
+    _fill(out, rows.rows, rows.touched[:LAST], squared, lengths, items.offsets, items.values, weights)
     np.abs(asked.alone[ALONE:] - rows.last_numerics[:, None], out=out[2:])
 
 
 @compiled
 def _fill(
-    out: Floats, rows: Ints, touched: Ints, share: Floats, offsets: Ints, values: Ints, weights: Floats
+    out: Floats,
+    rows: Ints,
+    touched: Ints,
+    squared: Floats,
+    lengths: Floats,
+    offsets: Ints,
+    values: Ints,
+    weights: Floats,
 ) -> None:
     """Cosine of the attribute values of two items, each value weighing −log(share of the value).
 
     Args:
+        squared, lengths: `Attributes.rarity`.
         weights: zeros, for the squared weight of each value that a touched item has ``(LAST, size)``.
     """
-    count = min(len(touched), len(weights))
     for i in range(len(rows)):
         out[0, i] = out[1, i] = 0.0
-    for s in range(count):
-        row, norm = touched[s], 0.0
+    for s in range(len(touched)):
+        row = touched[s]
         if row < 0:
             continue
         for k in range(offsets[row], offsets[row + 1]):
-            weights[s, values[k]] = math.log(share[values[k]]) ** 2
-            norm += weights[s, values[k]]
+            weights[s, values[k]] = squared[values[k]]
         for i in range(len(rows)):
             if rows[i] < 0:
                 continue
-            own, both = 0.0, 0.0
+            both = 0.0
             for k in range(offsets[rows[i]], offsets[rows[i] + 1]):
-                own += math.log(share[values[k]]) ** 2
                 both += weights[s, values[k]]
-            alike = both / max(math.sqrt(own * norm), 1e-9)
-            out[1, i] += alike / count
+            alike = both / max(lengths[rows[i]] * lengths[row], 1e-9)
+            out[1, i] += alike / len(touched)
             if s == 0:
                 out[0, i] = alike
 
