@@ -21,7 +21,7 @@ def fill(out: Floats, asked: Asked) -> None:
         out[:] = np.nan
         return
     items, (squared, lengths) = rows.attributes, rows.attributes.rarity
-    weights = np.zeros((LAST, len(squared)))
+    weights = np.zeros((len(squared), LAST))
     _fill(out, rows.rows, rows.touched[:LAST], squared, lengths, items.offsets, items.values, weights)
     np.abs(asked.alone[ALONE:] - rows.last_numerics[:, None], out=out[2:])
 
@@ -41,23 +41,21 @@ def _fill(
 
     Args:
         squared, lengths: `Attributes.rarity`.
-        weights: zeros, for the squared weight of each value that a touched item has ``(LAST, size)``.
+        weights: zeros, for the squared weight of each value that a touched item has ``(size, LAST)``.
     """
+    for s in range(len(touched)):
+        if touched[s] >= 0:
+            for k in range(offsets[touched[s]], offsets[touched[s] + 1]):
+                weights[values[k], s] = squared[values[k]]
     for i in range(len(rows)):
         out[0, i] = out[1, i] = 0.0
-    for s in range(len(touched)):
-        row = touched[s]
-        if row < 0:
-            continue
-        for k in range(offsets[row], offsets[row + 1]):
-            weights[s, values[k]] = squared[values[k]]
-        for i in range(len(rows)):
-            if rows[i] < 0:
+        for s in range(len(touched)):
+            if rows[i] < 0 or touched[s] < 0:
                 continue
             both = 0.0
             for k in range(offsets[rows[i]], offsets[rows[i] + 1]):
-                both += weights[s, values[k]]
-            alike = both / max(lengths[rows[i]] * lengths[row], 1e-9)
+                both += weights[values[k], s]
+            alike = both / max(lengths[rows[i]] * lengths[touched[s]], 1e-9)
             out[1, i] += alike / len(touched)
             if s == 0:
                 out[0, i] = alike
