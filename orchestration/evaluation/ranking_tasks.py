@@ -94,6 +94,7 @@ def _of_impressions(
 
 
 def _counts(history: History, event: Event, label: str | None) -> bool:
+    """Whether an event makes its item relevant."""
     return history.engages(event) if label is None else event.event_type == label
 
 
@@ -128,12 +129,15 @@ def _newest_showing(impressions: Sequence[Event], item_id: str) -> Event | None:
 def _of_engagements(
     history: History, candidates: PopularCandidates, max_tasks: int | None, label: str | None
 ) -> list[Task]:
-    """One task for each first touch of an item in a session."""
-    engagements = [e for e in history.events if history.engages(e)]
-    chosen = _sample(len(engagements), max_tasks)
+    """One task for each item of a session that counts, when it does so first: by default its first touch.
+
+    Items that counted before in the session are no candidates; with a label, items merely touched are.
+    """
+    engagements = [e for e in history.events if history.engages(e) or (e.item_id and e.event_type == label)]
+    chosen = _sample(sum(_counts(history, e, label) for e in engagements), max_tasks)
     recent: deque[Event] = deque()
     counts: Counter[str] = Counter()
-    touched: dict[str, set[str]] = {}
+    counted: dict[str, set[str]] = {}
     tasks: list[Task] = []
     newest = 0
     for event in engagements:
@@ -146,9 +150,10 @@ def _of_engagements(
             counts[item_id] -= 1
             if not counts[item_id]:
                 del counts[item_id]
-        mine = touched.setdefault(event.session_id, set())
-        wanted = label is None or event.event_type == label
-        if wanted and event.item_id not in mine and history.permits(event) and chosen(event):
+        if not _counts(history, event, label):
+            continue
+        mine = counted.setdefault(event.session_id, set())
+        if event.item_id not in mine and history.permits(event) and chosen(event):
             top = _most_touched(counts, candidates.count, mine)
             if len(top) > 1:
                 tasks.append(_task(event, top))
@@ -156,10 +161,10 @@ def _of_engagements(
     return tasks
 
 
-def _most_touched(counts: Counter[str], limit: int, touched: set[str]) -> list[tuple[str, int]]:
-    """Return the `limit` items with the highest counts, except those touched; ties by item id."""
+def _most_touched(counts: Counter[str], limit: int, left_out: set[str]) -> list[tuple[str, int]]:
+    """Return the `limit` items with the highest counts, except those left out; ties by item id."""
     top = heapq.nsmallest(limit, counts.items(), key=lambda pair: (-pair[1], pair[0]))
-    return [pair for pair in top if pair[0] not in touched]
+    return [pair for pair in top if pair[0] not in left_out]
 
 
 def _task(event: Event, top: Sequence[tuple[str, int]]) -> Task:

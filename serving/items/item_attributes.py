@@ -19,11 +19,7 @@ MAX_TYPES = 32
 
 
 class Occurrences(NamedTuple):
-    """What compiled loops read of `Attributes`: the same arrays, and the number of types.
-
-    Whoever changes the fields edits `serving/scoring/signal_matrix.py` too: its machine code is made anew
-    only then.
-    """
+    """What compiled loops read of `Attributes`: the same arrays, and the number of types."""
 
     types: int
     type_of: Ints

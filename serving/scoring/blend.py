@@ -47,7 +47,6 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
     lists_fitted: int = 0
     lists_held_out: int = 0
     ndcg_base: float | None = None
-    ndcg_popularity: float | None = None
     ndcg_fitted: float | None = None
     difference: float | None = None
     low: float | None = None

@@ -8,7 +8,7 @@ from enum import Enum
 from functools import cached_property
 from typing import NamedTuple
 
-from feature_repo.arrays import Bools, Floats, Ints
+from feature_repo.arrays import Floats, Ints
 from serving.items.item_rows import ItemRows
 
 RAMP = 1.0
@@ -46,10 +46,11 @@ class Leaning(NamedTuple):
     weights: Floats
 
 
+@dataclass(eq=False)
 class Asked:
     """All that the signals of one request are computed from.
 
-    Args:
+    Attributes:
         base: base scores in ``[0, 1]``, in base order ``(n,)``.
         rows: the candidates' features, in the same order.
         user, segment: their tastes.
@@ -58,32 +59,22 @@ class Asked:
         now_ms: the present (epoch ms).
     """
 
-    def __init__(
-        self,
-        base: Floats,
-        rows: ItemRows,
-        user: Taste,
-        segment: Taste,
-        session: Leaning,
-        times_ms: Floats,
-        now_ms: float,
-    ) -> None:
-        self.base = base
-        self.rows = rows
-        self.user = user
-        self.segment = segment
-        self.session = session
-        self.times_ms = times_ms
-        self.now_ms = now_ms
-        touched = len(rows.touched)
-        self.ramp = touched / (touched + RAMP)
-        """Grows from 0 with the number of touched items: a session's signals start from nothing."""
-
-        self.unknown: Bools = rows.rows < 0
-        """Which candidates are no known item."""
+    base: Floats
+    rows: ItemRows
+    user: Taste
+    segment: Taste
+    session: Leaning
+    times_ms: Floats
+    now_ms: float
 
     def __len__(self) -> int:
         return len(self.base)
+
+    @property
+    def ramp(self) -> float:
+        """Grows from 0 with the number of touched items: a session's signals start from nothing."""
+        touched = len(self.rows.touched)
+        return touched / (touched + RAMP)
 
     @cached_property
     def alone(self) -> Floats:

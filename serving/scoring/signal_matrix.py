@@ -123,8 +123,9 @@ def signals(
     values = np.empty((len(plan.names), len(base)))
     for family, start, stop in plan.blocks:
         family.fill(values[start:stop], asked)
-    if asked.unknown.any():
-        values[np.ix_(plan.items, asked.unknown)] = np.nan
+    unknown = rows.rows < 0
+    if unknown.any():
+        values[np.ix_(plan.items, unknown)] = np.nan
     return SignalMatrix(plan.names, values.T)
 
 

@@ -95,22 +95,83 @@ class Shop:
         at = session["item_times_ms"][session["item_ids"].index(item_id)]
         return 1.0, 0.5 ** (max(NOW_MS - at, 0) / 1000 / 600)
 
+    def recent(self, item_id: str, session: Row | None, most: int) -> float:
+        """Mean of log((c + 3p) / (n + 3)) over the last touched items."""
+        if session is None or not session["item_ids"]:
+            return NAN
+        found = []
+        for last in session["item_ids"][:most]:
+            known = last in self.items
+            together = self.pairs.get(last, {}).get(item_id, 0.0) if known else 0.0
+            seen = self.sessions.get(last, 0) if known and last in self.pairs else 0
+            found.append(math.log((together + 3 * self.share(item_id)) / (seen + 3)))
+        return sum(found) / len(found)
+
+    def likeness(self, item_id: str, session: Row | None, most: int) -> float:
+        """Mean cosine of attribute values, each weighing −log(chance), over the last touched items."""
+        if session is None or not session["item_ids"]:
+            return NAN
+        last = session["item_ids"][:most]
+        return sum(self.cosine(item_id, other) for other in last) / len(last)
+
+    def cosine(self, one: str, other: str) -> float:
+        if other not in self.items:
+            return 0.0
+        keys, others = (self.items[name]["attr_keys"] for name in (one, other))
+        both, own, its = (
+            sum(math.log(self.chance(key)) ** 2 for key in chosen)
+            for chosen in ([key for key in keys if key in others], keys, others)
+        )
+        return both / max(math.sqrt(own) * math.sqrt(its), 1e-9)
+
+    def in_list(self, item_id: str, candidates: Sequence[str], session: Row | None) -> dict[str, float]:
+        """What the place in the list says, beside the items of the list that the session touched."""
+        touched = [i for i in (session or {}).get("item_ids", ()) if i in candidates and i in self.items]
+        newest = (session or {}).get("item_ids", ())[:1]
+        place, steps = candidates.index(item_id), 0
+        if newest and newest[0] in touched:
+            steps = place - candidates.index(newest[0])
+        rank = list((session or {}).get("item_ids", ())).index(item_id) if item_id in touched else None
+        return {
+            "touch_rank": 0.0 if rank is None else 1 / (1 + rank),
+            "last_touched": float(rank == 0),
+            "below_last": 1 / steps if steps > 0 else 0.0,
+            "above_last": -1 / steps if steps < 0 else 0.0,
+            "position_untouched": 0.0 if touched else -math.log2(place + 2),
+        }
+
     def signals(
-        self, item_id: str, user: Row | None, segment: Row | None, session: Row | None
+        self,
+        item_id: str,
+        candidates: Sequence[str],
+        user: Row | None,
+        segment: Row | None,
+        session: Row | None,
     ) -> dict[str, float]:
-        """Compute every signal of an item except those of the base order."""
+        """Every signal of an item but those of the base order."""
         row = self.items[item_id]
+        last = (session or {}).get("item_ids", ())[:1]
         found = {
             "log_ctr": math.log(max(row["ctr"], 1e-4)),
             "log_clicks": math.log(1 + row["clicks"]),
+            "log_debiased": math.log(max(row["ctr_debiased"], 1e-4)),
+            "log_age": math.log(1 + row["age_days"]),
             "covisit": self.covisit(item_id, session),
+            "covisit_last": self.recent(item_id, session, 1),
+            "covisit_recent": self.recent(item_id, session, 3),
+            "content_last": self.likeness(item_id, session, 1),
+            "content_recent": self.likeness(item_id, session, 3),
+            **self.in_list(item_id, candidates, session),
         }
         found["touched"], found["touched_recently"] = self.touched(item_id, session)
         for span in ("short", "mid", "long"):
             found[f"popularity:{span}"] = math.log(1 + row[f"popularity_{span}"])
         for name in self.numerics:
-            found[f"numeric:{name}"] = self.number(item_id, name)
+            number = self.number(item_id, name)
+            known = last and last[0] in self.items
+            found[f"numeric:{name}"] = number
             found[f"distance:{name}"] = self.distance(item_id, name, user)
+            found[f"distance_last:{name}"] = abs(number - self.number(last[0], name)) if known else NAN
         for kind in self.types:
             found[f"log_odds:{kind}"] = self.log_odds(item_id, kind, user)
             found[f"segment_log_odds:{kind}"] = self.log_odds(item_id, kind, segment)

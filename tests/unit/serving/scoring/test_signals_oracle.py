@@ -28,6 +28,8 @@ def items(draw: st.DrawFn, item_id: str) -> dict[str, Any]:
         numeric_values=[draw(st.floats(-100, 3000)) for _ in names],
         ctr=draw(st.floats(0, 1)),
         clicks=draw(amounts),
+        ctr_debiased=draw(st.floats(0, 3)),
+        age_days=draw(st.floats(0, 400)),
         popularity_short=draw(amounts),
         popularity_mid=draw(amounts),
         popularity_long=draw(amounts),
@@ -101,6 +103,8 @@ def test_every_signal_equals_its_definition(
         if item_id == "unknown":
             assert all(np.isnan(value) for value in mine.values())
             continue
-        wanted = shop.signals(item_id, known.user, known.segment, known.session)
-        of_item = [mine[name] for name in wanted]
-        np.testing.assert_allclose(of_item, list(wanted.values()), rtol=1e-9, atol=1e-9, err_msg=item_id)
+        wanted = shop.signals(item_id, candidates, known.user, known.segment, known.session)
+        assert mine.keys() == wanted.keys()
+        np.testing.assert_allclose(
+            list(mine.values()), [wanted[name] for name in mine], rtol=1e-9, atol=1e-9, err_msg=item_id
+        )
