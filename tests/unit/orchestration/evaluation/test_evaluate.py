@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from feature_repo.contract.validation import encode
+from feature_repo.contract.validation import Event, encode
 from feature_repo.errors import SettingsError, SourceError
 from feature_repo.settings import Settings
 from orchestration.cli import app
@@ -102,6 +102,9 @@ def test_the_command_prints_the_table_and_writes_the_report(tmp_path: Path) -> N
     for name in ARMS:
         assert name in result.output
     assert "gate, on history" in result.output
+    assert "best rule in hindsight" in result.output
+    assert "harm: none" in result.output
+    assert "lists without a touched item" in result.output
     figures = json.loads(report.read_text())
     assert [arm["name"] for arm in figures["arms"]] == ARMS
     assert figures["events"] == 800
@@ -129,6 +132,8 @@ def test_the_command_names_a_report_it_cannot_write(tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--candidates", "newest:10:1h"], "write popular:COUNT:SPAN"),
+        (["--metric", "auc"], "--metric auc: unknown; there are ndcg, mrr, map, hit, recall, precision"),
+        (["--label", "gift"], "--label gift: no event of that type names an item"),
         (["--format", "nonsense"], "--format nonsense: unknown; there are headrace"),
     ],
 )
@@ -158,6 +163,73 @@ def test_the_split_moves_the_border(settings: Settings) -> None:
 def test_a_sample_of_the_lists_will_do(settings: Settings) -> None:
     found = evaluate(tasteful(400), settings, replace(PLAN, max_lists=120), data="x", fmt="headrace")
     assert 80 < found.tasks < 160
+
+
+def test_the_headline_is_the_metric_asked_for(settings: Settings) -> None:
+    found = evaluate(tasteful(400), settings, replace(PLAN, metric="mrr"), data="x", fmt="headrace")
+    shown, popular, blend = (found.arm(name) for name in ("shown", "popularity", "blend"))
+    assert found.metric == "mrr"
+    assert popular.versus["shown"].mean == pytest.approx(popular.mrr.mean - shown.mrr.mean)
+    best = max(found.rules, key=lambda rule: rule.mrr.mean)
+    assert found.best_rule == best.name
+    assert found.against_best_rule.mean == pytest.approx(blend.mrr.mean - best.mrr.mean)
+
+
+def test_the_rules_are_those_of_the_data_and_base_is_the_order_shown(settings: Settings) -> None:
+    found = run(tasteful(400), settings)
+    assert {"base", "ctr", "touched_first", "covisit_last"} <= {rule.name for rule in found.rules}
+    assert found.arm("base").ndcg_10 == found.arm("shown").ndcg_10
+
+
+def test_harm_is_named_where_what_serves_is_below_the_best_rule(settings: Settings) -> None:
+    """The cause changes after the history: what served well is far below the rule that is right now."""
+    before, after = tasteful(500, loyalty=1.0), tasteful(900, loyalty=1.0, seed=6)
+    turned = tuple(
+        msgspec.structs.replace(e, item_id=_popular(e.request_id, after)) if e.item_id else e
+        for e in after.events[1000:]
+    )
+    found = run(History((*before.events, *turned), before.catalogue, {}, before.weights), settings)
+    assert found.serves != found.best_rule
+    assert found.against_best_rule.high < 0.0
+    assert found.harm
+    assert not run(tasteful(500, loyalty=1.0), settings).harm
+
+
+def _popular(request_id: str | None, past: History) -> str:
+    """The item of a list with the smallest number, whoever asks."""
+    [shown] = [e for e in past.events if e.request_id == request_id and e.items]
+    return min((slot.item_id for slot in shown.items), key=lambda item_id: int(item_id[1:]))
+
+
+def test_a_label_counts_only_its_events(settings: Settings) -> None:
+    past = tasteful(200)
+    bought = tuple(
+        msgspec.structs.replace(e, event_type="purchase") if e.item_id and n % 4 == 1 else e
+        for n, e in enumerate(past.events)
+    )
+    labelled = History(bought, past.catalogue, {}, {**past.weights, "purchase": 5.0})
+    tasks = find_tasks(labelled, PLAN.candidates, label="purchase")
+    assert sum(bool(task.relevant) for task in tasks) == sum(e.event_type == "purchase" for e in bought)
+    assert sum(bool(task.relevant) for task in find_tasks(labelled, PLAN.candidates)) == 200
+    with pytest.raises(SourceError, match="--label gift: no event of that type names an item; there are: "):
+        find_tasks(labelled, PLAN.candidates, label="gift")
+
+
+def test_a_label_without_impressions_ranks_items_the_session_has_touched_too() -> None:
+    def visit(session: int) -> list[Event]:
+        start, items = 60.0 * session, (f"i{session % 3}", f"i{(session + 1) % 3}")
+        views = [
+            event(10 * session + n, start + n, item_id=i, session_id=f"s{session}")
+            for n, i in enumerate(items)
+        ]
+        bought = event(10 * session + 5, start + 5, "purchase", item_id=items[0], session_id=f"s{session}")
+        return [*views, bought]
+
+    past = history([e for session in range(20) for e in visit(session)])
+    past = History(past.events, past.catalogue, {}, {**past.weights, "purchase": 5.0})
+    tasks = find_tasks(past, PLAN.candidates, label="purchase")
+    assert len(tasks) == 20
+    assert all(task.relevant <= set(task.item_ids) for task in tasks)
 
 
 def test_an_evaluation_is_repeatable(settings: Settings) -> None:

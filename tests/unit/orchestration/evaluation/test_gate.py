@@ -117,10 +117,19 @@ def test_a_blend_that_is_better_on_the_whole_but_worse_on_a_slice_is_refused() -
     places[~touched, :, at] = 0.0
     gate = judge(weighing(covisit=1.0), "ctr", lists, 1)
     assert not gate.passed
-    assert "lists with a touched item" in gate.reason or "is better still" in gate.reason
+    assert "but worse on lists with a touched item: ctr serves" in gate.reason
     assert gate.difference is not None
     assert gate.difference > 0
     assert gate.slices["lists with a touched item"][1] < 0
+
+
+def test_a_blend_below_another_rule_is_refused_although_it_beats_the_one_chosen() -> None:
+    lists = made_up(800, 11, touch_rank=3.0, log_ctr=0.5)
+    gate = judge(weighing(touch_rank=1.0, log_ctr=2.0), "ctr", lists, 1)
+    assert gate.low is not None
+    assert gate.low > 0
+    assert not gate.passed
+    assert "but touched_first is better still on the newest lists" in gate.reason
 
 
 def test_weights_are_fitted_on_the_newest_lists_where_old_ones_mislead() -> None:
