@@ -20,6 +20,7 @@ from orchestration.evaluation.history_replay import Replay, Replayed
 from orchestration.evaluation.listwise_softmax import fit_softmax, scales_of, standardized
 from orchestration.evaluation.ranking_tasks import PopularCandidates, find_tasks
 from orchestration.evaluation.session_features import ReplaySessions
+from quality.ranking.metrics import paired_interval
 from serving.scoring.blend import Blend, Gate, centred_signals, save_blend
 from serving.scoring.signal_groups import BASE, GROUPS
 from serving.scoring.signals import group_of
@@ -95,18 +96,20 @@ def gated_blend(lists: Replayed, now: datetime, groups: Collection[str] = GROUPS
 
 
 def newest_share(lists: Replayed, version: str, groups: Collection[str] = GROUPS) -> float:
-    """The share of history, the newest, that weights are best fitted on: chosen on its newest fifth.
+    """The share of history, the newest, to fit weights on: all of it, unless less is surely better.
 
-    Where items live for hours, old lists teach weights that no longer hold.
+    A share is better if the paired interval of its gain over all of history, on the newest fifth, is above
+    zero. Where items live for hours, old lists teach weights that no longer hold.
     """
     cut = int(len(lists) * FIT_SHARE)
     past, judged = lists.part(0, cut), lists.part(cut, len(lists))
     found = {
-        share: float(ndcg_of(fit(newest_part(past, share), version, groups), judged).mean())
+        share: ndcg_of(fit(newest_part(past, share), version, groups), judged)
         for share in SHARES
         if share == 1.0 or len(past) * share >= MIN_LISTS
     }
-    return max(found, key=found.__getitem__)
+    better = [share for share in found if paired_interval(found[share], found[1.0]).above_zero]
+    return max(better, key=lambda share: float(found[share].mean()), default=1.0)
 
 
 def newest_part(lists: Replayed, share: float) -> Replayed:

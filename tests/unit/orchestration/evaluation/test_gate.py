@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from orchestration.evaluation.blend_scores import ndcg_of
-from orchestration.evaluation.fit_blend import fit, gated_blend, newest_part, newest_share
+from orchestration.evaluation.fit_blend import gated_blend, newest_share
 from orchestration.evaluation.gate import MIN_SLICE, TOLERANCE, best_ranker, judge, rankers_of, slices_of
 from orchestration.evaluation.history_replay import Replayed
 from serving.scoring.blend import Blend, Gate
@@ -144,11 +144,8 @@ def test_weights_are_fitted_on_the_newest_lists_where_old_ones_mislead() -> None
         items=np.concatenate([old.items, new.items]),
     )
     assert newest_share(turned, "v") < 1.0
-    steady = made_up(1500, 8, log_ctr=2.0)
-    few = newest_part(steady, newest_share(steady, "v"))
-    test = made_up(1500, 9, log_ctr=2.0)
-    loss = ndcg_of(fit(steady, "v"), test).mean() - ndcg_of(fit(few, "v"), test).mean()
-    assert loss < 0.01, "where nothing changes, fewer lists cost next to nothing"
+    kept = [newest_share(made_up(800, seed, log_ctr=2.0), "v") for seed in range(20)]
+    assert kept.count(1.0) >= 18, "where nothing changes, all of history teaches"
 
 
 def test_a_hundred_histories_without_any_cause_change_nothing() -> None:
