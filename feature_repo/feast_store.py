@@ -15,6 +15,7 @@ import msgspec
 import xxhash
 
 from feature_repo.errors import SettingsError
+from feature_repo.files import write_file
 from feature_repo.group import FeatureGroup
 from feature_repo.groups import all_groups
 from feature_repo.home import Home
@@ -138,12 +139,8 @@ def write_config(settings: Settings, home: Home) -> Path:
     """Write ``feature_store.yaml`` to ``home.feast``; readable by the owner only, it may hold a password."""
     import yaml  # noqa: PLC0415
 
-    home.feast.mkdir(parents=True, exist_ok=True)
     path = home.feast / "feature_store.yaml"
-    aside = path.with_name(f".{path.name}.tmp")
-    aside.touch(mode=0o600)
-    aside.write_text(yaml.safe_dump(repo_config(settings, home), sort_keys=False))
-    aside.replace(path)
+    write_file(path, yaml.safe_dump(repo_config(settings, home), sort_keys=False), parents=True, private=True)
     return path
 
 
@@ -172,9 +169,7 @@ def apply(settings: Settings, home: Home) -> Applied:
             return Applied(noted.counts, changed=False)
         counts = _register(groups, services, settings, home)
         found = _Noted(wanted, _registry_stamp(home), counts)
-        aside = note.with_name(f"{_NOTE}.tmp")
-        aside.write_bytes(msgspec.json.encode(found))
-        aside.replace(note)
+        write_file(note, msgspec.json.encode(found))
     return Applied(counts, changed=True)
 
 

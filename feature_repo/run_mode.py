@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from feature_repo.errors import SettingsError
+from feature_repo.files import write_file
 from feature_repo.home import Home
 from feature_repo.settings import Settings
 
@@ -65,10 +66,7 @@ def check_mode(settings: Settings, home: Home) -> Mode | None:
 
 def write_mode(home: Home, mode: Mode) -> None:
     """Keep the mode, the file replaced as a whole."""
-    path = home.root / FILE
-    aside = path.with_name(f".{FILE}.tmp")
-    aside.write_bytes(msgspec.json.encode(mode))
-    aside.replace(path)
+    write_file(home.root / FILE, msgspec.json.encode(mode))
 
 
 def _inferred(home: Home) -> Mode | None:

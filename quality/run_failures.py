@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from feature_repo.errors import LakeError
+from feature_repo.files import write_file
 from feature_repo.lock import locked
 
 logger = logging.getLogger(__name__)
@@ -96,9 +97,7 @@ def add_failure(runs: Path, failure: RunFailure) -> bool:
         totals = Counter(known.totals)
         totals[failure.job] += 1
         found = Failures(dict(totals), (*known.recent, failure)[-KEPT:])
-        aside = path.with_name(f".{path.name}.tmp")
-        aside.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2))
-        aside.replace(path)
+        write_file(path, msgspec.json.format(msgspec.json.encode(found), indent=2))
     return True
 
 

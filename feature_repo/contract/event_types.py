@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from feature_repo.errors import SettingsError
+from feature_repo.files import write_file
 
 
 def _file(home: Path) -> Path:
@@ -41,10 +42,8 @@ def register(home: Path, weights: Mapping[str, float]) -> None:
     if not (new := {name: weight for name, weight in weights.items() if name not in known}):
         return
     path = _file(home)
-    aside = path.with_name(".event_types.json.tmp")
     try:
-        aside.write_text(json.dumps({**known, **new}, indent=2, sort_keys=True))
-        aside.replace(path)
+        write_file(path, json.dumps({**known, **new}, indent=2, sort_keys=True))
     except OSError as error:
         msg = f"{path}: cannot write ({error.strerror}); point HEADRACE_HOME at a writable folder"
         raise SettingsError(msg) from error

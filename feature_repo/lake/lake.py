@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ import pyarrow as pa
 from feature_repo.contract.columns import FACTS, with_facts
 from feature_repo.contract.validation import Kind, arrow_schema
 from feature_repo.errors import LakeError
+from feature_repo.files import replacing, write_file
 
 if TYPE_CHECKING:
     import ibis
@@ -218,10 +218,8 @@ class Builds:
         import pyarrow.parquet as pq  # noqa: PLC0415
 
         path = self.path(group, as_of, version)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        pq.write_table(table, aside, compression="zstd")
-        aside.replace(path)
+        with replacing(path, parents=True) as aside:
+            pq.write_table(table, aside, compression="zstd")
         return path
 
     def confirm(self, build: Build) -> None:
@@ -246,18 +244,13 @@ class Builds:
     def promote(self, group: str, build: Build, version: int = 1) -> None:
         """Make a build the current one, atomically."""
         pointer = self.folder(group, version) / "CURRENT"
-        aside = pointer.with_name(f".CURRENT.{uuid.uuid4().hex}.tmp")
-        aside.write_text(
-            json.dumps(
-                {
-                    "path": str(build.path.relative_to(self.root)),
-                    "as_of": build.as_of.isoformat(),
-                    "created": build.created.isoformat(),
-                    "rows": build.rows,
-                }
-            )
-        )
-        aside.replace(pointer)
+        fields = {
+            "path": str(build.path.relative_to(self.root)),
+            "as_of": build.as_of.isoformat(),
+            "created": build.created.isoformat(),
+            "rows": build.rows,
+        }
+        write_file(pointer, json.dumps(fields))
 
     def adopt(self, group: str, build: Build, version: int = 1) -> None:
         """Make a build from another root the current and only one here.
@@ -311,16 +304,10 @@ def _same_file(path: Path, other: Path) -> bool:
 
 def _link(path: Path, to: Path) -> None:
     """Link a file to a second name, replacing any other file; copy it if linking is impossible."""
-    aside = to.with_name(f".{to.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        os.link(path, aside)
-    except OSError as error:
-        if error.errno not in _NO_LINK:
-            raise
+    with replacing(to) as aside:
         try:
+            os.link(path, aside)
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
             shutil.copy2(path, aside)
-        except OSError:
-            aside.unlink(missing_ok=True)
-            raise
-    os.rename(aside, to)
-    aside.unlink(missing_ok=True)  # two names of one file: `rename` leaves both

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.saved_dataset import SavedDatasetStorage
 
 from feature_repo.errors import LakeError
+from feature_repo.files import replacing
 from feature_repo.offline.point_in_time import text
 
 BATCH_ROWS = 100_000
@@ -107,16 +107,11 @@ class DuckDBRetrievalJob(RetrievalJob):  # type: ignore[misc]
         path = self._target(storage)
         if path.exists() and not allow_overwrite:
             raise SavedDatasetLocationAlreadyExists(location=str(path))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
+        with replacing(path, parents=True) as aside:
             if self._on_demand:
                 pq.write_table(self.to_arrow(timeout=timeout), aside, compression="zstd")
             else:
                 self._copy(aside)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
 
     def _copy(self, path: Path) -> None:
         try:

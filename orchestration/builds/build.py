@@ -1,11 +1,8 @@
 """Builds one batch group: runs its expression on DuckDB, casts to the declared schema, writes one file."""
 
 import logging
-import os
-import uuid
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import pyarrow.parquet as pq
 
 from feature_repo.clock import Clock, wall_clock
 from feature_repo.errors import BuildError
+from feature_repo.files import replacing
 from feature_repo.group import FeatureGroup
 from feature_repo.groups import all_groups
 from feature_repo.home import Home
@@ -123,7 +121,7 @@ def _written(making: Making, path: Path, facts: Mapping[str, str]) -> int:
     parts = making.first_parts()
     while True:
         try:
-            with aside(path) as file:
+            with replacing(path, parents=True) as file:
                 return making.write(parts, file, facts)
         except duckdb.OutOfMemoryException:
             if not making.group.divisible or parts >= MOST_PARTS:
@@ -148,27 +146,10 @@ def _needed(group: FeatureGroup, home: Home, as_of: datetime) -> dict[str, Path]
     return needed
 
 
-@contextmanager
-def aside(path: Path) -> Iterator[Path]:
-    """Yield a temporary name for a file; on success, sync the file and rename it to `path`.
-
-    Each of two concurrent writers has its own file; the later rename wins, and the file is always whole.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        yield file
-        with file.open("rb") as written:
-            os.fsync(written.fileno())
-        file.replace(path)
-    finally:
-        file.unlink(missing_ok=True)
-
-
 def write_aside(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
-    """Write batches to a Parquet file via `aside`; return the number of rows."""
+    """Write batches to a Parquet file replaced as a whole; return the number of rows."""
     rows = 0
-    with aside(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    with replacing(path, parents=True) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in batches:
             writer.write_batch(batch)
             rows += batch.num_rows

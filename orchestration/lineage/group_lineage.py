@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ import msgspec
 
 from feature_repo.contract.columns import arrow_schema
 from feature_repo.contract.records import Kind
+from feature_repo.files import write_file
 from feature_repo.group import BatchParams, FeatureGroup, LakeTables
 from feature_repo.groups import all_groups
 from feature_repo.home import Home
@@ -53,11 +53,8 @@ def kept_sources(group: FeatureGroup, settings: Settings, home: Home) -> dict[st
     if kept.version == version:
         return {name: frozenset(sources) for name, sources in kept.columns.items()}
     found = group_sources(group, settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     columns = {name: sorted(sources) for name, sources in found.items()}
-    aside.write_bytes(msgspec.json.encode(_Kept(version, columns)))
-    aside.replace(path)
+    write_file(path, msgspec.json.encode(_Kept(version, columns)), parents=True)
     return found
 
 

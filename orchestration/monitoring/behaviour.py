@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import msgspec
 
+from feature_repo.files import write_file
 from feature_repo.group import FeatureGroup
 from feature_repo.groups import all_groups
 from feature_repo.home import Home
@@ -99,7 +99,4 @@ def _kept(path: Path, inputs: str) -> DayRates | None:
 
 
 def _keep(path: Path, kept: _Kept) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    aside.write_bytes(msgspec.json.encode(kept))
-    aside.replace(path)
+    write_file(path, msgspec.json.encode(kept), parents=True)

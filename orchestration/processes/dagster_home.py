@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from feature_repo.files import write_file
 from feature_repo.home import Home
 
 if TYPE_CHECKING:
@@ -35,10 +36,7 @@ retention:
 def prepare_instance(home: Home) -> Path:
     """Write `dagster.yaml` under ``home.dagster``; return that folder (absolute), the ``DAGSTER_HOME``."""
     folder = home.dagster.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / ".dagster.yaml.tmp"
-    aside.write_text(_YAML)
-    aside.replace(folder / "dagster.yaml")
+    write_file(folder / "dagster.yaml", _YAML, parents=True)
     return folder
 
 

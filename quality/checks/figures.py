@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +15,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from feature_repo.errors import LakeError
+from feature_repo.files import write_file
 from quality.checks.results import CheckReport
 
 logger = logging.getLogger(__name__)
@@ -40,12 +40,8 @@ class Figures:
 
 def save_figures(root: Path, kind: Kind, figures: Figures) -> Path:
     """Replace a group's stored figures; `root` is `Home.quality`."""
-    folder = root / kind
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{figures.group}.json"
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    aside.write_bytes(msgspec.json.encode(figures))
-    aside.replace(path)
+    path = root / kind / f"{figures.group}.json"
+    write_file(path, msgspec.json.encode(figures), parents=True)
     return path
 
 

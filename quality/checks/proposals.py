@@ -18,6 +18,7 @@ from typing import TypeVar
 import msgspec
 
 from feature_repo.errors import BuildError, LakeError
+from feature_repo.files import write_file
 from feature_repo.group import FeatureGroup
 from quality.checks.build_profile import BuildProfile, ColumnProfile
 from quality.checks.suites import ANY_VALUE, Rule, group_suite
@@ -200,8 +201,5 @@ def _read(path: Path, kind: type[_File]) -> _File | None:
 
 
 def _write(path: Path, content: Proposals | Accepted) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.tmp")
-    aside.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2))
-    aside.replace(path)
+    write_file(path, msgspec.json.format(msgspec.json.encode(content), indent=2), parents=True)
     return path

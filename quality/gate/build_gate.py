@@ -7,7 +7,6 @@ materialization act on it.
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ import msgspec
 
 from feature_repo.clock import Clock
 from feature_repo.errors import BuildError, LakeError
+from feature_repo.files import write_file
 from feature_repo.lock import locked
 
 if TYPE_CHECKING:
@@ -180,9 +180,7 @@ class Gate:
 
     def _write(self, state: GateState) -> None:
         path = self._folder / f"{state.group}.json"
-        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        aside.write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=2))
-        aside.replace(path)
+        write_file(path, msgspec.json.format(msgspec.json.encode(state), indent=2))
 
 
 def _after(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
-from quality.pages.page import write_whole
+from feature_repo.files import write_file
 
 if TYPE_CHECKING:
     from quality.checks.results import CheckResult
@@ -84,9 +84,9 @@ def runs_folder(docs: Path, stem: str) -> Path:
 def save_run(docs: Path, stem: str, run: CheckRun, page: str) -> None:
     """Save a run and its page; remove the oldest beyond `KEEP_RUNS`."""
     folder = runs_folder(docs, stem)
-    write_whole(folder / f"{run.stamp}.html", page)
+    write_file(folder / f"{run.stamp}.html", page, parents=True)
     # Write the record last: a run is listed by its record.
-    write_whole(folder / f"{run.stamp}.json", msgspec.json.encode(run).decode())
+    write_file(folder / f"{run.stamp}.json", msgspec.json.encode(run).decode(), parents=True)
     for record in sorted(folder.glob("*.json"))[:-KEEP_RUNS]:
         record.unlink(missing_ok=True)
         record.with_suffix(".html").unlink(missing_ok=True)

@@ -10,10 +10,11 @@ from great_expectations.core import ExpectationSuiteValidationResult
 from great_expectations.render.renderer import ValidationResultsPageRenderer
 from great_expectations.render.view import DefaultJinjaPageView
 
+from feature_repo.files import write_file
 from quality.pages.check_runs import CheckRun, save_run
 from quality.pages.docs_index import header, write_history, write_index
 from quality.pages.kept_pages import page_path
-from quality.pages.page import STYLE, write_whole
+from quality.pages.page import STYLE
 
 _REMOTE = re.compile(
     r"<script\b[^>]*\bsrc=\"https?://[^\"]*\"[^>]*>\s*</script>"
@@ -48,7 +49,7 @@ def write_page(result: ExpectationSuiteValidationResult, docs: Path, run: CheckR
     page = _ELSEWHERE.sub("", _REMOTE.sub("", DefaultJinjaPageView().render(document)))
     path = page_path(docs, str(result.suite_name))
     save_run(docs, path.stem, run, _titled(page, run, header(docs, path.stem, run, "../../")))
-    write_whole(path, f"{_titled(page, run, header(docs, path.stem, run, ''))}{mark}")
+    write_file(path, f"{_titled(page, run, header(docs, path.stem, run, ''))}{mark}", parents=True)
     write_history(docs, path.stem)
     write_index(docs)
     return path

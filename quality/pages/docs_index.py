@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from feature_repo.files import write_file
 from quality.pages.check_runs import RUNS, CheckRun, newest_runs, runs_folder
-from quality.pages.page import asset_path, framed, link, trail, write_whole
+from quality.pages.page import asset_path, framed, link, trail
 
 _MARKS = {"passed": "✓ passed", "warns": "! warns", "blocks": "✗ blocks"}
 _ORDER = {"blocks": 0, "warns": 1, "passed": 2}
@@ -43,7 +44,7 @@ def write_index(docs: Path) -> None:
     links = [link("drift/index.html", "Drift plots")] if (docs / "drift" / "index.html").exists() else []
     tables = "".join(_section(docs, kind, rows) for kind, rows in sections.items() if rows)
     body = f"<h1>Data Docs</h1>{trail(*links)}<p>{said}</p>{tables}"
-    write_whole(docs / "index.html", framed("Data Docs", body))
+    write_file(docs / "index.html", framed("Data Docs", body), parents=True)
 
 
 def write_history(docs: Path, stem: str) -> None:
@@ -51,13 +52,13 @@ def write_history(docs: Path, stem: str) -> None:
     runs = newest_runs(docs, stem)
     if not runs:
         body = f"{trail(link('../../index.html', 'Data Docs'))}<h1>Runs</h1><p>No runs are kept.</p>"
-        write_whole(runs_folder(docs, stem) / "index.html", framed("Runs", body))
+        write_file(runs_folder(docs, stem) / "index.html", framed("Runs", body), parents=True)
         return
     rows = "".join(f"<tr>{_cells(run, link(f'{run.stamp}.html', run.title))}</tr>" for run in runs)
     title = f"{runs[0].title}: the last runs"
     links = trail(link("../../index.html", "Data Docs"), link(f"../../{stem}.html", "Newest"))
     body = f"{links}<h1>{html.escape(title)}</h1><table class=checks>{_COLUMNS}</tr></thead>{rows}</table>"
-    write_whole(runs_folder(docs, stem) / "index.html", framed(title, body))
+    write_file(runs_folder(docs, stem) / "index.html", framed(title, body), parents=True)
 
 
 def renew(docs: Path) -> None:

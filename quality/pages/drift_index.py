@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from quality.pages.page import asset_path, framed, link, trail, write_whole
+from feature_repo.files import write_file
+from quality.pages.page import asset_path, framed, link, trail
 from quality.pages.sparkline import Spark, svg
 
 SUMMARY = "summary.json"
@@ -59,7 +60,7 @@ class DriftSummary:
 
 def save_summary(folder: Path, summary: DriftSummary) -> None:
     """Save the summary of a run beside its plots, and update the indexes above them."""
-    write_whole(folder / SUMMARY, msgspec.json.encode(summary).decode())
+    write_file(folder / SUMMARY, msgspec.json.encode(summary).decode(), parents=True)
     write_group_index(folder.parent)
     write_drift_index(folder.parent.parent)
 
@@ -83,7 +84,7 @@ def write_drift_index(root: Path) -> None:
         "as a share of what counts as drift; it must also be beyond chance.</p>"
         f"<p>All plots by group: {groups}</p><main>{''.join(card for _, card in cards)}</main>"
     )
-    write_whole(root / "index.html", framed("Drift", body, _STYLE))
+    write_file(root / "index.html", framed("Drift", body, _STYLE), parents=True)
 
 
 def write_group_index(folder: Path) -> None:
@@ -91,7 +92,7 @@ def write_group_index(folder: Path) -> None:
     runs = _runs(folder)
     if not runs:  # check pages still link here
         body = f"{trail(link('../index.html', 'Drift'))}<h1>Drift</h1><p>No plots are kept.</p>"
-        write_whole(folder / "index.html", framed("Drift", body))
+        write_file(folder / "index.html", framed("Drift", body), parents=True)
         return
     rows = "".join(_run_row(stamp, summary) for stamp, summary in runs)
     newest = runs[0][1]
@@ -101,7 +102,7 @@ def write_group_index(folder: Path) -> None:
     heads = "<th>As of</th><th class=number>Rows</th><th class=number>Drifted</th><th>Which</th>"
     table = f"<table><thead><tr>{heads}</tr></thead>{rows}</table>"
     body = f"{trail(*links)}<h1>{html.escape(title)}</h1><p>Against {html.escape(newest.against)}.</p>{table}"
-    write_whole(folder / "index.html", framed(title, body))
+    write_file(folder / "index.html", framed(title, body), parents=True)
 
 
 def renew_drift(docs: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import html
-import uuid
-from pathlib import Path
 from urllib.parse import quote
 
 STYLE = """<meta name="viewport" content="width=device-width, initial-scale=1">
@@ -59,11 +57,3 @@ def asset_path(asset: str) -> str:
 def trail(*links: str) -> str:
     """Return the navigation links of a page."""
     return f'<nav class="trail">{"".join(links)}</nav>'
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write to a temporary file and rename it into place, so that no reader sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)

@@ -16,6 +16,7 @@ from prometheus_client import Counter as Metric
 
 from feature_repo.contract.records import Kind
 from feature_repo.errors import ContractError, LakeError
+from feature_repo.files import write_file
 from feature_repo.home import Home
 from feature_repo.lock import locked
 from feature_repo.settings import Settings
@@ -196,9 +197,7 @@ class Quarantine:
         held: list[dict[str, Any]] = list(objects(path))
         left = [fields for fields in held if self._days.knows_id(fields["id"])]
         if len(left) < len(held):
-            aside = path.with_name(f".{RETRIED}.tmp")
-            aside.write_bytes(b"".join(json.dumps(fields).encode() + b"\n" for fields in left))
-            aside.replace(path)
+            write_file(path, b"".join(json.dumps(fields).encode() + b"\n" for fields in left))
 
     @contextmanager
     def _alone(self, path: Path) -> Iterator[None]:

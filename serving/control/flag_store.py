@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from feature_repo.files import write_file
 from feature_repo.lock import locked
 from serving.control.flag_audit import Change, FlagAudit
 from serving.control.flags import Flags, FlagsError, changed, encode_flags, parse_flags
@@ -119,7 +120,7 @@ class FlagStore:
                     self._adopt()
                 except FlagsError:
                     good = self.last_good() or Flags()
-                    self._write(good)
+                    write_file(self.path, encode_flags(good))
                     return good
                 done = self.history()
                 target, after = self._earlier(done)
@@ -226,20 +227,11 @@ class FlagStore:
     def _follow(self, flags: Flags) -> None:
         """Bring the file up to the newest change; where that fails, the change is in force all the same."""
         try:
-            self._reserve.spend_on(lambda: self._write(flags))
+            self._reserve.spend_on(lambda: write_file(self.path, encode_flags(flags)))
         except OSError as error:
             log.error(
                 "%s cannot be written (%s); %s says what is in force", self.path, error, self._audit.path
             )
-
-    def _write(self, flags: Flags) -> None:
-        aside = self.path.with_name(".flags.json.tmp")
-        try:
-            aside.write_bytes(encode_flags(flags))
-        except OSError:
-            aside.unlink(missing_ok=True)
-            raise
-        aside.replace(self.path)
 
     def _keep(self, flags: Flags) -> None:
         """Remember flags for when the folder is gone; a missing file says the defaults by itself."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from feature_repo.files import write_file
+
 
 def keep(copy: Path, content: bytes) -> None:
     """Write a copy whole, unless it is there already.
@@ -11,11 +13,5 @@ def keep(copy: Path, content: bytes) -> None:
     Raises:
         OSError: it cannot be written; the last copy stays.
     """
-    try:
-        if copy.read_bytes() == content:
-            return
-    except FileNotFoundError:
-        copy.parent.mkdir(parents=True, exist_ok=True)
-    aside = copy.with_name(f".{copy.name}.tmp")
-    aside.write_bytes(content)
-    aside.replace(copy)
+    if not copy.exists() or copy.read_bytes() != content:
+        write_file(copy, content, parents=True)

@@ -13,6 +13,7 @@ import numpy as np
 import xxhash
 
 from feature_repo.arrays import Bits
+from feature_repo.files import write_file
 
 MAX_UNITS = 100_000
 SUFFIX = ".units"
@@ -105,9 +106,7 @@ class Units:
                 return
             self._shared = None
             if whole:
-                aside = path.with_suffix(".tmp")
-                aside.write_bytes(array("Q", [kept.mask]).tobytes() + entries.tobytes())
-                aside.replace(path)
+                write_file(path, array("Q", [kept.mask]).tobytes() + entries.tobytes())
                 self._shared_entries = 0
             else:
                 with path.open("ab") as file:

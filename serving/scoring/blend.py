@@ -15,6 +15,7 @@ import numpy as np
 
 from feature_repo.arrays import Bools, Floats, Ints
 from feature_repo.errors import BuildError
+from feature_repo.files import write_file
 from serving.scoring.contributions import contributed
 from serving.scoring.signal_groups import BASE, GROUPS
 from serving.scoring.signal_matrix import SignalMatrix, signals_of
@@ -158,8 +159,8 @@ def save_blend(models: Path, blend: Blend) -> Path:
     path = models / f"blend-{blend.version}.json"
     try:
         models.mkdir(parents=True, exist_ok=True)
-        _replace(path, msgspec.json.format(msgspec.json.encode(blend), indent=2))
-        _replace(current_path(models), path.name.encode())
+        write_file(path, msgspec.json.format(msgspec.json.encode(blend), indent=2))
+        write_file(current_path(models), path.name.encode())
     except OSError as error:
         msg = f"{path}: cannot be written ({error.strerror}); the blend that served goes on serving"
         raise BuildError(msg) from error
@@ -198,9 +199,3 @@ def read_blend(path: Path) -> Blend:
         msg = f"{path}: weight of {strange}: beyond ±{MOST_WEIGHT:g}, scores could overflow; fit again"
         raise BuildError(msg)
     return blend
-
-
-def _replace(path: Path, content: bytes) -> None:
-    aside = path.with_name(f".{path.name}.tmp")
-    aside.write_bytes(content)
-    aside.replace(path)

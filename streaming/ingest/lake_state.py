@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from feature_repo.errors import LakeError
+from feature_repo.files import write_file
 from streaming.log import Position
 
 
@@ -43,12 +44,9 @@ class SyncState:
             raise LakeError(msg) from error
 
     def save(self, path: Path) -> None:
-        """Write a temporary file and rename it into place."""
-        aside = path.with_name(f".{path.name}.tmp")
-        aside.write_text(
-            json.dumps({"positions": self.positions, "ingested_at": self.ingested_at.isoformat()})
-        )
-        aside.replace(path)
+        """Replace the file as a whole."""
+        fields = {"positions": self.positions, "ingested_at": self.ingested_at.isoformat()}
+        write_file(path, json.dumps(fields))
 
     def later(self, now: datetime) -> datetime:
         """Return now, or the next microsecond after `ingested_at` if the clock stopped or went back."""

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from feature_repo.contract.columns import FACTS, with_facts
 from feature_repo.contract.validation import Kind
 from feature_repo.errors import LakeError
+from feature_repo.files import replacing
 from feature_repo.lake.lake import PART, UPTO, numbered, present, unreadable
 
 MAX_FILES = 8
@@ -49,13 +50,8 @@ class ParquetFolder:
             self._merge(files, 1 + max(numbered(p)[1] for p in files))
 
     def _write(self, table: pa.Table, name: str) -> None:
-        aside = self._folder / f".{name}.tmp"
-        try:
+        with replacing(self._folder / name) as aside:
             pq.write_table(table, aside, compression="zstd")
-            aside.replace(self._folder / name)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
 
     def _merge(self, files: list[Path], number: int) -> None:
         try:

@@ -17,7 +17,8 @@ from datetime import timedelta
 from threading import Lock
 
 from feature_repo.errors import LogError
-from streaming.log.segment_folder import SegmentFolder, make_lasting, sync_folder, this_boot
+from feature_repo.files import make_folder, sync
+from streaming.log.segment_folder import SegmentFolder, this_boot
 from streaming.log.segment_frames import MAX_RECORD_BYTES, frame
 
 _ALL = 1 << 30
@@ -123,7 +124,7 @@ class Appender:
         while True:
             opened = self._lock_fd < 0
             if opened:
-                make_lasting(self._folder.path)
+                make_folder(self._folder.path)
                 self._lock_fd = os.open(self._folder.path / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
             if os.fstat(self._lock_fd).st_nlink:
@@ -180,7 +181,7 @@ class Appender:
         if self._dirty:
             os.fdatasync(self._fd)
         self._open(base, os.O_RDWR | os.O_CREAT)
-        sync_folder(self._folder.path)  # otherwise a power cut could lose the new file's name
+        sync(self._folder.path)  # otherwise a power cut could lose the new file's name
 
     def _open(self, base: int, flags: int) -> None:
         fd = os.open(self._folder.segment(base), flags, 0o600)

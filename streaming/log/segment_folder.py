@@ -99,23 +99,6 @@ class SegmentFolder:
             raise LogError(msg) from error
 
 
-def make_lasting(path: Path) -> None:
-    """Create a folder and its parents so that a power cut cannot undo them or what they contain."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    for folder in reversed(missing):
-        sync_folder(folder.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Sync the names in a folder to disk."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def this_boot() -> bytes:
     """Return an id of this boot of the operating system; empty if it provides none."""
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -12,9 +11,9 @@ from threading import Lock, Timer
 from typing import Literal
 
 from feature_repo.errors import LogError
+from feature_repo.files import write_file
 from streaming.log.partition import Partition
 from streaming.log.protocol import Batch, Keyed, PartlyWrittenError, Position, partition_of
-from streaming.log.segment_folder import make_lasting, sync_folder
 
 _logger = logging.getLogger(__name__)
 
@@ -139,14 +138,7 @@ class SegmentLog:
     def _remember_partitions(self) -> None:
         """Save the number before the first record, synced to disk: with another one, sessions would move."""
         try:
-            make_lasting(self._folder)
-            aside = self._meta.with_name(".log.json.tmp")
-            with aside.open("w") as file:
-                file.write(json.dumps({"partitions": self.partitions}))
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(self._meta)
-            sync_folder(self._folder)
+            write_file(self._meta, json.dumps({"partitions": self.partitions}), parents=True)
         except OSError as error:
             why = f"{error.strerror}; point HEADRACE_HOME at a folder this user may write to"
             msg = f"event log {self._folder}: cannot write; {why}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import xxhash
 
 from feature_repo.errors import SourceError
+from feature_repo.files import write_file
 from streaming.mapping.model import RowMapping
 from streaming.mapping.reading import parse_mapping, read_mapping
 
@@ -37,12 +38,9 @@ def format_of(name: str, folder: Path) -> str:
     read_mapping(path)
     text = path.read_bytes()
     key = xxhash.xxh3_64_hexdigest(text)
-    folder.mkdir(parents=True, exist_ok=True)
     saved = folder / f"{key}.toml"
     if not saved.exists():
-        aside = saved.with_suffix(".tmp")
-        aside.write_bytes(text)
-        aside.replace(saved)
+        write_file(saved, text, parents=True)
     return f"{FORMAT}{key}"
 
 

@@ -54,7 +54,8 @@ class Traffic:
     def one_waits_behind_one_that_runs(self) -> bool:
         self.goes_on()
         running = self.runs(dg.DagsterRunStatus.STARTED) == 1
-        return running and len(self.waiting()) == 1 and self.written >= FILES
+        queued = [run.status for run in self.waiting()] == [dg.DagsterRunStatus.QUEUED]
+        return running and queued and self.written >= FILES
 
     def all_are_over(self) -> bool:
         """Traffic has stopped: the run held, the one by hand and the one that waited are done."""

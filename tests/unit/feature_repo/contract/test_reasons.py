@@ -242,11 +242,11 @@ def test_a_redis_url_of_another_scheme_is_shown() -> None:
 
 
 def test_event_types_that_cannot_be_remembered_say_where(home: Home) -> None:
-    (home.root / ".event_types.json.tmp").mkdir()
+    gone = home.root / "none"
     with pytest.raises(SettingsError) as caught:
-        register(home.root, {"bookmark": 2.0})
+        register(gone, {"bookmark": 2.0})
     assert str(caught.value) == (
-        f"{home.root / 'event_types.json'}: cannot write (Is a directory); "
+        f"{gone / 'event_types.json'}: cannot write (No such file or directory); "
         "point HEADRACE_HOME at a writable folder"
     )
 

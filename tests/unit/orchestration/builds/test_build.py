@@ -292,7 +292,7 @@ def test_a_failing_disk_is_explained(
     def full(file: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("orchestration.builds.build.os.fsync", full)
+    monkeypatch.setattr("feature_repo.files.os.fsync", full)
     write_events(lake, DAY, day_events(DAY, 3, offset=9_000), "part-1")
     with pytest.raises(BuildError, match="No space left on device; free space under HEADRACE_HOME"):
         build(settings, home, end_of(DAY))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from serving.control import flag_store
 from serving.control.flag_control import RETRY_S, FlagControl
 from serving.control.flag_store import FlagsNotStoredError, FlagStore
 from serving.control.flags import Flags, encode_flags
@@ -35,12 +36,13 @@ def fail(*_: Any) -> None:
 def test_a_crash_before_the_file_was_written_leaves_the_change_in_force(
     store: FlagStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def crash(_: Flags) -> None:
+    def crash(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "_write", crash)
-    with pytest.raises(KeyboardInterrupt):
-        store.change({"personalization": False}, "bob")
+    with monkeypatch.context() as crashing:
+        crashing.setattr(flag_store, "write_file", crash)
+        with pytest.raises(KeyboardInterrupt):
+            store.change({"personalization": False}, "bob")
     after = Flags(holdout=0.2, personalization=False)
     assert b'"personalization": true' in store.path.read_bytes()
     reader = other(store)
@@ -54,7 +56,7 @@ def test_a_crash_before_the_file_was_written_leaves_the_change_in_force(
 def test_a_file_that_cannot_be_written_does_not_undo_the_change(
     store: FlagStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(store, "_write", fail)
+    monkeypatch.setattr(flag_store, "write_file", fail)
     with caplog.at_level(logging.ERROR):
         after = store.change({"personalization": False}, "bob")
     assert "flags.json cannot be written" in caplog.text
@@ -67,7 +69,7 @@ def test_a_file_that_cannot_be_written_does_not_undo_the_change(
 def test_an_edit_by_hand_of_a_file_not_yet_written_is_the_newest(
     store: FlagStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_write", fail)
+    monkeypatch.setattr(flag_store, "write_file", fail)
     store.change({"personalization": False}, "bob")
     store.path.write_bytes(encode_flags(Flags(holdout=0.4)))
     assert other(store).adopt() == Flags(holdout=0.4)
