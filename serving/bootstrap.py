@@ -89,7 +89,7 @@ def open_services(settings: Settings) -> Services:
         snapshot=_snapshot(home, metrics),
         blend=_blend(home, metrics),
         flags=_flags(control, metrics),
-        rules=_rules(RuleStore(home.flags, home.last_good), metrics),
+        rules=_rules(RuleStore(home.flags, settings.clock, home.last_good), metrics),
         consent=ConsentStore(lambda: is_complete(store)),
         stream=StreamHealth(lambda: read_heartbeats(store), settings.clock, settings.stream_stale_s),
         breakers={n: Breaker(n, on_change=metrics.breaker_moved) for n in ("store", "blend", "event_log")},
@@ -219,4 +219,4 @@ def _flags(control: FlagControl, metrics: Metrics) -> Watched[Flags]:
 
 def _rules(store: RuleStore, metrics: Metrics) -> Watched[Rules]:
     failed, last_good = metrics.reload_failed, store.last_good
-    return Watched("rules", lambda: stamp_of(store.path), store.load, Rules(), failed, last_good=last_good)
+    return Watched("rules", store.stamp, store.load, Rules(), failed, last_good=last_good)

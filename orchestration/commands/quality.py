@@ -111,7 +111,7 @@ def accept_rows(
     from feature_repo.settings import load_settings
     from orchestration.monitoring.current_checks import chosen_groups
     from quality.gate.build_gate import Gate
-    from serving.control.flag_store import whoami
+    from serving.control.versions import whoami
 
     settings = load_settings()
     [chosen] = chosen_groups([group])

@@ -12,8 +12,8 @@ from fastapi import APIRouter, Request, Response
 from serving.api.api_keys import Keys, Scope
 from serving.api.asgi import ClientGone, read_body
 from serving.control.flag_control import FlagControl
-from serving.control.flag_store import FlagsNotStoredError
 from serving.control.flags import Flags, FlagsError
+from serving.control.versions import NotStoredError
 from serving.schemas.errors import ApiError, error_answers
 
 _BODY_LIMIT = 65_536
@@ -79,7 +79,7 @@ def _made(call: Callable[[], Flags], after_change: Callable[[], object]) -> Flag
 def _mapped(call: Callable[[], Flags]) -> Flags:
     try:
         return call()
-    except FlagsNotStoredError as error:
+    except NotStoredError as error:
         message = (
             f"the flags folder cannot be written ({error.why}): the change is in force in this worker only, "
             "which stores it as soon as it can; make room"

@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
-from serving.control.flag_store import FlagsNotStoredError, FlagStore
+from serving.control.flag_store import FlagStore
 from serving.control.flags import Flags, changed
+from serving.control.versions import NotStoredError
 
 log = logging.getLogger(__name__)
 
@@ -49,14 +50,14 @@ class FlagControl:
         Raises:
             FlagsError: the file is malformed or gone.
         """
-        return changed(self.store.adopt(), self._held)
+        return changed(self.store.load(), self._held)
 
     def change(self, changes: Mapping[str, Any], who: str) -> Flags:
         """Replace some flags, and those that wait to be stored.
 
         Raises:
             FlagsError: a flag or value cannot be; nothing is changed then.
-            FlagsNotStoredError: the change is in force in this worker only.
+            NotStoredError: the change is in force in this worker only.
         """
         with self._lock:
             return self._store({**self._held, **changes}, who)
@@ -66,7 +67,7 @@ class FlagControl:
 
         Raises:
             FlagsError: there is no earlier set.
-            FlagsNotStoredError: the previous set is in force in this worker only.
+            NotStoredError: the previous set is in force in this worker only.
         """
         with self._lock:
             if self._held:
@@ -74,8 +75,8 @@ class FlagControl:
                 return self.store.load()
             try:
                 return self.store.rollback(who)
-            except FlagsNotStoredError as error:
-                self._hold(msgspec.to_builtins(error.flags), who)
+            except NotStoredError as error:
+                self._hold(msgspec.to_builtins(error.value), who)
                 raise
 
     def retry(self) -> None:
@@ -85,13 +86,13 @@ class FlagControl:
         with self._lock:
             try:
                 self._store(self._held, self._who)
-            except FlagsNotStoredError as error:
+            except NotStoredError as error:
                 log.warning("flags: %s still cannot be stored (%s)", ", ".join(self._held), error.why)
 
     def _store(self, changes: dict[str, Any], who: str) -> Flags:
         try:
             after = self.store.change(changes, who)
-        except FlagsNotStoredError:
+        except NotStoredError:
             self._hold(changes, who)
             raise
         if self._held:

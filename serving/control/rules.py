@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import msgspec
@@ -163,38 +162,6 @@ def _in_order(rule: Exclude | Demote | Pin, matched: Collection[str]) -> Iterabl
     if not matched or not isinstance(rule, Pin):
         return sorted(matched)
     return (item_id for item_id in dict.fromkeys(rule.items) if item_id in matched)
-
-
-def rules_path(flags: Path) -> Path:
-    """The file of the rules, in the folder of the flags."""
-    return flags / "rules.json"
-
-
-def load_rules(path: Path, copy: Path | None = None, *, there_were: bool = False) -> Rules:
-    """Read the rules; a missing file has none.
-
-    Args:
-        copy: of rules once in force. While it is there a missing file is a fault, not an end to the rules.
-        there_were: whether rules were in force, with a copy or without.
-
-    Raises:
-        SettingsError: names the file, the rule, what is wrong and what would be right.
-    """
-    try:
-        return parse_rules(path.read_bytes())
-    except FileNotFoundError as error:
-        kept = copy is not None and copy.exists()
-        if not (kept or there_were):
-            return Rules()
-        put_back = f"put it back, as from {copy}" if kept else "put it back"
-        msg = f'{path}: gone; {put_back}, or write {{"rules": []}} to have none'
-        raise SettingsError(msg) from error
-    except OSError as error:
-        msg = f"{path}: cannot be read ({error.strerror})"
-        raise SettingsError(msg) from error
-    except SettingsError as error:
-        msg = f"{path}: {error}"
-        raise SettingsError(msg) from error
 
 
 def parse_rules(raw: bytes) -> Rules:

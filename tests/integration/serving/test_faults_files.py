@@ -114,7 +114,12 @@ def break_it(path: Path) -> None:
     path.write_text("{ broken")
 
 
-@pytest.mark.parametrize("spoil", [break_it, Path.unlink])
+def remove_with_log(path: Path) -> None:
+    path.unlink()
+    path.with_name({"flags.json": "audit.jsonl", "rules.json": "rules-audit.jsonl"}[path.name]).unlink()
+
+
+@pytest.mark.parametrize("spoil", [break_it, remove_with_log])
 def test_a_start_on_spoilt_flags_and_rules_serves_what_stood(
     shop: Any,
     serving: Callable[..., Any],
@@ -150,9 +155,27 @@ def test_a_start_on_spoilt_flags_and_rules_serves_what_stood(
         assert [i["item_id"] for i in answer["items"]] == [f"i{n}" for n in range(1, 9)]
     assert counted["flags"] >= 1, "the alert rises in the new process too"
     assert counted["rules"] >= 1
-    assert [change["who"] for change in history] == ["test", "local"], "what is spoilt is no edit"
-    assert spoilt == ([False, False] if spoil is Path.unlink else ["{ broken", "{ broken"]), "left alone"
+    removed = spoil is remove_with_log
+    assert [change["who"] for change in history] == ([] if removed else ["test", "local"]), "no edit"
+    assert spoilt == ([False, False] if removed else ["{ broken", "{ broken"]), "left alone"
     assert mended["personalization"] is False, "the way back is the set that stood"
+
+
+def test_files_of_flags_and_rules_that_are_deleted_are_written_again(
+    shop: Any, serving: Callable[..., Any], body: Body, until: Callable[..., Any]
+) -> None:
+    flags, rules = shop.home.flags / "flags.json", shop.home.flags / "rules.json"
+    rules.write_text('{"rules": [{"kind": "exclude", "name": "blocked", "items": ["i0"]}]}')
+    with serving(shop.settings) as client:
+        client.patch("/v1/flags", json={"personalization": False}).raise_for_status()
+        until((shop.home.flags / "rules-audit.jsonl").exists)
+        flags.unlink()
+        rules.unlink()
+        until(lambda: flags.exists() and rules.exists())
+        answer = client.post("/v1/rank", json=body(9, user_id="u")).raise_for_status().json()
+        assert failures(client) == {}
+    assert answer["degraded"] == ["personalization_off"]
+    assert answer["dropped"] == [{"item_id": "i0", "rule": "blocked"}]
 
 
 def test_a_first_start_on_broken_flags_and_rules_says_that_none_is_known(

@@ -23,7 +23,7 @@ from feature_repo.clock import wall_clock
 from feature_repo.contract.validation import Contract
 from feature_repo.groups import all_groups
 from feature_repo.settings import Settings
-from orchestration.commands.flags import _assignment
+from orchestration.commands.control import _assignment
 from serving.api.events import records_of
 from serving.bootstrap import scoring_stages
 from serving.control.flags import Flags, changed

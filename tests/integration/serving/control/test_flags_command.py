@@ -41,7 +41,7 @@ def test_history_and_the_way_back() -> None:
     assert lines[3] == "   weights.session: null → 0.5"
     assert flags("rollback") == "   weights.session: 0.5 → null\n"
     assert flags("rollback") == "   holdout: 0.1 → 0.05\n"
-    with pytest.raises(FlagsError, match="the first set stands already"):
+    with pytest.raises(FlagsError, match="the first value is in force already"):
         flags("rollback")
     assert len(flags("history", "--last", "1").splitlines()) == 2
 
@@ -51,7 +51,7 @@ def test_a_malformed_file_is_taken_back(home: Home) -> None:
     (home.flags / "flags.json").write_text("{")
     with pytest.raises(FlagsError, match="mend the file, or `headrace flags rollback`"):
         flags("get")
-    assert "and never in force; the last good set replaces it" in flags("rollback")
+    assert "malformed and never in force; it is replaced" in flags("rollback")
     assert flags("get", "holdout") == "0.1\n"
 
 

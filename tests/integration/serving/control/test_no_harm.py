@@ -15,7 +15,6 @@ from feature_repo.errors import StoreError
 from feature_repo.lake.lake import Builds
 from feature_repo.settings import Settings
 from serving.app import create_app
-from serving.control.rules import rules_path
 from serving.pipeline.blend import BlendStage
 
 Body = Callable[..., dict[str, Any]]
@@ -30,7 +29,7 @@ def ask(client: httpx.Client, body: dict[str, Any]) -> dict[str, Any]:
 
 def block(shop: Any, *items: str) -> None:
     rule = {"kind": "exclude", "name": "blocked", "items": list(items)}
-    rules_path(shop.home.flags).write_text(json.dumps({"rules": [rule]}))
+    (shop.home.flags / "rules.json").write_text(json.dumps({"rules": [rule]}))
 
 
 def test_rules_hold_before_the_first_watch(

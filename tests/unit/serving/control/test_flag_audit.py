@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from serving.control import flag_store
+from serving.control import versions
 from serving.control.flag_control import RETRY_S, FlagControl
-from serving.control.flag_store import FlagsNotStoredError, FlagStore
+from serving.control.flag_store import FlagStore
 from serving.control.flags import Flags, encode_flags
 from serving.control.reserve import RESERVED_BYTES, Reserve
+from serving.control.versions import NotStoredError
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_a_crash_before_the_file_was_written_leaves_the_change_in_force(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as crashing:
-        crashing.setattr(flag_store, "write_file", crash)
+        crashing.setattr(versions, "write_file", crash)
         with pytest.raises(KeyboardInterrupt):
             store.change({"personalization": False}, "bob")
     after = Flags(holdout=0.2, personalization=False)
@@ -48,7 +49,7 @@ def test_a_crash_before_the_file_was_written_leaves_the_change_in_force(
     reader = other(store)
     assert reader.load() == reader.last_good() == after
     assert [c.who for c in reader.history()] == ["ann", "bob"]
-    assert reader.adopt() == after
+    assert reader.load() == after
     assert store.path.read_bytes() == encode_flags(after), "the file follows"
     assert [c.who for c in reader.history()] == ["ann", "bob"], "which is no edit"
 
@@ -56,7 +57,7 @@ def test_a_crash_before_the_file_was_written_leaves_the_change_in_force(
 def test_a_file_that_cannot_be_written_does_not_undo_the_change(
     store: FlagStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(flag_store, "write_file", fail)
+    monkeypatch.setattr(versions, "write_file", fail)
     with caplog.at_level(logging.ERROR):
         after = store.change({"personalization": False}, "bob")
     assert "flags.json cannot be written" in caplog.text
@@ -69,10 +70,10 @@ def test_a_file_that_cannot_be_written_does_not_undo_the_change(
 def test_an_edit_by_hand_of_a_file_not_yet_written_is_the_newest(
     store: FlagStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flag_store, "write_file", fail)
+    monkeypatch.setattr(versions, "write_file", fail)
     store.change({"personalization": False}, "bob")
     store.path.write_bytes(encode_flags(Flags(holdout=0.4)))
-    assert other(store).adopt() == Flags(holdout=0.4)
+    assert other(store).load() == Flags(holdout=0.4)
     assert [c.who for c in other(store).history()] == ["ann", "bob", "file"]
 
 
@@ -119,8 +120,8 @@ def test_what_cannot_be_stored_holds_in_memory_until_it_can_be(
     control = FlagControl(store, time)
     first = control.stamp()
     with monkeypatch.context() as full:
-        full.setattr(store._audit, "append", fail)
-        with pytest.raises(FlagsNotStoredError):
+        full.setattr(store._log, "append", fail)
+        with pytest.raises(NotStoredError):
             control.change({"personalization": False}, "bob")
         assert control.stamp() != first, "the worker follows"
         assert control.load() == Flags(holdout=0.2, personalization=False)
@@ -141,11 +142,11 @@ def test_what_cannot_be_stored_holds_in_memory_until_it_can_be(
 def test_the_way_back_from_what_was_not_stored(store: FlagStore, monkeypatch: pytest.MonkeyPatch) -> None:
     control = FlagControl(store, Time())
     with monkeypatch.context() as full:
-        full.setattr(store._audit, "append", fail)
-        with pytest.raises(FlagsNotStoredError):
+        full.setattr(store._log, "append", fail)
+        with pytest.raises(NotStoredError):
             control.change({"personalization": False}, "bob")
         assert control.rollback("bob") == control.load() == Flags(holdout=0.2)
-        with pytest.raises(FlagsNotStoredError):
+        with pytest.raises(NotStoredError):
             control.rollback("bob")
         assert control.load() == Flags()
     assert control.change({"decision_share": 0.5}, "carl") == Flags(decision_share=0.5)

@@ -101,8 +101,8 @@ def test_setting_what_stands_is_no_change(store: FlagStore) -> None:
 def test_an_edit_of_the_file_is_adopted_once(store: FlagStore) -> None:
     store.change({"decision_share": 0.5}, "ann")
     store.path.write_text(json.dumps({"decision_share": 0.25}))
-    assert store.adopt().decision_share == 0.25
-    assert store.adopt().decision_share == 0.25
+    assert store.load().decision_share == 0.25
+    assert store.load().decision_share == 0.25
     assert [c.who for c in store.history()] == ["ann", "file"]
     assert store.history()[-1].differences() == {"decision_share": (0.5, 0.25)}
 
@@ -149,20 +149,17 @@ def test_a_file_that_is_gone_changes_nothing(store: FlagStore) -> None:
     store.change({"decision_share": 0.5}, "ann")
     store.change({"personalization": False}, "ann")
     store.path.unlink()
-    with pytest.raises(FlagsError, match=r"flags.json is gone; put it back, or `headrace flags rollback`"):
-        store.adopt()
     assert not store.load().personalization
+    assert store.path.exists(), "it is written again from the log"
     assert len(store.history()) == 2, "it is no edit"
-    assert not store.rollback("bob").personalization, "the way back is the last good set"
-    assert not store.adopt().personalization
-    assert len(store.history()) == 2
+    assert store.rollback("bob").personalization, "a rollback goes to the set before, as ever"
 
 
 def test_a_change_while_the_file_is_gone_is_one_of_what_stood(store: FlagStore) -> None:
     store.change({"personalization": False}, "ann")
     store.path.unlink()
     assert store.change({"holdout": 0.2}, "ann") == Flags(personalization=False, holdout=0.2)
-    assert store.adopt() == Flags(personalization=False, holdout=0.2)
+    assert store.load() == Flags(personalization=False, holdout=0.2)
     assert [c.who for c in store.history()] == ["ann", "ann"]
 
 
@@ -173,7 +170,7 @@ def test_the_last_good_set_is_the_one_last_noted(store: FlagStore) -> None:
     assert store.last_good() is None
     store.path.write_text('{"holdout": 0.2}')
     assert store.last_good() is None, "no process has seen it yet"
-    store.adopt()
+    store.load()
     store.path.write_text("{")
     assert store.last_good() == Flags(holdout=0.2)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from feature_repo.clock import wall_clock
 from serving.control.reloading import Watched, Watcher, stamp_of
-from serving.control.rules import load_rules
+from serving.control.rule_store import RuleStore
 
 
 def watched(path: Path, failures: list[str]) -> Watched[int | None]:
@@ -146,7 +147,7 @@ def test_what_we_say_ourselves_is_one_line_and_a_defect_has_its_trace(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "rules.json").write_text("{")
-    load_broken = Watched("rules", lambda: 1, lambda: load_rules(tmp_path / "rules.json"), None)
+    load_broken = Watched("rules", lambda: 1, RuleStore(tmp_path, wall_clock).load, None)
     assert not load_broken.refresh()
     assert "rules.json: rules: not valid JSON" in caplog.text
     assert "Traceback" not in caplog.text

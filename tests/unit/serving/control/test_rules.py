@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_repo.catalogue import facts_of
+from feature_repo.clock import wall_clock
 from feature_repo.contract.validation import Item
 from feature_repo.errors import SettingsError
 from serving.control.apply_rules import apply_rules
+from serving.control.rule_store import RuleStore
 from serving.control.rules import (
     AtMost,
     Demote,
@@ -23,9 +25,7 @@ from serving.control.rules import (
     Pin,
     Ruled,
     Rules,
-    load_rules,
     parse_rules,
-    rules_path,
 )
 from tests.support.ranking_data import item, snapshot
 
@@ -141,9 +141,9 @@ def test_nothing_is_lost_doubled_or_invented(
 
 
 def test_the_file_is_read_and_a_missing_one_has_no_rules(tmp_path: Path) -> None:
-    path = rules_path(tmp_path)
-    assert load_rules(path) == Rules()
-    path.write_text(
+    store = RuleStore(tmp_path, wall_clock)
+    assert store.load() == Rules()
+    store.path.write_text(
         json.dumps(
             {
                 "rules": [
@@ -155,7 +155,7 @@ def test_the_file_is_read_and_a_missing_one_has_no_rules(tmp_path: Path) -> None
             }
         )
     )
-    assert load_rules(path).rules == (
+    assert store.load().rules == (
         Exclude(name="out", attributes=("stock:none",)),
         AtMost(name="two", type="brand", count=2, first=10),
         Demote(name="down", items=("i1",), by=3),
@@ -194,17 +194,17 @@ def test_the_file_is_read_and_a_missing_one_has_no_rules(tmp_path: Path) -> None
 def test_malformed_rules_are_explained(tmp_path: Path, raw: str, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         parse_rules(raw.encode())
-    path = rules_path(tmp_path)
-    path.write_text(raw)
+    store = RuleStore(tmp_path, wall_clock)
+    store.path.write_text(raw)
     with pytest.raises(SettingsError, match=r"rules\.json: rules"):
-        load_rules(path)
+        store.load()
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
-    path = rules_path(tmp_path)
-    path.mkdir()
-    with pytest.raises(SettingsError, match=r"rules\.json: cannot be read"):
-        load_rules(path)
+    store = RuleStore(tmp_path, wall_clock)
+    store.path.mkdir()
+    with pytest.raises(OSError, match=r"Is a directory: .*rules\.json"):
+        store.load()
 
 
 CYRILLIC, GREEK, TURKISH, GERMAN = "ОБУВЬ", "ΡΟΛΟΓΙΑ ΧΕΙΡΟΣ", "İSTANBUL", "Straße"

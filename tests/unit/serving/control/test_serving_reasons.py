@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
+from feature_repo.clock import wall_clock
 from feature_repo.errors import BuildError, SettingsError
 from feature_repo.settings import Settings
 from serving.control.experiments import Arm, Experiment, check_experiments
 from serving.control.flag_store import FlagStore
 from serving.control.flags import Flags as FlagSet
 from serving.control.flags import FlagsError, changed, parse_flags
-from serving.control.rules import Demote, Rules, load_rules, parse_rules
+from serving.control.rule_store import RuleStore
+from serving.control.rules import Demote, Rules, parse_rules
 from serving.decisions.replay import ReplayError, blend_of
 from serving.schemas.errors import ApiError, too_large
 from serving.schemas.metarank_shape import to_records, to_request
@@ -189,7 +191,7 @@ def test_a_version_that_the_audit_log_lost(tmp_path: Path) -> None:
     audit.write_bytes(lines[0] + lines[1][:40] + b"\n" + lines[2])
     with pytest.raises(FlagsError) as caught:
         store.rollback("ann")
-    assert str(caught.value) == "flags: version 2 is no longer readable in audit.jsonl; set them anew"
+    assert str(caught.value) == "flags: version 2 is no longer readable in audit.jsonl; set the value again"
     assert store.load().holdout == 0.3, "nothing was changed"
 
 
@@ -201,15 +203,11 @@ def test_rules_that_cannot_be(tmp_path: Path) -> None:
     )
     with pytest.raises(SettingsError, match=r"^rules: not valid JSON \(Input data was truncated\)$"):
         parse_rules(b"{")
+    store = RuleStore(tmp_path, wall_clock)
+    store.path.write_bytes(b"{")
     with pytest.raises(SettingsError) as caught:
-        load_rules(tmp_path)
-    assert str(caught.value) == f"{tmp_path}: cannot be read (Is a directory)"
-    path = tmp_path / "rules.json"
-    path.write_bytes(b"{")
-    with pytest.raises(SettingsError) as caught:
-        load_rules(path)
-    assert str(caught.value) == f"{path}: rules: not valid JSON (Input data was truncated)"
-    assert load_rules(tmp_path / "absent.json") == Rules()
+        store.load()
+    assert str(caught.value) == f"{store.path}: rules: not valid JSON (Input data was truncated)"
 
 
 # Blends

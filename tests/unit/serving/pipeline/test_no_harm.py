@@ -188,7 +188,7 @@ def test_the_kill_switch_works_where_the_audit_log_cannot_be_written(store: Flag
     store.root.mkdir()
     (store.root / "audit.jsonl").mkdir()
     store.path.write_bytes(b'{"personalization": false}')
-    assert store.adopt().personalization is False
+    assert store.load().personalization is False
 
 
 @pytest.mark.parametrize("raw", [b'{"tiers": ["\xff"]}', b'{"weights": ' + b"[" * 100_000])
