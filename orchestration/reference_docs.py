@@ -21,6 +21,7 @@ from serving.scoring.rankers import all_rankers
 from serving.scoring.signal import Each, Signal
 from serving.scoring.signal_groups import GROUPS
 from serving.scoring.signals import all_signals
+from streaming.sources.formats import format_names, format_of
 
 _NOTE = "<!-- Written by `headrace docs`; change the declaration, not this page. -->\n"
 
@@ -29,7 +30,7 @@ def pages() -> dict[str, str]:
     """Render every page, keyed by file name."""
     groups = all_groups()
     found = {f"{name}.md": group_page(group) for name, group in groups.items()}
-    others = {"signals.md": signals_page(), "rankers.md": rankers_page()}
+    others = {"signals.md": signals_page(), "rankers.md": rankers_page(), "formats.md": formats_page()}
     return {**found, **others, "settings.md": settings_page(), "README.md": _index(groups)}
 
 
@@ -94,6 +95,16 @@ def rankers_page() -> str:
     )
 
 
+def formats_page() -> str:
+    """List all file formats."""
+    rows = [(f"`{name}`", format_of(name).sentence) for name in format_names()]
+    text = (
+        "# File formats\n\nFor `headrace ingest --format NAME` and `headrace evaluate --format NAME`. One "
+        "file each in `streaming/sources/formats/`; a [mapping](../ingest.md) reads files of other shapes.\n"
+    )
+    return "\n".join([_NOTE, text, _table(("format", "reads"), rows), ""])
+
+
 def _members(signal: Signal) -> str:
     return signal.members.value if isinstance(signal.members, Each) else ", ".join(signal.members)
 
@@ -151,7 +162,8 @@ def _index(groups: Mapping[str, FeatureGroup]) -> str:
     return "\n".join(
         [
             _NOTE,
-            "# Reference\n\n[Settings](settings.md), [signals](signals.md), [rules](rankers.md); groups:\n",
+            "# Reference\n\n[Settings](settings.md), [formats](formats.md), [signals](signals.md), "
+            "[rules](rankers.md); groups:\n",
             _table(("group", "entity", "features", "holds"), rows),
             "",
         ]

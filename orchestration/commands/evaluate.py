@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 def evaluate_command(  # noqa: PLR0917 - one per option
     data: Annotated[Path, typer.Option("--data", "-d", help="File or folder of recorded history.")],
     fmt: Annotated[
-        str, typer.Option("--format", "-f", help="headrace, metarank, movielens or deskdrop.")
+        str, typer.Option("--format", "-f", help="Format, as metarank; `--format list` lists them.")
     ] = "headrace",
     split: Annotated[
         float, typer.Option(min=0.05, max=0.95, help="Share of the rankings, oldest first, used as history.")

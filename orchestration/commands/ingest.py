@@ -30,7 +30,7 @@ def ingest_command(  # noqa: PLR0917 - one per option
         ),
     ] = None,
     fmt: Annotated[
-        str, typer.Option("--format", "-f", help="headrace, metarank, movielens or deskdrop.")
+        str, typer.Option("--format", "-f", help="Format, as metarank; `--format list` lists them.")
     ] = "headrace",
     mapping: Annotated[
         Optional[str],  # noqa: UP045
@@ -122,14 +122,14 @@ def _format(fmt: str, mapping: str | None, settings: Settings) -> str:
     from feature_repo.errors import SettingsError
     from feature_repo.home import Home
     from streaming.mapping.saved import format_of
-    from streaming.sources import FORMATS
+    from streaming.sources import DEFAULT, format_names
 
     if mapping is None:
         return fmt
-    if fmt != FORMATS[0]:
+    if fmt != DEFAULT:
         msg = f"--format {fmt} and --map {mapping}: give only one of the two"
         raise SettingsError(msg)
-    if mapping in FORMATS:
+    if mapping in format_names():
         return mapping
     return format_of(mapping, Home(settings.home).ensure().mappings)
 

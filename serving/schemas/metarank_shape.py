@@ -19,7 +19,7 @@ from serving.api.events import RejectedRecord
 from serving.api.posted import values_of
 from serving.schemas.errors import ApiError
 from serving.schemas.rank_response import RankAnswer
-from streaming.sources.metarank import RELEVANCY, MetarankSource
+from streaming.sources.formats.metarank import RELEVANCY, MetarankSource
 
 
 class Slot(Struct, frozen=True):

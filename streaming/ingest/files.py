@@ -60,7 +60,7 @@ def ingest(  # noqa: PLR0917 - five are the command's
 
     Args:
         paths: files, or a folder if the format consists of several files.
-        fmt: one of `streaming.sources.FORMATS`, or a mapping (see `streaming.mapping.saved`).
+        fmt: one of `streaming.sources.format_names`, or a mapping (see `streaming.mapping.saved`).
         settings: the home and the limits of the contract.
         kind: kind of the records, if all have one kind; otherwise found from the columns or each record.
         progress: called with how far each file has been read.

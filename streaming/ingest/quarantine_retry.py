@@ -22,7 +22,7 @@ from streaming.log import EventLog, key_of, open_log
 from streaming.mapping.saved import FORMAT, format_of
 from streaming.mapping.source import MappedSource
 from streaming.sources import Raw, Source, open_source
-from streaming.sources.headrace import read_cells
+from streaming.sources.formats.headrace import read_cells
 from streaming.sources.plain import Layout
 
 NOT_RECORDS = frozenset(

@@ -51,12 +51,16 @@ class MappedSource:
         return self._mapping.weights
 
     def files(self, path: InputFile) -> list[InputFile]:
-        """Return the file itself; reject folders."""
-        if path.path.is_dir():
+        """Return the file itself, or the files of a folder that the mapping names: items and users first."""
+        if not path.path.is_dir():
+            path.records_hold_lists = True
+            return [path]
+        patterns = [s.files for s in sorted(self._mapping.sections, key=_events_last) if s.files]
+        found = [p for pattern in patterns for p in sorted(path.path.glob(pattern))]
+        if not found:
             msg = f"{path.path}: a folder; give the files in it, e.g. {path.path}/*.csv"
             raise SourceError(msg)
-        path.records_hold_lists = True
-        return [path]
+        return [file for p in dict.fromkeys(found) for file in self.files(InputFile(p, path.limits))]
 
     def rows(self, file: InputFile, kind: Kind | None) -> Iterator[Row]:
         """Yield the records of a file's rows."""
@@ -198,3 +202,7 @@ def _has_other(section: Section, name: str) -> bool:
         v.constant is not None or v.default is not None or (v.hash and not v.columns)
         for v in section.fields.get(name, ())
     )
+
+
+def _events_last(section: Section) -> bool:
+    return section.kind == "event"

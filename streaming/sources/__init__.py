@@ -7,11 +7,12 @@ from pathlib import Path
 
 from feature_repo.errors import SourceError
 from streaming.sources.files import InputFile, TruncatedError
+from streaming.sources.formats import DEFAULT, format_names, format_of
 from streaming.sources.packing import Limits
 from streaming.sources.source import Noting, Raw, Row, Source, raw_bytes
 
 __all__ = [
-    "FORMATS",
+    "DEFAULT",
     "InputFile",
     "Limits",
     "Noting",
@@ -19,45 +20,30 @@ __all__ = [
     "Row",
     "Source",
     "TruncatedError",
+    "format_names",
     "open_source",
     "raw_bytes",
 ]
 
-FORMATS = ("headrace", "metarank", "movielens", "deskdrop")
 
-
-def open_source(fmt: str, known: Container[str], mappings: Path | None = None) -> Source:
-    """The reader of a format.
+def open_source(name: str, known: Container[str], mappings: Path | None = None) -> Source:
+    """Return the reader of a format.
 
     Args:
-        fmt: one of `FORMATS`, or a mapping: see `streaming.mapping.saved`.
+        name: one of `format_names`, or a mapping: see `streaming.mapping.saved`.
         known: event types the contract knows.
         mappings: folder of the saved mappings.
 
     Raises:
         SourceError: there is no such format.
     """
-    match fmt:
-        case "headrace":
-            from streaming.sources.headrace import HeadraceSource  # noqa: PLC0415
-
-            return HeadraceSource()
-        case "metarank":
-            from streaming.sources.metarank import MetarankSource  # noqa: PLC0415
-
-            return MetarankSource(known)
-        case "movielens":
-            from streaming.sources.movielens import MovieLensSource  # noqa: PLC0415
-
-            return MovieLensSource()
-        case "deskdrop":
-            from streaming.sources.deskdrop import DeskdropSource  # noqa: PLC0415
-
-            return DeskdropSource()
-    if fmt.startswith("map:"):
+    if name in format_names():
+        return format_of(name).open(known)
+    if name.startswith("map:"):
         from streaming.mapping.saved import mapping_of  # noqa: PLC0415
         from streaming.mapping.source import MappedSource  # noqa: PLC0415
 
-        return MappedSource(mapping_of(fmt, mappings))
-    msg = f"--format {fmt}: unknown; there are {', '.join(FORMATS)}"
+        return MappedSource(mapping_of(name, mappings))
+    known_ones = "\n".join(f"  {one}: {format_of(one).sentence}" for one in format_names())
+    msg = f"--format {name}: not a format; the formats are\n{known_ones}"
     raise SourceError(msg)

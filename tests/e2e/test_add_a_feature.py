@@ -93,8 +93,10 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     script.chmod(0o700)
     environ = environment(home, stream_metrics_port=0)
     environ |= {"PYTHONPATH": str(tree), "PATH": f"{script.parent}:{os.environ['PATH']}"}
-    commands = [line for _, text in blocks("sh") for line in re.split(r"\n(?=curl|headrace)", text.strip())]
-    offline = [line for line in commands if line.startswith("headrace") and "stream" not in line]
+    commands = [
+        line for _, text in blocks("sh") for line in re.split(r"\n(?=curl|headrace|date|echo)", text.strip())
+    ]
+    offline = [line for line in commands if not line.startswith("curl") and "stream" not in line]
     online = commands[commands.index(offline[-1]) + 1 :]
     found = {line: _run(line, tree, environ) for line in offline}
     with serving(environ, tree) as address:
@@ -147,6 +149,12 @@ def test_the_new_rule_ranks_by_the_new_signal(answers: dict[str, Any]) -> None:
     shares = [item["why"]["item"] for item in items]
     assert shares == sorted(shares, reverse=True)
     assert len(set(shares)) == len(shares), "each item has another share"
+
+
+def test_the_new_format_reads_its_file_and_quarantines_the_bad_line(answers: dict[str, Any]) -> None:
+    [said] = [text for line, text in answers.items() if "clicklog" in line]
+    assert re.search(r"events .* 1 │ +1 │", said), said
+    assert re.search(r"bad_line .* 1 │$", said, re.MULTILINE), said
 
 
 def test_the_backfill_writes_their_history(answers: dict[str, Any]) -> None:

@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_repo.contract.validation import Contract, Event, Item, Record, User
+from feature_repo.errors import SourceError
 from feature_repo.settings import Settings, with_registered
 from streaming.mapping.saved import mapping_of, presets
 from streaming.mapping.source import MappedSource
-from streaming.sources import InputFile
+from streaming.sources import InputFile, open_source
 
 
 def ga4(name: str, *items: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -259,6 +260,18 @@ def test_recbole_items_and_users(tmp_path: Path, settings: Settings) -> None:
     (user,), _ = read("recbole", users, settings)
     assert isinstance(user, User)
     assert user.attributes == {"age": "24", "zip_code": "02138"}
+
+
+def test_a_folder_is_read_by_the_patterns_of_the_mapping_items_and_users_first(
+    tmp_path: Path, settings: Settings
+) -> None:
+    for name in ("a.inter", "a.item.gz", "a.user", "notes.txt"):
+        (tmp_path / name).write_text("x")
+    files = open_source("map:recbole", settings.weights).files(InputFile(tmp_path))
+    assert [file.path.name for file in files] == ["a.item.gz", "a.user", "a.inter"]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(SourceError, match="a folder; give the files in it"):
+        open_source("map:recbole", settings.weights).files(InputFile(tmp_path / "none"))
 
 
 @pytest.mark.real_data

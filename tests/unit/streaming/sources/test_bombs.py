@@ -15,7 +15,7 @@ import pytest
 
 from feature_repo.errors import SourceError
 from streaming.sources import InputFile, Limits
-from streaming.sources.headrace import HeadraceSource
+from streaming.sources.formats.headrace import HeadraceSource
 from tests.unit.streaming.sources.test_files import PACKINGS
 
 MIB = 1 << 20

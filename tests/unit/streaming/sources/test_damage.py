@@ -19,7 +19,7 @@ from feature_repo.contract.validation import Contract, Record, encode
 from feature_repo.errors import ContractError, SourceError
 from feature_repo.settings import Settings
 from streaming.sources import InputFile, open_source
-from streaming.sources.headrace import read_cells
+from streaming.sources.formats.headrace import read_cells
 from tests.unit.streaming.sources.test_files import PACKINGS
 
 NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)

@@ -11,7 +11,7 @@ from feature_repo.contract.validation import Contract, Event
 from feature_repo.errors import ContractError, SourceError
 from feature_repo.settings import Settings, with_registered
 from streaming.sources import InputFile
-from streaming.sources.deskdrop import DeskdropSource
+from streaming.sources.formats.deskdrop import DeskdropSource
 
 ROW: dict[str, Any] = {
     "timestamp": "1465413032",

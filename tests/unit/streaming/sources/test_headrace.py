@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,8 @@ from feature_repo.contract.validation import (
 )
 from feature_repo.errors import SourceError
 from feature_repo.settings import Settings
-from streaming.sources import InputFile, open_source
-from streaming.sources.headrace import HeadraceSource
+from streaming.sources import InputFile
+from streaming.sources.formats.headrace import HeadraceSource
 from tests.support.events_strategy import World, worlds
 
 NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
@@ -214,15 +213,6 @@ def test_progress_reaches_the_size(tmp_path: Path) -> None:
     seen = [file.done for _ in HeadraceSource().rows(file, None)]
     assert seen == sorted(seen)
     assert 0 < seen[-1] <= file.size == file.done
-
-
-def test_a_format_is_found_by_name(settings: Settings, clock: Callable[[], datetime]) -> None:
-    for fmt in ("headrace", "metarank", "movielens", "deskdrop"):
-        assert open_source(fmt, settings.weights).event_types.keys() >= set()
-    with pytest.raises(
-        SourceError, match="--format json: unknown; there are headrace, metarank, movielens, deskdrop"
-    ):
-        open_source("json", settings.weights)
 
 
 def test_json_lines_pass_as_they_are(tmp_path: Path) -> None:

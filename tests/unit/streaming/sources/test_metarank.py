@@ -14,7 +14,7 @@ from feature_repo.contract.validation import Contract, Event, Item, Record, Show
 from feature_repo.errors import ContractError, SourceError
 from feature_repo.settings import Settings
 from streaming.sources import InputFile
-from streaming.sources.metarank import MetarankSource
+from streaming.sources.formats.metarank import MetarankSource
 from tests.conftest import NOW
 
 AT = {"id": "x1", "timestamp": "1636993834000", "user": "u1", "session": "s1"}

@@ -12,7 +12,7 @@ from feature_repo.contract.validation import Contract, Event, Item, Record
 from feature_repo.errors import ContractError, SourceError
 from feature_repo.settings import Settings, with_registered
 from streaming.sources import InputFile
-from streaming.sources.movielens import MovieLensSource
+from streaming.sources.formats.movielens import MovieLensSource
 
 RATING = {"userId": "1", "movieId": "3", "rating": "4.0", "timestamp": "964981247"}
 

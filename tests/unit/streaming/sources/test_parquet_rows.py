@@ -15,7 +15,7 @@ from feature_repo.contract.validation import Contract, Event
 from feature_repo.errors import SourceError
 from feature_repo.settings import Settings
 from streaming.sources import InputFile, Limits, Row
-from streaming.sources.headrace import HeadraceSource
+from streaming.sources.formats.headrace import HeadraceSource
 from streaming.sources.parquet_rows import ParquetTable
 
 NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)

@@ -17,7 +17,7 @@ from feature_repo.contract.validation import Contract, Item, Kind, Record
 from feature_repo.errors import SourceError
 from feature_repo.settings import Settings
 from streaming.sources import InputFile
-from streaming.sources.headrace import HeadraceSource
+from streaming.sources.formats.headrace import HeadraceSource
 
 NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
 

@@ -15,6 +15,7 @@ from feature_repo.contract.reasons import shown, to_utc
 from feature_repo.contract.validation import Kind
 from feature_repo.errors import ContractError, SourceError
 from streaming.sources.files import InputFile
+from streaming.sources.format import Format
 from streaming.sources.source import Fields, Raw, Row, fields_of, object_rows, required
 
 RELEVANCY = "relevancy"
@@ -220,3 +221,6 @@ def _date(value: Any) -> datetime | None:
     except (ValueError, OverflowError, OSError):
         return None
     return None
+
+
+FORMAT = Format("Metarank's event format: JSON lines.", MetarankSource)

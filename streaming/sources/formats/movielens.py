@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from feature_repo.contract.validation import Kind
 from feature_repo.errors import ContractError, SourceError
 from streaming.sources.files import InputFile
+from streaming.sources.format import Format
 from streaming.sources.source import Raw, Row, epoch_seconds, fields_of, identity, required, table_rows
 
 LIKED = 4.0
@@ -102,3 +103,6 @@ def _rated(stars: str) -> str:
     except ValueError as error:
         msg = f"rating: {stars!r} is no number of stars; e.g. 3.5"
         raise ContractError("bad_value", "rating", msg) from error
+
+
+FORMAT = Format("MovieLens: the folder, or one of its CSV files.", lambda known: MovieLensSource())

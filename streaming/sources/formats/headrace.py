@@ -17,6 +17,7 @@ from streaming.sources import tables
 from streaming.sources.column_types import column_types
 from streaming.sources.csv_rows import csv_rows, header_of
 from streaming.sources.files import InputFile
+from streaming.sources.format import Format
 from streaming.sources.json_rows import json_rows
 from streaming.sources.parquet_rows import ParquetTable
 from streaming.sources.plain import Layout, PlainRow
@@ -142,3 +143,6 @@ def _present(fields: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
             present[name] = {k: v for k, v in value.items() if v is not None}
     present.setdefault("record", kind)
     return {**present, **tables.decoded(present)}
+
+
+FORMAT = Format("Records of the contract: JSON lines, CSV, TSV or Parquet.", lambda known: HeadraceSource())

@@ -8,6 +8,7 @@ from typing import ClassVar
 from feature_repo.contract.validation import Kind
 from feature_repo.errors import ContractError, SourceError
 from streaming.sources.files import InputFile
+from streaming.sources.format import Format
 from streaming.sources.source import Raw, Row, epoch_seconds, fields_of, identity, required, table_rows
 
 COLUMNS = ("timestamp", "eventType", "contentId", "personId", "sessionId")
@@ -60,3 +61,6 @@ class DeskdropSource:
             "properties": {name: row[column] for column, name in PROPERTIES.items() if row.get(column)},
             "record": "event",
         }
+
+
+FORMAT = Format("Deskdrop: `users_interactions.csv`.", lambda known: DeskdropSource())
