@@ -13,7 +13,7 @@ from feature_repo.arrays import Floats, Int64s
 from feature_repo.group import CLICK_RATE_PRIOR, SMALLEST_SCORE
 from feature_repo.statistics.vocabulary import Vocabulary
 
-_Givers: TypeAlias = "dict[int, dict[int, Pool]]"
+_Givers: TypeAlias = "dict[int, dict[Pool, None]]"
 
 
 _TIE = 2e-9
@@ -21,7 +21,7 @@ _CANCELLED = 1e-3
 """When a subtraction leaves less than this share, the rest is summed again, because its digits are lost."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # the givers are told apart by identity
 class Pool:
     """Decayed sums by item number, in a scale that the owner divides out.
 
@@ -43,13 +43,13 @@ class Pool:
             insort(self.prices, price)
         self.clicks[item] = self.clicks.get(item, 0.0) + amount
         if giver is not None:
-            self.givers[0].setdefault(item, {})[id(giver)] = giver
+            self.givers[0].setdefault(item, {})[giver] = None
 
     def show(self, item: int, amount: float, giver: Pool | None = None) -> None:
         """Count a shown slot."""
         self.shown[item] = self.shown.get(item, 0.0) + amount
         if giver is not None:
-            self.givers[1].setdefault(item, {})[id(giver)] = giver
+            self.givers[1].setdefault(item, {})[giver] = None
 
     def join(self, giver: Pool, prices: Sequence[float | None]) -> None:
         """Add a user's contributions; `prices` by item number."""
@@ -70,14 +70,14 @@ class Pool:
         """Subtract from an entry; return whether others still contribute to it."""
         sums = self._sums[which]
         others = self.givers[which][item]
-        del others[id(giver)]
+        del others[giver]
         if not others:
             del self.givers[which][item], sums[item]
             return False
         amount = giver._sums[which][item]
         rest = sums[item] - amount
         if rest < _CANCELLED * amount:
-            rest = sum(other._sums[which][item] for other in others.values())
+            rest = sum(other._sums[which][item] for other in others)
         sums[item] = rest
         return True
 
