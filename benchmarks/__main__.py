@@ -28,14 +28,14 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
 
 def table_of(rows: Sequence[tuple[Row, Benchmark]]) -> Table:
-    """Figures beside those of their baselines, with the target where the module states one."""
+    """Show figures beside their baselines, and the target if the module states one."""
     title = "Benchmarks (ratio = value / baseline, both of the same run)"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("row", "value", "baseline", "ratio", "target"):
         table.add_column(
             heading,
             justify="right" if heading in {"value", "baseline", "ratio"} else "left",
-            overflow="fold",  # a name is whole on a narrow terminal too
+            overflow="fold",  # never wrap a name on a narrow terminal
         )
     for row, benchmark in rows:
         target = benchmark.targets.get(row.name)
@@ -50,12 +50,12 @@ def main(
     *,
     listing: Annotated[bool, typer.Option("--list", help="Only list the names.")] = False,
     report: Annotated[
-        bool, typer.Option("--report", help="Only write the docs' figures from what was measured.")
+        bool, typer.Option("--report", help="Only write the measured figures to the docs.")
     ] = False,
-    here: Annotated[bool, typer.Option("--here", help="In this process, without a time limit.")] = False,
-    limit_s: Annotated[float, typer.Option(help="Seconds after which a benchmark is ended.")] = LIMIT_S,
+    here: Annotated[bool, typer.Option("--here", help="Run in this process, without a time limit.")] = False,
+    limit_s: Annotated[float, typer.Option(help="Time limit of a benchmark in seconds.")] = LIMIT_S,
 ) -> None:
-    """Run benchmarks, each in a process of its own; each writes its JSON as soon as it has finished."""
+    """Run benchmarks, each in its own process. Each writes its JSON when it has finished."""
     found = discover()
     if listing:
         _console.print("\n".join(sorted(found)))
@@ -86,7 +86,7 @@ def main(
 
 
 def write_pages(results: Mapping[str, Sequence[Mapping[str, Any]]], found: Mapping[str, Benchmark]) -> None:
-    """The page of all benchmarks, and the figures that other pages quote."""
+    """Write the page of all benchmarks, and the figures that other pages quote."""
     quoting = {path: quote(path.read_text(), results, found) for path in sorted(PAGE.parent.glob("*.md"))}
     for path, text in {**quoting, PAGE: page(results, found)}.items():
         if text != path.read_text():
@@ -95,15 +95,15 @@ def write_pages(results: Mapping[str, Sequence[Mapping[str, Any]]], found: Mappi
 
 
 def groups(chosen: Sequence[Benchmark]) -> list[list[Benchmark]]:
-    """Benchmarks that share a function run together, once."""
+    """Group benchmarks that share a function, which runs once for all of them."""
     return [[b for b in chosen if b.run is run] for run in dict.fromkeys(b.run for b in chosen)]
 
 
 def run_apart(command: Sequence[str], limit_s: float) -> str:
-    """Run a command in a process group of its own, so that memory and imports of one do not burden another.
+    """Run a command in its own process group, so that one benchmark's memory does not affect another.
 
     Returns:
-        what went wrong; empty when nothing did.
+        The error, or an empty string.
     """
     with subprocess.Popen(command, start_new_session=True) as process:
         try:
@@ -111,7 +111,7 @@ def run_apart(command: Sequence[str], limit_s: float) -> str:
         except subprocess.TimeoutExpired:
             return f"ended after {limit_s:g} s"
         finally:
-            # Also what it left behind: servers it started and did not stop.
+            # Also kill servers that it started and did not stop.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
     return f"code {code}" if code else ""

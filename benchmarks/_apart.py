@@ -1,4 +1,4 @@
-"""A measurement in a process of its own: seconds, peak memory, bytes spilled to disk."""
+"""Measures a call in its own process: seconds, peak memory, bytes spilled to disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PEAK = "VmHWM:"
 
 @dataclass(frozen=True)
 class Cost:
-    """What a call cost. `peak_mib` is that of its whole process: Python and the libraries included."""
+    """The cost of a call. `peak_mib` is the peak of the whole process, including Python and libraries."""
 
     seconds: float
     peak_mib: float
@@ -29,11 +29,11 @@ def apart(call: Callable[..., None], *args: Any, warm: Sequence[Any] = (), spill
     """Run a function (found by name in its module) in a fresh process.
 
     Args:
-        warm: other arguments to call it with before the clock starts: imports and first compilations.
+        warm: arguments of a warm-up call before the clock starts, for imports and first compilations.
         spill: folder whose largest size during the call is reported.
 
     Raises:
-        BenchmarkError: the process ended with another code than 0.
+        BenchmarkError: the process ended with a non-zero exit code.
     """
     context = multiprocessing.get_context("spawn")
     answers = context.SimpleQueue()
@@ -56,9 +56,9 @@ def _measured(call: Callable[..., None], args: tuple[Any, ...], warm: Sequence[A
 
 
 def peak_mib() -> float:
-    """The largest resident set of this process so far (MiB); NaN where there is no ``/proc``.
+    """Return the peak resident set of this process (MiB), or NaN without ``/proc``.
 
-    Not ``ru_maxrss``: through ``exec`` a process inherits that of the one which started it.
+    Not ``ru_maxrss``, because a process inherits its parent's value through ``exec``.
     """
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
@@ -69,7 +69,7 @@ def peak_mib() -> float:
 
 @contextmanager
 def _largest(folder: Path | None) -> Iterator[list[float]]:
-    """The largest size of a folder (bytes), looked at every `SAMPLE_S`."""
+    """Tracks the largest size of a folder (bytes), sampled every `SAMPLE_S`."""
     found, stop = [0.0], threading.Event()
 
     def watch(folder: Path) -> None:
@@ -88,7 +88,7 @@ def _largest(folder: Path | None) -> Iterator[list[float]]:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Bytes on disk of the files below a folder; one that goes away meanwhile does not count."""
+    """Return the bytes on disk of the files in a folder, ignoring files that disappear meanwhile."""
     total = 0
     for path in folder.rglob("*"):
         with suppress(OSError):

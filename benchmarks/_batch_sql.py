@@ -1,8 +1,8 @@
 # ruff: noqa: E501 - SQL reads better in long lines
-"""The four batch groups as one would write them by hand for DuckDB: the baseline of `batch_build`.
+"""Hand-written DuckDB SQL for the four batch groups: the baseline of `batch_build`.
 
-Same results as the Ibis expressions for the data of the simulator, with what only DuckDB offers: ordered
-lists, `arg_max`, `epoch_us`, temporary tables shared between the groups of one statement sequence.
+It gives the same results as the Ibis expressions on simulated data, and uses features that only DuckDB has:
+ordered lists, `arg_max`, `epoch_us`, and temporary tables shared between groups.
 """
 
 from __future__ import annotations

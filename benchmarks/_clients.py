@@ -1,4 +1,4 @@
-"""The clients of the serving benchmarks: an ordinary one, and a bare socket with nothing between."""
+"""The clients of the serving benchmarks: an ordinary one and a bare socket."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Posts(Protocol):
 
 
 class Ordinary:
-    """httpx, which Headrace's own client is built on, on one kept-alive connection."""
+    """httpx, the base of Headrace's own client, on one keep-alive connection."""
 
     def __init__(self, port: int) -> None:
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30.0)
@@ -40,7 +40,7 @@ class Ordinary:
 
 
 class Client:
-    """HTTP over one kept-alive socket: the least a client can cost."""
+    """HTTP over one keep-alive socket: the minimal cost of a client."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)
@@ -80,7 +80,7 @@ class Client:
 
 
 def exchanges(client: Posts, path: str, sent: Sequence[bytes]) -> Iterator[tuple[float, bytes]]:
-    """Milliseconds and answer of each exchange, body after body, without end; an answer is a 200."""
+    """Yield milliseconds and answer of each exchange, cycling through the bodies. Statuses must be 200."""
     number = 0
     while True:
         body = sent[number % len(sent)]
@@ -92,5 +92,5 @@ def exchanges(client: Posts, path: str, sent: Sequence[bytes]) -> Iterator[tuple
 
 
 def milliseconds(client: Posts, path: str, sent: Sequence[bytes]) -> Iterator[float]:
-    """Time of each exchange, body after body, without end."""
+    """Yield the milliseconds of each exchange, cycling through the bodies."""
     return (spent for spent, _ in exchanges(client, path, sent))

@@ -9,7 +9,7 @@ from serving.server import address_of, listen
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer the body that was sent."""
+    """Echo the body."""
     if scope["type"] == "http":
         await respond(send, 200, await read_body(scope, receive, 1 << 24))
 

@@ -1,4 +1,4 @@
-"""What the serving benchmarks stand on: a Redis, a stocked shop, server processes."""
+"""Fixtures of the serving benchmarks: a Redis, a stocked shop, server processes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ KEYS_PER_TYPE = 16
 
 
 class Redis:
-    """A Redis of the benchmark's own, on a port the system chose."""
+    """Start a Redis for the benchmark, on a port chosen by the system."""
 
     def __init__(self, folder: Path) -> None:
         with socket.socket() as probe:
@@ -61,7 +61,7 @@ def _binary() -> str:
 
 
 def wait_for_port(port: int, seconds: float = 20.0) -> None:
-    """Return once something listens."""
+    """Wait until something listens."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -76,7 +76,7 @@ def wait_for_port(port: int, seconds: float = 20.0) -> None:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stocked shop and the settings it is served with."""
+    """A stocked shop and its settings."""
 
     home: Home
     settings: Settings
@@ -86,7 +86,7 @@ class Stage:
 
 @contextmanager
 def stage(online_store: str = "redis", **environment: str) -> Iterator[Stage]:
-    """A temporary home with items, blend, users, segments and sessions, and a Redis where asked for."""
+    """Create a temporary home with items, blend, users, segments and sessions, and optionally a Redis."""
     folder = Path(tempfile.mkdtemp(prefix="headrace-bench-"))
     redis = Redis(folder) if online_store == "redis" else None
     env = {"HEADRACE_HOME": str(folder / "home"), "HEADRACE_ONLINE_STORE": online_store, **environment}
@@ -107,7 +107,7 @@ def stage(online_store: str = "redis", **environment: str) -> Iterator[Stage]:
 
 
 def stock(home: Home, settings: Settings) -> None:
-    """Items with four attribute types and three numerics, a fitted blend of all signals, users, sessions."""
+    """Stock items with four attribute types and three numerics, a blend of all signals, users, sessions."""
     rng = random.Random(7)
     now = datetime.now(UTC)
     group = all_groups()["item_profile"]
@@ -135,7 +135,7 @@ def stock(home: Home, settings: Settings) -> None:
 
 
 def stock_profiles(store: OnlineStore, rng: random.Random, now: datetime) -> None:
-    """Users, ten segments and sessions: every declared feature filled, lists as long as they get."""
+    """Write users, ten segments and sessions with every feature filled and lists of maximum length."""
     groups = all_groups()
     for name, keys in (
         ("user_profile", [f"u{n}" for n in range(USERS)]),
@@ -152,7 +152,7 @@ def stock_profiles(store: OnlineStore, rng: random.Random, now: datetime) -> Non
 
 
 def profile(group: FeatureGroup, rng: random.Random, now: datetime) -> dict[str, Any]:
-    """A row with every feature of a group."""
+    """Make a row with every feature of a group."""
     attributes = [f"{t}:{t[0]}{rng.randrange(n)}" for t, n in TYPES.items() for _ in range(KEYS_PER_TYPE)]
     attributes = list(dict.fromkeys(attributes))
     made: dict[str, Any] = {}
@@ -219,7 +219,7 @@ def _item(group: FeatureGroup, number: int, now: datetime, rng: random.Random) -
 
 
 def bodies(candidates: int, count: int = 200, seed: int = 3) -> list[bytes]:
-    """Rank requests of distinct users."""
+    """Make rank requests of distinct users."""
     rng = random.Random(seed)
     made = []
     for number in range(count):
@@ -232,7 +232,7 @@ def bodies(candidates: int, count: int = 200, seed: int = 3) -> list[bytes]:
 
 @contextmanager
 def process(*command: str, environment: dict[str, str] | None = None) -> Iterator[int]:
-    """A server process that prints its address first; yields its port."""
+    """Start a server process that first prints its address; yield its port."""
     env = {**os.environ, **(environment or {}), "HEADRACE_LOG_LEVEL": "WARNING"}
     running = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True, env=env)
     try:
@@ -254,7 +254,7 @@ def process(*command: str, environment: dict[str, str] | None = None) -> Iterato
 
 @contextmanager
 def served(scene: Stage, *arguments: str) -> Iterator[int]:
-    """`headrace serve` on a scene."""
+    """Run `headrace serve` on a scene."""
     command = ("-m", "orchestration.cli", "serve", "--port", "0", *arguments)
     with process(*command, environment=scene.environment) as port:
         yield port
@@ -262,6 +262,6 @@ def served(scene: Stage, *arguments: str) -> Iterator[int]:
 
 @contextmanager
 def echo() -> Iterator[int]:
-    """A bare ASGI application that answers the body it was sent, under the same server."""
+    """Run a bare ASGI echo under the same server."""
     with process("-m", "benchmarks._echo") as port:
         yield port

@@ -1,4 +1,4 @@
-"""State of many live sessions, made without streaming them: real held sessions under many ids."""
+"""Creates the state of many live sessions without streaming, by copying real sessions under many ids."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AGE_US = 300_000_000
 
 
 def held_sessions() -> list[bytes]:
-    """Sessions of eight events each, as a shard holds them; older than the events of a log just filled."""
+    """Make sessions of eight events each as a shard holds them, older than the events of a new log."""
     settings = Settings()
     rules = FoldRules.of(settings)
     made = {n: Session(None, rules, {}) for n in range(KINDS)}
@@ -41,9 +41,9 @@ def held_sessions() -> list[bytes]:
 
 
 def fill_state(settings: Settings, count: int) -> int:
-    """Put `count` live sessions, named as `stream_write.events` names them, into the shards' files; bytes."""
+    """Write `count` live sessions, named as in `stream_write.events`, to the shards' files; return bytes."""
     home = Home(settings.home).ensure()
-    # A log knows its partitions from its first record on; positions are those of an empty log.
+    # A log creates its partitions with the first record; positions are those of an empty log.
     log = open_log(settings, home)
     kinds, total = held_sessions(), 0
     for partition, keys in _by_partition(count, log.partitions):
@@ -58,7 +58,7 @@ def fill_state(settings: Settings, count: int) -> int:
 
 
 def _claim_store(settings: Settings, home: Home, partitions: int) -> None:
-    """Say that the store holds these sessions, or the stream would begin by writing a million rows again."""
+    """Mark the sessions as stored; otherwise the stream would first write a million rows again."""
     store = open_store(settings, home)
     store.put_marks({f"canary/sessions/{n}": b"1" for n in range(partitions)})
     store.close()
@@ -73,9 +73,9 @@ def _by_partition(count: int, partitions: int) -> Iterator[tuple[int, list[str]]
 
 
 def rate_once_loaded(settings: Settings, count: int) -> float:
-    """Events per second over the last nine tenths of the log and the last snapshot.
+    """Return the events per second over the last nine tenths of the log, including the last snapshot.
 
-    Reading the state at start is left out.
+    The time to read the state at start is excluded.
     """
     opened = open_stream(settings, to_end=True)
     folder = prepare_recovery(Home(settings.home).stream)

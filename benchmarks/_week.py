@@ -1,4 +1,4 @@
-"""A week of traffic through one shard: draws how many sessions it holds, beside how many it has seen.
+"""Plots a week of traffic through one shard: the sessions it holds, and the sessions it has seen.
 
 ``python -m benchmarks._week docs/img/stream-week.png``
 """
@@ -33,7 +33,7 @@ class _Nowhere:
 
 
 def week() -> list[tuple[float, int, int, float]]:
-    """(day, sessions seen, sessions held, MiB held) by the hour; traffic follows the hours of the day."""
+    """Return (day, sessions seen, sessions held, MiB held) by hour; traffic varies with the time of day."""
     settings, rng = Settings(), random.Random(4)
     with tempfile.TemporaryDirectory() as folder:
         clock = [START]
@@ -79,7 +79,7 @@ def _click(session: int, number: int, at: datetime, rng: random.Random) -> bytes
 
 
 def draw(points: list[tuple[float, int, int, float]], path: Path) -> None:
-    """The curve as a picture."""
+    """Draw the curve."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -1,4 +1,4 @@
-"""Publishes events to the log of its environment at a set rate: what shops and apps do beside serving."""
+"""Publishes events to the log of its environment at a fixed rate, as shops and apps do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KINDS = ("view", "click", "view", "add_to_cart")
 
 
 def main(rate: int) -> None:
-    """Publish until ended; sessions are twenty times those that are ranked, and include them."""
+    """Publish until killed, for twenty times as many sessions as are ranked, including those."""
     settings = load_settings()
     log, rng = open_log(settings, Home(settings.home)), random.Random(5)
     size, due = rate // BATCHES_PER_S, time.monotonic()

@@ -1,10 +1,10 @@
 """`batch_build`: the batch groups over a million simulated events; HEADRACE_BENCH_LONG=1 adds 10 and 30.
 
-Built as production builds them, checks apart. Baseline: hand-written DuckDB SQL for the same results on the
-same files (`_batch_sql`), with the same memory: that is 18 GB from ten million on, for with less it ends in
-"out of memory". Each build is a process of its own: `…_memory` is the peak of ours beside that of the
-baseline. `batch_build_spill` is the million with a quarter of the memory. `…_bounded` is ours alone with
-2 GB, which must do for any number of events: seconds per million beside those of one million, and its peak.
+Groups are built as in production, without checks. The baseline is hand-written DuckDB SQL for the same
+results on the same files (`_batch_sql`), with the same memory limit. From ten million events on, the limit is
+18 GB, because the baseline runs out of memory with less. Each build is a separate process. `…_memory` is the
+peak memory. `batch_build_spill` builds a million events with a quarter of the memory. `…_bounded` compares
+Headrace with 2 GB, which must suffice for any number of events, to its own build of one million.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from feature_repo.settings import Settings
 MEMORY, LITTLE, MUCH, THREADS = "2GB", "512MB", "18GB", 2
 ROUNDS = 3
 TINY = 0.01
-"""Millions of events that each process builds before the clock starts: imports and first compilations."""
+"""Millions of events built before the clock starts, for imports and first compilations."""
 USERS_PER_MILLION, ITEMS, DAYS = 9_000, 5_000, 30
 SIZES = {"batch_build": 1, "batch_build_10m": 10, "batch_build_30m": 30}
 OVERHEAD_MIB = 1024
-"""What Python, Ibis, Arrow and DuckDB's buffers outside its limit may hold beside that limit."""
+"""Allowance for Python, Ibis, Arrow and DuckDB's buffers outside its memory limit."""
 TARGETS = {
     **{name: Target(1.5, "ratio") for name in SIZES},
     "batch_build_memory": Target(2048 + OVERHEAD_MIB),
@@ -45,24 +45,24 @@ LIMITS = {name: 5400.0 for size in SIZES for name in (size, f"{size}_bounded")}
 
 @dataclass(frozen=True)
 class Shop:
-    """A simulated lake under a home."""
+    """A simulated lake in a home."""
 
     home: Path
     params: BatchParams
     events: int
 
     def settings(self, memory: str = MEMORY) -> Settings:
-        """Those of a build."""
+        """Settings of the build."""
         return Settings(home=self.home, duckdb_memory=memory, duckdb_threads=THREADS)
 
     @property
     def spill(self) -> Path:
-        """Where DuckDB spills."""
+        """Folder that DuckDB spills to."""
         return Home(self.home).features / ".spill"
 
 
 def make_shop(root: Path, millions: float) -> Shop:
-    """A simulated shop of about so many events in thirty days, drawn in a process of its own."""
+    """Simulate a shop of about `millions` of events in thirty days, in a separate process."""
     from streaming.simulator import ShopConfig
 
     config = ShopConfig(
@@ -86,18 +86,18 @@ def _count(home: Path) -> int:
 
 
 def by_expressions(shop: Shop, memory: str) -> None:
-    """The groups as they are built in production: Ibis on DuckDB."""
+    """Build the groups as in production: Ibis on DuckDB."""
     from orchestration.builds.build import build_group
 
     home = Home(shop.home)
     for name, group in batch_groups().items():
         path = Builds(home.features).path(name, shop.params.as_of, group.version)
-        path.unlink(missing_ok=True)  # what is unchanged would not be built again
+        path.unlink(missing_ok=True)  # unchanged groups would not be rebuilt
         build_group(group, shop.settings(memory), home, shop.params.as_of)
 
 
 def by_hand(shop: Shop, memory: str) -> None:
-    """The same in SQL."""
+    """Build the groups with hand-written SQL."""
     lake, out = Lake(shop.home / "lake"), shop.home / "by_hand"
     out.mkdir(exist_ok=True)
     files, (items,), (users,) = lake.files("event"), lake.files("item"), lake.files("user")
@@ -116,9 +116,9 @@ def by_hand(shop: Shop, memory: str) -> None:
 
 
 def measure(name: str, shop: Shop, tiny: Shop, rounds: int, memory: str) -> list[Row]:
-    """Seconds and peak memory beside those of the hand-written SQL; by then each has built a tiny shop.
+    """Compare seconds and peak memory with the hand-written SQL, after each has built a tiny shop.
 
-    Ours goes first in the first round: `by_hand` reads the segments of its users.
+    Headrace goes first in the first round, because `by_hand` reads its segments of users.
     """
     ours: list[Cost] = []
     hands: list[Cost] = []
@@ -148,7 +148,7 @@ def _ours(shop: Shop, tiny: Shop, memory: str) -> Cost:
 
 
 def run() -> Sequence[Row]:
-    """A million events; then with little memory, which must spill."""
+    """Build a million events, then again with little memory, which must spill."""
     with tempfile.TemporaryDirectory() as name:
         tiny, shop = make_shop(Path(name), TINY), make_shop(Path(name), 1)
         rows = measure("batch_build", shop, tiny, ROUNDS, MEMORY)
@@ -161,14 +161,14 @@ def run() -> Sequence[Row]:
 
 
 def run_long(name: str) -> Sequence[Row]:
-    """A larger shop, each side once."""
+    """Build a larger shop, once on each side."""
     with tempfile.TemporaryDirectory() as folder:
         tiny, shop = make_shop(Path(folder), TINY), make_shop(Path(folder), SIZES[name])
         return measure(name, shop, tiny, 1, MUCH)
 
 
 def run_bounded(name: str) -> Sequence[Row]:
-    """A larger shop with the memory of the million, beside the million."""
+    """Build a larger shop with the memory limit of the million, and compare it to the million."""
     with tempfile.TemporaryDirectory() as folder:
         tiny, one = make_shop(Path(folder), TINY), make_shop(Path(folder), 1)
         million = _ours(one, tiny, MEMORY)

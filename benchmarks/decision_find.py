@@ -1,4 +1,4 @@
-"""Finding one decision in a log of many: by the time in its id, beside reading a partition from its start."""
+"""Finding one decision in a large log by the time in its id; baseline reading a partition from its start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 RECORDS = 20_000
 CANDIDATES = 100
 PER_S = 10
-"""Requests a second that the log was written at: what an id's time leaves to be read follows it."""
+"""Requests per second in the log, which determine how much to read around an id's time."""
 TARGETS = {"decision_find": Target(100.0)}
 
 
@@ -55,7 +55,7 @@ def _decision(request_id: str, time: datetime) -> Decision:
 
 
 def run() -> list[Row]:
-    """Milliseconds to find a record; half of them by id alone, the baseline without marks or times."""
+    """Measure the milliseconds to find a record by id; the baseline uses neither time marks nor times."""
     from feature_repo.home import Home
     from feature_repo.settings import Settings
     from serving.decisions.lookup import DecisionFinder

@@ -1,9 +1,9 @@
-"""`drift_false_alarms`: 100 days of a stable shop: builds against 7 days before, behaviour against 28.
-`drift_<kind>`: of the week after a planted change, the days on which a check of drift told of it.
+"""`drift_false_alarms`: 100 days of a stable shop; builds against the 7 days before, behaviour against 28.
+`drift_<kind>`: days with a drift alarm in the week after a planted change.
 
-The baseline of `drift_false_alarms` is the number of checks, so its ratio is the share of false alarms; that
-of a planted change is the same week of the shop without it (same seed), where every alarm is a false one.
-Checked are `user_profile` and `item_profile`, whose rows are many enough to compare, and behaviour.
+The baseline of `drift_false_alarms` is the number of checks, so its ratio is the share of false alarms. The
+baseline of a planted change is the same week without it (same seed), in which every alarm is false. The
+checks cover `user_profile` and `item_profile`, which have enough rows to compare, and behaviour.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 USERS, ITEMS, SEED = 300, 200, 5
 WARMUP, STABLE, WEEK = 30, 100, 7
 BUILT = 2 * WEEK
-"""Days before the first check that have builds: its reference, each with the profiles of its morning."""
+"""Days with builds before the first check: its reference."""
 KINDS = ("taste", "conversion", "activity")
 CHECKED = ("user_profile", "item_profile")
 TARGETS = {
@@ -39,10 +39,10 @@ LIMITS = {"drift_false_alarms": 1500.0, **dict.fromkeys((f"drift_{kind}" for kin
 
 @dataclass
 class Alarms:
-    """What the checks of some days came to.
+    """The outcome of the checks of some days.
 
     Attributes:
-        by_day: day number → failed checks as ``group.feature``, of the days with any.
+        by_day: day number → failed checks as ``group.feature``, for days with any.
     """
 
     checks: int = 0
@@ -50,7 +50,7 @@ class Alarms:
     by_day: dict[int, list[str]] = field(default_factory=dict)
 
     def add(self, day: int, name: str, report: CheckReport | None) -> None:
-        """Count a report of a day."""
+        """Count the report of a day."""
         if report is None:
             return
         self.checks += len(report.results)
@@ -63,7 +63,7 @@ def watch(root: Path, days: int, first: int, kind: str | None = None, from_day: 
     """Build every day of a shop, then check the days from `first` on.
 
     Args:
-        kind: of the planted change, which holds from `from_day` on.
+        kind: kind of the planted change, which applies from `from_day` on.
     """
     from orchestration.builds.build import build_group
     from orchestration.monitoring.behaviour import NAME, check_behaviour
@@ -73,7 +73,7 @@ def watch(root: Path, days: int, first: int, kind: str | None = None, from_day: 
     settings = Settings(home=home.root)
     found = Alarms()
     for day, as_of in enumerate(_simulated(home, days, kind, from_day)):
-        if day < first - BUILT:  # no reference of any day that is checked
+        if day < first - BUILT:  # not a reference of any checked day
             continue
         for name in CHECKED:
             group = all_groups()[name]
@@ -87,7 +87,7 @@ def watch(root: Path, days: int, first: int, kind: str | None = None, from_day: 
 
 
 def _simulated(home: Home, days: int, kind: str | None, from_day: int) -> Iterator[datetime]:
-    """Fill the lake; then the end of each day."""
+    """Fill the lake, then yield the end of each day."""
     from feature_repo.lake.lake import Lake
     from streaming.simulator import Drift, ShopConfig, simulate_lake
 
@@ -107,7 +107,7 @@ def _simulated(home: Home, days: int, kind: str | None, from_day: int) -> Iterat
 
 
 def run() -> Sequence[Row]:
-    """A hundred stable days."""
+    """Check a hundred stable days."""
     with tempfile.TemporaryDirectory() as folder:
         found = watch(Path(folder), WARMUP + STABLE, WARMUP)
     alarms = sum(map(len, found.by_day.values()))
@@ -116,7 +116,7 @@ def run() -> Sequence[Row]:
 
 
 def run_planted() -> Sequence[Row]:
-    """A week of each kind of change, and of none."""
+    """Check a week with each kind of change, and one without."""
     with tempfile.TemporaryDirectory() as folder:
         stable = watch(Path(folder) / "stable", WARMUP + WEEK, WARMUP)
         rows = []

@@ -1,7 +1,7 @@
-"""Online features over HTTP: `POST /v1/features` beside Feast's own server, asked the same of the same Redis.
+"""Online features over HTTP: `POST /v1/features` beside Feast's own server, on the same Redis.
 
-One entity a request: all features of its user, session and segment, 70 in all. One kept-alive connection by a
-bare socket on both sides, in turn. `features_http_100` asks three features of a hundred users.
+Each request reads all 70 features of one user, session and segment. Both sides use a bare socket with one
+keep-alive connection, in turn. `features_http_100` reads three features of a hundred users.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BASELINE = "feast serve, the same request"
 
 
 def run() -> list[Row]:
-    """Rows ``features_http`` and ``features_http_100``, and their p99."""
+    """Measure ``features_http`` and ``features_http_100``, and their p99."""
     from benchmarks._rig import served, stage
 
     with stage("redis") as scene, served(scene) as port, feast_served(scene) as feast_port:
@@ -79,7 +79,7 @@ def _measure(port: int, feast_port: int, sent: Sequence[bytes]) -> list[tuple[fl
 
 @contextmanager
 def feast_served(scene: Stage) -> Iterator[int]:
-    """Feast's feature server over the scene's store."""
+    """Run Feast's feature server on the scene's store."""
     from benchmarks._rig import wait_for_port
     from feature_repo.feast_store import apply
 

@@ -1,8 +1,7 @@
-"""Event posted to `/v1/events` → visible in `/v1/rank`, while 2,000 events/s come in; on Redis and embedded.
+"""Time from posting an event until `/v1/rank` uses it, while 2,000 events/s arrive; on Redis and embedded.
 
-API, stream and store are processes of their own. A probe is one click of a session nobody has seen, posted
-alone; its clock runs from before the POST is sent until an answer of `/v1/rank` was made with that session's
-features.
+API, stream and store are separate processes. A probe posts one click of a new session. Its clock runs from
+before the POST until an answer of `/v1/rank` uses that session's features.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ TARGETS = {
 
 @contextmanager
 def streamed(scene: Stage) -> Iterator[None]:
-    """`headrace stream` on a scene, up once its first heartbeat is in the store."""
+    """Run `headrace stream` on a scene, and wait for its first heartbeat in the store."""
     import os
 
     from feature_repo.online import open_store
@@ -74,7 +73,7 @@ def _event(number: int, session: str) -> dict[str, object]:
 
 
 def offer(port: int, stop: threading.Event, sent: list[int]) -> None:
-    """Post events at the offered rate until told to stop; catches up when a post took long."""
+    """Post events at the offered rate until stopped, catching up after slow posts."""
     from benchmarks._clients import Client
 
     client, number, started = Client(port), 0, time.perf_counter()
@@ -90,7 +89,7 @@ def offer(port: int, stop: threading.Event, sent: list[int]) -> None:
 
 
 def probe(client: object, number: int) -> float:
-    """Milliseconds from posting one click to a ranking made with its session's features."""
+    """Measure the milliseconds from posting one click to a ranking that uses its session's features."""
     from benchmarks._clients import Client
 
     assert isinstance(client, Client)
@@ -113,7 +112,7 @@ def probe(client: object, number: int) -> float:
 
 
 def _round_trip(scene: Stage) -> Iterator[float]:
-    """Milliseconds of one raw Redis round trip, or of one read of the SQLite file; without end."""
+    """Yield the milliseconds of one raw Redis round trip, or of one read of the SQLite file."""
     if scene.redis is None:
         import sqlite3
 
@@ -134,7 +133,7 @@ def _round_trip(scene: Stage) -> Iterator[float]:
 
 
 def measure(name: str, online_store: str, seconds: float = SECONDS) -> list[Row]:
-    """Rows `name` (p50) and `name`_p99, in ms."""
+    """Measure the rows `name` (p50) and `name`_p99, in ms."""
     from benchmarks._clients import Client
     from benchmarks._rig import served, stage
 
@@ -162,12 +161,12 @@ def measure(name: str, online_store: str, seconds: float = SECONDS) -> list[Row]
 
 
 def run() -> list[Row]:
-    """On Redis."""
+    """Measure on Redis."""
     return measure("freshness", "redis")
 
 
 def run_embedded() -> list[Row]:
-    """On the embedded default: segment files and SQLite."""
+    """Measure on the embedded default: segment files and SQLite."""
     return measure("freshness_embedded", "sqlite")
 
 

@@ -1,13 +1,13 @@
-"""What a benchmark is: rows with a baseline from the same run, found by name, written as JSON.
+"""Discovers and runs benchmarks: rows with a baseline from the same run, written as JSON.
 
-A benchmark module ``benchmarks/<name>.py`` defines ``run() -> list[Row]``. Optional beside it:
+A benchmark module ``benchmarks/<name>.py`` defines ``run() -> list[Row]``. Optionally it also defines:
 
-- ``NAMES``: names of the benchmarks the module yields, when they differ from the module's; or
-- ``RUNS``: name to function, when each can run alone;
-- ``TARGETS``: row name to `Target`, shown in the table;
-- ``LIMITS``: name to seconds, where it may take longer than others.
+- ``NAMES``: names of its benchmarks, if they differ from the module's; or
+- ``RUNS``: function by name, if each can run alone;
+- ``TARGETS``: `Target` by row name, shown in the table;
+- ``LIMITS``: time limit in seconds by name, if it may take longer than others.
 
-A row belongs to the benchmark whose name it bears or continues (``rank_100_p99`` belongs to ``rank_100``).
+A row belongs to the benchmark whose name it equals or continues (``rank_100_p99`` belongs to ``rank_100``).
 
     >>> from benchmarks.harness import Row, alternate, timed
     >>> pair = alternate(timed(lambda: sorted(range(1000))), timed(lambda: list(range(1000))), rounds=3)
@@ -37,17 +37,17 @@ _NOT_BENCHMARKS = {"harness", "report"}
 
 
 class BenchmarkError(HeadraceError):
-    """No benchmark of that name, or one that yields no row; says which there are."""
+    """A benchmark is unknown or yields no row. The message lists the known ones."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One figure and the baseline measured alternating with it in the same run.
+    """One figure and its baseline, measured alternately in the same run.
 
     Attributes:
-        unit: of `value` and `baseline_value` (``s``, ``ms``, ``rows/s``, …).
-        samples: number of measurements the value is drawn from.
-        extra: further facts, kept in the JSON (peak memory, row counts, a note).
+        unit: unit of `value` and `baseline_value` (``s``, ``ms``, ``rows/s``, …).
+        samples: number of measurements behind the value.
+        extra: additional facts for the JSON (peak memory, row counts, a note).
     """
 
     name: str
@@ -60,20 +60,20 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """``value / baseline_value``; not a number where the baseline is zero."""
+        """``value / baseline_value``; NaN if the baseline is zero."""
         return self.value / self.baseline_value if self.baseline_value else float("nan")
 
 
 @dataclass(frozen=True)
 class Target:
-    """A bound that a row should meet: on its value or on its ratio, from above or from below."""
+    """An upper or lower bound on the value or the ratio of a row."""
 
     bound: float
     of: Literal["value", "ratio"] = "value"
     side: Literal["at most", "at least"] = "at most"
 
     def met(self, row: Row) -> bool:
-        """Whether the row keeps the bound."""
+        """Whether the row meets the bound."""
         figure = row.value if self.of == "value" else row.ratio
         return figure <= self.bound if self.side == "at most" else figure >= self.bound
 
@@ -84,7 +84,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Pair:
-    """Medians of a thing and its baseline over alternating rounds."""
+    """Medians of a measurement and its baseline over alternating rounds."""
 
     value: float
     baseline: float
@@ -94,7 +94,7 @@ class Pair:
 
 
 def timed(call: Callable[[], Any]) -> Callable[[], float]:
-    """A measurement: the wall time of one call, in seconds."""
+    """Return a measurement of the wall time of one call, in seconds."""
 
     def measure() -> float:
         start = time.perf_counter()
@@ -107,16 +107,16 @@ def timed(call: Callable[[], Any]) -> Callable[[], float]:
 def alternate(
     thing: Callable[[], float], baseline: Callable[[], float], rounds: int = 5, warmup: int = 1
 ) -> Pair:
-    """Measure thing and baseline in turn, so that a busy machine burdens both alike.
+    """Measure thing and baseline in turn, so that a busy machine affects both equally.
 
     Args:
-        thing: returns one measurement (seconds, ms, rows/s: whatever the row states); see `timed`.
-        baseline: the same of the baseline, in the same unit.
-        rounds: measurements of each that count. `warmup` further ones come first and do not.
+        thing: returns one measurement in the row's unit; see `timed`.
+        baseline: returns one measurement of the baseline, in the same unit.
+        rounds: number of measurements of each, after `warmup` discarded ones.
     """
     values, baselines = [], []
     for n in range(warmup + rounds):
-        # Which goes first changes from round to round: neither always meets the warmer cache.
+        # Swap the order each round, so that neither always gets the warmer cache.
         order = (thing, baseline) if n % 2 == 0 else (baseline, thing)
         measured = {measure: measure() for measure in order}
         if n >= warmup:
@@ -128,7 +128,7 @@ def alternate(
 
 
 def percentile(samples: Sequence[float], share: float) -> float:
-    """The value below which `share` (0 … 1) of the samples lie, nearest rank."""
+    """Return the quantile `share` (0 … 1) of the samples, by nearest rank."""
     ordered = sorted(samples)
     return ordered[min(len(ordered) - 1, max(0, math.ceil(share * len(ordered)) - 1))]
 
@@ -136,7 +136,7 @@ def percentile(samples: Sequence[float], share: float) -> float:
 def latency_rows(
     name: str, ms: Sequence[float], baseline: str, of: Sequence[float], extra: Mapping[str, Any] | None = None
 ) -> list[Row]:
-    """Rows ``<name>`` (the median) and ``<name>_p99``, each beside the same of the baseline; times in ms."""
+    """Make the rows ``<name>`` (median) and ``<name>_p99`` of times in ms, each with its baseline."""
     typical = Row(
         name, statistics.median(ms), "ms", baseline, statistics.median(of), len(ms), dict(extra or {})
     )
@@ -145,7 +145,7 @@ def latency_rows(
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on: processor, cores, memory, system, Python. No host name."""
+    """Describe the machine: processor, cores, memory, system, Python. No host name."""
     info = Path("/proc/cpuinfo")
     models = [
         line.partition(":")[2].strip()
@@ -164,7 +164,7 @@ def machine() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One benchmark: how to run it, the bounds its module states, and what the module says of itself."""
+    """One benchmark: its function, its targets, and its module's docstring."""
 
     name: str
     module: str
@@ -175,7 +175,7 @@ class Benchmark:
 
 
 def discover() -> dict[str, Benchmark]:
-    """Benchmarks by name, from every module of this package."""
+    """Find the benchmarks of every module of this package, by name."""
     found: dict[str, Benchmark] = {}
     for info in sorted(pkgutil.iter_modules(benchmarks.__path__), key=lambda m: m.name):
         if info.name.startswith("_") or info.name in _NOT_BENCHMARKS:
@@ -194,10 +194,10 @@ def discover() -> dict[str, Benchmark]:
 
 
 def select(found: Mapping[str, Benchmark], wanted: Sequence[str]) -> list[Benchmark]:
-    """The benchmarks asked for by their own name, their module's or a row's; all, when none is named.
+    """Select benchmarks by their own name, their module's or a row's; all if none is named.
 
     Raises:
-        BenchmarkError: nothing bears a wanted name; lists the names there are.
+        BenchmarkError: a name is unknown. The message lists the known ones.
     """
     chosen: dict[str, Benchmark] = {} if wanted else dict(found)
     for name in wanted:
@@ -211,13 +211,13 @@ def select(found: Mapping[str, Benchmark], wanted: Sequence[str]) -> list[Benchm
 
 
 def owner_of(row_name: str, names: Iterable[str]) -> str:
-    """The benchmark a row belongs to: the longest name it equals or continues with ``_``; else itself."""
+    """Return the benchmark of a row: the longest name it equals or continues with ``_``, or else itself."""
     owners = [n for n in names if row_name == n or row_name.startswith(f"{n}_")]
     return max(owners, key=len, default=row_name)
 
 
 def execute(chosen: Sequence[Benchmark], known: Iterable[str]) -> dict[str, list[Row]]:
-    """Run benchmarks; rows by the benchmark they belong to. A function shared by several runs once.
+    """Run benchmarks and group their rows by benchmark. A shared function runs once.
 
     Raises:
         BenchmarkError: a benchmark yielded no row of its name.
@@ -239,7 +239,7 @@ def execute(chosen: Sequence[Benchmark], known: Iterable[str]) -> dict[str, list
 
 
 def write(rows: Mapping[str, Sequence[Row]], folder: Path) -> list[Path]:
-    """Write ``<folder>/<name>.json`` for each benchmark: one object, or a list where it has several rows."""
+    """Write ``<folder>/<name>.json`` for each benchmark: one object, or a list of several rows."""
     folder.mkdir(parents=True, exist_ok=True)
     host = machine()
     paths = []

@@ -1,8 +1,8 @@
-"""`event_log`: publish and read of the segment log; baseline the same bytes as lines of one plain file.
+"""`event_log`: publishing to and reading the segment log; baseline the same bytes as lines of one plain file.
 `ingest`: JSON lines into log and lake; baseline DuckDB copying the same file to Parquet by day.
-`simulate`: a shop of a million events into a packed file; baseline packing the same bytes.
+`simulate`: a shop of a million events into a compressed file; baseline compressing the same bytes.
 
-The baselines check nothing: no checksum, no positions, no partitions; no contract, no log, no deduplication.
+The baselines have no checksums, positions, partitions, contract, log or deduplication.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BATCH = 1_000
 EVENTS = 200_000
 DAYS = 14
 SHOP_USERS = 9_300
-"""Of a shop of a million events in thirty days."""
+"""Users of a simulated shop with a million events in thirty days."""
 TARGETS = {
     "event_log_publish": Target(200_000, side="at least"),
     "event_log_read": Target(300_000, side="at least"),
@@ -37,7 +37,7 @@ TARGETS = {
 
 
 def run_log() -> list[Row]:
-    """Records per second of a batch of 1,000, four partitions, fsync each second."""
+    """Measure records per second in batches of 1,000, with four partitions and an fsync each second."""
     records = [(f"s{n % 5000}", _event(n, random.Random(n))) for n in range(RECORDS)]
     with tempfile.TemporaryDirectory() as folder:
         log, lines = Path(folder) / "log", Path(folder) / "lines"
@@ -76,7 +76,7 @@ def run_log() -> list[Row]:
 
 
 def run_ingest() -> list[Row]:
-    """Events per second into an empty home, and of the same file again."""
+    """Measure events per second into an empty home, and of the same file again."""
     rng = random.Random(1)
     with tempfile.TemporaryDirectory() as folder:
         path, home, copy = (Path(folder) / name for name in ("events.jsonl", "home", "copy"))
@@ -104,7 +104,7 @@ def run_ingest() -> list[Row]:
 
 
 def run_simulate() -> list[Row]:
-    """Seconds for about a million events, as `headrace simulate` writes them."""
+    """Measure the seconds that `headrace simulate` takes for about a million events."""
     from streaming.simulator import ShopConfig, simulate
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,9 @@
 """Materialization: 1,000,000 rows × 11 features to Redis, against Feast's own `materialize` on the same rows.
 
-`materialize` (rows/s) alternates both on the first 100,000 of the rows: Feast holds every row as an object
-(3.7 GB at 300,000). `materialize_memory` (MB) is the peak of all Headrace processes on 1,000,000 rows; its
-baseline is the peak on 250,000, so a ratio near 1 says that memory does not grow with the rows.
-`materialize_sqlite` is the same into SQLite: 250,000 rows, Feast's on the first 50,000 of them.
+`materialize` (rows/s) alternates both on the first 100,000 rows, because Feast holds every row as an object
+(3.7 GB at 300,000). `materialize_memory` (MB) is the peak of all Headrace processes on 1,000,000 rows. Its
+baseline is the peak on 250,000, so a ratio near 1 shows that memory does not grow with the rows.
+`materialize_sqlite` writes 250,000 rows to SQLite, and Feast the first 50,000 of them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ GROUP = FeatureGroup(
 
 
 def run() -> list[Row]:
-    """Two rows: rows/s against Feast's, and peak memory at 1,000,000 rows against 250,000."""
+    """Measure rows/s against Feast, and peak memory at 1,000,000 rows against 250,000."""
     with TemporaryDirectory() as folder, _redis(Path(folder)) as url:
         home = Home(Path(folder) / "home").ensure()
         settings = Settings(
@@ -91,7 +91,7 @@ def run() -> list[Row]:
 
 
 def run_sqlite() -> list[Row]:
-    """Rows/s into a SQLite file, and Feast's into another."""
+    """Measure rows/s into a SQLite file, and Feast's into another."""
     with TemporaryDirectory() as folder:
         home = Home(Path(folder) / "home").ensure()
         settings = Settings(home=home.root, online_store="sqlite", store_timeout_s=60)
@@ -113,7 +113,7 @@ def run_sqlite() -> list[Row]:
 
 
 def write(home: Home, count: int, as_of: datetime) -> Build:
-    """A build of `count` rows, written a piece at a time as `build_group` does."""
+    """Write a build of `count` rows in pieces, as `build_group` does."""
     import numpy as np
     import pyarrow as pa
 
@@ -168,7 +168,7 @@ def _of_empty(url: str, materialize: Callable[[], float]) -> float:
 
 
 def _fresh(path: Path, materialize: Callable[[], float]) -> Callable[[], float]:
-    """A measurement into an empty SQLite store."""
+    """Measure into an empty SQLite store."""
 
     def measure() -> float:
         for file in path.parent.glob(f"{path.name}*"):
@@ -179,7 +179,7 @@ def _fresh(path: Path, materialize: Callable[[], float]) -> Callable[[], float]:
 
 
 def _written(build: Build, settings: Settings, home: Home) -> float:
-    """Seconds that our materialization of a build takes."""
+    """Measure the seconds of Headrace's materialization of a build."""
     from orchestration.materialize.materialize import materialize_current
 
     started = time.perf_counter()
@@ -201,7 +201,9 @@ def _feast(settings: Settings, home: Home) -> Callable[[], float]:
     quiet_globs()
 
     def materialize() -> float:
-        store = feature_store(settings, home)  # anew: it would keep the SQLite file that was removed open
+        store = feature_store(
+            settings, home
+        )  # a new store: the old one would keep the removed SQLite file open
         store.apply(feast_objects([GROUP], home).all)
         started = time.perf_counter()
         store.materialize(AS_OF - timedelta(hours=1), AS_OF + timedelta(hours=1), [GROUP.view_name])
@@ -211,7 +213,7 @@ def _feast(settings: Settings, home: Home) -> Callable[[], float]:
 
 
 def _memory(build: Build, settings: Settings, home: Home, url: str) -> Sequence[float]:
-    """Seconds and peak megabytes of a process of its own that materializes the build, workers included."""
+    """Measure seconds and peak megabytes of a process that materializes the build, including workers."""
     import multiprocessing
 
     _flush(url)
@@ -231,7 +233,7 @@ def _measured(build: Build, settings: Settings, home: Home, url: str, seconds: A
 
 @contextmanager
 def _peak(pid: int) -> Iterator[list[float]]:
-    """The largest sum of proportional set sizes of a process and its children (shared pages count once)."""
+    """Track the peak sum of proportional set sizes of a process and its children; shared pages count once."""
     found = [0.0]
     stop = threading.Event()
 

@@ -1,7 +1,7 @@
-"""Reading user, session and segment rows: through Headrace's source, beside one raw pipelined HGETALL.
+"""Reading user, session and segment rows through Headrace's source; baseline one raw pipelined HGETALL.
 
-`online_fetch` decodes every value anew; `online_fetch_again` are rows that stand as they stood when they were
-read last, which serving's source tells by their bytes and does not decode again.
+`online_fetch` decodes every value. `online_fetch_again` reads unchanged rows, which serving recognizes by
+their bytes and does not decode again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TARGETS = {"online_fetch": Target(1.4, "ratio")}
 
 
 def run() -> list[Row]:
-    """Rows ``online_fetch`` (all features of the three groups, decoded), the same again, and their p99."""
+    """Measure ``online_fetch`` (all features of three groups) and ``online_fetch_again``, and their p99."""
     import uvloop
 
     from benchmarks._rig import stage

@@ -1,9 +1,9 @@
 """`point_in_time`: 500,000 entity rows on 1,000,000 feature rows × 3 views, through Feast's client.
 
-Baselines: a hand-written chain of DuckDB ASOF JOINs on the same files (without ttl, and leaving open which of
-two equal event times counts), and Feast's own DuckDB store. `point_in_time_10m`, ten times that and
-streamed, runs with HEADRACE_BENCH_LONG=1.
-Peak memory is that of a process of its own, Python, Feast and pandas included.
+Baselines: a hand-written chain of DuckDB ASOF JOINs on the same files (without time-to-live and without a
+tie-break between equal event times), and Feast's own DuckDB store. `point_in_time_10m`, ten times as large
+and streamed, runs with HEADRACE_BENCH_LONG=1. Peak memory is that of a separate process, including Python,
+Feast and pandas.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.harness import Row, Target, alternate, timed
 
 ENTITIES, ROWS, VIEWS, FEATURES = 500_000, 1_000_000, 3, 5
 HISTORY = 100
-"""Feature rows of a user: what a build a day leaves in a hundred days."""
+"""Feature rows per user: one daily build over a hundred days."""
 TTL = timedelta(days=90)
 THREADS = 2
 MEMORY = "512MB"
@@ -42,7 +42,7 @@ _TIME = "TIMESTAMPTZ '2024-01-01 00:00:00+00' + to_microseconds((hash({seed}) % 
 
 
 def write_data(folder: Path, entities: int, rows: int) -> None:
-    """Feature files and an entity file: each user has a hundred feature rows in a hundred days."""
+    """Write feature files and an entity file, with a hundred feature rows per user in a hundred days."""
     with duckdb.connect(config={"threads": THREADS}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         for view in range(VIEWS):
@@ -62,7 +62,7 @@ def write_data(folder: Path, entities: int, rows: int) -> None:
 
 
 def open_store(folder: Path, offline: dict[str, Any]) -> Any:
-    """A Feast store with the three views applied."""
+    """Create a Feast store with the three views applied."""
     import feast
     from feast import types as ft
 
@@ -100,7 +100,7 @@ def open_store(folder: Path, offline: dict[str, Any]) -> Any:
 
 
 def by_hand(folder: Path, entities: pd.DataFrame) -> int:
-    """The ASOF JOIN one would write."""
+    """Run the hand-written ASOF JOIN."""
     joins = " ".join(
         f"ASOF LEFT JOIN '{folder}/view{v}.parquet' AS t{v} "
         f"ON e.user_id = t{v}.user_id AND e.event_timestamp >= t{v}.event_timestamp"
@@ -115,7 +115,7 @@ def by_hand(folder: Path, entities: pd.DataFrame) -> int:
 
 
 def by_store(store: Any, entities: Any) -> int:
-    """The same through Feast."""
+    """Run the same query through Feast."""
     job = store.get_historical_features(entity_df=entities, features=REFS)
     return int(job.to_arrow().num_rows)
 
@@ -141,7 +141,7 @@ def _entities(folder: Path) -> pd.DataFrame:
 
 
 def run() -> Sequence[Row]:
-    """Against the hand-written join."""
+    """Compare with the hand-written join."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_data(folder, ENTITIES, ROWS)
@@ -158,7 +158,7 @@ def run() -> Sequence[Row]:
 
 
 def run_vs_feast() -> Sequence[Row]:
-    """Against Feast's own DuckDB store."""
+    """Compare with Feast's own DuckDB store."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_data(folder, ENTITIES, ROWS)
@@ -176,7 +176,7 @@ def run_vs_feast() -> Sequence[Row]:
 
 
 def run_10m() -> Sequence[Row]:
-    """Ten times the rows, streamed."""
+    """Stream ten times the rows."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_data(folder, 10 * ENTITIES, 10 * ROWS)

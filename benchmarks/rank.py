@@ -1,16 +1,15 @@
-"""Latency of `POST /v1/rank`, one client in sequence, beside a bare echo of the bodies and a raw fetch.
+"""Latency of `POST /v1/rank` with one sequential client, beside a bare echo of the bodies and a raw fetch.
 
-Rows `rank_…` are what a user's Python program sees: an ordinary kept-alive client (httpx, on which
-`serving.client` is built) asks Headrace and, in turn, a bare ASGI echo of the same bodies under the same
-server; both sides carry the client's own cost, some 0.4 ms. Rows `rank_…_socket` leave it out: a bare
-socket on both sides. The baseline, echo and raw fetch, is the floor that no ranking behind HTTP and Redis
-can go below, so `value - baseline` is what Headrace itself adds, about the same in both; `in_process_ms` is
-what the answer states as its `total`.
+Rows `rank_…` show what a Python program sees. An ordinary keep-alive client (httpx, the base of
+`serving.client`) calls Headrace and, in turn, a bare ASGI echo of the same bodies under the same server. Both
+sides include the client's own cost of about 0.4 ms. Rows `rank_…_socket` use a bare socket on both sides
+instead. The baseline, echo plus raw fetch, is a lower bound for any ranking behind HTTP and Redis, so
+`value - baseline` is the time that Headrace adds. `in_process_ms` is the `total` in the answer.
 
-The 200 bodies come round every 200 requests, as visitors who page on do: rows of users, segments and
-sessions then stand as they stood, and are not decoded again (`rank_under_write` changes them under way).
+The 200 bodies repeat every 200 requests, like visitors who view several pages. Rows of users, segments and
+sessions are then unchanged and not decoded again (`rank_under_write` changes them meanwhile).
 
-`rank_rules` is the cost of many business rules alone, in process.
+`rank_rules` measures only many business rules, in process.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def _by_socket(name: str) -> str:
     return f"{name.removesuffix('_p99')}_socket{'_p99' if name.endswith('_p99') else ''}"
 
 
-# The same by either client: who reads the page is to see both.
+# Report both clients, so that readers see both.
 TARGETS = {
     **_OF_CANDIDATES,
     **{_by_socket(name): target for name, target in _OF_CANDIDATES.items()},
@@ -51,7 +50,7 @@ TARGETS = {
 
 
 class Sample(NamedTuple):
-    """Milliseconds of one round: each client's ranking and echo, the raw fetch, the ranking's own total."""
+    """Milliseconds of one round: ranking and echo by each client, the raw fetch, and the answer's total."""
 
     ranked: float
     echoed: float
@@ -62,7 +61,7 @@ class Sample(NamedTuple):
 
 
 def _raw_fetch(scene: Stage) -> Iterator[float]:
-    """Milliseconds of one raw pipelined HGETALL of the keys of a request, without end; 0 without Redis."""
+    """Yield the milliseconds of one raw pipelined HGETALL of a request's keys; 0 without Redis."""
     from time import perf_counter
 
     if scene.redis is None:
@@ -91,7 +90,7 @@ def _raw_fetch(scene: Stage) -> Iterator[float]:
 
 
 def latency(name: str, candidates: int, online_store: str) -> list[Row]:
-    """Rows `name` and `name`_socket (p50), and of each its p99."""
+    """Measure the rows `name` and `name`_socket (p50), and the p99 of each."""
     from benchmarks._clients import Client, Ordinary, Posts, exchanges
     from benchmarks._rig import bodies, echo, served, stage
 
@@ -135,7 +134,7 @@ def _rows(
 
 
 def _many_rules() -> Rules:
-    """Rules of attributes: what a shop with many campaigns and suppliers has."""
+    """Make attribute rules like those of a shop with many campaigns and suppliers."""
     from benchmarks._rig import TYPES
     from serving.control.rules import AtMost, Demote, Exclude, Rules
 
@@ -153,7 +152,7 @@ def _many_rules() -> Rules:
 
 
 def _loop(rules: Rules, item_ids: Sequence[str], snapshot: ItemSnapshot) -> Callable[[], None]:
-    """A plain loop that asks of each candidate and rule whether it matches; its look-ups are made before."""
+    """Check every rule against every candidate in a plain loop, with its lookups prepared."""
     from serving.control.rules import Demote, Exclude
 
     names = {number: key for key, number in snapshot.attributes.ids.items()}
@@ -173,7 +172,7 @@ def _loop(rules: Rules, item_ids: Sequence[str], snapshot: ItemSnapshot) -> Call
 
 
 def rules_alone() -> list[Row]:
-    """Row `rank_rules`: 100 rules of attributes applied to 2,000 candidates."""
+    """Measure `rank_rules`: 100 attribute rules applied to 2,000 candidates."""
     import numpy as np
 
     from benchmarks._rig import stage

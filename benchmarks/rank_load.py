@@ -1,8 +1,8 @@
-"""`POST /v1/rank` under load: many clients, two workers, the whole stream beside it, Redis paused.
+"""`POST /v1/rank` under load: many clients, two workers, a running stream, Redis paused.
 
-`rank_under_write`: a process publishes 5,000 events/s to the event log, `headrace stream` folds them and
-writes their sessions to the Redis that is ranked from, those asked for among them. With Redis and the
-client that is five processes; on two cores they wait for each other, which is what the row measures.
+`rank_under_write`: a process publishes 5,000 events/s to the event log, and `headrace stream` folds them and
+writes their sessions, including the ranked ones, to the same Redis. With Redis and the client these are five
+processes. On two cores they wait for each other, which is what the row measures.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _client(port: int, path: str, sent: Sequence[bytes], seconds: float) -> list
 
 
 def _load(port: int, path: str, sent: Sequence[bytes], clients: int = CLIENTS) -> tuple[float, float]:
-    """Requests/s and p99 in ms of clients in closed loops, each a thread of this process."""
+    """Measure requests/s and p99 (ms) of clients in closed loops, each in a thread of this process."""
     with ThreadPoolExecutor(clients) as pool:
         asked = [pool.submit(_client, port, path, sent, SECONDS) for _ in range(clients)]
         found = [ms for one in asked for ms in one.result()]
@@ -58,7 +58,7 @@ def _load(port: int, path: str, sent: Sequence[bytes], clients: int = CLIENTS) -
 
 
 def throughput() -> list[Row]:
-    """Requests/s at 100 candidates of one and of two workers, beside the echo; p99 of each."""
+    """Measure requests/s and p99 at 100 candidates with one and two workers, beside the echo."""
     from benchmarks._rig import bodies, echo, served, stage
 
     sent = bodies(100)
@@ -80,7 +80,7 @@ def throughput() -> list[Row]:
 
 
 def _decisions_dropped(port: int) -> int:
-    """Answers of all workers whose record was given up."""
+    """Return the number of dropped decision records of all workers."""
     from benchmarks._clients import Client
 
     text = Client(port).get("/metrics")[1].decode()
@@ -91,7 +91,7 @@ def _decisions_dropped(port: int) -> int:
 
 @contextmanager
 def _publishing(scene: Stage) -> Iterator[None]:
-    """Another process publishes events at the rate offered, for a second already."""
+    """Publish events at the offered rate from another process; yield after one second."""
     command = [sys.executable, "-m", "benchmarks._writer", str(EVENTS_PER_S)]
     writer = subprocess.Popen(command, env={**os.environ, **scene.environment})
     try:
@@ -107,7 +107,7 @@ def _publishing(scene: Stage) -> Iterator[None]:
 
 
 def _folded(scene: Stage) -> int:
-    """Events the stream has folded, by its heartbeats."""
+    """Return the number of events that the stream has folded, from its heartbeats."""
     from feature_repo.online import open_store
     from streaming.sessions.heartbeat import read_heartbeats
 
@@ -119,7 +119,7 @@ def _folded(scene: Stage) -> int:
 
 
 def under_write() -> list[Row]:
-    """Latency while 5,000 events/s are folded into the same Redis, beside the same without."""
+    """Measure latency while 5,000 events/s are folded into the same Redis, and without them."""
     from benchmarks._rig import bodies, served, stage
     from benchmarks.freshness import streamed
 
@@ -137,7 +137,7 @@ def under_write() -> list[Row]:
 
 
 def _answers(port: int, sent: Sequence[bytes], seconds: float) -> list[tuple[float, int]]:
-    """Milliseconds and status of the rankings one client asks for in sequence, whatever they are."""
+    """Return milliseconds and status of sequential rankings by one client, whatever the status."""
     from benchmarks._clients import Client
 
     client, found = Client(port), list[tuple[float, int]]()
@@ -149,7 +149,7 @@ def _answers(port: int, sent: Sequence[bytes], seconds: float) -> list[tuple[flo
 
 
 def faulty() -> list[Row]:
-    """Redis paused: latency from the first request on and with the breaker open, and what is no 200."""
+    """Pause Redis: measure latency from the first request and with the breaker open, and count non-200s."""
     from benchmarks._rig import bodies, served, stage
 
     sent = bodies(100)

@@ -1,4 +1,4 @@
-"""From ``<home>/bench/*.json`` to ``docs/benchmarks.md`` and pages that quote it: only what was measured."""
+"""Writes measured figures from ``<home>/bench/*.json`` to ``docs/benchmarks.md`` and pages that quote it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ itself; a row that misses its target says so. Each run also writes `var/bench/<n
 
 
 def read_results(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Rows as written, by benchmark.
+    """Read the stored rows by benchmark.
 
     Raises:
         BenchmarkError: nothing has been measured yet.
@@ -49,18 +49,18 @@ def read_results(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows that a benchmark wrote."""
+    """Return the rows that a benchmark wrote."""
     content = json.loads(path.read_text())
     return [row_of(fields) for fields in (content if isinstance(content, list) else [content])]
 
 
 def row_of(fields: Mapping[str, Any]) -> Row:
-    """The row of a JSON object; further facts are left out."""
+    """Make a row from a JSON object, without additional facts."""
     return Row(**{name: fields[name] for name in _FIELDS})
 
 
 def page(results: Mapping[str, Sequence[Mapping[str, Any]]], known: Mapping[str, Benchmark]) -> str:
-    """The page; results of benchmarks that no longer exist are left out."""
+    """Render the page, without results of benchmarks that no longer exist."""
     kept = {name: rows for name, rows in results.items() if name in known}
     parts = [_INTRO, _machines(kept)]
     for name, rows in kept.items():
@@ -71,9 +71,9 @@ def page(results: Mapping[str, Sequence[Mapping[str, Any]]], known: Mapping[str,
 def quote(
     text: str, results: Mapping[str, Sequence[Mapping[str, Any]]], known: Mapping[str, Benchmark]
 ) -> str:
-    """A page whose blocks ``<!-- measured: NAME … --> … <!-- end -->`` hold the rows of these benchmarks.
+    """Fill the blocks ``<!-- measured: NAME … --> … <!-- end -->`` of a page with the rows of the benchmarks.
 
-    A block stays as it is while one of its benchmarks was not measured.
+    A block stays unchanged if one of its benchmarks was not measured.
     """
 
     def block(found: re.Match[str]) -> str:
@@ -97,7 +97,7 @@ def _machines(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 
 def _about(benchmark: Benchmark) -> str:
-    """What the module says of itself, up to the first empty line."""
+    """Return the module's docstring up to the first empty line."""
     return benchmark.about.partition("\n\n")[0].strip()
 
 
@@ -119,7 +119,7 @@ def _lines(rows: Sequence[Mapping[str, Any]], benchmark: Benchmark) -> list[str]
 
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Further plain facts of the rows."""
+    """List additional facts of the rows."""
     lines = []
     for fields in rows:
         facts = [f"{k} {_plain(v)}" for k, v in fields.items() if k not in _COMPUTED and _is_plain(v)]
@@ -137,10 +137,10 @@ def _plain(value: Any) -> str:
 
 
 def figure(value: float) -> str:
-    """Three significant digits below a thousand, whole with separators above."""
+    """Format with three significant digits below a thousand, or else as an integer with separators."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def ratio(row: Row) -> str:
-    """Value over baseline; a dash where the baseline is zero."""
+    """Format value over baseline, or a dash if the baseline is zero."""
     return "–" if isnan(row.ratio) else f"{row.ratio:.3g}"

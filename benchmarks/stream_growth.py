@@ -1,10 +1,10 @@
 """Throughput and memory of the stream at 10 thousand, 100 thousand and 1 million live sessions.
 
-Each size runs in a process of its own. The baseline of every row is the smallest size, in the same run.
-Events touch 10,000 sessions, evenly spread over the live ones: at each size as many rows are encoded, written
-and saved, so that what differs is what many live sessions cost. `stream_growth_1m_spread` touches all of the
-million instead: hardly two events of a chunk share a row there, which is a difference of the traffic.
-`stream_growth_memory` is bytes per session from 100 thousand to 1 million beside those from 10 to 100.
+Each size runs in a separate process. The baseline of every row is the smallest size, in the same run. Events
+touch 10,000 sessions spread evenly over the live ones, so the same number of rows is encoded, written and
+saved at each size, and only the cost of many live sessions differs. `stream_growth_1m_spread` touches the
+whole million instead, so hardly any events of a chunk share a row; that is a difference of the traffic.
+`stream_growth_memory` is bytes per session from 100 thousand to 1 million, beside 10 to 100 thousand.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class Load:
-    """Live sessions, and how many of them events touch."""
+    """Number of live sessions, and of sessions that events touch."""
 
     sessions: int
     touched: int = TOUCHED
@@ -53,7 +53,7 @@ class Found:
 
 
 def _one(load: Load, seed: int) -> tuple[float, float, int]:
-    """Events per second, peak memory and state, both in bytes."""
+    """Measure events per second, and the bytes of peak memory and of state."""
     from benchmarks._sessions import fill_state, rate_once_loaded
     from benchmarks.stream_write import bench, events, fill
 
@@ -65,7 +65,7 @@ def _one(load: Load, seed: int) -> tuple[float, float, int]:
 
 
 def measure(loads: Mapping[str, Load] | None = None, rounds: int = ROUNDS) -> dict[str, Found]:
-    """Every load in turn, in as many rounds."""
+    """Measure every load in turn, for some rounds."""
     context = multiprocessing.get_context("spawn")
     loads = loads or LOADS
     found: dict[str, list[tuple[float, float, int]]] = {name: [] for name in loads}
@@ -77,7 +77,7 @@ def measure(loads: Mapping[str, Load] | None = None, rounds: int = ROUNDS) -> di
 
 
 def run() -> list[Row]:
-    """All sizes."""
+    """Measure all sizes."""
     found = measure()
     base = found[SMALL]
     rows = [_rate_row(name, found[name], base) for name in LOADS]
@@ -98,6 +98,6 @@ def _rate_row(name: str, found: Found, base: Found) -> Row:
 
 
 def _per_session(found: Mapping[str, Found], fewer: str, more: str) -> float:
-    """Bytes of memory for each session more."""
+    """Return the bytes of memory per additional session."""
     grown = found[more].memory_bytes - found[fewer].memory_bytes
     return grown / (LOADS[more].sessions - LOADS[fewer].sessions)

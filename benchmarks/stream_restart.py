@@ -1,6 +1,6 @@
-"""From kill -9 to caught up, with a million sessions of state, while events keep coming.
+"""Time from kill -9 to caught up, with a million sessions of state, while events keep arriving.
 
-The baseline is reading the state files alone, which is what any restart has to do.
+The baseline is reading only the state files, which any restart has to do.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _start(settings: Settings) -> subprocess.Popen[bytes]:
 
 
 def _caught_up(settings: Settings, since: datetime) -> bool:
-    """Every partition has been read to its end by a process that wrote its heartbeat after `since`."""
+    """Whether every partition was read to its end by a process whose heartbeat is newer than `since`."""
     from feature_repo.home import Home
     from feature_repo.online import open_store
     from streaming.sessions.heartbeat import read_heartbeats
@@ -90,7 +90,7 @@ def _load_state(settings: Settings) -> float:
 
 
 def run() -> list[Row]:
-    """One kill."""
+    """Measure one kill."""
     from benchmarks._sessions import fill_state
     from benchmarks.stream_write import bench, events, fill
     from feature_repo.clock import wall_clock

@@ -1,10 +1,9 @@
 """Log → fold → Feast's Redis layout with one worker, beside raw pipelined HSET of the same bytes.
 
-Events are spread evenly over 100,000 sessions. The flow runs whole: deduplication, lateness, snapshots,
-recovery, heartbeats. The log is full before it starts, so chunks grow and events of one session that meet in
-a chunk share a row: `rows_per_event` says how many do not. `stream_write_of_raw` is the same figure, judged
-by its baseline. `stream_write_users` is the same with a user in every event, so that `user_recent` is kept as
-well.
+Events are spread evenly over 100,000 sessions. The whole flow runs: deduplication, lateness, snapshots,
+recovery, heartbeats. The log is full before the start, so chunks grow, and events of one session in the same
+chunk share a row; see `rows_per_event`. `stream_write_of_raw` is the same figure, with a target on the ratio.
+`stream_write_users` has a user in every event, so that `user_recent` is written as well.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class Bench:
-    """A home and a Redis of the benchmark's own."""
+    """A home and a Redis for the benchmark."""
 
     settings: Settings
     redis: Redis
@@ -48,7 +47,7 @@ class Bench:
 
 @contextmanager
 def bench(**changes: Any) -> Iterator[Bench]:
-    """An empty home that streams into an empty Redis."""
+    """Create an empty home that streams into an empty Redis."""
     from pydantic import SecretStr
 
     from benchmarks._rig import Redis
@@ -74,7 +73,7 @@ def bench(**changes: Any) -> Iterator[Bench]:
 def events(
     count: int, sessions: int, seed: int = 1, users: bool = False, touched: int | None = None
 ) -> Iterator[Event]:
-    """Events of the last seconds, evenly spread over sessions, or over so many of them, in order of time."""
+    """Make events of the last seconds in time order, spread evenly over the sessions or `touched` of them."""
     from feature_repo.contract.validation import Event
 
     rng = random.Random(seed)
@@ -94,7 +93,7 @@ def events(
 
 
 def fill(settings: Settings, made: Iterator[Event]) -> None:
-    """A catalogue and events into the log."""
+    """Write a catalogue and events to the log."""
     from feature_repo.contract.validation import Item, encode
     from feature_repo.home import Home
     from streaming.log import open_log
@@ -121,7 +120,7 @@ def fill(settings: Settings, made: Iterator[Event]) -> None:
 
 
 def stream(settings: Settings) -> tuple[float, int]:
-    """Seconds the flow takes from its first read to the end of the log, the last snapshot included; rows."""
+    """Measure the seconds from the flow's first read to its last snapshot at the end of the log, and rows."""
     from bytewax.recovery import RecoveryConfig
     from bytewax.testing import run_main
 
@@ -146,7 +145,7 @@ def stream(settings: Settings) -> tuple[float, int]:
 
 
 def raw_hset(redis: Redis, count: int = BASELINE_ROWS) -> float:
-    """Rows per second of redis-py's own pipelined HSET of rows as the flow wrote them."""
+    """Measure rows per second of redis-py's pipelined HSET of the same rows."""
     import redis as client_module
 
     client = client_module.Redis.from_url(redis.url)
@@ -172,7 +171,7 @@ def _parts(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 
 
 def measure(name: str, users: bool) -> Row:
-    """Events per second beside raw HSET per second, in turn."""
+    """Measure events per second and raw HSET per second in turn."""
     rates, raw, rows = [], [], 0
     for n in range(ROUNDS):
         with bench() as b:
@@ -191,7 +190,7 @@ def measure(name: str, users: bool) -> Row:
 
 
 def run() -> list[Row]:
-    """Without and with users."""
+    """Measure without and with users."""
     sessions = measure("stream_write", users=False)
     return [
         sessions,

@@ -1,10 +1,9 @@
 """`training_set`: examples of simulated lists with labels, features as of each decision, splits and card.
 
-Half of the decisions are logged with the profile of their user. The baseline is the join one would write in
-DuckDB for what is neither logged nor folded: lists, clicks, carts and purchases within the hour, profiles by
-ASOF JOIN; no sessions, no logged rows, no splits, no order. Peak memory is that of a process of its own,
-to be within DuckDB's limit (512 MB here) and 1 GiB. `training_set_1m`, a million decisions, runs with
-HEADRACE_BENCH_LONG=1.
+Half of the decisions are logged with the profile of their user. The baseline is a hand-written DuckDB join of
+lists, clicks, carts and purchases within the hour, and profiles by ASOF JOIN; it has no sessions, logged
+rows, splits or order. Peak memory is that of a separate process, and should stay within DuckDB's limit (512
+MB here) plus 1 GiB. `training_set_1m`, a million decisions, runs with HEADRACE_BENCH_LONG=1.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 MEMORY, THREADS = "512MB", 2
 LIMIT_MIB = 512 + 1024
 ITEMS, DAYS, PER_USER_DAY = 2_000, 7, 0.9
-"""Lists of a user on a day, about: what the simulator gives."""
+"""Approximate number of lists per user and day in the simulator."""
 DECISIONS, DECISIONS_1M = 3_000, 1_000_000
 PROFILES = ("user_profile", "segment_profile", "item_profile")
 LOGGED_USERS = 500
@@ -40,7 +39,7 @@ LIMITS = {"training_set_1m": 7200.0}
 
 
 def write_shop(root: Path, decisions: int) -> None:
-    """A lake with about so many lists, and profiles as of the morning of its third day."""
+    """Write a lake with about `decisions` lists, and profiles as of the morning of its third day."""
     from feature_repo.groups import all_groups
     from orchestration.builds.build import build_group
     from streaming.simulator import ShopConfig, simulate_lake
@@ -76,7 +75,7 @@ def _ours(root: str) -> None:
 
 
 def _logged(home: Home) -> Iterator[Decision]:
-    """Every second list, with a profile that was read for it; which user's, does not change the cost."""
+    """Log every second list with a profile. Whose profile it is does not affect the cost."""
     import duckdb
     import pyarrow.parquet as pq
 
@@ -188,12 +187,12 @@ def _rows(name: str, decisions: int, rounds: int) -> Sequence[Row]:
 
 
 def run() -> Sequence[Row]:
-    """A few thousand decisions."""
+    """Measure some thousand decisions."""
     return _rows("training_set", DECISIONS, rounds=2)
 
 
 def run_1m() -> Sequence[Row]:
-    """A million."""
+    """Measure a million decisions."""
     return _rows("training_set_1m", DECISIONS_1M, rounds=1)
 
 

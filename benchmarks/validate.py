@@ -1,8 +1,8 @@
 """`validate`: a lake day of a million events through the event suite; baseline one hand-written aggregate.
 
-The baseline counts the same conditions in plain DuckDB SQL on the same file, distinct texts included, with no
-expectation, verdict or page. Great Expectations' import (seconds, once a process) lies outside both.
-Memory is taken in a process of its own per size, as growth over what the process held before the check.
+The baseline counts the same conditions, including distinct strings, in plain DuckDB SQL on the same file,
+without expectations, verdicts or pages. Neither side includes the import of Great Expectations, which takes
+seconds once per process. Memory is the growth during the check, in a separate process per size.
 """
 
 from __future__ import annotations
@@ -98,10 +98,10 @@ def _check(path: Path) -> None:
 
 
 def _growth(path: str, answer: Any) -> None:
-    """Peak growth of this process's memory while checking, in MiB."""
+    """Measure the peak growth of this process's memory during the check, in MiB."""
     import psutil
 
-    import quality.checks.expectations  # noqa: F401 - its import is not the check's memory
+    import quality.checks.expectations  # noqa: F401 - exclude its import from the memory of the check
 
     process, done = psutil.Process(), threading.Event()
     before = peak = process.memory_info().rss
@@ -130,7 +130,7 @@ def _memory_mib(path: Path) -> float:
 
 
 def run() -> list[Row]:
-    """Seconds for one and for ten million events, memory of both."""
+    """Measure seconds and memory for one and for ten million events."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
         for name, events, rounds in (("validate", EVENTS, ROUNDS), ("validate_10m", 10 * EVENTS, 2)):

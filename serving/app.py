@@ -1,4 +1,4 @@
-"""Serving's composition root: everything is constructed here and handed on."""
+"""Serving's composition root: builds the application from its services."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 DESCRIPTION = (
     "Re-ranks the results of any search or recommender for one user and session, inside a time budget. "
-    "Each answer says from what it was made, how old that was, and what was degraded."
+    "Each answer names the features it used, their age, and what was degraded."
 )
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 SWITCH_S = 0.0005
@@ -45,7 +45,7 @@ _CODES = {401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_
 
 
 class ServingApp(FastAPI):
-    """FastAPI with bare ASGI handlers for the hot routes, which its middleware and routing never see.
+    """FastAPI, with bare ASGI handlers for the hot routes that bypass its middleware and routing.
 
     Attributes:
         hot: handlers by path and method.
@@ -63,26 +63,26 @@ class ServingApp(FastAPI):
         return await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
-        """The document of all routes, the hot ones included."""
+        """Return the OpenAPI document of all routes, including the hot ones."""
         if self.openapi_schema is None:
             self.openapi_schema = document(super().openapi())
         return self.openapi_schema
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application.
+    """Create the application.
 
     Raises:
-        SettingsError: a setting cannot work (the home is not writable, …).
+        SettingsError: a setting cannot work, for example because the home is not writable.
     """
     services = open_services(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        # A thread that computes keeps the interpreter for this long: 5 ms by default, ten rankings.
+        # A computing thread holds the GIL for this long. The default of 5 ms would delay ten rankings.
         sys.setswitchinterval(SWITCH_S)
         await services.start()
-        # A full collection looks at the 100,000 objects of a warm process for 50 to 100 ms; they stay anyway.
+        # A full collection would spend 50 to 100 ms on the 100,000 long-lived objects of a warm process.
         gc.freeze()
         yield
         gc.unfreeze()
@@ -97,7 +97,7 @@ def create_app(settings: Settings) -> FastAPI:
         version="1",
         description=DESCRIPTION,
         lifespan=lifespan,
-        docs_url=None,  # ours serve what they load themselves
+        docs_url=None,  # `add_docs` serves pages that load nothing from the internet
         redoc_url=None,
     )
     app.state.services = services
@@ -107,7 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def app_of_environment() -> FastAPI:
-    """The application of a worker process: its settings come from the environment, as its parent's did."""
+    """Create the application of a worker process, with settings from the environment."""
     keep_private()
     settings = load_settings()
     logging.basicConfig(level=settings.log_level, format=LOG_FORMAT)
@@ -152,7 +152,7 @@ def _not_allowed(handlers: Mapping[str, Handler]) -> Handler:
 
 
 def _guard(handler: Handler) -> Handler:
-    """The last line: a defect is logged and answered as JSON, never as a stack trace."""
+    """Log an unexpected exception and answer it as JSON, never as a stack trace."""
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -183,7 +183,7 @@ def _text(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
 
 
 def _add_error_answers(app: FastAPI) -> None:
-    """Errors of FastAPI's own routes in the same shape as ours."""
+    """Give the errors of FastAPI's own routes the same shape as ours."""
 
     @app.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> Response:
@@ -202,7 +202,7 @@ def _add_error_answers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _defect(_: Request, __: Exception) -> Response:
-        # Starlette raises it again after this answer, so that the server logs it.
+        # Starlette re-raises it after this answer, so the server logs it.
         return Response(_internal().body, 500, media_type="application/json")
 
     @app.exception_handler(ApiError)

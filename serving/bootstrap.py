@@ -1,4 +1,4 @@
-"""Constructs what a serving process holds, from its settings."""
+"""Constructs the services of a serving process from its settings."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ from streaming.log import EventLog, open_log
 from streaming.sessions.heartbeat import read_heartbeats
 
 LOOKED_THROUGH = 20_000
-"""Decisions read of the log at most to answer a request for one."""
+"""Maximum number of log records read to find one decision."""
 REMEMBERED = 10_000
-"""Users and sessions of whom a copy, or a denial, is kept."""
+"""Maximum number of users and sessions whose cached rows or denials are kept."""
 
 
 def open_services(settings: Settings) -> Services:
-    """Construct everything; nothing is read or connected yet but the home, which must be writable.
+    """Construct all services. Only the home is touched; nothing else is read or connected yet.
 
     Raises:
         SettingsError: a setting cannot work.
@@ -129,7 +129,7 @@ def open_services(settings: Settings) -> Services:
 
 
 def scoring_stages(settings: Settings) -> tuple[Stage, ...]:
-    """The stages after the features were read: those a replay runs again."""
+    """Return the stages that run after the features are read. A replay runs the same ones."""
     return (
         BlendStage(),
         CapStage(),
@@ -141,9 +141,9 @@ def scoring_stages(settings: Settings) -> tuple[Stage, ...]:
 
 
 def open_source(settings: Settings, store: OnlineStore) -> RowSource:
-    """Rows without blocking: asyncio on Redis, threads on SQLite."""
+    """Open a non-blocking row source: asyncio for Redis, threads for SQLite."""
     if settings.online_store == "redis":
-        from serving.features.redis_row_source import RedisSource  # noqa: PLC0415 - half a second, for Redis only
+        from serving.features.redis_row_source import RedisSource  # noqa: PLC0415 - takes half a second to import
 
         return RedisSource(settings.redis_url.get_secret_value())
     return ThreadSource(store)

@@ -1,4 +1,4 @@
-"""Runs the application under uvicorn; the address is taken first, so that a taken port is one clear line."""
+"""Runs the application under uvicorn. It binds the address first, so a port in use is one clear error."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from serving.monitoring.metrics import MULTIPROCESS
 
 BACKLOG = 512
 GRACE_S = 10
-"""How long requests in flight may take once the end was asked for."""
+"""How long in-flight requests may take after a shutdown was requested."""
 HEALTH_S = 30
-"""How long a worker may not answer its supervisor before it is started anew; a busy machine is not a hang."""
+"""How long a worker may leave its supervisor unanswered before it is restarted; busy machines need slack."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
+    """Open a listening socket.
 
     Args:
         port: 0 lets the system choose.
 
     Raises:
-        SettingsError: the address is taken, forbidden or not of this machine.
+        SettingsError: the address is in use, forbidden, or does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     server = socket.socket(family, socket.SOCK_STREAM)
@@ -57,23 +57,23 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def address_of(server: socket.socket) -> str:
-    """URL of a listening socket."""
+    """Return the URL of a listening socket."""
     host, port = server.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def serve(settings: Settings, announce: Callable[[str], None], workers: int = 1) -> None:
-    """Serve until SIGINT or SIGTERM; requests in flight are finished first.
+    """Serve until SIGINT or SIGTERM, then finish the requests in flight.
 
     Args:
-        announce: told the address once the socket listens.
-        workers: processes; they share the socket, the flags file and their metrics.
+        announce: called with the address once the socket listens.
+        workers: number of processes; they share the socket, the flags and their metrics.
     """
     Keys.of(settings)
     app = create_app(settings) if workers == 1 else None
     server = listen(settings.host, settings.port)
     announce(address_of(server))
-    # uvicorn raises the signal again once it has shut down in order; that would end us as if we had failed.
+    # uvicorn re-raises the signal after an orderly shutdown, which would make us exit as if we had failed.
     held = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         if app is not None:
@@ -86,7 +86,7 @@ def serve(settings: Settings, announce: Callable[[str], None], workers: int = 1)
 
 
 def _supervise(settings: Settings, server: socket.socket, workers: int) -> None:
-    """Run workers and start one anew that died. Each reads the settings from the environment, as we did."""
+    """Run the workers and restart any that dies. Each reads its settings from the environment."""
     folder = Home(settings.home).ensure().metrics
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -96,8 +96,8 @@ def _supervise(settings: Settings, server: socket.socket, workers: int) -> None:
 
 
 def config_of(app: FastAPI | str, settings: Settings, **more: Any) -> uvicorn.Config:
-    """How uvicorn runs the application."""
-    # As many connections as the backlog holds may be accepted before the first of them is looked at.
+    """Return uvicorn's configuration for the application."""
+    # A whole backlog of connections may be accepted before the first one is checked against the limit.
     limits = limits_of(settings, raise_descriptors() - BACKLOG)
     return uvicorn.Config(
         app,

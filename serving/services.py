@@ -1,4 +1,4 @@
-"""What a serving process holds: opened and closed together."""
+"""The services of one serving process, started and stopped together."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _WARM_ROUNDS = 20
 
 @dataclass(frozen=True)
 class Parts:
-    """What changes while the process runs."""
+    """The parts that change while the process runs."""
 
     snapshot: Watched[ItemSnapshot | None]
     blend: Watched[Blend | None]
@@ -65,7 +65,7 @@ class Parts:
 
     @property
     def reloaded(self) -> tuple[Watched[Any], ...]:
-        """What is loaded from files again when they change."""
+        """The parts that are reloaded when their files change."""
         return (self.snapshot, self.blend, self.flags, self.rules)
 
 
@@ -98,7 +98,7 @@ class Services:
     _watchers: list[Watcher] = field(default_factory=list)
 
     async def start(self) -> None:
-        """Load the model, warm every path; then requests may come."""
+        """Load the model, warm up every code path, then report ready."""
         parts = self.parts
         for refresh in (
             parts.flags.refresh,
@@ -111,7 +111,7 @@ class Services:
             try:
                 await asyncio.to_thread(refresh)
             except Exception:
-                log.exception("not loaded at start; the base order serves meanwhile, and it is tried again")
+                log.exception("loading failed at start; serving the base order and retrying")
         controls = [self.flag_control.retry, parts.flags.refresh, parts.rules.refresh]
         self._watchers = [
             Watcher(controls, FLAGS_INTERVAL_S, "flags"),
@@ -123,7 +123,7 @@ class Services:
         for watcher in self._watchers:
             watcher.start()
         self.recorder.start()
-        log.info("warming up; a first start compiles for some ten seconds, later ones read what it kept")
+        log.info("warming up; the first start compiles for about ten seconds, later starts use the cache")
         await asyncio.to_thread(warm_statistics)
         await asyncio.to_thread(warm_stages, self.scoring, self.parts.flags.value)
         await self.warm()
@@ -131,7 +131,7 @@ class Services:
         log.info("serving is ready: %s", self.state())
 
     async def warm(self) -> None:
-        """Rank nobody's items a few times, so that the first real request finds everything loaded."""
+        """Rank for a nonexistent user a few times, so that the first real request finds everything loaded."""
         await self.reader.warm()
         snapshot = self.parts.snapshot.value
         items = [Candidate(i) for i in (snapshot.item_ids[:100] if snapshot is not None else ("a", "b"))]
@@ -144,7 +144,7 @@ class Services:
             breaker.reset()  # cold reads say nothing about the store
 
     async def stop(self) -> None:
-        """Stop watching, write what waits, let go of every connection."""
+        """Stop the watchers, flush pending decision records and close every connection."""
         self.ready = False
         for watcher in self._watchers:
             await asyncio.to_thread(watcher.stop)
@@ -155,10 +155,10 @@ class Services:
         self.decisions.close()
 
     def find_decisions(self, request_id: str) -> list[Decision]:
-        """The records of a request id, newest first: of this process's memory and of the log.
+        """Find the records of a request id, newest first, in this process's memory and in the log.
 
         Raises:
-            TooFarBackError: there is none among the newest records.
+            TooFarBackError: the newest records do not contain it.
             LogError: the log cannot be read.
         """
         found = self.recorder.recent(request_id)
@@ -173,7 +173,7 @@ class Services:
         return sorted(found, key=attrgetter("time"), reverse=True)
 
     def explain(self, decision: Decision) -> list[str]:
-        """Why each item stands where it does, one sentence or more an item; empty where a build is gone."""
+        """Explain each item's position in one or more sentences; empty if a build no longer exists."""
         try:
             return in_words(decision, self.scoring, self.home)
         except HeadraceError as error:
@@ -181,7 +181,7 @@ class Services:
             return []
 
     def state(self) -> dict[str, Any]:
-        """What personalization has to work with."""
+        """Report the state of everything that personalization depends on."""
         parts = self.parts
         snapshot, blend = parts.snapshot.value, parts.blend.value
         return {
@@ -198,7 +198,7 @@ class Services:
         }
 
     def render_metrics(self) -> bytes:
-        """All metrics, those that are reckoned only when asked for included."""
+        """Render all metrics, including those computed only at a scrape."""
         self.exposures.show(self.metrics, self.parts.flags.value)
         return self.metrics.render()
 

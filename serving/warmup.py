@@ -1,7 +1,7 @@
-"""Ranks a made-up shop before a server is ready, so that no request meets a loop that is not compiled.
+"""Ranks a made-up shop before a server reports ready, so that no request waits for a loop to compile.
 
-What the shop at hand gives is not enough: it may have no items yet, and nobody it knows asks, so the stages
-that act on what was personalized would have nothing to do.
+The real shop is not enough: it may have no items yet, and without a known user the stages that act on
+personalized scores would have nothing to do.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ _FLAGS = (
 
 
 def warm_stages(stages: Sequence[Stage], flags: Flags) -> None:
-    """Run the stages after the features over the shop, with everything known of who asks and with nothing.
+    """Run the scoring stages over the made-up shop, with and without a user profile and a session.
 
     Args:
-        flags: those that serve: the chances of their exploration are reckoned beforehand too.
+        flags: the flags in force; their exploration probabilities are computed in advance too.
     """
     snapshot = _snapshot()
     names = signal_names(snapshot.attributes.types, snapshot.numeric_names)
@@ -103,7 +103,7 @@ def _rank(
 
 
 def _snapshot() -> ItemSnapshot:
-    """Items with everything an item can have, and without."""
+    """Build a snapshot of items with and without each optional feature."""
     whole = {
         "age_days": 1.0,
         "numeric_keys": ["price"],

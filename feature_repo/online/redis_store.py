@@ -22,7 +22,7 @@ from feature_repo.settings import Settings
 MARKS_KEY = f"{PROJECT}:marks"
 """Redis hash of the marks."""
 _CHUNK = 2000
-_SHIFTED = "a reply was lost or doubled on its way"
+_SHIFTED = "a reply was lost or duplicated on its way"
 
 
 class RedisStore:

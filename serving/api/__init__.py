@@ -1,1 +1,1 @@
-"""HTTP routes, one file per noun, and what they share."""
+"""HTTP routes, one file per noun, and their shared helpers."""

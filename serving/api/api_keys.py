@@ -1,4 +1,4 @@
-"""API keys: who may ask for what. The settings hold only their hashes."""
+"""API keys and their scopes. The settings hold only hashes of the keys."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from feature_repo.settings import Settings
 from serving.schemas.errors import ApiError
 
 LOCAL = "local"
-"""Name of a caller where keys are off."""
+"""Name of the caller when keys are off."""
 KNOWN_SALTS = frozenset({"headrace", "change-me", ""})
-"""The default and placeholders: whoever knows the salt finds the id behind a hash by trying."""
+"""The default and placeholders. Anyone who knows the salt can recover an id from its hash by guessing."""
 _DIGEST_LENGTH = 64
 
 
@@ -34,7 +34,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True)
 class ApiKey:
-    """A key as the settings know it: SHA-256 of the secret. Secrets are random, so no slow hash is needed."""
+    """A key as stored in the settings: the SHA-256 of a random secret, which needs no slow hash."""
 
     name: str
     scopes: frozenset[Scope]
@@ -42,18 +42,18 @@ class ApiKey:
 
 
 class Keys:
-    """Checks the key of a request; with no keys at all everyone may do everything (on loopback only)."""
+    """Checks the key of a request. Without any keys every local caller has every scope (loopback only)."""
 
     def __init__(self, keys: Iterable[ApiKey]) -> None:
         self._keys = tuple(keys)
 
     @classmethod
     def of(cls, settings: Settings) -> Keys:
-        """The keys of the settings.
+        """Read the keys from the settings.
 
         Raises:
-            SettingsError: they are malformed; or the address is not loopback, and there are none, or ids are
-                hashed with a salt that everybody knows.
+            SettingsError: the keys are malformed; or the address is not loopback and there are no keys or
+                the id salt is a well-known one.
         """
         keys = parse_keys(settings.api_keys)
         if not is_loopback(settings.host):
@@ -61,20 +61,20 @@ class Keys:
         return cls(keys)
 
     def check(self, headers: Iterable[tuple[bytes, bytes]], scope: Scope) -> str:
-        """Name of the caller.
+        """Check the request's key and return the caller's name.
 
         Args:
-            headers: of the request, names in lower case; ``Authorization: Bearer …`` or ``X-Api-Key: …``.
+            headers: request headers with lower-case names; ``Authorization: Bearer …`` or ``X-Api-Key: …``.
 
         Raises:
-            ApiError: 401 without a valid key, 403 where the key lacks the scope, or, with keys off, where a
-                page of elsewhere asks through a browser of this machine.
+            ApiError: 401 without a valid key; 403 if the key lacks the scope or, with keys off, if a page
+                from another origin sends the request through a local browser.
         """
         if not self._keys:
             _refuse_foreign(headers)
             return LOCAL
         digest = hashlib.sha256(_secret(headers)).hexdigest()
-        # Every key is compared, so that the time taken says nothing about which came close.
+        # Compare every key, so that the time taken does not reveal which one came close.
         found = [key for key in self._keys if hmac.compare_digest(key.digest, digest)]
         if not found:
             message = "a valid API key is required: Authorization: Bearer <key>"
@@ -95,26 +95,26 @@ def _check_reach(settings: Settings, keys: tuple[ApiKey, ...]) -> None:
         raise SettingsError(msg)
     if settings.id_salt.get_secret_value() in KNOWN_SALTS:
         msg = (
-            f"{beyond} a HEADRACE_ID_SALT of your own, else anybody can tell whose the ids hashed in records "
-            "are; set it to a random text, the same for every process, or bind to 127.0.0.1"
+            f"{beyond} a private HEADRACE_ID_SALT, otherwise anyone can recover the ids hashed in records; "
+            "set it to the same random text in every process, or bind to 127.0.0.1"
         )
         raise SettingsError(msg)
 
 
 def _refuse_foreign(headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """Pages of elsewhere, by their origin; by the host asked for where their name was made to mean us."""
+    """Reject requests from other origins, and requests whose Host header is not ours (DNS rebinding)."""
     for name, value in headers:
         if name in {b"origin", b"host"} and not _is_local(value.decode("latin-1")):
             message = (
-                "keys are off for this machine only, asked by its own name (127.0.0.1, localhost); "
-                "a page or name of elsewhere needs HEADRACE_API_KEYS"
+                "without API keys only requests to 127.0.0.1 or localhost from this machine are served; "
+                "set HEADRACE_API_KEYS to allow other origins and host names"
             )
             raise ApiError(403, "forbidden", name.decode(), message)
 
 
 @lru_cache(maxsize=256)
 def _is_local(origin: str) -> bool:
-    """Whether an origin (``http://host:port``) or a host (``host:port``) is of this machine."""
+    """Whether an origin (``http://host:port``) or a host (``host:port``) is this machine."""
     try:
         return is_loopback(urlsplit(origin if "//" in origin else f"//{origin}").hostname or "")
     except ValueError:
@@ -134,7 +134,7 @@ def parse_keys(text: str) -> tuple[ApiKey, ...]:
     """Read ``name:scope+scope:sha256,…``.
 
     Raises:
-        SettingsError: names the entry (never its hash) and what would be right.
+        SettingsError: an entry is malformed. The message names it, never its hash, and shows the format.
     """
     keys = []
     for place, entry in enumerate(filter(None, (part.strip() for part in text.split(","))), 1):
@@ -142,7 +142,7 @@ def parse_keys(text: str) -> tuple[ApiKey, ...]:
         scopes, _, digest = rest.partition(":")
         wrong = _complaint(name, scopes.split("+"), digest)
         if wrong:
-            # What holds no colon may be a secret, put there by mistake.
+            # An entry without a colon may be a secret put there by mistake.
             shown = repr(name) if colon else f"entry {place}"
             msg = (
                 f"HEADRACE_API_KEYS: {shown}: {wrong}; write name:scope+scope:sha256, "
@@ -157,21 +157,21 @@ def _complaint(name: str, scopes: list[str], digest: str) -> str:
     if not name:
         return "a key needs a name"
     if unknown := [s for s in scopes if s not in set(Scope)]:
-        return f"{unknown[0]!r} is no scope ({', '.join(Scope)})"
+        return f"{unknown[0]!r} is not a scope ({', '.join(Scope)})"
     if len(digest) != _DIGEST_LENGTH or not set(digest.lower()) <= set("0123456789abcdef"):
-        return "no SHA-256 in hexadecimal"
+        return "the last part is not a hexadecimal SHA-256"
     return ""
 
 
 def new_key(name: str, scopes: Iterable[Scope]) -> tuple[str, str]:
-    """A new secret, and the entry for ``HEADRACE_API_KEYS`` that stands for it."""
+    """Make a new secret and its entry for ``HEADRACE_API_KEYS``."""
     secret = secrets.token_urlsafe(32)
     digest = hashlib.sha256(secret.encode()).hexdigest()
     return secret, f"{name}:{'+'.join(scopes)}:{digest}"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is of this machine only."""
+    """Whether an address can be reached from this machine only."""
     if host == "localhost":
         return True
     try:

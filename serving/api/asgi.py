@@ -1,4 +1,4 @@
-"""The few lines of ASGI that the hot routes need: a framework between would cost more than they do."""
+"""The few lines of ASGI that the hot routes need. A framework would take longer than the routes do."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Handler: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 ARRIVED = "headrace.arrived"
-"""Key of the scope: `perf_counter` time at which the last byte came in, set by `serving.edge.connections`."""
+"""Scope key for the `perf_counter` time at which the last byte arrived, set by `serving.edge.connections`."""
 JSON_HEADERS = [(b"content-type", b"application/json")]
 
 
 def arrived(scope: Scope) -> float:
-    """`perf_counter` time at which the request had come in whole; now, where the server does not say."""
+    """Return the `perf_counter` time at which the whole request had arrived, or now if it is not recorded."""
     at: float = scope.get(ARRIVED) or perf_counter()
     return at
 
@@ -29,10 +29,10 @@ class ClientGone(Exception):
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body.
+    """Read the whole body.
 
     Raises:
-        ApiError: 413 as soon as it is known to be longer than `limit` bytes.
+        ApiError: 413 as soon as the body is known to exceed `limit` bytes.
         ClientGone: the connection ended first.
     """
     announced = header(scope, b"content-length")
@@ -59,7 +59,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
-    """A request header by its lower-case name."""
+    """Return a request header by its lower-case name."""
     for key, value in scope["headers"]:
         if key == name:
             found: bytes = value
@@ -70,7 +70,7 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 async def respond(
     send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]] | None = None
 ) -> None:
-    """Send a complete answer; JSON unless the headers say otherwise."""
+    """Send a complete answer, as JSON unless the headers say otherwise."""
     length = (b"content-length", str(len(body)).encode())
     await send(
         {"type": "http.response.start", "status": status, "headers": [*(headers or JSON_HEADERS), length]}

@@ -1,4 +1,4 @@
-"""`GET /v1/decisions/{request_id}`: why each item stands where it does. Needs the admin scope."""
+"""`GET /v1/decisions/{request_id}`: why each item has its position. Needs the admin scope."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from serving.schemas.errors import ApiError, error_answers
 
 
 class Explained(msgspec.Struct, frozen=True):
-    """A record, and in words why each item stands where it does.
+    """A decision record, and an explanation of each item's position in words.
 
     Attributes:
-        others: older records, where a client used the request id more than once; newest first.
+        others: older records if a client used the request id more than once, newest first.
     """
 
     decision: Decision
@@ -30,17 +30,17 @@ class Explained(msgspec.Struct, frozen=True):
 def decisions_router(
     find: Callable[[str], list[Decision]], explain: Callable[[Decision], list[str]], keys: Keys
 ) -> APIRouter:
-    """The route of decision records.
+    """Create the route of decision records.
 
     Args:
-        find: looks the records of a request up, newest first; may read files.
-        explain: puts it into words; may read files.
+        find: returns the records of a request id, newest first; may read files.
+        explain: explains a record in words; may read files.
     """
     router = APIRouter(tags=["admin"], responses=error_answers(401, 403, 404, 422, 503))
 
     @router.get(
         "/v1/decisions/{request_id:path}",  # an id may hold slashes
-        summary="Why each item stands where it does: words, inputs, versions",
+        summary="Explain a ranking: reasons in words, inputs, versions",
     )
     async def decision(request_id: str, request: Request) -> Response:
         keys.check(request.headers.raw, Scope.ADMIN)
@@ -53,7 +53,7 @@ def decisions_router(
             raise ApiError(404, "unknown_decision", "request_id", str(error)) from error
         if not found:
             message = (
-                "no decision of that request id: never made, not sampled, not yet written, or past retention"
+                "no decision has that request id: never made, not sampled, not yet written or past retention"
             )
             raise ApiError(404, "unknown_decision", "request_id", message)
         words = await asyncio.to_thread(explain, found[0])

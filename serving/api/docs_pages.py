@@ -1,4 +1,4 @@
-"""`/docs` and `/redoc`: the API to look at, with scripts and styles that this process serves itself."""
+"""`/docs` and `/redoc`: API pages whose scripts and styles are served by this process."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from starlette.responses import HTMLResponse
 
 ASSETS = "/docs-assets"
 FOLDER = Path(str(files("fastapi_offline"))) / "static"
-"""Swagger UI and Redoc as that wheel holds them: FastAPI's own pages load them from the internet."""
+"""Swagger UI and Redoc from that wheel; FastAPI's own pages load them from the internet."""
 _OPENAPI = "/openapi.json"
 
 
 def add_docs(app: FastAPI) -> None:
-    """Add the pages and what they load. Behind a proxy that strips a prefix, ``root_path`` says which."""
+    """Add the pages and their assets. Behind a proxy that strips a prefix, ``root_path`` holds the prefix."""
     app.mount(ASSETS, StaticFiles(directory=FOLDER))
 
     @app.get("/docs", include_in_schema=False)
@@ -29,7 +29,7 @@ def add_docs(app: FastAPI) -> None:
             swagger_js_url=f"{root}{ASSETS}/swagger-ui-bundle.js",
             swagger_css_url=f"{root}{ASSETS}/swagger-ui.css",
             swagger_favicon_url=f"{root}{ASSETS}/favicon.png",
-            swagger_ui_parameters={"validatorUrl": None},  # else a service on the internet is asked
+            swagger_ui_parameters={"validatorUrl": None},  # else it calls a service on the internet
         )
 
     @app.get("/redoc", include_in_schema=False)

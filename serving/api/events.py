@@ -1,4 +1,4 @@
-"""`POST /v1/events`: one record or a batch of them, to the event log."""
+"""`POST /v1/events`: writes one record or a batch to the event log."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ SOURCE = "http"
 RETRY_AFTER_S = 2
 THREADS = 4
 MAX_WAITING = 64
-"""Batches a worker holds at once; a log that is too slow for them is no place to wait."""
+"""Maximum number of batches that wait in one worker; more are refused while the log is slow."""
 
 
 class Rejection(Protocol):
-    """A record that was refused, by its index in the batch."""
+    """A refused record, identified by its index in the batch."""
 
     @property
     def index(self) -> int: ...
@@ -43,7 +43,7 @@ class Rejection(Protocol):
 
 
 class DoorResult(Protocol):
-    """What became of a batch."""
+    """The outcome of a batch."""
 
     @property
     def accepted(self) -> int: ...
@@ -57,20 +57,20 @@ class Door(Protocol):
     """`streaming.ingest.event_door.EventDoor`: validates, quarantines, publishes. Blocking."""
 
     def accept(self, raws: Sequence[Given], source: str) -> DoorResult:
-        """Take in records.
+        """Validate and publish records.
 
         Raises:
-            LogError: not all was published; `PartlyWrittenError` where some was.
+            LogError: not all records were published; `PartlyWrittenError` if some were.
         """
         ...
 
 
 Read: TypeAlias = Callable[[bytes], list[Given]]
-"""Makes records of a body; raises `ApiError`."""
+"""Parses a body into records; raises `ApiError`."""
 
 
 class RejectedRecord(msgspec.Struct, frozen=True):
-    """A record that was quarantined: which one, and why."""
+    """A quarantined record: its index and the reason."""
 
     index: int
     code: str
@@ -79,7 +79,7 @@ class RejectedRecord(msgspec.Struct, frozen=True):
 
 
 class EventsAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How many records were taken, and which were not."""
+    """The number of accepted records, and the rejected ones."""
 
     accepted: int
     rejected: list[RejectedRecord]
@@ -88,14 +88,14 @@ class EventsAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class EventsRoute:
-    """Reads, validates and publishes what was posted; all but reading is off the event loop.
+    """Reads, validates and publishes posted records. Only reading happens on the event loop.
 
-    Answers 202 where anything was taken (or nothing was sent), 422 where every record was refused, 503 with
-    ``Retry-After`` where the event log cannot be written: nothing is acknowledged then, and the message says
-    what is stored nevertheless.
+    Answers 202 if any record was accepted or none was sent, and 422 if every record was refused. If the event
+    log cannot be written it answers 503 with ``Retry-After``; nothing is acknowledged, and the message says
+    what was stored nevertheless.
 
     Args:
-        hear: told each record taken in.
+        hear: called with each accepted record that states a consent.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class EventsRoute:
         self._keys = keys
         self._limit = max_body_bytes
         self._encoder = msgspec.json.Encoder()
-        # Threads of its own: a log that hangs must not hold up the flags, which use asyncio's.
+        # A separate pool: a hanging log must not block the flags, which use asyncio's threads.
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="events")
         self._waiting = 0
 
@@ -131,23 +131,23 @@ class EventsRoute:
         await respond(send, 202 if answer.error is None else 422, self._encoder.encode(answer))
 
     async def take(self, body: bytes, read: Read | None = None) -> DoorResult:
-        """Hand the records of a body to the door. The key was checked before the body was read.
+        """Pass the records of a body to the door. The caller has checked the key.
 
         Args:
-            read: makes records of the body; by default `records_of`. Called in a thread.
+            read: parses the body into records, in a thread; `records_of` by default.
 
         Raises:
-            ApiError: the body holds no records, or the log cannot be written.
+            ApiError: the body cannot be parsed, or the log cannot be written.
         """
         if self._waiting >= MAX_WAITING:
             message = (
-                "the event log is too slow for what is sent; nothing was stored: send the same records again"
+                "too many batches wait for the event log; nothing was stored: send the same records again"
             )
             raise ApiError(503, "busy", "", message, retry_after_s=RETRY_AFTER_S)
         self._waiting += 1
         future = self._pool.submit(self._taken, body, read or records_of)
         loop = asyncio.get_running_loop()
-        # Counted down when the thread is done: a client that goes away frees none.
+        # Decrement only when the thread is done: a client that disconnects does not free it.
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done))
         result, heard = await asyncio.wrap_future(future)
         self._metrics.events.labels("accepted").inc(result.accepted)
@@ -157,7 +157,7 @@ class EventsRoute:
         return result
 
     def _taken(self, body: bytes, read: Read) -> tuple[DoorResult, list[Mapping[str, Any]]]:
-        """What became of a body, and the records taken that state a consent."""
+        """Return the outcome of a body, and its accepted records that state a consent."""
         records = read(body)
         try:
             result = self._door.accept(records, SOURCE)
@@ -177,12 +177,12 @@ class EventsRoute:
         self._waiting -= 1
 
     def close(self) -> None:
-        """Take nothing more; threads end with what they are at."""
+        """Accept no more batches; the threads finish their current ones."""
         self._pool.shutdown(wait=False)
 
 
 def _stored(error: LogError) -> str:
-    """What of a batch is in the log although writing failed."""
+    """Say which records of a batch are in the log although writing failed."""
     if not isinstance(error, PartlyWrittenError):
         return "nothing was stored: send the same records again"
     again = "send the same records again: those stored are recognized by their event_id"
@@ -196,34 +196,34 @@ def _states_consent(record: Mapping[str, Any]) -> bool:
 
 
 def records_of(body: bytes) -> list[Given]:
-    """The records of a body: one object, or an array of them.
+    """Parse a body into records: one object, or an array of them.
 
-    Elements of an array that are no objects are handed on as JSON text, for the door to quarantine; so is
-    a record with text that is not Unicode, or with a number too large.
+    Array elements that are not objects are passed on as JSON text for the door to quarantine, and so are
+    records with invalid Unicode or a number that is too large.
 
     Raises:
-        ApiError: the body is no JSON, neither object nor array, or holds too many records.
+        ApiError: the body is not JSON, neither an object nor an array, or holds too many records.
     """
     return [_event_by_default(v) if isinstance(v, dict) else as_json(v) for v in values_of(body)]
 
 
 def _event_by_default(record: dict[str, Any]) -> dict[str, Any]:
-    """What names no kind is an event: this is the events door; items and users say what they are."""
+    """Treat a record without a kind as an event; items and users must state theirs."""
     return record if record.get("record") is not None else {**record, "record": "event"}
 
 
 def rejections(rejected: Sequence[Rejection]) -> list[RejectedRecord]:
-    """What an answer says of the records refused."""
+    """List the refused records for an answer."""
     return [RejectedRecord(r.index, r.code, r.field, r.message) for r in rejected]
 
 
 def note_of(result: DoorResult) -> str:
-    """What the sender should know beside the counts."""
+    """Return a warning for the sender, or an empty string."""
     if not result.unkept:
         return ""
     return (
-        f"the quarantine cannot be written: {result.unkept} of the rejected records are not kept; "
-        "keep them, and send them again once they are right"
+        f"the quarantine cannot be written: {result.unkept} of the rejected records were not stored; "
+        "keep them, and send them again once they are corrected"
     )
 
 

@@ -1,4 +1,4 @@
-"""`POST /v1/features`: online features of many entities, in the shape of Feast's ``get-online-features``."""
+"""`POST /v1/features`: online features of many entities, in the format of Feast's ``get-online-features``."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 class FeaturesRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Which features of which entities."""
+    """The features wanted, and the entities to read them for."""
 
     entities: Annotated[
         dict[str, list[Id | int]],
-        Meta(description="Keys by join key (user_id, item_id, session_id, segment); lists of one length."),
+        Meta(description="Entity keys by join key (user_id, item_id, session_id, segment); equal lengths."),
     ]
     feature_service: Annotated[
         str | None, Meta(description="A published feature service, such as ranking_v1.")
     ] = None
-    features: Annotated[list[str], Meta(description="Instead of it: each as view:feature.")] = []
+    features: Annotated[list[str], Meta(description="Features as view:feature, instead of a service.")] = []
     full_feature_names: Annotated[bool, Meta(description="Name features view__feature.")] = False
 
 
@@ -77,20 +77,24 @@ class FeaturesRoute:
             raise invalid_body(error, {"": FeaturesRequest}, example) from error
 
     def _entities(self, request: FeaturesRequest, plan: tuple[PlannedView, ...]) -> dict[str, list[str]]:
-        """Keys as text, by join key: those that the plan needs are there, and columns are of one length."""
+        """Return the entity keys as text, by join key.
+
+        Raises:
+            ApiError: 422, a join key is missing or unknown, lengths differ, or the request is too large.
+        """
         needed = dict.fromkeys(view.group.entity.join_key for view in plan)
         for name in needed:
             if name not in request.entities:
-                message = f"entities.{name}: missing; the features asked for are of {', '.join(needed)}"
+                message = f"entities.{name}: missing; the requested features need {', '.join(needed)}"
                 raise ApiError(422, "missing_field", f"entities.{name}", message)
         for name in request.entities:
             if name not in needed:
-                message = f"entities.{name[:60]}: none of the features asked for has it; leave it out"
+                message = f"entities.{name[:60]}: no requested feature uses this join key; leave it out"
                 raise ApiError(422, "unknown_field", "entities", message)
         lengths = {name: len(keys) for name, keys in request.entities.items()}
         if len(set(lengths.values())) > 1:
             message = (
-                f"entities: lists of different lengths ({lengths}); give one key of each for every entity"
+                f"entities: the lists differ in length ({lengths}); give one key per entity in each list"
             )
             raise ApiError(422, "bad_value", "entities", message)
         count = max(lengths.values(), default=0)

@@ -1,4 +1,4 @@
-"""Flags over HTTP: look, change, roll back, history. Needs the admin scope."""
+"""Flags over HTTP: read, change, roll back, history. Needs the admin scope."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from serving.control.versions import NotStoredError
 from serving.schemas.errors import ApiError, error_answers
 
 _BODY_LIMIT = 65_536
-"""Bytes of changes; no setting: the defaults of all flags take less than one of a hundred."""
+"""Maximum body size in bytes. It needs no setting: a full set of flags takes less than a hundredth of it."""
 _CHANGES = {
     "requestBody": {
         "required": True,
@@ -32,14 +32,14 @@ _CHANGES = {
 
 
 def admin_router(control: FlagControl, keys: Keys, after_change: Callable[[], object]) -> APIRouter:
-    """Routes of the flags.
+    """Create the routes of the flags.
 
     Args:
-        after_change: makes this worker follow at once; others do within a second.
+        after_change: makes this worker apply a change at once; the others follow within a second.
     """
     router = APIRouter(prefix="/v1/flags", tags=["admin"], responses=error_answers(401, 403, 422, 503))
 
-    @router.get("", summary="The flags as they stand")
+    @router.get("", summary="The flags in force")
     async def get_flags(request: Request) -> Response:
         keys.check(request.headers.raw, Scope.ADMIN)
         return _json(await asyncio.to_thread(_mapped, control.store.load))
@@ -55,7 +55,7 @@ def admin_router(control: FlagControl, keys: Keys, after_change: Callable[[], ob
         changes = await _changes(request)
         return _json(await asyncio.to_thread(_made, lambda: control.change(changes, who), after_change))
 
-    @router.post("/rollback", summary="Back to the previous set of flags")
+    @router.post("/rollback", summary="Return to the previous set of flags")
     async def rollback(request: Request) -> Response:
         who = keys.check(request.headers.raw, Scope.ADMIN)
         return _json(await asyncio.to_thread(_made, lambda: control.rollback(who), after_change))
@@ -69,7 +69,7 @@ def admin_router(control: FlagControl, keys: Keys, after_change: Callable[[], ob
 
 
 def _made(call: Callable[[], Flags], after_change: Callable[[], object]) -> Flags:
-    """Make a change and follow it, stored or not."""
+    """Make a change and apply it in this worker, even if it could not be stored."""
     try:
         return _mapped(call)
     finally:
@@ -98,10 +98,8 @@ async def _changes(request: Request) -> dict[str, Any]:
         body = await read_body(request.scope, request.receive, _BODY_LIMIT)
         return msgspec.json.decode(body, type=dict[str, Any])
     except ApiError as error:
-        # What it says of the limit is right of rankings and events, whose limit is a setting.
-        larger = (
-            f"body: at most {_BODY_LIMIT} bytes of changes are read; put a larger set into the flags file"
-        )
+        # Replace the message: it names a setting that limits rankings and events, not flags.
+        larger = f"body: over {_BODY_LIMIT} bytes; put a larger set of changes into the flags file"
         raise ApiError(error.status, error.code, "", larger) from error
     except ClientGone as error:
         raise ApiError(400, "client_gone", "", "the connection ended") from error

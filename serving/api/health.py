@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz`, `/metrics`, `/v1/schema`: what operators and clients look up."""
+"""`/healthz`, `/readyz`, `/metrics`, `/v1/schema`: state and schema for operators and clients."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether requests should be sent here, and what personalization has to work with."""
+    """Whether requests should be sent here, and the state of personalization."""
 
-    ready: bool = Field(description="Whether this process answers; the base order needs nothing else.")
+    ready: bool = Field(description="Whether this process answers requests, at least in base order.")
     personalization: dict[str, Any] = Field(
-        description="State of each part that personalization needs.",
+        description="State of each part that personalization depends on.",
         examples=[{"items": "20240601T120000Z", "blend": "3", "store": "ok"}],
     )
 
@@ -32,12 +32,12 @@ class Readiness(BaseModel):
 def health_router(
     ready: Callable[[], bool], state: Callable[[], dict[str, Any]], render: Callable[[], bytes]
 ) -> APIRouter:
-    """Routes of the process's state.
+    """Create the routes that report the state of the process.
 
     Args:
         ready: whether warm-up has ended.
-        state: parts of personalization; never decides readiness, since the base order serves.
-        render: the metrics.
+        state: state of personalization; it never affects readiness, because the base order still serves.
+        render: renders the metrics.
     """
     router = APIRouter()
 
@@ -64,7 +64,7 @@ def health_router(
         response_class=Response,
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
-    def prometheus() -> Response:  # in a thread: a scrape reckons and reads files
+    def prometheus() -> Response:  # not async: runs in a thread, because a scrape computes and reads files
         return Response(render(), media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/v1/schema", summary="JSON Schema of events, items and users", tags=["events"])

@@ -1,4 +1,4 @@
-"""``POST /rank/{model}`` and ``POST /feedback``: the Metarank shape, for clients written for it."""
+"""``POST /rank/{model}`` and ``POST /feedback``: the API of Metarank, for clients written for it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 
 Rank: TypeAlias = Callable[[Headers, bytes, float], Awaitable[RankAnswer]]
-"""Headers, body as of ``POST /v1/rank``, time of arrival (`perf_counter`) → answer; raises `ApiError`."""
+"""Headers, body of ``POST /v1/rank``, arrival time (`perf_counter`) → answer; raises `ApiError`."""
 Take: TypeAlias = Callable[[bytes, Read], Awaitable[DoorResult]]
-"""A body and what makes records of it → what was taken; raises `ApiError`."""
+"""A body and its parser → outcome of the batch; raises `ApiError`."""
 Check: TypeAlias = Callable[[Headers, Scope], object]
-"""Headers and what is asked for; raises `ApiError` where the key does not do."""
+"""Headers and required scope; raises `ApiError` if the key is missing or lacks the scope."""
 
 
 @dataclass(frozen=True)
 class MetarankLimits:
-    """What a request may hold: bytes of a body, items of a ranking."""
+    """Limits of a request: bytes of a body, items of a ranking."""
 
     body_bytes: int
     items: int
@@ -40,10 +40,10 @@ class MetarankLimits:
 def metarank_router(
     rank: Rank, take: Take, check: Check, known: Container[str], limits: MetarankLimits
 ) -> APIRouter:
-    """The routes. Keys are checked before anything of a request is read.
+    """Create the routes. They check the key before they read the body.
 
     Args:
-        rank, take: what `/v1/rank` and `/v1/events` do.
+        rank, take: the implementations of `/v1/rank` and `/v1/events`.
         known: registered event types.
     """
     router = APIRouter(tags=["metarank"])
@@ -56,14 +56,14 @@ def metarank_router(
 
     @router.post(
         "/rank/{model}",
-        summary="Rank, in Metarank's shape",
+        summary="Rank, in Metarank's format",
         openapi_extra=_body(_RANKING),
         dependencies=[needs(Scope.RANK)],
     )
     async def rank_model(
         request: Request,
         model: str,
-        explain: bool = Query(False, description="Whether items say what adds to their score."),
+        explain: bool = Query(False, description="Whether each item lists the contributions to its score."),
     ) -> Response:
         body = await _read(request, limits.body_bytes)
         body = to_request(body, explain=explain, most=limits.items)
@@ -71,7 +71,7 @@ def metarank_router(
 
     @router.post(
         "/feedback",
-        summary="Take events, in Metarank's shape",
+        summary="Accept events, in Metarank's format",
         openapi_extra=_body(_EVENT),
         dependencies=[needs(Scope.EVENTS)],
     )

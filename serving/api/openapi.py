@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's own, with the bare ASGI routes added from their msgspec structs."""
+"""The OpenAPI document: FastAPI's own plus the bare ASGI routes, described by their msgspec structs."""
 
 from __future__ import annotations
 
@@ -102,10 +102,10 @@ _ERROR_EXAMPLE = {
 
 
 def document(generated: Mapping[str, Any]) -> dict[str, Any]:
-    """FastAPI's document with `POST /v1/rank` and `POST /v1/events` added.
+    """Add the hot routes to FastAPI's document.
 
     Args:
-        generated: what FastAPI made of its own routes.
+        generated: FastAPI's document of its own routes.
     """
     structs = (RankRequest, RankAnswer, ProblemAnswer, EventsAnswer, FeaturesRequest, FeaturesAnswer)
     _, schemas = msgspec.json.schema_components(structs, ref_template=_REF)
@@ -123,7 +123,7 @@ def document(generated: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _record_schemas() -> dict[str, Any]:
-    """The event contract's definitions, their references moved to where OpenAPI keeps schemas."""
+    """Return the event contract's definitions, with references rewritten for OpenAPI."""
     moved: dict[str, Any] = _move_refs(json_schema()["$defs"])
     return moved
 
@@ -156,7 +156,7 @@ def _error(description: str) -> dict[str, Any]:
 def _rank() -> dict[str, Any]:
     return {
         "operationId": "rank",
-        "summary": "Put candidates into the best order for this user and session",
+        "summary": "Order candidates for this user and session",
         "tags": ["ranking"],
         "requestBody": {"required": True, "content": _content("RankRequest", RANK_REQUEST_EXAMPLE)},
         "responses": {
@@ -175,7 +175,7 @@ def _rank() -> dict[str, Any]:
 def _features() -> dict[str, Any]:
     return {
         "operationId": "get_features",
-        "summary": "Online features of many entities, in the shape of Feast's get-online-features",
+        "summary": "Online features of many entities, in the format of Feast's get-online-features",
         "tags": ["features"],
         "requestBody": {"required": True, "content": _content("FeaturesRequest", FEATURES_REQUEST_EXAMPLE)},
         "responses": {
@@ -187,7 +187,7 @@ def _features() -> dict[str, Any]:
             "403": _error("The key lacks the scope."),
             "413": _error("The body is too large."),
             "422": _error("The body is malformed or names an unknown feature; the error names it."),
-            "503": _error("The online store is late or failing; ask again."),
+            "503": _error("The online store is late or failing; send the request again."),
         },
     }
 
@@ -198,7 +198,7 @@ def _events() -> dict[str, Any]:
     answer = {"accepted": 1, "rejected": []}
     return {
         "operationId": "post_events",
-        "summary": "Take in one event, item or user, or a batch of them",
+        "summary": "Accept one event, item or user, or a batch of them",
         "tags": ["events"],
         "requestBody": {
             "required": True,
@@ -206,7 +206,7 @@ def _events() -> dict[str, Any]:
         },
         "responses": {
             "202": {
-                "description": "Taken in; what was refused is listed.",
+                "description": "Accepted; refused records are listed.",
                 "content": _content("EventsAnswer", answer),
             },
             "401": _error("No valid API key."),

@@ -1,4 +1,4 @@
-"""The values of a posted body: one object, or an array of them, counted before anything is made of them."""
+"""The values of a posted body: one object or an array of objects, of limited length."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from feature_repo.contract.json_batch import decode_batch
 from serving.schemas.errors import ApiError
 
 MAX_RECORDS = 10_000
-"""Records of one body: small ones would take a thread, and the interpreter with it, for too long."""
+"""Maximum number of records in one body: more would keep a thread and the GIL busy for too long."""
 
 
 def values_of(body: bytes) -> list[Any]:
-    """The elements of an array, or the one object.
+    """Return the elements of an array, or the single object.
 
     Raises:
-        ApiError: 422, the body is no JSON, neither object nor array, or holds too many records.
+        ApiError: 422, the body is not JSON, neither an object nor an array, or holds too many records.
     """
     try:
         value = decode_batch(body)

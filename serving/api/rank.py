@@ -1,4 +1,4 @@
-"""`POST /v1/rank`: the hot route, bare ASGI."""
+"""`POST /v1/rank`: the hot route, as bare ASGI."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 log = logging.getLogger(__name__)
 
 WAIT_SHARE = 2 / 3
-"""Share of the budget that a request may wait for its turn and still be personalized."""
+"""Share of the budget that a request may spend waiting and still be personalized."""
 
 
 class RankRoute:
-    """Checks the key, decodes, ranks, encodes, hands the decision on.
+    """Checks the key, decodes, ranks, encodes and passes the decision to the recorder.
 
-    What comes too late to be personalized gets the base order, at once: a request that has waited for two
-    thirds of its budget before it was looked at, or one beyond `max_concurrency` that are being ranked.
+    An overloaded server answers at once with the base order: for a request that has already waited for two
+    thirds of its budget, and for one that exceeds `max_concurrency`.
     """
 
     def __init__(self, services: Services) -> None:
@@ -66,15 +66,15 @@ class RankRoute:
         self._note(Answered(context, answer, items, body))
 
     async def answer(self, headers: Headers, body: bytes, since: float) -> RankAnswer:
-        """The answer of a body as of `POST /v1/rank`, for routes of another shape that checked the key.
+        """Answer a body of `POST /v1/rank` for a route of another format, which has checked the key.
 
         Raises:
-            ApiError: the body is malformed, or holds what the key does not permit.
+            ApiError: the body is malformed, or needs a scope that the key lacks.
         """
         context = self._open(headers, body, since)
         answer = await self._rank(context)
         made = Answered(context, answer, encode_answer(answer)[1], body)
-        asyncio.get_running_loop().call_soon(self._note, made)  # once the caller has sent it
+        asyncio.get_running_loop().call_soon(self._note, made)  # after the caller has sent it
         return answer
 
     def _note(self, made: Answered) -> None:

@@ -1,13 +1,12 @@
-"""A small client of the service, sync and async: it never makes a page worse than the order it was given.
+"""A small sync and async client of the service. It never returns less than the given order.
 
     client = RankClient("http://127.0.0.1:8080", api_key="…")
     ranking = client.rank(["i1", "i2", "i3"], user_id="u1", session_id="s1")
     [item.item_id for item in ranking.items]
 
-A ranking that fails, is late or makes no sense falls back to the order given, and says so. Requests are
-retried where that is safe: a ranking changes nothing, an event counts once by its id. A late answer is not
-asked for again. A call takes no longer than its timeout, retries included, however slowly an answer trickles
-in.
+A ranking that fails, is late or is invalid falls back to the given order and sets `fallback`. Failed requests
+are retried, which is safe: rankings change nothing and events are deduplicated by id. Late answers are not
+retried. A call never takes longer than its timeout, including retries and slow answers.
 """
 
 from __future__ import annotations
@@ -43,8 +42,8 @@ class AsyncRankClient:
     """The client for asyncio. Use one for the whole process, and close it.
 
     Args:
-        base_url: of the service.
-        transport: in place of the network, for tests or a proxy.
+        base_url: URL of the service.
+        transport: replaces the network, for tests or a proxy.
         options: see `ClientOptions`.
     """
 
@@ -61,22 +60,22 @@ class AsyncRankClient:
     async def rank(
         self, candidates: Candidates, *, limit: int | None = None, **options: Unpack[RankOptions]
     ) -> Ranking:
-        """Rank items, given best first, by id or as (id, score).
+        """Rank items, given best first as ids or as (id, score).
 
         Args:
-            limit: items wanted; absent: all.
+            limit: number of items wanted; absent: all.
             options: see `RankOptions`.
 
         Returns:
-            the answer; the order given, with `fallback` saying why, where there is none in time.
+            The answer, or the given order if there is none in time; `fallback` then says why.
         """
         return await self._make(self._protocol.rank(candidates, limit, options))
 
     async def send(self, records: Sequence[Mapping[str, Any]]) -> Sent:
-        """Send events, items or users; each event carries its `event_id`, so that sending twice is harmless.
+        """Send events, items or users. Each event has an `event_id`, so sending it twice is harmless.
 
         Raises:
-            ClientError: they were not stored; send the same ones again later.
+            ClientError: the records were not stored; send the same ones again later.
         """
         return await self._make(self._protocol.send(records))
 
@@ -118,14 +117,14 @@ class AsyncRankClient:
 
 
 class RankClient:
-    """The client for threads: an `AsyncRankClient` on an event loop in a thread of its own.
+    """The client for threads: an `AsyncRankClient` on an event loop in a background thread.
 
-    Only an event loop can bound a request as a whole; timeouts of blocking sockets bound each read. Use one
-    client for the whole process, and close it. A forked process gets a loop and connections of its own.
+    Only an event loop can limit the time of a whole request; timeouts of blocking sockets limit each read.
+    Use one client for the whole process, and close it. A forked process gets its own loop and connections.
 
     Args:
-        base_url: of the service.
-        transport: in place of the network, for tests or a proxy.
+        base_url: URL of the service.
+        transport: replaces the network, for tests or a proxy.
         options: see `ClientOptions`.
     """
 
@@ -182,7 +181,7 @@ class RankClient:
 
 
 class _Running:
-    """An asyncio client and the thread whose event loop it runs on."""
+    """An asyncio client and the thread that runs its event loop."""
 
     def __init__(self, client: AsyncRankClient) -> None:
         self.client = client

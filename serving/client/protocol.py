@@ -1,4 +1,4 @@
-"""The client without its input and output: builds requests, reads answers, and says what may be retried."""
+"""The client without I/O: builds requests, reads answers, and decides what may be retried."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Candidates: TypeAlias = Sequence[str] | Sequence[tuple[str, float]]
 RANK_TIMEOUT_S = 0.15
-"""A ranking that takes longer is no use to a page."""
+"""A page does not wait longer for a ranking."""
 EVENTS_TIMEOUT_S = 2.0
 _RETRIED = frozenset({429, 502, 503, 504})
 
@@ -27,8 +27,8 @@ class ClientError(Exception):
     """Events could not be delivered, or a request was refused as malformed.
 
     Attributes:
-        status: HTTP status; 0 where the service was not reached.
-        code: its machine-readable reason, ``unreachable`` where there was no answer.
+        status: HTTP status; 0 if the service was not reached.
+        code: machine-readable reason; ``unreachable`` if there was no answer.
     """
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -52,7 +52,7 @@ class Ranking(Struct, frozen=True, kw_only=True):
     """A ranking.
 
     Attributes:
-        fallback: why the client fell back to the order given; `None` for an answer of the service.
+        fallback: why the client fell back to the given order; `None` for an answer of the service.
     """
 
     request_id: str
@@ -67,7 +67,7 @@ class Ranking(Struct, frozen=True, kw_only=True):
 
 
 class Sent(Struct, frozen=True):
-    """How many records were accepted, and which were rejected and why."""
+    """The number of accepted records, and the rejected ones with the reasons."""
 
     accepted: int
     rejected: list[dict[str, Any]] = []
@@ -78,8 +78,8 @@ class ClientOptions(TypedDict, total=False):
 
     Attributes:
         api_key: a key with the scopes that the calls need.
-        rank_timeout_s, events_timeout_s: how long a call may take, retries and the pauses between included.
-        attempts: attempts of a call.
+        rank_timeout_s, events_timeout_s: maximum time of a call, including retries and pauses.
+        attempts: maximum number of attempts of a call.
     """
 
     api_key: str | None
@@ -92,9 +92,9 @@ class RankOptions(TypedDict, total=False):
     """Options of a ranking; see the API's reference of `POST /v1/rank`.
 
     Attributes:
-        query: what was searched for.
-        explain: whether each item says why it is where it is.
-        request_id: names the ranking in the records; generated where absent.
+        query: the search query.
+        explain: whether each item lists the contributions to its score.
+        request_id: identifies the ranking in the decision records; generated if absent.
         consent: whether personalization is permitted; absent: not stated here.
         overrides: experiment arms forced for testing; needs the admin scope.
     """
@@ -109,7 +109,7 @@ class RankOptions(TypedDict, total=False):
 
 
 class Post(Struct, frozen=True):
-    """A request to make; `budget_s` bounds all attempts until the answer is read whole."""
+    """A request to make; `budget_s` limits all attempts until the whole answer is read."""
 
     path: str
     body: bytes
@@ -117,11 +117,11 @@ class Post(Struct, frozen=True):
 
 
 Call: TypeAlias = Generator[Post, httpx.Response, T]
-"""A call without input or output: it yields one request, receives the outcome, and returns."""
+"""A call without I/O: it yields one request, receives the outcome, and returns the result."""
 
 
 class Protocol:
-    """The calls of both clients: what they send, and what they make of the answer."""
+    """The calls of both clients: their requests, and how answers are read."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class Protocol:
         self.attempts = attempts
 
     def rank(self, candidates: Candidates, limit: int | None, options: RankOptions) -> Call[Ranking]:
-        """Rank; the order given where there is no answer in time."""
+        """Rank, or fall back to the given order if there is no answer in time."""
         request_id, body, item_ids = self._rank_body(candidates, {"limit": limit, **options})
         try:
             return _ranking_of((yield Post("/v1/rank", body, self.rank_timeout_s)), item_ids, limit)
@@ -149,7 +149,7 @@ class Protocol:
         """Send records.
 
         Raises:
-            ClientError: they were not stored.
+            ClientError: the records were not stored.
         """
         body = msgspec.json.encode(list(records))
         try:
@@ -159,11 +159,11 @@ class Protocol:
             raise ClientError(0, "unreachable", message) from error
 
     def pause_s(self, error: Exception, attempt: int, left_s: float, budget_s: float) -> float | None:
-        """Seconds to wait before the next attempt, with full jitter; `None` to give up.
+        """Return the seconds to wait before the next attempt, with full jitter, or `None` to give up.
 
         Args:
-            error: how attempt number `attempt` (from 1) failed.
-            left_s: seconds left of `budget_s`, the time of the whole call.
+            error: the error of attempt number `attempt` (from 1).
+            left_s: seconds left of `budget_s`, the time limit of the whole call.
         """
         if attempt >= self.attempts or not _may_be_retried(error):
             return None
@@ -172,7 +172,7 @@ class Protocol:
 
     @staticmethod
     def _rank_body(candidates: Candidates, options: Mapping[str, Any]) -> tuple[str, bytes, list[str]]:
-        """Request id, body and item ids of a ranking."""
+        """Return the request id, the body and the item ids of a ranking."""
         rows = [
             {"item_id": c} if isinstance(c, str) else {"item_id": c[0], "score": c[1]} for c in candidates
         ]
@@ -183,7 +183,7 @@ class Protocol:
 
 
 def outcome_of(call: Call[T], outcome: httpx.Response | Exception) -> T:
-    """Hand a call the outcome of its request; return what the call returns."""
+    """Resume a call with the outcome of its request, and return its result."""
     try:
         if isinstance(outcome, Exception):
             call.throw(outcome)
@@ -196,16 +196,18 @@ def outcome_of(call: Call[T], outcome: httpx.Response | Exception) -> T:
 
 
 def _ranking_of(response: httpx.Response, item_ids: Sequence[str], limit: int | None) -> Ranking:
-    """Read the ranking of an answer.
+    """Read the ranking from an answer.
 
     Raises:
-        ClientError: it is an error, or its items are not those of the request.
+        ClientError: the answer is an error, or its items are not those of the request.
     """
     _raise_for_status(response)
     try:
         ranking = msgspec.json.decode(response.content, type=Ranking)
     except msgspec.MsgspecError as error:
-        raise ClientError(response.status_code, "bad_answer", f"no ranking: {error}") from error
+        raise ClientError(
+            response.status_code, "bad_answer", f"the answer is not a ranking: {error}"
+        ) from error
     returned = [item.item_id for item in ranking.items]
     if len(set(returned)) != len(returned) or not set(returned) <= set(item_ids):
         message = "the answer repeats items or names some that were not in the request"
@@ -218,26 +220,26 @@ def _ranking_of(response: httpx.Response, item_ids: Sequence[str], limit: int | 
 
 
 def _sent_of(response: httpx.Response) -> Sent:
-    """Read what became of events. "All rejected" is an answer too, not an error."""
+    """Read the answer to events. "All rejected" is an answer, not an error."""
     if response.status_code != httpx.codes.UNPROCESSABLE_ENTITY or b'"rejected"' not in response.content:
         _raise_for_status(response)
     try:
         return msgspec.json.decode(response.content, type=Sent)
     except msgspec.MsgspecError as error:
-        raise ClientError(response.status_code, "bad_answer", f"no answer to events: {error}") from error
+        raise ClientError(response.status_code, "bad_answer", f"the answer is malformed: {error}") from error
 
 
 def _as_given(request_id: str, item_ids: Sequence[str], limit: int | None, error: Exception) -> Ranking:
-    """Fall back to the order given."""
+    """Return the given order as a ranking."""
     reason = error.code if isinstance(error, ClientError) else type(error).__name__
-    log.warning("ranking %s falls back to the order given: %s", request_id, reason)
+    log.warning("ranking %s falls back to the given order: %s", request_id, reason)
     n = len(item_ids)
     items = [Ranked(item_id, 1.0 - i / max(n - 1, 1), i, i) for i, item_id in enumerate(item_ids)]
     return Ranking(request_id=request_id, items=items[:limit], degraded=["client_fallback"], fallback=reason)
 
 
 def _may_be_retried(error: BaseException) -> bool:
-    """Whether the failure is likely to pass: a failed connection or a busy service, but not a late answer."""
+    """Whether a failure is likely temporary: a failed connection or a busy service, not a late answer."""
     if isinstance(error, ClientError):
         return error.status in _RETRIED
     return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.TimeoutException)

@@ -1,4 +1,4 @@
-"""Request ids: those we make begin with their time, so that the record of an answer is found by its id."""
+"""Request ids. Generated ids begin with a timestamp, so that a decision record can be found by its id."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from datetime import UTC, datetime, timedelta
 from time import time_ns
 
 _random = random.Random()
-"""Seeded by the system once: to ask it for each id costs a twentieth of a ranking."""
+"""Seeded once: asking the system for each id would take a twentieth of a ranking."""
 _SHAPE = re.compile(r"[0-9a-f]{24}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = datetime(2020, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
 def new_request_id() -> str:
-    """24 hexadecimal digits: milliseconds since 1970 by the wall clock, then 48 random bits."""
+    """Make an id of 24 hexadecimal digits: milliseconds since 1970 by the wall clock, then 48 random bits."""
     return f"{time_ns() // 1_000_000:012x}{_random.getrandbits(48):012x}"
 
 
 def made_at(request_id: str) -> datetime | None:
-    """When an id of `new_request_id` was made; `None` for one that cannot be ours."""
+    """Return the time at which `new_request_id` made an id, or `None` if it did not."""
     if _SHAPE.fullmatch(request_id) is None:
         return None
     milliseconds = int(request_id[:12], 16)

@@ -1,1 +1,1 @@
-"""What operators change at run time: flags, rules, experiments."""
+"""Flags, rules and experiments, which operators change at run time."""

@@ -30,7 +30,7 @@ def apply_rules(
     Args:
         order: candidate indices, best first.
         item_ids: by candidate index.
-        snapshot: knows attributes; without it rules match by item id only.
+        snapshot: holds the attributes; without it rules match by item id only.
         bought: items the user bought.
     """
     if not rules.rules:
@@ -45,12 +45,12 @@ def apply_rules(
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """What rules decide whatever the order.
+    """The effects of rules that do not depend on the order.
 
     Attributes:
-        candidates: those they drop, pin, or move to the end.
-        others_keep: whether they leave the others in whatever order those have: not where they move some by a
-            number of places, or limit a value that more candidates have.
+        candidates: candidates that rules drop, pin, or move to the end.
+        others_keep: whether the other candidates keep their relative order. They do not if a rule moves some
+            by a number of positions, or limits a value that too many have.
     """
 
     candidates: frozenset[int]
@@ -60,7 +60,7 @@ class Fixed:
 def fixed_by(
     rules: Rules, order: Ints, item_ids: Sequence[str], snapshot: ItemSnapshot | None, bought: Collection[str]
 ) -> Fixed:
-    """What rules decide whatever the order; arguments as of `apply_rules`."""
+    """Find the effects of rules that do not depend on the order; see `apply_rules` for the arguments."""
     found = _Ruling(order, item_ids, snapshot, bought)
     for rule in rules.rules:
         if isinstance(rule, Exclude):
@@ -80,7 +80,7 @@ def fixed_by(
 
 
 class _Ruling:
-    """State while rules are applied: `order` holds the candidates left, best first."""
+    """State while rules are applied; `order` holds the remaining candidates, best first."""
 
     def __init__(
         self, order: Ints, item_ids: Sequence[str], snapshot: ItemSnapshot | None, bought: Collection[str]
@@ -103,7 +103,7 @@ class _Ruling:
                 self._pin(rule)
 
     def matched(self, rule: Exclude | Demote) -> Bools:
-        """Whether a rule is about the candidate at each place of the order."""
+        """Whether a rule matches the candidate at each position of the order."""
         items = items_of(rule)
         if isinstance(rule, Exclude) and rule.bought:
             items |= self._bought
@@ -122,11 +122,11 @@ class _Ruling:
             return
         self._note(down, rule)
         steps = len(self.order) if rule.by is None else rule.by
-        # Half a place further than asked for: behind the item whose position it takes, which moves up.
+        # Half a position further, to go behind the item whose position it takes.
         self.order = self.order[(np.arange(len(down)) + (steps + 0.5) * down).argsort(kind="stable")]
 
     def surplus(self, rule: AtMost) -> Bools:
-        """Whether the candidate at each place has a value that the rule's count of those before it have."""
+        """Mark the positions whose value already occurs `rule.count` times above."""
         owners, values = self._matches.of_type(rule.type)
         over = np.zeros(len(self.order), bool)
         if not len(values) or np.bincount(values).max() <= rule.count:
@@ -159,7 +159,7 @@ class _Ruling:
         self.order = np.concatenate([head[~over[:stop]], head[over[:stop]], behind])
 
     def pinned(self, rule: Pin) -> list[int]:
-        """Candidates of the order that a rule pins, in its order."""
+        """Return the remaining candidates that a rule pins, in its order."""
         here = self._matches.among(items_of(rule))
         if not here:
             return []
@@ -178,7 +178,7 @@ class _Ruling:
 
 
 def _surplus_of_several(places: Ints, values: Ints, count: int, over: Bools) -> Bools:
-    """`surplus` where candidates have several values: one that is left out counts for none of them."""
+    """`surplus` for candidates with several values; a surplus candidate counts for none of its values."""
     starts = np.flatnonzero(np.diff(places, prepend=-1))
     counts: Counter[int] = Counter()
     for place, of_place in zip(places[starts].tolist(), np.split(values, starts[1:].tolist()), strict=True):

@@ -1,7 +1,7 @@
-"""Experiments: who sees what is decided by hashes, the same for a unit each time and on every worker.
+"""Experiments: arms are assigned by hash, so a unit always gets the same arm on every worker.
 
-A layer divides all units by one hash; its experiments take disjoint ranges of it, so no unit is in two.
-Experiments of different layers are independent. Before all stands the permanent holdout, in no experiment.
+A layer divides all units by one hash. Its experiments take disjoint ranges, so no unit is in two of them.
+Experiments in different layers are independent. Units of the permanent holdout are in no experiment.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ class Arm(Struct, frozen=True, forbid_unknown_fields=True):
     """One arm: its weight among the arms, and the flags it sets (`cap.positions`: 5)."""
 
     weight: Annotated[Annotated[float, Meta(gt=0.0)], Meta(description="Relative size.")] = 1.0
-    flags: Annotated[dict[str, Any], Meta(description="Flags it replaces, by their path.")] = {}
+    flags: Annotated[dict[str, Any], Meta(description="Flags it sets, by their path.")] = {}
 
 
 class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An experiment; `start` … `stop` is its range of the layer."""
+    """An experiment on the range `start` … `stop` of its layer."""
 
     name: Name
     arms: Annotated[dict[Name, Arm], Meta(min_length=2, description="Arms by name.")]
     layer: Annotated[Name, Meta(description="Experiments of one layer exclude each other.")] = "main"
-    start: Annotated[Share, Meta(description="Where its range of the layer begins.")] = 0.0
-    stop: Annotated[Share, Meta(description="Where its range of the layer ends.")] = 1.0
+    start: Annotated[Share, Meta(description="Start of its range of the layer.")] = 0.0
+    stop: Annotated[Share, Meta(description="End of its range of the layer.")] = 1.0
     unit: Annotated[
-        Literal["user", "session"], Meta(description="What is assigned; without a user the session.")
+        Literal["user", "session"], Meta(description="What gets an arm; without a user it is the session.")
     ] = "user"
-    salt: Annotated[str, Meta(description="Changes who gets which arm; the name by default.")] = ""
+    salt: Annotated[str, Meta(description="Seed of the assignment; the name by default.")] = ""
 
     def __post_init__(self) -> None:
         if self.name == HOLDOUT:
             msg = f"experiments: {HOLDOUT!r} names the permanent holdout; choose another name"
             raise SettingsError(msg)
         if self.start >= self.stop:
-            msg = f"experiments: {self.name}: start {self.start:g} must lie below stop {self.stop:g}"
+            msg = f"experiments: {self.name}: start {self.start:g} must be below stop {self.stop:g}"
             raise SettingsError(msg)
 
 
 class Assignment(Struct, frozen=True):
-    """What holds for a request.
+    """The arms of a request.
 
     Attributes:
-        arms: arm by experiment; ``holdout`` is there, as ``in``, for those held out.
-        flags: what the arms replace, by the flag's path.
+        arms: arm by experiment; ``{"holdout": "in"}`` for a held-out unit.
+        flags: flags that the arms set, by path.
     """
 
     arms: Mapping[str, str] = {}
@@ -62,21 +62,21 @@ class Assignment(Struct, frozen=True):
 
     @property
     def held_out(self) -> bool:
-        """Whether the base order is to be answered."""
+        """Whether to answer with the base order."""
         return HOLDOUT in self.arms
 
 
 def check_experiments(experiments: Sequence[Experiment]) -> None:
-    """Names are unique and ranges within a layer disjoint.
+    """Check that names are unique and ranges within a layer are disjoint.
 
     Raises:
-        SettingsError: names the experiments.
+        SettingsError: two experiments share a name or overlap.
     """
     by_layer: dict[str, list[Experiment]] = {}
     names: set[str] = set()
     for experiment in experiments:
         if experiment.name in names:
-            msg = f"experiments: {experiment.name!r} stands there twice; names are unique"
+            msg = f"experiments: {experiment.name!r} occurs twice; names must be unique"
             raise SettingsError(msg)
         names.add(experiment.name)
         by_layer.setdefault(experiment.layer, []).append(experiment)
@@ -98,12 +98,12 @@ def assign(
     session_id: str | None,
     overrides: Mapping[str, str] | None = None,
 ) -> Assignment:
-    """Arms of a request.
+    """Assign the arms of a request.
 
     Args:
         holdout: share of units that always get the base order.
-        overrides: arm by experiment, for testing; ``{"holdout": "in"}`` or ``"out"`` too. Unknown names and
-            arms are ignored.
+        overrides: arm by experiment, for testing, including ``{"holdout": "in"}`` or ``"out"``. Unknown names
+            and arms are ignored.
     """
     overrides = overrides or {}
     anyone = user_id if user_id is not None else session_id
@@ -124,7 +124,7 @@ def assign(
 
 
 def fraction(salt: str, unit: str) -> float:
-    """A unit's place in ``[0, 1)``, uniform over units and independent between salts."""
+    """Hash a unit to ``[0, 1)``, uniform over units and independent between salts."""
     return xxhash.xxh3_64_intdigest(f"{salt}\0{unit}".encode()) / 2**64
 
 

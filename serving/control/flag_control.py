@@ -1,4 +1,4 @@
-"""Changes flags for the admin routes; what cannot be stored holds in this worker's memory until it can be."""
+"""Changes flags for the admin routes. A change that cannot be stored is kept in memory and retried."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RETRY_S = 5.0
 
 
 class FlagControl:
-    """The flags of one worker: those of the store, and changes that the store could not take.
+    """The flags of one worker: those of the store, plus changes that could not be stored yet.
 
     Args:
         clock: monotonic seconds.
@@ -37,15 +37,15 @@ class FlagControl:
 
     @property
     def unstored(self) -> tuple[str, ...]:
-        """Flags that were changed in this worker's memory only."""
+        """Flags that are changed only in this worker's memory."""
         return tuple(self._held)
 
     def stamp(self) -> tuple[object, ...]:
-        """Changes with the flags in force here."""
+        """Return a stamp that changes with the flags in force here."""
         return (*self.store.stamp(), self._version)
 
     def load(self) -> Flags:
-        """The flags in force here.
+        """Load the flags in force here.
 
         Raises:
             FlagsError: the file is malformed or gone.
@@ -53,17 +53,17 @@ class FlagControl:
         return changed(self.store.load(), self._held)
 
     def change(self, changes: Mapping[str, Any], who: str) -> Flags:
-        """Replace some flags, and those that wait to be stored.
+        """Change some flags, and retry changes that are not stored yet.
 
         Raises:
-            FlagsError: a flag or value cannot be; nothing is changed then.
+            FlagsError: a flag or value is invalid; nothing is changed.
             NotStoredError: the change is in force in this worker only.
         """
         with self._lock:
             return self._store({**self._held, **changes}, who)
 
     def rollback(self, who: str) -> Flags:
-        """Back to the previous set: the stored one, where changes wait to be stored.
+        """Return to the previous set, or to the stored one if changes are not stored yet.
 
         Raises:
             FlagsError: there is no earlier set.
@@ -80,7 +80,7 @@ class FlagControl:
                 raise
 
     def retry(self) -> None:
-        """Store what waits to be stored, if it is time."""
+        """Retry to store pending changes, if the retry interval has passed."""
         if not self._held or self._clock() < self._again:
             return
         with self._lock:

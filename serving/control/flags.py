@@ -1,4 +1,4 @@
-"""Flags: what is changed at run time. One small JSON file, read by every worker within a second."""
+"""Flags, which are changed at run time. Every worker follows a change within a second."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MOST_SLOTS = 100
 
 
 class FlagsError(HeadraceError):
-    """Flags that cannot be: names the flag, what was wrong and what would be right.
+    """Invalid flags. The message names the flag, what is wrong and what would be right.
 
     Attributes:
-        field: the flag.
+        field: path of the flag.
     """
 
     def __init__(self, field: str, message: str) -> None:
@@ -33,41 +33,39 @@ class FlagsError(HeadraceError):
 
 
 class Cap(Struct, frozen=True, forbid_unknown_fields=True):
-    """How far the blend may move an item from where its base score puts it.
+    """How far the blend may move an item from its base position.
 
-    Diversity, exploration and business rules come after it, and may move an item farther.
+    Diversity, exploration and business rules run afterwards and may move it farther.
     """
 
     positions: Annotated[
         Annotated[int, Meta(ge=0, le=2000)] | None,
-        Meta(description="Positions the blend may move an item by, up or down; null: any."),
+        Meta(description="Positions by which the blend may move an item up or down; null: no limit."),
     ] = 200
     share: Annotated[
         Annotated[float, Meta(ge=0.0, le=1000.0)] | None,
-        Meta(description="Base score it may move past, as a share of their spread; null: any."),
+        Meta(description="Base score difference it may move past, as a share of the spread; null: no limit."),
     ] = None
 
 
 class Diversity(Struct, frozen=True, forbid_unknown_fields=True):
-    """How different neighbours on the page shall be."""
+    """How diverse the first slots of a page are."""
 
     relevance: Annotated[
         Annotated[float, Meta(ge=0.0, le=1.0)],
-        Meta(
-            description="Weight of the score against difference from what stands above; 1 is the score alone."
-        ),
+        Meta(description="Weight of the score against dissimilarity to the items above; 1: score only."),
     ] = 0.95
     per_category: Annotated[
         Annotated[int, Meta(ge=1, le=100)] | None,
-        Meta(description="Items of one category among the first slots; null: any."),
+        Meta(description="Maximum items of one category among the first slots; null: no limit."),
     ] = None
     slots: Annotated[
         Annotated[int, Meta(ge=1, le=100)],
-        Meta(description="First slots of an answer that are made diverse."),
+        Meta(description="Number of first slots to diversify."),
     ] = 10
     depth: Annotated[
         Annotated[int, Meta(ge=2, le=500)],
-        Meta(description="Candidates, the best, that may fill those slots."),
+        Meta(description="Number of top candidates that may fill those slots."),
     ] = 50
 
     @property
@@ -85,37 +83,37 @@ class Exploration(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0.15
     slots: Annotated[
         Annotated[int, Meta(ge=1, le=MOST_SLOTS)],
-        Meta(description="First slots of an answer among which some explore."),
+        Meta(description="Number of first slots among which some explore."),
     ] = 20
 
     def __post_init__(self) -> None:
         if 0.0 < self.share < LEAST:
-            msg = f"exploration.share: {self.share:g}; 0 turns it off, else it lies in {LEAST:g} … {MOST:g}"
+            msg = f"exploration.share: {self.share:g}; 0 turns it off, otherwise use {LEAST:g} … {MOST:g}"
             raise SettingsError(msg)
 
 
 class Flags(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One set of flags."""
 
-    personalization: Annotated[bool, Meta(description="Kill switch: false is the base order for all.")] = True
+    personalization: Annotated[bool, Meta(description="Kill switch; false: base order for all.")] = True
     ranker: Annotated[
-        str, Meta(description="A simple rule to rank by; empty: what the do-no-harm gate lets serve.")
+        str, Meta(description="A simple rule to rank by; empty: what the do-no-harm gate chose.")
     ] = ""
     tiers: Annotated[tuple[Tier, ...], Meta(description="Tiers an answer may come from.")] = tuple(Tier)
     weights: Annotated[
         dict[str, Annotated[float, Meta(ge=0.0, le=100.0)]],
-        Meta(description="Factor on what base, item, long_term, segment or session signals add."),
+        Meta(description="Factors of the signal groups base, item, long_term, segment and session."),
     ] = {}
     cap: Annotated[
         Cap,
-        Meta(description="How far the blend may move an item; diversity, exploration and rules come after."),
+        Meta(
+            description="How far the blend may move an item; diversity, exploration and rules run afterwards."
+        ),
     ] = Cap()
-    diversity: Annotated[Diversity, Meta(description="How different neighbours on the page are.")] = (
-        Diversity()
+    diversity: Annotated[Diversity, Meta(description="How diverse the first slots are.")] = Diversity()
+    exploration: Annotated[Exploration, Meta(description="Slots given to candidates from below the top.")] = (
+        Exploration()
     )
-    exploration: Annotated[
-        Exploration, Meta(description="Slots given to what the blend does not favour.")
-    ] = Exploration()
     experiments: Annotated[tuple[Experiment, ...], Meta(description="Experiments and their arms.")] = ()
     holdout: Annotated[Share, Meta(description="Share of units that always get the base order.")] = 0.05
     decision_share: Annotated[Share, Meta(description="Share of answers whose decision is recorded.")] = 1.0
@@ -135,7 +133,7 @@ def parse_flags(raw: bytes | Mapping[str, Any]) -> Flags:
         raw: JSON, or the decoded object.
 
     Raises:
-        FlagsError: names the flag.
+        FlagsError: a flag is unknown or invalid.
     """
     try:
         flags = (
@@ -149,23 +147,25 @@ def parse_flags(raw: bytes | Mapping[str, Any]) -> Flags:
         message = f"flags: {field or 'file'}: {what}; known flags are {known}"
         raise FlagsError(field, message) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        message = f"flags: not valid JSON ({error}); mend the file, or `headrace flags rollback`"
+        message = f"flags: not valid JSON ({error}); repair the file, or run `headrace flags rollback`"
         raise FlagsError("", message) from error
     except SettingsError as error:
         message = f"flags: {error}"
         raise FlagsError(str(error).partition(":")[0].partition(".")[0], message) from error
     if flags.ranker and flags.ranker not in ranker_names():
-        message = f"flags: ranker: {flags.ranker!r} is no ranker; there are {', '.join(ranker_names())}"
+        message = (
+            f"flags: ranker: {flags.ranker!r} is not a ranker; known rankers are {', '.join(ranker_names())}"
+        )
         raise FlagsError("ranker", message)
     if unknown := sorted(flags.weights.keys() - set(GROUPS)):
-        message = f"flags: weights: {unknown[0]!r} is no signal group; groups are {', '.join(GROUPS)}"
+        message = f"flags: weights: {unknown[0]!r} is not a signal group; groups are {', '.join(GROUPS)}"
         raise FlagsError("weights", message)
     _check_arms(flags)
     return flags
 
 
 def _check_arms(flags: Flags) -> None:
-    """What arms set must be flags too: found here, not by the first request of the arm."""
+    """Check the flags that arms set, so that errors do not wait for the first request of an arm."""
     plain = msgspec.structs.replace(flags, experiments=())
     for experiment in flags.experiments:
         for name, arm in experiment.arms.items():
@@ -184,20 +184,20 @@ def _check_arms(flags: Flags) -> None:
 
 
 def encode_flags(flags: Flags) -> bytes:
-    """The file's content."""
+    """Encode flags as the file's content."""
     return msgspec.json.format(msgspec.json.encode(flags, order="sorted"), indent=2) + b"\n"
 
 
 def version_of(flags: Flags) -> str:
-    """Short name of a set: the same flags have the same."""
+    """Return a short hash that names a set of flags."""
     return xxhash.xxh3_64_hexdigest(msgspec.json.encode(flags, order="sorted"))[:12]
 
 
 def changed(flags: Flags, changes: Mapping[str, Any]) -> Flags:
-    """The set with some flags replaced; a nested one by its path (``cap.positions``).
+    """Replace some flags; nested ones are named by their path (``cap.positions``).
 
     Raises:
-        FlagsError: a flag or value cannot be.
+        FlagsError: a flag or value is invalid.
     """
     tree: dict[str, Any] = msgspec.to_builtins(flags)
     for path, value in changes.items():

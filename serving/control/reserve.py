@@ -1,4 +1,4 @@
-"""Disk space kept back, so that a small write that must not fail succeeds on a full disk."""
+"""Reserved disk space, so that a small but critical write succeeds on a full disk."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Reserve:
-    """A file of no meaning, removed when its space is needed.
+    """A placeholder file that is deleted when its space is needed.
 
     Args:
-        path: on the file system that is written to.
+        path: must be on the file system that is written to.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def fill(self) -> None:
-        """Make the file where there is none and the disk has room for it."""
+        """Create the file, unless it exists or the disk has no room for it."""
         if self._path.exists():
             return
         try:
-            # Random bytes: a file system that compresses would keep no space for zeros.
+            # Random bytes, because a compressing file system would not reserve space for zeros.
             self._path.write_bytes(os.urandom(RESERVED_BYTES))
         except OSError:
             self._path.unlink(missing_ok=True)
 
     def spend_on(self, write: Callable[[], None]) -> None:
-        """Write; on a full disk a second time, with the reserve's space.
+        """Call `write`. If the disk is full, delete the reserve and try again.
 
         Raises:
-            OSError: `write` failed nevertheless.
+            OSError: `write` failed for another reason, or failed again.
         """
         try:
             write()
@@ -46,7 +46,7 @@ class Reserve:
             if error.errno not in _FULL or not self._path.exists():
                 raise
             log.warning(
-                "%s: the disk is full; its space is used for %s", self._path, error.filename or "a write"
+                "%s: the disk is full; using the reserve for %s", self._path, error.filename or "a write"
             )
             self._path.unlink(missing_ok=True)
             write()

@@ -1,4 +1,4 @@
-"""Business rules: what must not, must, or should not so often be shown, whatever a ranking thinks.
+"""Business rules: exclude, demote, limit or pin items, whatever the ranking says.
 
 Declared in one JSON file, ``<home.flags>/rules.json``::
 
@@ -10,7 +10,7 @@ Declared in one JSON file, ``<home.flags>/rules.json``::
       {"kind": "pin", "name": "campaign", "items": ["i42"], "position": 0}
     ]}
 
-They apply by kind in the order exclude, demote, at most, pin; within a kind as they stand in the file.
+Rules apply by kind, in the order exclude, demote, at most, pin, and within a kind in file order.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from feature_repo.contract.normalization import normalized
 from feature_repo.errors import SettingsError
 
 if TYPE_CHECKING:
-    from feature_repo.arrays import Ints  # brings numpy, which `headrace flags` needs not
+    from feature_repo.arrays import Ints  # imports numpy, which `headrace flags` does not need
 
 MAX_RULES = 200
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=100)]
 
 
 class _Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
-    name: Annotated[Name, Meta(description="Stands beside what it dropped.")]
+    name: Annotated[Name, Meta(description="Reported with the items it drops.")]
 
 
 class _Matching(_Rule, frozen=True, kw_only=True, forbid_unknown_fields=True):
     items: Annotated[tuple[str, ...], Meta(description="Item ids it matches.")] = ()
     attributes: Annotated[
         tuple[str, ...],
-        Meta(description="Attribute values it matches: `type:value`, as `category:shoes`, in any case."),
+        Meta(description="Attribute values it matches: `type:value`, such as `category:shoes`; any case."),
     ] = ()
 
     def __post_init__(self) -> None:
@@ -48,13 +48,13 @@ class _Matching(_Rule, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Exclude(_Matching, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="exclude"):
-    """Never shown."""
+    """Drops items."""
 
-    bought: Annotated[bool, Meta(description="Also what the session and its user bought.")] = False
+    bought: Annotated[bool, Meta(description="Also items that the session or its user bought.")] = False
 
 
 class Demote(_Matching, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="demote"):
-    """Moved down."""
+    """Moves items down."""
 
     by: Annotated[
         Annotated[int, Meta(ge=1, le=10_000)] | None, Meta(description="Positions; null: to the end.")
@@ -62,13 +62,13 @@ class Demote(_Matching, frozen=True, kw_only=True, forbid_unknown_fields=True, t
 
 
 class AtMost(_Rule, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="at_most"):
-    """No more than `count` items with one value of an attribute type."""
+    """Allows at most `count` items with the same value of an attribute type."""
 
     count: Annotated[int, Meta(ge=1, le=1000)]
     type: Annotated[Name, Meta(description="Attribute type: `category`, `brand`, …")] = "category"
     first: Annotated[
         Annotated[int, Meta(ge=1, le=10_000)] | None,
-        Meta(description="Among so many first positions, others move behind; null: in all, others drop."),
+        Meta(description="Limit only this many first positions and move the surplus behind; null: drop it."),
     ] = None
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ class AtMost(_Rule, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
 
 
 class Pin(_Rule, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="pin"):
-    """Shown at a position, one after the other, if they are among the candidates."""
+    """Puts items at a position, one after the other, if they are among the candidates."""
 
     items: Annotated[tuple[str, ...], Meta(min_length=1, description="Item ids, in order.")]
     position: Annotated[int, Meta(ge=0, le=10_000)] = 0
@@ -92,19 +92,19 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def of_attributes(self) -> bool:
-        """Whether a rule asks for attribute values of items."""
+        """Whether a rule needs attribute values of items."""
         return any(isinstance(r, AtMost) or (isinstance(r, _Matching) and r.attributes) for r in self.rules)
 
     @property
     def of_bought(self) -> bool:
-        """Whether a rule asks for what the user bought."""
+        """Whether a rule needs the user's purchases."""
         return any(isinstance(rule, Exclude) and rule.bought for rule in self.rules)
 
     def __post_init__(self) -> None:
         names: set[str] = set()
         for rule in self.rules:
             if rule.name in names:
-                msg = f"rules: {rule.name!r} stands there twice; names are unique"
+                msg = f"rules: {rule.name!r} occurs twice; names must be unique"
                 raise SettingsError(msg)
             names.add(rule.name)
             if isinstance(rule, _Matching):
@@ -131,7 +131,7 @@ _KEPT = 4 * MAX_RULES
 
 
 def items_of(rule: Exclude | Demote | Pin) -> frozenset[str]:
-    """The item ids of a rule as a set; kept by identity, since a list of blocked items may be long."""
+    """Return a rule's item ids as a set, cached by identity because a block list may be long."""
     found = _items.get(id(rule))
     if found is None:
         if len(_items) >= _KEPT:
@@ -141,7 +141,7 @@ def items_of(rule: Exclude | Demote | Pin) -> frozenset[str]:
 
 
 def relevant(rules: Rules, item_ids: Collection[str]) -> Rules:
-    """The rules as far as they concern some items: they do the same, and a record of them is small."""
+    """Reduce rules to those that affect some items. The effect is the same, and records stay small."""
     if not rules.rules:
         return rules
     here = frozenset(item_ids)
@@ -158,7 +158,7 @@ def relevant(rules: Rules, item_ids: Collection[str]) -> Rules:
 
 
 def _in_order(rule: Exclude | Demote | Pin, matched: Collection[str]) -> Iterable[str]:
-    """The matched items of a rule; the order of a long list is looked up only where it counts."""
+    """Return the matched items; in the rule's order only for a pin, where it matters."""
     if not matched or not isinstance(rule, Pin):
         return sorted(matched)
     return (item_id for item_id in dict.fromkeys(rule.items) if item_id in matched)
@@ -168,7 +168,7 @@ def parse_rules(raw: bytes) -> Rules:
     """Read rules from JSON.
 
     Raises:
-        SettingsError: names the rule, what is wrong and what would be right.
+        SettingsError: a rule is invalid. The message names it and says what would be right.
     """
     try:
         return msgspec.json.decode(raw, type=Rules)
@@ -188,5 +188,7 @@ def _check_matching(rule: _Matching) -> None:
         raise SettingsError(msg)
     for key in rule.attributes:
         if ":" not in key:
-            msg = f"rules: {rule.name!r}: {key!r} is no attribute value; write type:value, as category:shoes"
+            msg = (
+                f"rules: {rule.name!r}: {key!r} is no attribute value; write type:value, e.g. category:shoes"
+            )
             raise SettingsError(msg)

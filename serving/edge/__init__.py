@@ -1,1 +1,1 @@
-"""Connections and what clients may take of them."""
+"""Connections and their limits."""

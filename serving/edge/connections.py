@@ -1,6 +1,6 @@
-"""The connections of a server, with limits on number, size and time that hold without a proxy in front.
+"""The connections of a server, with limits on number, size and time that need no proxy in front.
 
-uvicorn parses and answers; it bounds neither the head of a request nor the time a client may take.
+uvicorn parses and answers, but limits neither the size of the headers nor the time a client may take.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from serving.edge.refusals import head_too_large, raw_answer, too_slow
 from serving.schemas.errors import ApiError
 
 LINGER_S = 1.0
-"""How long what a refused client still sends is read and dropped, so that it can read the answer."""
+"""How long to read and drop the input of a refused client, so that it can read the answer."""
 ANSWER_S = 60.0
-"""How long an answer may take, and the client to read it."""
+"""How long it may take to answer, including the time the client takes to read."""
 _FRAMING = 2
-"""Bytes read of a body are at most this many times its limit: chunks have frames, extensions and trailers.
-What came with the headers is not counted, a buffer of 256 KiB at most."""
+"""A body may take up to this many times its limit on the wire: chunks have frames, extensions and trailers.
+Bytes that arrive in the same read as the headers, at most 256 KiB, are not counted."""
 
 CLOSED = Counter(
     "headrace_connections_closed", "HTTP connections closed by the server, by reason.", ["reason"]
@@ -39,9 +39,9 @@ OPEN = Gauge("headrace_connections", "Open HTTP connections.", multiprocess_mode
 
 
 class Edge:
-    """Makes the connections of one server and keeps them within its limits.
+    """Creates the connections of one server and enforces its limits.
 
-    uvicorn calls it as it would a protocol class. It can be pickled, since worker processes are spawned.
+    uvicorn calls it like a protocol class. It must be picklable, because worker processes are spawned.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -58,17 +58,17 @@ class Edge:
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> Connection:
-        """A connection that was accepted."""
+        """Create the protocol of an accepted connection."""
         return Connection(self, config, server_state, app_state, _loop)
 
     def opened(self, connection: Connection) -> None:
-        """Take a connection in; beyond the limit the one that has waited longest for its client goes."""
+        """Register a connection. Over the limit, drop the one that has waited longest for its client."""
         OPEN.inc()
         self._open.add(connection)
         self._waiting[connection] = None
         if len(self._open) > self.limits.connections:
             longest = next(iter(self._waiting))
-            if longest is connection:  # all others are being answered
+            if longest is connection:  # all others are busy
                 connection.turn_away()
             else:
                 longest.drop("crowded")
@@ -84,11 +84,11 @@ class Edge:
         self._waiting.pop(connection, None)
 
     def begun(self, connection: Connection) -> None:
-        """A request is complete: the connection now waits for us."""
+        """Note that a request is complete: the connection now waits for the server."""
         self._waiting.pop(connection, None)
 
     def rested(self, connection: Connection) -> None:
-        """A request was answered or refused: the connection now waits for its client."""
+        """Note that a request was answered or refused: the connection now waits for its client."""
         self._waiting[connection] = None
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -123,7 +123,7 @@ class Connection(HttpToolsProtocol):
     """uvicorn's protocol with limits.
 
     Attributes:
-        due: `monotonic` time until which it may stay as it is.
+        due: `monotonic` time at which the current phase times out.
     """
 
     def __init__(
@@ -144,17 +144,17 @@ class Connection(HttpToolsProtocol):
         self.due = monotonic() + self._limits.head_s
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection in."""
+        """Register the connection."""
         super().connection_made(transport)
         self._edge.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let it go."""
+        """Unregister the connection."""
         self._edge.closed(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, unless it is too much."""
+        """Parse the data, and refuse the request if it exceeds a limit."""
         phase, self._chunk = self._phase, len(data)
         self._received = self._edge.arrivals.of(self.loop)
         if phase is Phase.CLOSING:
@@ -174,20 +174,20 @@ class Connection(HttpToolsProtocol):
             self.refuse(ApiError(413, "body_too_large", "", message), "too_large")
 
     def on_message_begin(self) -> None:
-        """A request begins somewhere in the bytes at hand; they are all counted as its head."""
+        """Start counting a request; all bytes of the current chunk count as its head."""
         self._head, self._body = self._chunk, 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        """A part of the URL."""
+        """Refuse a URL that is too long."""
         super().on_url(url)
         most = self._limits.url_bytes
         if len(self.url) > most:
-            message = f"URL: over {most} bytes (HEADRACE_MAX_URL_BYTES); send what is long in the body"
+            message = f"URL: over {most} bytes (HEADRACE_MAX_URL_BYTES); send long values in the body"
             self._stop(ApiError(414, "url_too_long", "", message))
 
     def on_headers_complete(self) -> None:
-        """The head is complete; what follows is the body."""
+        """Check the size of the headers and start the timeout of the body."""
         most = self._limits.head_bytes
         if self._head > most and _size(self.url, self.headers) > most:
             self._stop(head_too_large(most))
@@ -195,7 +195,7 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """The request is complete: from now on the time is ours. A slow client spends its own."""
+        """Note the arrival time. The request's time budget starts here, so slow uploads do not use it up."""
         cast("dict[str, Any]", self.cycle.scope)[ARRIVED] = self._received
         if self.cycle.response_complete:
             self._turn(Phase.IDLE, self._limits.idle_s)
@@ -205,7 +205,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Answered; what is left of a body that nobody reads is dropped for a while."""
+        """Start waiting for the next request. The rest of an unread body is dropped for a while."""
         if self._phase is Phase.ANSWER and self.pipeline:
             self._turn(Phase.ANSWER, ANSWER_S)
         elif self._phase is Phase.ANSWER:
@@ -216,17 +216,17 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no request, or one that was stopped while it was parsed."""
+        """Refuse a malformed request, or one that exceeded a limit while it was parsed."""
         if self._refusal is not None:
             self.refuse(self._refusal, "too_large")
         else:
             self.refuse(ApiError(400, "bad_request", "", msg), "bad_request")
 
     def timeout_keep_alive_handler(self) -> None:
-        """uvicorn's own timer of idle connections; ours also ends those that do not read their answer."""
+        """Disable uvicorn's idle timer. `expire` also covers clients that do not read their answer."""
 
     def turn_away(self) -> None:
-        """Close a connection for which there is no room."""
+        """Refuse a connection because all others are busy."""
         CLOSED.labels("crowded").inc()
         self._phase = Phase.CLOSING
         error = ApiError(503, "busy", "", "too many requests at once", retry_after_s=1)
@@ -234,7 +234,7 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
     def refuse(self, error: ApiError, reason: str) -> None:
-        """Answer with an error and close soon; what the client still sends is dropped."""
+        """Answer with an error and close soon; drop whatever the client still sends."""
         CLOSED.labels(reason).inc()
         cycle, phase = self.cycle, self._phase
         self._edge.rested(self)  # its place may be taken
@@ -242,14 +242,14 @@ class Connection(HttpToolsProtocol):
         if cycle is not None:
             cycle.disconnected = True
             cycle.message_event.set()
-        # A request has one answer: what is wrong with the rest of one that was answered is not said.
+        # A request gets one answer: once it has started, an error in the rest cannot be reported.
         if cycle is not None and cycle.response_started and phase in {Phase.BODY, Phase.ANSWER}:
             self.drop(None)
         else:
             self.transport.write(raw_answer(error))
 
     def expire(self) -> None:
-        """Close: the time for what it is waiting for is over."""
+        """Close the connection because its current phase timed out."""
         if self._phase is Phase.HEAD and self._head:
             self.refuse(too_slow("headers", self._limits.head_s), "head_timeout")
         elif self._phase is Phase.BODY and not self.cycle.response_started:
@@ -269,7 +269,7 @@ class Connection(HttpToolsProtocol):
         self.due = monotonic() + seconds
 
     def _stop(self, error: ApiError) -> None:
-        """End parsing; `send_400_response` follows."""
+        """Abort parsing; uvicorn then calls `send_400_response`."""
         self._refusal = error
         raise error
 

@@ -1,4 +1,4 @@
-"""What clients may take: bytes, seconds, connections; and the file descriptors that bound the last."""
+"""Limits of clients: bytes, seconds and connections, which are bounded by file descriptors."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from feature_repo.settings import Settings
 log = logging.getLogger(__name__)
 
 RESERVED = 256
-"""File descriptors kept for the event log, the store and files."""
+"""File descriptors reserved for the event log, the store and files."""
 MOST_DESCRIPTORS = 65_536
 SWEEP_S = 0.5
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a client may take.
+    """The limits of clients.
 
     Attributes:
-        connections: open at once.
-        url_bytes, head_bytes: of the URL; of request line and headers together.
-        body_bytes: longest body that a route reads.
-        head_s, body_s: from the first byte of a request, or the opening of the connection, to the end of the
-            headers; from there to the end of the body.
-        idle_s: between requests.
+        connections: maximum number of open connections.
+        url_bytes, head_bytes: maximum size of the URL, and of request line and headers together.
+        body_bytes: maximum size of a body.
+        head_s: time from the opening of the connection, or a request's first byte, to the end of the headers.
+        body_s: time from there to the end of the body.
+        idle_s: time between requests.
     """
 
     connections: int
@@ -39,12 +39,12 @@ class Limits:
 
     @property
     def sweep_s(self) -> float:
-        """How often connections that are over their time are looked for."""
+        """Interval of the search for connections that timed out."""
         return min(SWEEP_S, min(self.head_s, self.body_s, self.idle_s) / 4)
 
 
 def raise_descriptors() -> int:
-    """Let this process, and those it starts, open as many files as it may; how many that is."""
+    """Raise the limit of open files as far as allowed, and return it. Child processes inherit it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -58,10 +58,10 @@ def raise_descriptors() -> int:
 
 
 def limits_of(settings: Settings, descriptors: int) -> Limits:
-    """What clients may take, with descriptors left for everything else.
+    """Read the limits from the settings, and reserve descriptors for everything else.
 
     Args:
-        descriptors: files this process may have open.
+        descriptors: maximum number of open files of this process.
     """
     room = max(descriptors - RESERVED, 1)
     if settings.max_connections > room:

@@ -1,4 +1,4 @@
-"""What a connection answers by itself: errors of size and time, as bytes on the wire."""
+"""Errors that a connection answers by itself: size and time limits, as bytes on the wire."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def too_slow(what: str, seconds: float) -> ApiError:
 
 
 def raw_answer(error: ApiError) -> bytes:
-    """An error as it goes over the wire."""
+    """Encode an error as an HTTP/1.1 response that closes the connection."""
     body = error.body
     headers = [*error.headers, (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
     lines = b"".join(b"%s: %s\r\n" % header for header in headers)

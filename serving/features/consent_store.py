@@ -1,4 +1,4 @@
-"""Whether the online store is known to hold everything that users stated of consent."""
+"""Whether the online store is known to hold every consent that users have stated."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ log = logging.getLogger(__name__)
 
 
 class ConsentStore:
-    """Watches the mark of completeness (docs/adr/0051).
+    """Watches the completeness mark (docs/adr/0051).
 
-    Without it a user who has no row of consent may be one whose denial was lost with an emptied store. While
-    the store cannot be read, what was known last holds: it serves nothing but copies from then.
+    Without the mark a missing consent row may be a denial that was lost with an emptied store. While the
+    store cannot be read, the last known state applies, because only cached rows are served then.
 
     Args:
-        read: whether the mark is there; may raise `StoreError`.
+        read: returns whether the mark exists; may raise `StoreError`.
     """
 
     def __init__(self, read: Callable[[], bool]) -> None:
@@ -25,15 +25,15 @@ class ConsentStore:
         self.complete = False
 
     def refresh(self) -> None:
-        """Look again."""
+        """Read the mark again."""
         try:
             complete = self._read()
         except StoreError as error:
-            log.warning("whether consent is complete cannot be read, what was known last holds: %s", error)
+            log.warning("cannot read whether consent is complete, keeping the last known state: %s", error)
             return
         if self.complete and not complete:
             log.warning(
-                "the online store was emptied: users whose consent it does not hold are not personalized; "
-                "the stream states it again, or `headrace materialize`"
+                "the online store was emptied: users without a stored consent are not personalized; "
+                "the stream restores consent, or run `headrace materialize`"
             )
         self.complete = complete

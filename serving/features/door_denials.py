@@ -1,4 +1,4 @@
-"""Who is known to deny consent when events come to the door: heard by this worker, or in the online store."""
+"""Finds users who deny consent when events are posted, from this worker's memory and the online store."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from serving.features.consent_denials import USER_ID, Permissions, permitted_by
 log = logging.getLogger(__name__)
 
 AGAIN_S = 5.0
-"""How long a store that failed is not asked again: events must not wait for it one by one."""
+"""How long not to query a store after a failure, so that events do not wait for it one by one."""
 
 
 class Denials:
-    """Finds users who deny. Blocking, safe to call from several threads.
+    """Finds users who deny consent. Blocking and thread-safe.
 
     Args:
-        permissions: what this worker heard.
-        store: what everyone stated. While it fails only `permissions` counts; the lake leaves the rest out.
+        permissions: denials posted to this worker.
+        store: the consent of all users. While it fails only `permissions` counts; the lake omits the rest.
         clock: monotonic seconds.
     """
 
@@ -35,7 +35,7 @@ class Denials:
         self._not_before = clock()
 
     def __call__(self, users: Collection[str]) -> Collection[str]:
-        """Those of these users who deny."""
+        """Return the users who deny consent."""
         denying = {user_id for user_id in users if self._permissions.denied(USER_ID, user_id)}
         rest = [user_id for user_id in users if user_id not in denying]
         if not rest or self._clock() < self._not_before:
@@ -44,6 +44,6 @@ class Denials:
             rows = self._store.read([(CONSENT, user_id) for user_id in rest])
         except StoreError as error:
             self._not_before = self._clock() + AGAIN_S
-            log.warning("what users state of consent cannot be read, their queries enter the log: %s", error)
+            log.warning("cannot read the consent of users, so their queries are logged: %s", error)
             return denying
         return denying.union(u for u, row in zip(rest, rows, strict=True) if permitted_by(row) is False)

@@ -1,4 +1,4 @@
-"""What a request for online features names: which features of which views, under which names."""
+"""Plans a request for online features: the views and features to read, and their names in the answer."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from feature_repo.services import Service, retired_groups
 from serving.schemas.errors import ApiError
 
 CONVERTED = frozenset({DType.TIMESTAMP, DType.FLOAT64, DType.FLOAT64S, DType.FLOAT32S})
-"""Types whose values Feast's server writes otherwise than JSON would."""
+"""Types whose values Feast's server encodes differently from plain JSON."""
 _PLANS = 256
-"""Requests whose plan is remembered: consumers ask for the same features again and again."""
+"""Maximum number of cached plans: clients request the same features repeatedly."""
 _SHOWN = 60
-"""Characters of a client's text that an error repeats."""
+"""Maximum number of characters of a client's text to repeat in an error."""
 
 
 @dataclass(frozen=True)
 class PlannedView:
-    """The features to read of one view, in the order asked for."""
+    """The features to read from one view, in the requested order."""
 
     group: FeatureGroup
     features: tuple[str, ...]
@@ -31,7 +31,7 @@ class PlannedView:
 
     @cached_property
     def pick(self) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
-        """Takes the features out of a row of the group."""
+        """Return a function that picks the features from a row of the group."""
         if len(self.features) == 1:
             [name] = self.features
             return lambda row: (row[name],)
@@ -39,23 +39,23 @@ class PlannedView:
 
     @cached_property
     def hidden(self) -> dict[str, None]:
-        """What is shown of a row that must not be shown."""
+        """Null values, for a row that must not be shown."""
         return dict.fromkeys(self.features)
 
     @cached_property
     def converted(self) -> tuple[tuple[int, DType], ...]:
-        """Places and types of the features whose values JSON does not hold as they are."""
+        """Positions and types of the features whose values must be converted for JSON."""
         dtypes = {feature.name: feature.dtype for feature in self.group.features}
         found = ((place, dtypes[name]) for place, name in enumerate(self.features))
         return tuple((place, dtype) for place, dtype in found if dtype in CONVERTED)
 
 
 class Catalogue:
-    """The views and feature services that may be asked for: the declared and the published ones.
+    """The views and feature services that can be requested.
 
     Args:
         groups: declared groups.
-        services: published feature services; views that only they know stay readable.
+        services: published feature services; their views stay readable after their groups are removed.
     """
 
     def __init__(self, groups: Sequence[FeatureGroup], services: Sequence[Service]) -> None:
@@ -65,10 +65,10 @@ class Catalogue:
         self._plans: dict[tuple[str | None, tuple[str, ...], bool], tuple[PlannedView, ...]] = {}
 
     def plan(self, service: str | None, features: Sequence[str], full_names: bool) -> tuple[PlannedView, ...]:
-        """The views to read, in the order in which they are first named.
+        """Return the views to read, in the order in which they are first named.
 
         Args:
-            service: name of a feature service; instead of `features`.
+            service: name of a feature service, instead of `features`.
             features: each as ``view:feature``.
             full_names: whether answers name features ``view__feature``.
 

@@ -1,4 +1,4 @@
-"""Online features of many entities: read, judged by age and consent, and put into Feast's answer."""
+"""Online features of many entities: reads them, checks age and consent, and builds Feast's answer."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from serving.features.row_source import Key, RowSource
 from serving.schemas.errors import ApiError
 
 KEYS_AT_ONCE = 64
-"""Rows read in one round trip: they are decoded on the event loop, which must not stall for longer."""
+"""Rows per round trip. They are decoded on the event loop, which must not stall for longer."""
 PRESENT, ABSENT, EXPIRED = "PRESENT", "NOT_FOUND", "OUTSIDE_MAX_AGE"
-"""Feast's statuses; a stored null is present."""
+"""Feast's statuses; a stored null counts as present."""
 _NEVER = "1970-01-01T00:00:00Z"
 
 
 class Column(Struct, frozen=True):
-    """One feature, or one join key, of all entities; event times in whole seconds, as Feast has them."""
+    """One feature, or one join key, of all entities, with event times in whole seconds as in Feast."""
 
     values: list[Any]
     statuses: list[str]
@@ -37,14 +37,14 @@ class Column(Struct, frozen=True):
 
 
 class ViewAges(Struct, frozen=True):
-    """How old the rows of one view are, and why some are not shown; one entry per entity.
+    """The age of the rows of one view, and why some are not shown; one entry per entity.
 
     Attributes:
-        event_times: exact; null where there is no row.
+        event_times: exact event time; null without a row.
         age_s: seconds since the event time.
-        expired: older than the view's time-to-live; its values are null.
-        stale: older than the group's freshness; its values are shown.
-        withheld: consent does not permit them; they are answered as if there were none.
+        expired: older than the view's time-to-live; the values are null.
+        stale: older than the group's freshness budget; the values are shown.
+        withheld: consent is denied; the answer is the same as without a row.
     """
 
     event_times: list[datetime | None]
@@ -74,10 +74,10 @@ class FeatureTable:
     Args:
         source: the online store.
         permissions: denials heard at this worker's door.
-        consent_default: what holds for a user whose record states nothing.
-        consent_complete: whether a user without a row of consent is known to have stated nothing.
-        session_ttl: sessions older than this are expired, whatever the view says.
-        clock: for ages.
+        consent_default: consent of a user whose record states none.
+        consent_complete: whether a missing consent row means that the user has stated nothing.
+        session_ttl: sessions older than this count as expired, even if the view's time-to-live is longer.
+        clock: current time, for ages.
     """
 
     def __init__(
@@ -100,10 +100,10 @@ class FeatureTable:
     async def read(
         self, plan: Sequence[PlannedView], entities: Mapping[str, Sequence[str]], budget_s: float
     ) -> FeaturesAnswer:
-        """The features of all entities.
+        """Read the features of all entities.
 
         Args:
-            entities: keys by join key; columns of one length.
+            entities: keys by join key; lists of equal length.
 
         Raises:
             ApiError: 503, the store is late or failing.
@@ -112,7 +112,7 @@ class FeatureTable:
             async with asyncio.timeout(budget_s):
                 rows, consents = await self._rows(plan, entities)
         except TimeoutError as error:
-            message = "the online store is too slow now; ask again, or for fewer entities"
+            message = "the online store is too slow now; send the request again, or with fewer entities"
             raise ApiError(503, "store_late", "", message, retry_after_s=1) from error
         except StoreError as error:
             raise ApiError(503, "store_failing", "", "the online store cannot be read now", 2) from error
@@ -133,9 +133,9 @@ class FeatureTable:
     async def _rows(
         self, plan: Sequence[PlannedView], entities: Mapping[str, Sequence[str]]
     ) -> tuple[dict[tuple[str, str], OnlineRow], dict[str, bool]]:
-        """Rows by view and key, and whether each user met permits personalization.
+        """Return the rows by view and key, and whether each user involved permits personalization.
 
-        The consent of users is read beside their rows; only owners of sessions take a second round trip.
+        Consent of users is read together with their rows; that of session owners takes a second round trip.
         """
         asked = [(v.group, key) for v in plan for key in dict.fromkeys(entities[v.group.entity.join_key])]
         of_users = any(view.group.entity == USER for view in plan)
@@ -190,7 +190,7 @@ class FeatureTable:
 
 
 class _Judged(Struct, frozen=True):
-    """A row, or why there is none to show."""
+    """A row, or the reason why none is shown."""
 
     row: OnlineRow | None
     age_s: float | None = None
@@ -205,7 +205,7 @@ def _key_columns(entities: Mapping[str, Sequence[str]]) -> tuple[list[Column], l
 
 
 def _columns(view: PlannedView, judged: Sequence[_Judged]) -> list[Column]:
-    """The columns of a view; its rows decide statuses and times, which all of them share."""
+    """Build the columns of a view, which share their statuses and times."""
     hidden = view.hidden
     rows = [hidden if entry.row is None or entry.expired else entry.row.values for entry in judged]
     statuses = [ABSENT if e.row is None else EXPIRED if e.expired else PRESENT for e in judged]
@@ -228,7 +228,7 @@ def _ages(judged: Sequence[_Judged]) -> ViewAges:
 
 
 def _number(value: float) -> float | str:
-    """A number as Feast's server writes it: those that JSON does not know as text."""
+    """Encode a number like Feast's server: non-finite numbers, which JSON lacks, as text."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
@@ -248,7 +248,7 @@ _CONVERTED: dict[DType, Callable[[Any], Any]] = {
     DType.FLOAT64S: _numbers,
     DType.FLOAT32S: _numbers,
 }
-"""How Feast's server writes the types of `CONVERTED`."""
+"""Conversions of the types in `CONVERTED` to the encoding of Feast's server."""
 
 
 def _rfc3339(time: datetime) -> str:

@@ -1,4 +1,4 @@
-"""The groups whose rows a ranking reads: those declared with `ranked_as`, by what they describe."""
+"""The groups whose rows a ranking reads: those declared with `ranked_as`, by entity."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from feature_repo.groups import all_groups
 
 @dataclass(frozen=True)
 class RankedGroups:
-    """Groups by entity. Where one group has the key of another entity as a feature, it leads there.
+    """Groups by entity.
 
     Attributes:
-        asked: groups of users that are read only where a rule asks for what was bought.
-        profile: the group of users that names a user's segment.
-        session: the group of sessions that names a session's user.
+        asked: user groups that are read only if a rule needs the purchases.
+        profile: the user group with the user's segment as a feature.
+        session: the session group with the session's user as a feature.
     """
 
     users: tuple[FeatureGroup, ...]
@@ -29,7 +29,7 @@ class RankedGroups:
 
     @classmethod
     def of(cls, groups: Iterable[FeatureGroup]) -> RankedGroups:
-        """Sort declared groups."""
+        """Sort declared groups by entity."""
         ranked = [group for group in groups if group.ranked_as]
         users = _of(USER, ranked)
         sessions = _of(SESSION, ranked)
@@ -45,7 +45,7 @@ class RankedGroups:
 
 @cache
 def ranked_groups() -> RankedGroups:
-    """The declared groups."""
+    """Return the declared groups that rankings read."""
     return RankedGroups.of(all_groups().values())
 
 

@@ -1,7 +1,7 @@
-"""Reads the online groups of a request within its time budget, and says how old they are.
+"""Reads the online groups of a request within its time budget, and reports their age.
 
-The store applies neither time-to-live nor freshness; both are applied here, from event times. What the store
-does not deliver in time is taken from copies of earlier reads, as long as those are young enough.
+The store applies neither time-to-live nor freshness; the reader applies both, from event times. If the store
+does not answer in time, the reader falls back to recent cached rows.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ log = logging.getLogger(__name__)
 
 
 class FeatureReader:
-    """User, segment and session rows of a request.
+    """Reads the user, segment and session rows of a request.
 
     Args:
         source: the online store.
-        groups: those that rankings read.
-        stream_stale: whether the stream lags so far that session rows cannot be trusted.
-        breaker: of the store.
-        permissions: denials heard at this worker's door.
-        consent_complete: whether a user without a row of consent is known to have stated nothing.
-        copies: rows of each group kept for when the store does not serve.
+        groups: the groups that rankings read.
+        stream_stale: whether the stream lags too far for session rows to be trusted.
+        breaker: circuit breaker of the store.
+        permissions: denials posted to this worker.
+        consent_complete: whether a missing consent row means that the user has stated nothing.
+        copies: maximum number of cached rows of each group.
     """
 
     def __init__(
@@ -87,15 +87,15 @@ class FeatureReader:
         recent: bool = False,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> Reading:
-        """Rows of a request; never raises for what the store does.
+        """Read the rows of a request. A failing store never raises here.
 
-        Consent is asked for beside the features: whoever denied it has no rows here, whatever is stored.
+        Consent is read together with the features. If a user denied it, no rows are returned.
 
         Args:
-            now: the moment ages refer to.
-            remaining_s: what is left of the request's budget; the store's own budget bounds it further.
-            recent: whether the user's last day is wanted too.
-            meanwhile: called once the store is asked, before its answer is waited for.
+            now: time that ages refer to.
+            remaining_s: rest of the request's budget; the store's own budget limits it further.
+            recent: whether to read the groups that only a rule on purchases needs.
+            meanwhile: called after the request to the store is sent, before awaiting its answer.
         """
         reading = Reading()
         if self._permissions.denied(USER_ID, user_id):
@@ -136,7 +136,7 @@ class FeatureReader:
         now: datetime,
         reading: Reading,
     ) -> None:
-        """Add the rows of the user and of the session, unless it is of another user or refused."""
+        """Add the rows of the user, and of the session unless it is another user's or denied consent."""
         groups = self._groups
         session = rows.get((groups.session, session_id or ""))
         for group in groups.users:
@@ -159,7 +159,7 @@ class FeatureReader:
         deadline: float,
         reading: Reading,
     ) -> None:
-        """Set `permitted`, for a request that names no user by the one its session belongs to."""
+        """Set `permitted`. A request without a user takes the consent of the session's owner."""
         owner = user_id if user_id is not None or session is None else session.values.get("user_id")
         if not isinstance(owner, str):
             return
@@ -176,14 +176,14 @@ class FeatureReader:
             reading.unknown = session is not None or any((group, owner) in rows for group in users)
 
     async def warm(self) -> None:
-        """Read the prior of last resort, so that it is at hand when the store is not."""
+        """Cache the segment rows of everyone, the last fallback while the store does not answer."""
         keys = [(group, EVERYONE) for group in self._groups.segments]
         await self._fetch(keys, monotonic() + 5.0, Reading())
 
     async def _judge_segments(
         self, rows: Mapping[Key, Row], deadline: float, now: datetime, reading: Reading
     ) -> None:
-        """Add the rows of the user's segment, else those of everyone."""
+        """Add the rows of the user's segment, or else those of everyone."""
         profile = reading.rows.get(self._groups.profile.ranked_as)
         segment = EVERYONE if profile is None else str(profile.values.get(SEGMENT.join_key) or EVERYONE)
         reusable = self._reusable(segment)
@@ -199,7 +199,7 @@ class FeatureReader:
             self._judge(group, row, now, reading)
 
     def _likely_segment(self, user_id: str | None) -> str:
-        """The segment the user was in when last read: one round trip then fetches all rows."""
+        """Return the segment of the user's cached profile, so that one round trip fetches all rows."""
         copy = None if user_id is None else self._copies[self._groups.profile].get(user_id)
         return EVERYONE if copy is None else str(copy.values.get(SEGMENT.join_key) or EVERYONE)
 
@@ -214,7 +214,7 @@ class FeatureReader:
         reading: Reading,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> dict[Key, Row]:
-        """Rows by group and key: from the store, else copies. Absent rows are left out."""
+        """Fetch rows by group and key from the store, or else from the cache. Absent rows are left out."""
         if not keys:
             return {}
         seconds = deadline - monotonic()
@@ -234,7 +234,7 @@ class FeatureReader:
         except (TimeoutError, StoreError) as error:
             self._breaker.record(False)
             if isinstance(error, StoreError):
-                log.warning("%s", error)  # a few, then the breaker is open
+                log.warning("%s", error)  # only a few times: then the breaker opens
             code = "store_late" if isinstance(error, TimeoutError) else "store_failing"
             return self._from_copies(keys, code, reading)
         except BaseException:
@@ -261,7 +261,7 @@ class FeatureReader:
         return rows
 
     def _judge(self, group: FeatureGroup, row: Row | None, now: datetime, reading: Reading) -> None:
-        """Add the row if it may be used; its age and what is wrong with it go into the reading."""
+        """Add the row's age and codes to the reading, and the row itself unless it has expired."""
         if row is None:
             return
         age, what = now - row.event_time, group.ranked_as
@@ -269,7 +269,7 @@ class FeatureReader:
         if age > self._ttl[group]:
             reading.codes.append(f"{what}_expired")
             return
-        # What the stream writes is as fresh as the stream; a visitor who pauses does not make it stale.
+        # Stream rows are as fresh as the stream: a visitor's pause does not make them stale.
         if group.batch is not None and age > group.freshness:
             reading.codes.append(f"{what}_stale")
         if row.cached:

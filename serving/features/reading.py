@@ -1,4 +1,4 @@
-"""What a reading of the online store gives a request, and what bounds it."""
+"""The result of reading the online store for a request, and its limits."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from msgspec import Struct
 from serving.pipeline.context import HasRows, Row
 
 UNANSWERED = frozenset({"store_failing", "store_late", "store_open"})
-"""Codes of a reading that the store did not answer."""
+"""Codes of a reading without an answer from the store."""
 
 
 class Reading(HasRows, Struct, eq=False):
-    """The rows a request may use; none where the user denied consent, or may have.
+    """The rows a request may use; none if the user denied consent, or may have denied it.
 
     Attributes:
-        rows: by the name that their group is ranked as.
-        permitted: what the user's record states of consent; `None` for nothing.
-        unknown: whether the user's word may have been lost with an emptied store; there are no rows then.
-        read: whether the user's word was read, from the store or a copy, or there is no user.
-        refused: whether an event of the session denied consent, and none gave it since.
-        ages: seconds since the event time, by group; of a row over its time-to-live too.
-        codes: what was late, failing, stale or a copy.
+        rows: by `FeatureGroup.ranked_as`.
+        permitted: consent in the user's record; `None` if not stated.
+        unknown: whether a denial may have been lost with an emptied store; there are no rows then.
+        read: whether the user's consent was read from store or cache, or there is no user.
+        refused: whether an event of the session denied consent and none gave it since.
+        ages: seconds since the event time, by group; includes expired rows.
+        codes: what was late, failing, stale or cached.
     """
 
     rows: dict[str, Row] = {}
@@ -37,14 +37,14 @@ class Reading(HasRows, Struct, eq=False):
 
 @dataclass(frozen=True)
 class ReadLimits:
-    """Bounds of the reader.
+    """Limits of the reader.
 
     Attributes:
-        store: time the store may take.
-        session_ttl: age beyond which a session counts as absent.
-        session_copy: age up to which a copy of a session serves when the store does not.
-        profile_copy: the same of user and segment profiles.
-        segment_reuse: time a segment profile is used without asking the store again.
+        store: time limit of the store.
+        session_ttl: age above which a session counts as absent.
+        session_copy: maximum age of a cached session as a fallback.
+        profile_copy: maximum age of a cached user or segment profile as a fallback.
+        segment_reuse: time for which a cached segment profile is used without reading the store.
     """
 
     store: timedelta

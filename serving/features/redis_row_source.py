@@ -1,11 +1,11 @@
-"""The online store on Redis, read without threads: prepared commands on one multiplexed asyncio connection.
+"""Reads the online store on Redis without threads: prepared commands on one multiplexed connection.
 
-redis-py's asyncio client spends more on packing and parsing a pipeline of three HMGET than Redis spends on
-answering it (docs/adr/0060); commands here are packed once per group, replies parsed by hiredis, and requests
-under way at the same time share the connection. redis-py still reads the URL, TLS options included.
+redis-py's asyncio client takes longer to pack and parse a pipeline of three HMGET than Redis takes to answer
+it (docs/adr/0060). Here commands are packed once per group, hiredis parses the replies, and concurrent
+requests share the connection. redis-py still parses the URL, including TLS options.
 
-Replies do not name what they answer, so a reply that a proxy lost would shift those of all requests after it,
-to rows of other users. Each request therefore ends with an ECHO of a marker of its own (docs/adr/0074).
+Replies do not name their command. If a proxy lost one, all later requests would get the rows of other users.
+Each request therefore ends with an ECHO of a unique marker (docs/adr/0074).
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from feature_repo.online.rows import OnlineRow
 from serving.features.row_source import Key
 
 MAX_WAITING = 256
-"""Requests whose replies may be outstanding; beyond it Redis is too slow to be asked more."""
+"""Maximum number of outstanding requests; more are refused because Redis is too slow."""
 OLDEST_S = 5.0
-"""Age of the oldest unanswered request at which a connection is given up."""
+"""Age of the oldest unanswered request at which the connection is closed."""
 REMEMBERED = 10_000
-"""Decoded rows of each group that are kept; a full memory begins anew."""
+"""Maximum number of cached decoded rows of each group; a full cache is cleared."""
 
 
 def command(*parts: bytes) -> bytes:
-    """A command in Redis's protocol."""
+    """Encode a command in Redis's protocol."""
     return b"*%d\r\n" % len(parts) + b"".join(map(bulk, parts))
 
 
@@ -45,7 +45,7 @@ _ECHO = b"*2\r\n$4\r\nECHO\r\n$16\r\n"
 
 
 class _Asked(NamedTuple):
-    """A request under way."""
+    """A request in flight."""
 
     answer: asyncio.Future[list[Any]]
     replies: int
@@ -55,7 +55,7 @@ class _Asked(NamedTuple):
 
 
 class _Plan:
-    """HMGET of one group: everything but the key is packed once, and a row is decoded once."""
+    """HMGET of one group: packs everything but the key once, and caches decoded rows."""
 
     def __init__(self, layout: ViewLayout, remembered: int) -> None:
         fields = (*layout.fields, layout.time_field)
@@ -75,14 +75,14 @@ class _Plan:
 
 
 class _Link(asyncio.Protocol):
-    """One connection: replies come in the order of the commands, the oldest request takes the next ones."""
+    """One connection. Replies arrive in the order of the commands: the oldest request takes the next ones."""
 
     def __init__(self) -> None:
         self._reader = hiredis.Reader()
         self._waiting: deque[_Asked] = deque()
         self._replies: list[Any] = []
         self._transport: asyncio.Transport | None = None
-        self._name = os.urandom(4).hex().encode()  # of no other connection, whoever mixes them up
+        self._name = os.urandom(4).hex().encode()  # unique, in case a proxy mixes up connections
         self._requests = 0
         self.open = False
 
@@ -92,17 +92,17 @@ class _Link(asyncio.Protocol):
 
     @property
     def oldest_s(self) -> float:
-        """Seconds that the oldest request waits for its reply."""
+        """Seconds for which the oldest request has waited for its reply."""
         return monotonic() - self._waiting[0].at if self._waiting else 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is no subclass
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's class is not a subclass
         self.open = True
 
     def ask(
         self, commands: Sequence[bytes], expected: tuple[type, ...] = (list, hiredis.ReplyError)
     ) -> asyncio.Future[list[Any]]:
-        """Send commands, each with one reply of an expected type, and their marker."""
+        """Send commands and a marker. Each command gets one reply of an expected type."""
         assert self._transport is not None
         answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._requests += 1
@@ -116,7 +116,7 @@ class _Link(asyncio.Protocol):
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not False:
                 if not self._waiting:
-                    msg = "a reply that was not asked for"
+                    msg = "a reply without a request"
                     raise hiredis.ProtocolError(msg)
                 asked = self._waiting[0]
                 if len(self._replies) < asked.replies:
@@ -131,14 +131,14 @@ class _Link(asyncio.Protocol):
                     asked.answer.set_result(self._replies)
                 self._replies = []
         except hiredis.HiredisError as error:
-            self._fail(StoreError(f"online store: Redis answered garbage ({error})"))
+            self._fail(StoreError(f"online store: Redis sent an invalid reply ({error})"))
         except StoreError as error:
             self._fail(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         msg = (
             f"online store: the connection to Redis was lost ({exc or 'closed'}); "
-            "is it up, and HEADRACE_REDIS_URL right (rediss:// where it speaks TLS)?"
+            "is it running, and is HEADRACE_REDIS_URL right (rediss:// for TLS)?"
         )
         self._fail(StoreError(msg))
 
@@ -159,10 +159,10 @@ class RedisSource:
     """`RowSource` on one Redis.
 
     Args:
-        url: ``redis://``, ``rediss://`` (TLS) or ``unix://``; user, password and database are honoured.
-        connect_timeout_s: how long connecting may take, whoever waits for it.
-        oldest_s: age of the oldest unanswered request at which the connection is given up.
-        remembered: decoded rows of each group that are kept.
+        url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, with user, password and database.
+        connect_timeout_s: time limit for connecting.
+        oldest_s: age of the oldest unanswered request at which the connection is closed.
+        remembered: maximum number of cached decoded rows of each group.
     """
 
     def __init__(
@@ -181,12 +181,12 @@ class RedisSource:
         self._connecting: asyncio.Task[_Link] | None = None
 
     def read(self, keys: Sequence[Key]) -> Coroutine[Any, Any, list[OnlineRow | None]]:
-        """See `RowSource.read`: an open connection is written to at the call."""
+        """See `RowSource.read`. On an open connection the request is sent at the call."""
         asked = [(self._plan(group), key) for group, key in keys]
         commands = [plan.pack(key) for plan, key in asked]
         link = self._link
         if link is not None and link.oldest_s > self._oldest_s:
-            # A connection that a firewall or a failover cut off says nothing, for many minutes.
+            # A connection cut off by a firewall or a failover stays silent for many minutes.
             link.close()
         ready = link is not None and link.open and link.waiting < MAX_WAITING
         return self._rows(asked, commands, link.ask(commands) if link and ready else None)
@@ -202,13 +202,13 @@ class RedisSource:
             if link is None or not link.open:
                 link = await self._connected()
             if link.waiting >= MAX_WAITING:
-                msg = f"online store: {link.waiting} reads are waiting already; Redis is too slow"
+                msg = f"online store: {link.waiting} reads are already waiting; Redis is too slow"
                 raise StoreError(msg)
             replies = link.ask(commands)
         return [plan.row(key, raws) for (plan, key), raws in zip(asked, await replies, strict=True)]
 
     async def close(self) -> None:
-        """Drop the connection."""
+        """Close the connection."""
         if self._connecting is not None:
             self._connecting.cancel()
         if self._link is not None:
@@ -221,7 +221,7 @@ class RedisSource:
         return found
 
     async def _connected(self) -> _Link:
-        """The connection; all who need one wait for the same attempt, and giving up does not cancel it."""
+        """Connect. Concurrent callers share one attempt, which continues if one of them gives up."""
         if self._connecting is None or self._connecting.done():
             self._connecting = asyncio.create_task(self._connect())
             self._connecting.add_done_callback(_retrieve)
@@ -269,7 +269,7 @@ class RedisSource:
         return (await loop.create_connection(_Link, self._host, self._port, ssl=tls))[1]
 
     def _greeting(self) -> list[bytes]:
-        """Commands a new connection begins with."""
+        """Return the commands that a new connection starts with."""
         commands = []
         password, username = self._options.get("password"), self._options.get("username")
         if password:
@@ -281,26 +281,26 @@ class RedisSource:
 
 
 class _RefusedError(StoreError):
-    """Redis answered with an error: the password is wrong, or its user may not use a command."""
+    """Redis answered with an error, for example because of a wrong password or a forbidden command."""
 
     def __init__(self, reply: hiredis.ReplyError) -> None:
-        super().__init__(f"online store: Redis answered {reply!s:.200} where rows were asked for")
+        super().__init__(f"online store: Redis answered {reply!s:.200} instead of rows")
         self.reply = reply
 
 
 def _unexpected(reply: Any) -> StoreError:
-    return StoreError(f"online store: Redis answered {reply!r:.200} where a row was asked for")
+    return StoreError(f"online store: Redis answered {reply!r:.200} instead of a row")
 
 
 def _unmarked(replies: Sequence[Any], marker: Any) -> StoreError:
-    """What is said where a request's last reply is not its marker."""
+    """Make the error for a request whose last reply is not its marker."""
     refused = next((r for r in (*replies, marker) if isinstance(r, hiredis.ReplyError)), None)
     if refused is not None:
         return _RefusedError(refused)
-    return StoreError("online store: a reply of Redis was lost or doubled; the connection is closed")
+    return StoreError("online store: a reply of Redis was lost or duplicated; the connection is closed")
 
 
 def _retrieve(task: asyncio.Task[_Link]) -> None:
-    """Take the exception of an attempt that nobody waits for any more."""
+    """Retrieve the exception of an attempt that nobody awaits, so that asyncio does not log it."""
     if not task.cancelled():
         task.exception()

@@ -1,4 +1,4 @@
-"""Copies of what was read last, bounded in number and age: what serves when the store does not."""
+"""Cache of the rows read last, limited in number and age: the fallback while the store does not answer."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from serving.pipeline.context import Row
 
 
 class Copies:
-    """The rows read last, by key; the least recently written go first.
+    """The rows read last, by key. The least recently written ones are evicted first.
 
     Args:
-        size: rows kept.
-        max_age_s: age, since it was read, beyond which a copy is no longer given out.
+        size: maximum number of rows.
+        max_age_s: maximum time since a row was read.
         clock: monotonic seconds.
     """
 
@@ -25,23 +25,23 @@ class Copies:
         self._rows: OrderedDict[str, tuple[float, Row]] = OrderedDict()
 
     def put(self, key: str, row: Row) -> None:
-        """Keep a row that was read just now."""
+        """Cache a row that was just read."""
         self._rows[key] = (self._clock(), row)
         self._rows.move_to_end(key)
         if len(self._rows) > self._size:
             self._rows.popitem(last=False)
 
     def drop(self, key: str) -> None:
-        """Forget a row: the store no longer has it."""
+        """Remove a row that the store no longer has."""
         self._rows.pop(key, None)
 
     def age(self, key: str) -> float | None:
-        """Seconds since a row was read; `None` where there is no copy."""
+        """Return the seconds since a row was read, or `None` if it is not cached."""
         held = self._rows.get(key)
         return None if held is None else self._clock() - held[0]
 
     def get(self, key: str) -> Row | None:
-        """The copy, unless it is too old."""
+        """Return the cached row, unless it is too old."""
         held = self._rows.get(key)
         if held is None or self._clock() - held[0] > self._max_age_s:
             return None

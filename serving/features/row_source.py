@@ -1,4 +1,4 @@
-"""Where rows come from off the event loop; SQLite's reads, which may block for hundreds of milliseconds."""
+"""Reads rows off the event loop. SQLite may block for hundreds of milliseconds."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ MAX_WAITING = 64
 
 
 class RowSource(Protocol):
-    """Where rows come from, without blocking the event loop."""
+    """Reads rows without blocking the event loop."""
 
     def read(self, keys: Sequence[Key]) -> Coroutine[Any, Any, list[OnlineRow | None]]:
-        """The rows of keys in one round trip, `None` where absent.
+        """Read the rows of keys in one round trip, with `None` for absent ones.
 
-        A store may be asked at the call already: a caller with something else to do does it before awaiting.
-        A row that stands as it stood is the same object as before, where the source remembers it.
+        The request may be sent at the call, so a caller can do other work before awaiting. A source that
+        caches rows returns the same object while a row is unchanged.
 
         Raises:
-            StoreError: the store is unreachable or answers garbage.
+            StoreError: the store is unreachable or sends an invalid reply.
         """
         ...
 
@@ -39,10 +39,10 @@ class RowSource(Protocol):
 
 
 class ThreadSource:
-    """`RowSource` over a blocking store, in a few threads of its own.
+    """`RowSource` over a blocking store, with its own threads.
 
-    A read that its caller gave up on still holds its thread; once too many wait, further ones are refused at
-    once instead of queueing behind them.
+    A read still occupies its thread after its caller gave up. If too many reads wait, further ones are
+    refused at once instead of being queued.
     """
 
     def __init__(self, store: OnlineStore, threads: int = THREADS, max_waiting: int = MAX_WAITING) -> None:
@@ -52,9 +52,9 @@ class ThreadSource:
         self._waiting = 0
 
     def read(self, keys: Sequence[Key]) -> Coroutine[Any, Any, list[OnlineRow | None]]:
-        """See `RowSource.read`: a thread begins at the call."""
+        """See `RowSource.read`. A thread starts at the call."""
         if self._waiting >= self._max_waiting:
-            msg = f"online store: {self._waiting} reads are waiting already; the store is too slow"
+            msg = f"online store: {self._waiting} reads are already waiting; the store is too slow"
             raise StoreError(msg)
         loop = asyncio.get_running_loop()
         answer: Answer = loop.create_future()
@@ -65,7 +65,7 @@ class ThreadSource:
         try:
             return await answer
         except asyncio.CancelledError:
-            if under_way.cancel():  # what never began holds no place
+            if under_way.cancel():  # it never started
                 self._waiting -= 1
             raise
 
@@ -88,5 +88,5 @@ class ThreadSource:
             answer.set_result(rows)
 
     async def close(self) -> None:
-        """Wait for no one: threads end when their read does."""
+        """Shut down without waiting; threads end with their current read."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Whether the stream keeps session features fresh enough to be believed."""
+"""Whether the stream keeps session features fresh enough to be used."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from streaming.sessions.heartbeat import Heartbeat, stream_lag_s
 log = logging.getLogger(__name__)
 
 RECOVERED = 0.5
-"""Share of the limit below which a lagging stream counts as caught up: between the two nothing flips."""
+"""Share of the limit below which a lagging stream counts as caught up; the gap prevents flapping."""
 
 
 class StreamHealth:
     """Watches the heartbeats of the stream.
 
-    Without any heartbeat there is no stream to lag behind, and no session rows either: that is not stale.
-    While the store cannot be read the last heartbeats age on, so a dead stream is noticed all the same.
+    Without any heartbeat there is no stream and there are no session rows, which does not count as stale.
+    While the store cannot be read, the last heartbeats keep aging, so a dead stream is still detected.
 
     Args:
-        read: the heartbeats of all partitions; may raise `StoreError`.
-        clock: wall time, as heartbeats are written with.
-        limit_s: lag above which session features are off.
+        read: returns the heartbeats of all partitions; may raise `StoreError`.
+        clock: wall clock, as used by the heartbeats.
+        limit_s: lag above which session features are not used.
     """
 
     def __init__(
@@ -38,12 +38,12 @@ class StreamHealth:
         self.stale = False
 
     def refresh(self) -> None:
-        """Read the heartbeats and judge."""
+        """Read the heartbeats and update `stale` and `lag_s`."""
         try:
             self._heartbeats = self._read()
         except StoreError as error:
-            log.warning("heartbeats cannot be read, the last known ones age on: %s", error)
+            log.warning("cannot read the heartbeats, using the last known ones: %s", error)
         lag_s = stream_lag_s(self._heartbeats, self._clock())
-        # Judged before it is shown: whoever reads a lag reads what it means.
+        # Set `stale` first, so that a reader of the lag never sees an outdated verdict.
         self.stale = lag_s is not None and lag_s > self._limit_s * (RECOVERED if self.stale else 1.0)
         self.lag_s = lag_s

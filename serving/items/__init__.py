@@ -1,1 +1,1 @@
-"""Items in process as arrays: snapshots of builds, their attributes and neighbours."""
+"""Items as in-process arrays: snapshots of builds, attributes and neighbours."""

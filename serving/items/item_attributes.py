@@ -1,4 +1,4 @@
-"""Attribute values of all items as arrays: what log-odds and affinities are summed over."""
+"""Attribute values of all items as arrays, for summing log-odds and affinities."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 from feature_repo.arrays import Floats, Ints
 
 MAX_TYPES = 32
-"""Attribute types with signals of their own; those with the fewest occurrences beyond that are left out."""
+"""Maximum number of attribute types with their own signals; the rarest types are omitted."""
 
 
 class Occurrences(NamedTuple):
-    """What compiled loops read of `Attributes`: the same arrays, and the number of types."""
+    """The arrays of `Attributes` for compiled loops, and the number of types."""
 
     types: int
     type_of: Ints
@@ -29,7 +29,7 @@ class Occurrences(NamedTuple):
 
 
 class Spans:
-    """Values of item after item in one array: where those of some items stand.
+    """Finds the values of items in a flat array of all items' values.
 
     Args:
         offsets: ``n + 1`` bounds of the items.
@@ -37,11 +37,11 @@ class Spans:
 
     def __init__(self, offsets: Ints) -> None:
         self._starts = offsets
-        # A zero behind the last is that of item -1, which is unknown and has none.
+        # The appended zero belongs to item -1, the unknown item.
         self._lengths = np.append(np.diff(offsets), 0)
 
     def of(self, rows: Ints) -> tuple[Ints, Ints]:
-        """Places of the values of some items, flat, and how many each has; -1 is an unknown item."""
+        """Return the flat places of the items' values, and the number of values of each; -1 is unknown."""
         lengths = self._lengths[rows]
         ends = lengths.cumsum()
         places = np.arange(ends[-1] if len(ends) else 0)
@@ -51,15 +51,15 @@ class Spans:
 
 @dataclass(frozen=True, eq=False)
 class Attributes:
-    """The values of ``n`` items in compressed rows.
+    """The attribute values of ``n`` items in compressed sparse rows.
 
     Attributes:
         ids: number of each attribute value (``type:value``).
         types: attribute types, alphabetical.
         type_of: type number of each value ``(size,)``.
-        share: share of a value among the occurrences of its type: what chance alone would touch ``(size,)``.
+        share: share of each value among the occurrences of its type ``(size,)``; the affinity by chance.
         offsets: ``n + 1`` bounds into `values`.
-        values: value numbers of item after item.
+        values: value numbers of all items, one item after the other.
     """
 
     ids: Mapping[str, int]
@@ -71,12 +71,12 @@ class Attributes:
 
     @cached_property
     def spans(self) -> Spans:
-        """Where the values of each item stand in `values`."""
+        """Places of each item's values in `values`."""
         return Spans(self.offsets)
 
     @cached_property
     def rarity(self) -> tuple[Floats, Floats]:
-        """Squared weight of each value, log(share)², and the length of each item by these weights."""
+        """Squared weight of each value, log(share)², and the length of each item's weight vector."""
         squared = np.log(self.share) ** 2
         owner = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
         sums = np.bincount(owner, squared[self.values], len(self.offsets) - 1)
@@ -84,11 +84,11 @@ class Attributes:
 
     @cached_property
     def occurrences(self) -> Occurrences:
-        """The arrays alone."""
+        """The arrays for compiled loops."""
         return Occurrences(len(self.types), self.type_of, self.share, self.offsets, self.values)
 
     def numbers(self, keys: Sequence[str]) -> tuple[Ints, Ints]:
-        """Numbers of the keys that some item has, and their places in `keys`."""
+        """Return the numbers of the known keys, and their places in `keys`."""
         numbers = np.fromiter(map(self.ids.get, keys, repeat(-1)), np.intp, len(keys))
         found = (numbers >= 0).nonzero()[0]
         return numbers[found], found
@@ -98,7 +98,7 @@ def attributes_of(attr_keys: pa.ListArray) -> Attributes:
     """Number the values of items.
 
     Args:
-        attr_keys: per item its values as ``type:value`` (list of text; null is none).
+        attr_keys: values of each item as ``type:value``; null for none.
     """
     lengths = pc.fill_null(pc.list_value_length(attr_keys), 0).to_numpy(zero_copy_only=False)
     coded = attr_keys.flatten().dictionary_encode()
@@ -124,5 +124,5 @@ def attributes_of(attr_keys: pa.ListArray) -> Attributes:
 
 
 def as_lists(rows: Iterable[Iterable[str]]) -> pa.ListArray:
-    """Python lists of text as an Arrow list array."""
+    """Convert Python lists of strings to an Arrow list array."""
     return pa.array([list(row) for row in rows], pa.list_(pa.string()))

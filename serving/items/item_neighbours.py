@@ -1,4 +1,4 @@
-"""Which items go together: co-visitation counts in compressed rows."""
+"""Co-visitation counts of items in compressed sparse rows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from serving.scoring.compiled import compiled
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """Neighbours of each of ``n`` items in compressed rows.
+    """Neighbours of each of ``n`` items in compressed sparse rows.
 
     Attributes:
         offsets: ``n + 1`` bounds into `items` and `counts`.
-        sessions: that touched each item, and a zero behind the last: that of item -1, which is unknown.
+        sessions: number of sessions that touched each item; the appended zero belongs to the unknown item -1.
     """
 
     offsets: Ints
@@ -28,10 +28,10 @@ class Neighbours:
     sessions: Floats
 
     def together(self, rows: Ints, last: Ints) -> Floats:
-        """Sessions that touched both each candidate and each of the last items ``(n, s)``.
+        """Count the sessions that touched both each candidate and each of the last items ``(n, s)``.
 
         Args:
-            rows: item numbers of the candidates, each once; -1 for unknown.
+            rows: distinct item numbers of the candidates; -1 for unknown.
             last: item numbers of the last items; -1 for unknown.
         """
         out = np.zeros((len(rows), len(last)))
@@ -42,7 +42,7 @@ class Neighbours:
 
 
 def neighbours_of(table: pa.Table | None, index: Mapping[str, int]) -> Neighbours:
-    """Neighbours from the rows of `item_neighbours`; items not in `index` are left out on both sides."""
+    """Build neighbours from the rows of `item_neighbours`, without items that are not in `index`."""
     n = len(index)
     if table is None:
         none = np.zeros(0)
@@ -69,7 +69,7 @@ def _together(
     """Find each neighbour of the last items among the candidates, by binary search, and write its count.
 
     Args:
-        ascending, order: item numbers of the candidates in ascending order, and whose they are.
+        ascending, order: item numbers in ascending order, and the candidate of each.
     """
     for s in range(len(last)):
         if last[s] >= 0:

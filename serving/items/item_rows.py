@@ -1,4 +1,4 @@
-"""What signals need of the candidates, as arrays: served from a snapshot, replayed from statistics."""
+"""The candidates' features as arrays, from a snapshot when serving and from statistics in a replay."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from feature_repo.arrays import Floats, Ints
 from serving.items.item_attributes import Attributes
 
 LAST_ITEMS = 5
-"""Items of a session, newest first, whose neighbours count."""
+"""Number of newest touched items whose neighbours are used."""
 
 MIN_CTR = 1e-4
 LOG_CTR, LOG_CLICKS, POPULARITY = 0, 1, slice(2, 5)
 ALONE = 7
-"""Columns of `ItemRows.alone`: these, then the numeric attributes."""
+"""Number of fixed columns of `ItemRows.alone`; the numeric attributes follow."""
 
 
 class ItemRows(Struct, frozen=True, eq=False):
-    """``n`` candidates as arrays, in the order asked for, beside what the session touched.
+    """``n`` candidates as arrays, in the requested order, and the items that the session touched.
 
     Attributes:
-        rows: item number of each candidate; -1 where the item is unknown.
-        places: row of each in `alone` and `share`; the last one, of nan, for an unknown item.
-        attributes: the values of all items, by item number.
-        alone: signals of items alone (`alone`) ``(…, ALONE + m)``; nan where unknown.
-        share: shares of all engagement (long half-life), smoothed by one unit an item ``(…,)``; above 0.
+        rows: item number of each candidate; -1 if unknown.
+        places: row of each candidate in `alone` and `share`; the last row, of nan, for an unknown item.
+        attributes: attribute values of all items, by item number.
+        alone: signals of the items alone (see `alone`) ``(…, ALONE + m)``; nan if unknown.
+        share: share of all engagement (long half-life), smoothed by one unit per item ``(…,)``; above 0.
         numeric_names: the ``m`` numeric attributes.
-        touched: item numbers of what the session touched, newest first, -1 for unknown ``(t,)``.
-        together: sessions that touched both the candidate and each of the last items ``(n, s)``.
-        sessions: sessions that touched each of the last items ``(s,)``.
-        last_numerics: numeric attributes of the last touched item, on the scale of `alone` ``(m,)``.
+        touched: item numbers of the touched items, newest first, -1 for unknown ``(t,)``.
+        together: number of sessions that touched both the candidate and each of the last items ``(n, s)``.
+        sessions: number of sessions that touched each of the last items ``(s,)``.
+        last_numerics: numeric attributes of the item touched last, on the scale of `alone` ``(m,)``.
     """
 
     rows: Ints
@@ -48,19 +48,21 @@ class ItemRows(Struct, frozen=True, eq=False):
 def alone(
     ctr: Floats, clicks: Floats, popularity: Floats, debiased: Floats, age_days: Floats, numerics: Floats
 ) -> Floats:
-    """The signals that depend on the item alone; a snapshot has them ready for all of its items.
+    """Compute the signals that depend only on the item. A snapshot holds them for all of its items.
+
+    Unknown values are nan.
 
     Args:
-        ctr: smoothed click-through rate ``(n,)``; nan where unknown, here and below.
-        clicks: engagements so far ``(n,)``.
-        popularity: decayed engagement, short, mid and long half-life ``(n, 3)``.
-        debiased: clicks over those expected at the positions shown ``(n,)``.
-        age_days: since the item was created ``(n,)``.
+        ctr: smoothed click-through rate ``(n,)``.
+        clicks: number of engagements so far ``(n,)``.
+        popularity: decayed engagement with short, mid and long half-life ``(n, 3)``.
+        debiased: clicks divided by the clicks expected at the positions shown ``(n,)``.
+        age_days: days since the item was created ``(n,)``.
         numerics: numeric attributes ``(n, m)``.
 
     Returns:
-        log click-through rate, log(1 + x) of clicks and popularities, log of the debiased rate, log(1 + age),
-        `signed_log` of numerics.
+        The columns log(ctr), log(1 + clicks), log(1 + popularity), log(debiased), log(1 + age) and
+        `signed_log` of the numeric attributes.
     """
     rate, clicked = np.log(np.maximum(ctr, MIN_CTR)), np.log1p(clicks)
     beyond, aged = np.log(np.maximum(debiased, MIN_CTR)), np.log1p(np.maximum(age_days, 0.0))
@@ -76,5 +78,5 @@ def alone(
 
 
 def signed_log(values: Floats) -> Floats:
-    """log(1 + |x|) with the sign of x: prices, years and counts on one footing."""
+    """Compute log(1 + |x|) with the sign of x, which puts prices, years and counts on similar scales."""
     return np.copysign(np.log1p(np.abs(values)), values)

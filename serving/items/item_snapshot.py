@@ -1,4 +1,4 @@
-"""Item features of one build, in process as arrays: no store delivers a thousand candidates in time."""
+"""Item features of one build as in-process arrays: no store delivers a thousand candidates in time."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from serving.scoring.compiled import compiled
 
 ITEMS, NEIGHBOURS = "item_profile", "item_neighbours"
 GROUPS = (ITEMS, NEIGHBOURS)
-"""What a snapshot is made from."""
+"""The groups that a snapshot is made from."""
 
 MAX_NUMERICS = 32
-"""Numeric attributes with signals of their own; those fewest items have beyond that are left out."""
+"""Maximum number of numeric attributes with their own signals; those that fewest items have are omitted."""
 
 POPULAR_SHARE = 0.1
-"""Share of the items, those with most engagement, that count as popular."""
+"""Share of the items with most engagement that counts as popular."""
 
 _PROFILE = [
     "item_id",
@@ -51,19 +51,19 @@ _NEIGHBOURS = ["item_id", "neighbour_ids", "neighbour_counts", "session_count"]
 
 @dataclass(frozen=True, eq=False)
 class ItemSnapshot:
-    """All items as of one build; immutable, swapped whole.
+    """All items of one build. Immutable, and replaced as a whole.
 
     Attributes:
-        version: names the builds it was made from.
-        as_of: of the build of items, in whole seconds, as `version` has it.
-        neighbours_as_of: of the build of neighbours; `None` without one.
-        index: item number by id; all arrays are by item number.
-        at: the same, of many items at once.
-        alone: `items.alone` of each, and a row of nan behind the last: that of item -1, which is unknown.
-        categories, category_offsets: category numbers of item after item.
-        vectors: unit vectors float32 ``(n, d)``; zeros where there is none.
-        vector_lengths: of each item's vector, 1 but for rounding; 0 where there is none.
-        popular_from: long-term popularity of items that count as popular: the tenth with most; above zero.
+        version: names the builds that it was made from.
+        as_of: as-of time of the item build, in whole seconds like in `version`.
+        neighbours_as_of: as-of time of the neighbour build; `None` without one.
+        index: item number by id; all arrays are indexed by item number.
+        at: like `index`, for many items at once.
+        alone: see `item_rows.alone`; the appended row of nan belongs to item -1, the unknown item.
+        categories, category_offsets: category numbers of all items, one item after the other.
+        vectors: unit vectors float32 ``(n, d)``; zeros if missing.
+        vector_lengths: length of each vector: 1 up to rounding, or 0 if missing.
+        popular_from: minimum long-term popularity of popular items; above zero.
     """
 
     version: str
@@ -90,22 +90,22 @@ class ItemSnapshot:
         return len(self.item_ids)
 
     def numbers(self, item_ids: Sequence[str]) -> Ints:
-        """Item numbers, -1 where unknown."""
+        """Return the item numbers, with -1 for unknown ids."""
         return self.at.numbers(item_ids)
 
     def gather(self, item_ids: Sequence[str], order: Ints) -> Ints:
-        """`numbers` of candidates in an order, their rows read ahead: done while the store is awaited."""
+        """Return the item numbers of candidates in an order, and prefetch their rows into the CPU cache."""
         rows = self.numbers(item_ids)[order]
         _read_ahead(rows, self.alone, self.share, *self.attributes.occurrences[1:])
         return rows
 
     def rows(self, numbers: Ints, touched: Sequence[str] = (), *, covisits: bool = True) -> ItemRows:
-        """Candidates for their signals.
+        """Return the candidates' features for the signals.
 
         Args:
-            numbers: `numbers` of the candidates.
-            touched: what the session touched, newest first.
-            covisits: whether what goes together counts; without it that is unknown.
+            numbers: item numbers of the candidates.
+            touched: items that the session touched, newest first.
+            covisits: whether to use co-visits; otherwise they are unknown.
         """
         seen = self.numbers(touched)
         last = seen[: LAST_ITEMS if covisits else 0]
@@ -124,18 +124,18 @@ class ItemSnapshot:
 
 
 def load_snapshot(builds: Builds) -> ItemSnapshot | None:
-    """The snapshot of the current builds; `None` before the first build of items, or while it has no rows.
+    """Load the snapshot of the current builds, or return `None` without an item build or items.
 
-    Each ``CURRENT`` is read once, so what is held is what was promoted, whole.
+    Each ``CURRENT`` is read once, so the snapshot is consistent with what was promoted.
 
     Raises:
-        LakeError: a build's file cannot be read; names it.
+        LakeError: a build's file cannot be read.
     """
     return read_snapshot(current_builds(builds))
 
 
 def current_builds(builds: Builds) -> dict[str, Build | None]:
-    """The promoted build of each group.
+    """Return the promoted build of each group.
 
     Raises:
         LakeError: a pointer is damaged.
@@ -144,10 +144,10 @@ def current_builds(builds: Builds) -> dict[str, Build | None]:
 
 
 def read_snapshot(found: Mapping[str, Build | None]) -> ItemSnapshot | None:
-    """The snapshot of builds; `None` without items.
+    """Read the snapshot of builds, or return `None` without items.
 
     Raises:
-        LakeError: a build's file cannot be read; names it.
+        LakeError: a build's file cannot be read.
     """
     profile, neighbours = found[ITEMS], found[NEIGHBOURS]
     if profile is None or not profile.rows:
@@ -166,10 +166,10 @@ def snapshot_of(
     as_of: datetime,
     neighbours_as_of: datetime | None = None,
 ) -> ItemSnapshot:
-    """A snapshot from the rows of `item_profile` and `item_neighbours`.
+    """Make a snapshot from the rows of `item_profile` and `item_neighbours`.
 
     Args:
-        neighbours_as_of: where the neighbours are not of the same time as the items.
+        neighbours_as_of: as-of time of the neighbours, if it differs from `as_of`.
     """
     item_ids = tuple(texts_of(items["item_id"]))
     index = {item_id: number for number, item_id in enumerate(item_ids)}
@@ -208,7 +208,7 @@ def snapshot_of(
 
 
 def _numbered(coded: pa.DictionaryArray) -> tuple[tuple[str, ...], Ints]:
-    """Distinct categories, however each item spells them, and the number of each occurrence."""
+    """Return the distinct normalized categories, and the category number of each occurrence."""
     of: dict[str, int] = {}
     number = np.array([of.setdefault(normalized(n), len(of)) for n in coded.dictionary.to_pylist()], np.intp)
     return tuple(of), number[coded.indices.to_numpy(zero_copy_only=False)]
@@ -253,7 +253,7 @@ def _read(build: Build, columns: list[str]) -> pa.Table:
 
 
 def _whole(as_of: datetime) -> datetime:
-    """To the second, as builds are named: a replay, which knows the name alone, reckons the same age."""
+    """Truncate to seconds like build names, so that a replay, which has only the name, gets the same age."""
     return as_of.replace(microsecond=0)
 
 
@@ -265,13 +265,13 @@ def _stamp(build: Build) -> str:
 def _read_ahead(
     rows: Ints, alone: Floats, share: Floats, type_of: Ints, values_share: Floats, offsets: Ints, values: Ints
 ) -> float:
-    """Read what the signals are going to read of each item, so that it is in the processor's caches by then.
+    """Prefetch into the CPU cache what the signals will read of each item.
 
     Args:
-        type_of, values_share, offsets, values: of `Occurrences`.
+        type_of, values_share, offsets, values: see `Occurrences`.
 
     Returns:
-        a number of no meaning, without which nothing would be read.
+        A meaningless sum that keeps the compiler from removing the reads.
     """
     total = 0.0
     for i in range(len(rows)):

@@ -1,4 +1,4 @@
-"""The promoted builds of items, with a copy of those that served last."""
+"""Loads the promoted item builds, and keeps copies of the last good ones."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ log = logging.getLogger(__name__)
 
 
 class ItemStore:
-    """Builds of `item_profile` and `item_neighbours` below `features`, and copies of the last good ones.
+    """Builds of `item_profile` and `item_neighbours`, and copies of the last good ones.
 
-    A build that was there once does not end by being gone: the chain replaces builds, it removes no pointer.
+    A missing pointer is an error once a build was seen, because the chain replaces builds and never removes
+    pointers.
 
     Args:
         features: folder of the builds.
-        kept: folder of the copies: hard links, where both are on one file system.
+        kept: folder of the copies, which are hard links if possible.
     """
 
     def __init__(self, features: Path, kept: Path) -> None:
@@ -37,19 +38,19 @@ class ItemStore:
         self._held: set[str] = set()
 
     def stamp(self) -> object:
-        """Changes when another build is promoted, or a pointer disappears."""
+        """Return a stamp that changes when another build is promoted or a pointer disappears."""
         return stamp_of(*map(self._pointer, GROUPS))
 
     def load(self) -> ItemSnapshot | None:
-        """The snapshot of the current builds, which are kept; `None` before the first build of items.
+        """Load the snapshot of the current builds and keep copies; return `None` before the first item build.
 
         Raises:
-            LakeError: a build cannot be read, or is gone or empty though there was one; names the file.
+            LakeError: a build cannot be read, or has disappeared or become empty.
         """
         found = current_builds(self._builds)
         for group, build in found.items():
             if self._lost(group, build):
-                gone = "gone" if build is None else "names a build without rows"
+                gone = "missing" if build is None else "names a build without rows"
                 msg = f"{self._pointer(group)}: {gone}; put the folder back, or run the chain again"
                 raise LakeError(msg)
         snapshot = read_snapshot(found)
@@ -58,7 +59,7 @@ class ItemStore:
         return snapshot
 
     def last_good(self) -> ItemSnapshot | None:
-        """The snapshot that served last, whatever became of its builds; `None` where there was none.
+        """Load the copy of the last good snapshot, or return `None` if there is none.
 
         Raises:
             LakeError: the copy is damaged.
@@ -75,11 +76,11 @@ class ItemStore:
             return True
         try:
             return self._kept.current(group) is not None
-        except LakeError:  # of the copies nothing is known
+        except LakeError:  # the copies are unreadable
             return group == ITEMS
 
     def _keep(self, found: dict[str, Build | None]) -> None:
-        """Keep what serves now; a full disk holds nothing up."""
+        """Keep copies of the current builds. A full disk is logged and does not stop loading."""
         there = {group: build for group, build in found.items() if build is not None}
         self._held.update(there)
         try:
@@ -87,4 +88,4 @@ class ItemStore:
                 for group, build in there.items():
                     self._kept.adopt(group, build)
         except OSError as error:
-            log.error("%s: the items could not be kept for a later start (%s)", self._kept.root, error)
+            log.error("%s: cannot keep copies of the items for the next start (%s)", self._kept.root, error)

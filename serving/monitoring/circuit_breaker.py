@@ -1,7 +1,7 @@
-"""The circuit breaker: stop asking what fails, ask again now and then, close by itself.
+"""The circuit breaker: stops calling a failing dependency, probes it now and then, and closes by itself.
 
-No kept asyncio library counts a failure *share* over a sliding window with a minimum volume (docs/adr/0061),
-so this is a small state machine of its own. Not thread-safe: each belongs to one event loop.
+No maintained asyncio library counts a failure *share* over a sliding window with a minimum volume
+(docs/adr/0061), so this is a small state machine. Not thread-safe: each breaker belongs to one event loop.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from time import monotonic
 
 
 class State(StrEnum):
-    """Closed lets everything through, open nothing, half-open a probe at a time."""
+    """Closed allows every call, open none, half-open one probe at a time."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -26,11 +26,11 @@ class BreakerRules:
     """When a breaker opens and how it closes.
 
     Attributes:
-        window: outcomes looked back on.
-        volume: outcomes there must be before it can open.
+        window: number of recent outcomes that count.
+        volume: minimum number of outcomes before it can open.
         share: share of failures above which it opens.
-        open_s: how long nothing is let through before a probe is.
-        probes: probes in a row that must succeed for it to close.
+        open_s: seconds without calls before the first probe.
+        probes: consecutive successful probes before it closes.
     """
 
     window: int = 100
@@ -41,12 +41,12 @@ class BreakerRules:
 
 
 class Breaker:
-    """Guards one dependency: ask `allow` before each call, tell `record` how it went.
+    """Guards one dependency: call `allow` before each call, and `record` with its outcome.
 
     Args:
         name: the dependency, for metrics.
         clock: monotonic seconds.
-        on_change: told the new state.
+        on_change: called with the name and the new state.
     """
 
     def __init__(
@@ -68,32 +68,32 @@ class Breaker:
         self._succeeded = 0
 
     def allow(self) -> bool:
-        """Whether the call may be made. A `True` must be followed by `record` or `release`."""
+        """Whether the call may be made. After `True` the caller must call `record` or `release`."""
         if self.state is State.CLOSED:
             return True
         if self.state is State.OPEN:
             if self._clock() - self._since < self._rules.open_s:
                 return False
             self._move(State.HALF_OPEN)
-        # A probe that never reported (its task died) must not keep the breaker open for ever.
+        # A probe that never reports, because its task died, must not keep the breaker open forever.
         if self._probing and self._clock() - self._since < self._rules.open_s:
             return False
         self._probing, self._since = True, self._clock()
         return True
 
     def release(self) -> None:
-        """The call was not made, or says nothing about the dependency."""
+        """Report that the call was not made, or says nothing about the dependency."""
         self._probing = False
 
     def record(self, ok: bool) -> None:
-        """How an allowed call went."""
+        """Record the outcome of an allowed call."""
         if self.state is State.CLOSED:
             self._count(ok)
         elif self.state is State.HALF_OPEN:
             self._probed(ok)
 
     def reset(self) -> None:
-        """Closed, with nothing held against the dependency."""
+        """Close the breaker and forget past failures."""
         self._outcomes.clear()
         self._failures = 0
         self._move(State.CLOSED)

@@ -1,4 +1,4 @@
-"""What serving counts, as Prometheus metrics. No label ever holds an id."""
+"""Serving's Prometheus metrics. No label ever holds an id."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from serving.monitoring.circuit_breaker import State
 from serving.schemas.rank_response import RankAnswer
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
-"""Environment variable of prometheus-client itself: the folder in which workers share their metrics."""
+"""Environment variable of prometheus-client: the folder in which workers share their metrics."""
 _PAGE = {
     "category_coverage": "Share of all categories on the first page",
     "diversity": "Mean dissimilarity of the page's items",
@@ -27,7 +27,7 @@ WORKERS_FOLDER = "metrics"
 _OPENNESS = {State.CLOSED: 0.0, State.HALF_OPEN: 0.5, State.OPEN: 1.0}
 
 RELOADED = ("items", "blend", "flags", "rules")
-"""What is loaded anew while the process runs."""
+"""Parts that are reloaded while the process runs."""
 DROPPED = ("queue_full", "log_failed", "log_open", "broken", "shutdown")
 """Why decision records are lost."""
 
@@ -42,18 +42,18 @@ WANTED = frozenset(
         "user_expired",
     }
 )
-"""Codes of answers that are as they should be: somebody decided so, or the visitor was away for long."""
+"""Degraded codes that are no fault: an operator or a user decided so, or the visitor was away for long."""
 
 _MS = (0.25, 0.5, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 50, 100, 250, 1000)
 
 
 @dataclass(frozen=True, slots=True)
 class ExperimentFigures:
-    """Of one experiment.
+    """Figures of one experiment.
 
     Attributes:
-        units: exposed, by arm.
-        mismatched: whether the arms hold other shares than declared.
+        units: number of exposed units by arm.
+        mismatched: whether the shares of the arms differ significantly from the declared ones.
     """
 
     units: Mapping[str, int]
@@ -61,7 +61,7 @@ class ExperimentFigures:
 
 
 class ExperimentCollector(Collector):
-    """What was reckoned last of the experiments that are on; of all workers, so that no worker adds to it."""
+    """The latest figures of the running experiments. They cover all workers, so workers are not summed."""
 
     def __init__(self) -> None:
         self.figures: Mapping[str, ExperimentFigures] = {}
@@ -75,7 +75,7 @@ class ExperimentCollector(Collector):
         )
         mismatch = GaugeMetricFamily(
             "headrace_sample_ratio_mismatch",
-            "1 where arms hold other shares than declared.",
+            "1 if the shares of the arms differ from the declared ones.",
             labels=["experiment"],
         )
         for name, figures in self.figures.items():
@@ -90,8 +90,8 @@ class Metrics:
     """The metrics of one serving process.
 
     Args:
-        registry: where they are registered; one of its own for each app, so that tests do not share counts.
-        collectors: of other parts, which read files at each scrape: every worker would say the same.
+        registry: one per app, so that tests do not share counts.
+        collectors: collectors that read files at each scrape, with the same result in every worker.
     """
 
     def __init__(self, registry: CollectorRegistry, collectors: Sequence[Collector] = ()) -> None:
@@ -103,7 +103,7 @@ class Metrics:
         )
         self.faulty = Counter(
             "headrace_ranks_faulty",
-            "Rankings that carried a code of a fault: something was late, old, absent or failed.",
+            "Rankings degraded by a fault: something was late, stale, missing or failed.",
             registry=registry,
         )
         self.refused = Counter(
@@ -117,7 +117,7 @@ class Metrics:
         )
         self.features_ms = Histogram(
             "headrace_features_milliseconds",
-            "Time of an answer of online features.",
+            "Time of an online features request.",
             buckets=_MS,
             registry=registry,
         )
@@ -128,11 +128,11 @@ class Metrics:
             "headrace_events_posted", "Events posted, by outcome.", ["outcome"], registry=registry
         )
         self.reload_failures = Counter(
-            "headrace_reload_failures", "Files that could not be loaded anew.", ["what"], registry=registry
+            "headrace_reload_failures", "Failed reloads of a changed file.", ["what"], registry=registry
         )
         self.reload_failing = self._gauge(
             "headrace_reload_failing",
-            "1 while a file cannot be loaded and the last good one serves.",
+            "1 while a file cannot be loaded and its last good version serves.",
             ["what"],
         )
         self.decisions = Counter(
@@ -153,7 +153,7 @@ class Metrics:
             figure: Summary(f"headrace_page_{figure}", f"{meaning}, by arm.", ["arm"], registry=registry)
             for figure, meaning in _PAGE.items()
         }
-        for what in RELOADED:  # a rise is seen from zero on only: what is not there yet misses the first one
+        for what in RELOADED:  # start at 0, otherwise rate() misses the first increment
             self.reload_failures.labels(what)
         for reason in DROPPED:
             self.decisions_dropped.labels(reason)
@@ -162,22 +162,22 @@ class Metrics:
 
     @classmethod
     def of_process(cls, *collectors: Collector) -> Metrics:
-        """Metrics in a registry of their own."""
+        """Create metrics in a new registry."""
         return cls(CollectorRegistry(), collectors)
 
     def _gauge(self, name: str, meaning: str, labels: Sequence[str] = ()) -> Gauge:
-        # With several workers a gauge shows the worst of them that still live.
+        # With several workers a gauge shows the worst value of the live ones.
         return Gauge(name, meaning, labels, registry=self.registry, multiprocess_mode="livemax")
 
     @property
     def folder(self) -> Path | None:
-        """The folder in which workers share what they count; `None` where there is but one process."""
-        # Feast sets the variable too, in any process that imports it: only our own folder means workers.
+        """Return the folder in which workers share their metrics, or `None` with a single process."""
+        # Importing Feast sets the variable too, so check that it is our folder.
         folder = Path(os.environ.get(MULTIPROCESS, ""))
         return folder if folder.name == WORKERS_FOLDER else None
 
     def render(self) -> bytes:
-        """All metrics in Prometheus's text format: these and those of the layers below, of every worker."""
+        """Render all metrics of every worker, and those of the layers below, as Prometheus text."""
         files = CollectorRegistry()
         for collector in self._collectors:
             files.register(collector)
@@ -194,12 +194,12 @@ class Metrics:
         self.breakers.labels(name).set(_OPENNESS[state])
 
     def reloaded(self, ok: Mapping[str, bool]) -> None:
-        """Show whether each file can be read; of one that cannot, the last good version is in force."""
+        """Show whether each file can be read. If not, its last good version is in force."""
         for what, readable in ok.items():
             self.reload_failing.labels(what).set(not readable)
 
     def reload_failed(self, what: str) -> None:
-        """Count a file that could not be loaded anew; the last good one stays."""
+        """Count a failed reload."""
         self.reload_failures.labels(what).inc()
 
     def ranked(self, answer: RankAnswer) -> None:
@@ -223,7 +223,7 @@ class Metrics:
 
 
 def bury(folder: Path) -> None:
-    """Drop the gauges of workers that died, so that the worst of a dead one is not shown for ever."""
+    """Delete the gauges of dead workers, so that their values are not shown forever."""
     for path in folder.glob("gauge_live*_*.db"):
         number = path.stem.rpartition("_")[2]
         if number.isdigit() and not _alive(int(number)):

@@ -1,4 +1,4 @@
-"""What the log says of an exception met on the way of a request: nothing a person is known by."""
+"""Describes exceptions for the log without personal data."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from traceback import walk_tb
 
 
 def place_of(error: BaseException) -> str:
-    """What kind of exception was raised and where, innermost call first.
+    """Return the type of an exception and where it was raised, innermost call first.
 
-    Without its own words: they may hold what a person is known by, as a KeyError's do.
+    The message is left out, because it may hold personal data, as a KeyError's does.
     """
     frames = (
         f"{Path(frame.f_code.co_filename).name}:{line} {frame.f_code.co_name}"

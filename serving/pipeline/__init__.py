@@ -1,1 +1,1 @@
-"""The stages of a ranking and the runner that orders, times and guards them."""
+"""The stages of a ranking, and the runner that orders, times and guards them."""

@@ -36,9 +36,9 @@ class BlendStage:
         self._tastes = KeptTastes()
 
     def run(self, context: RankContext) -> None:
-        """Set scores, order, tier and, to be explained, `contributions`; without a model the base stands.
+        """Set scores, order and tier, and `contributions` if an explanation is wanted.
 
-        Items over their time-to-live count as missing, and so do neighbours over theirs.
+        Without a model the base order remains. Items and neighbours past their time-to-live count as missing.
         """
         snapshot, blend = context.model.snapshot, context.model.blend
         if snapshot is None:
@@ -55,7 +55,7 @@ class BlendStage:
             return context.settle()
         if blend.kind != "fitted" and not context.flags.ranker:
             context.degrade("gate_closed")
-        tier = Tier.BASE if alike else tier  # what serves everyone alike is not personal
+        tier = Tier.BASE if alike else tier  # an order that is the same for everyone is not personal
         first = context.base.order
         rows, matrix = request_signals(context, snapshot, self._tastes, blend.wanted)
         factors = tuple(sorted(context.flags.weights.items()))
@@ -76,12 +76,12 @@ class BlendStage:
 
 @lru_cache(maxsize=64)
 def rule_blend(ranker: str, types: tuple[str, ...], numeric_names: tuple[str, ...]) -> Blend:
-    """The blend of a simple rule, for a catalogue."""
+    """Return the blend of a simple rule for a catalogue."""
     return all_rankers()[ranker].blend(signal_names(types, numeric_names))
 
 
 def gather(context: RankContext) -> None:
-    """Look the candidates up: it needs nothing of the store, so it is done while that answers."""
+    """Look up the candidates' item numbers. This needs no store, so it runs while the store answers."""
     snapshot = context.model.snapshot
     if snapshot is not None:
         context.gathered = snapshot.gather(context.item_ids, context.base.order)
@@ -90,7 +90,7 @@ def gather(context: RankContext) -> None:
 def request_signals(
     context: RankContext, snapshot: ItemSnapshot, tastes: Tastes, wanted: frozenset[str] | None = None
 ) -> tuple[Ints, SignalMatrix]:
-    """Item numbers and signals of a request, both in base order.
+    """Compute the item numbers and signals of a request, both in base order.
 
     Args:
         wanted: names of the signals to compute; `None` for all.
@@ -112,12 +112,12 @@ def request_signals(
 
 
 def in_time(context: RankContext, group: FeatureGroup, as_of: datetime, name: str) -> bool:
-    """Whether a build is within its time-to-live at the moment of the request.
+    """Whether a build is within its time-to-live at the time of the request.
 
-    Notes its age, and which of its time-to-live and its freshness budget it is over.
+    Records its age, and a code if it exceeds its time-to-live or its freshness budget.
 
     Args:
-        name: of the group in codes.
+        name: name of the group in codes.
     """
     age = context.now - as_of
     context.ages[group.name] = max(age.total_seconds(), 0.0)
@@ -135,7 +135,7 @@ def _neighbours_in_time(context: RankContext, snapshot: ItemSnapshot) -> bool:
 
 
 def tier_of(context: RankContext) -> Tier:
-    """The highest tier that the features at hand allow."""
+    """Return the highest tier that the available features allow."""
     if context.session is not None:
         return Tier.SESSION_LONG_TERM if context.user is not None else Tier.SESSION_SEGMENT
     if context.user is not None:

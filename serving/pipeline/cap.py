@@ -1,4 +1,4 @@
-"""Bounds how far personalization may move an item from where its base score puts it."""
+"""Limits how far personalization may move an item from its base position."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ _NOT_ALL = "order: not a permutation of the candidates"
 
 
 def capped(order: Ints, base: BaseOrder, cap: Cap) -> Ints:
-    """The order, with every item inside its window; the very same array where nothing moves.
+    """Move every item into its window; return the same array if nothing moves.
 
     Args:
         order: candidate indices, best first; a permutation.
         base: base positions and scores.
-        cap: `positions` bounds ``|position − base position|``; `share` bounds the distance between the base
-            score of an item and that of the item whose base position it takes, as a share of their spread.
+        cap: `positions` limits ``|position − base position|``. `share` limits the difference between the base
+            score of an item and that of the item whose base position it takes, as a share of the spread.
 
     Raises:
-        IndexError: `order` is no permutation.
+        IndexError: `order` is not a permutation.
     """
     n = len(order)
     free = cap.positions is None or cap.positions >= 2 * (n - 1)
     if n == 0 or (free and cap.share is None):
-        return order  # every half window holds all places
+        return order  # every window covers all positions
     if len(base.order) != n or order.min() < 0 or order.max() >= n:
         raise IndexError(_NOT_ALL)
-    half = np.arange(0, 2 * n, 2)  # places count double, for halves of them are met
+    half = np.arange(0, 2 * n, 2)  # positions are doubled so that half positions stay integers
     reach = 2 * n if cap.positions is None else cap.positions
     low, high = np.maximum(half - reach, 0), np.minimum(half + reach, 2 * (n - 1))
     if cap.share is not None:
@@ -42,7 +42,7 @@ def capped(order: Ints, base: BaseOrder, cap: Cap) -> Ints:
 
 
 def _narrow(low: Ints, high: Ints, base: BaseOrder, share: float) -> None:
-    """Narrow windows of base places to those whose score lies within half the share of the spread."""
+    """Narrow the windows to base positions whose score differs by at most half the share of the spread."""
     falling = -base.scores[base.order]
     half = share * (falling[-1] - falling[0]) / 2
     np.maximum(low, 2 * falling.searchsorted(falling - half), out=low)
@@ -53,10 +53,10 @@ class CapStage:
     """Keeps every item within its window around the base position."""
 
     name = "cap"
-    personal = False  # a bound holds for what the blend has ordered, however late it is
+    personal = False  # the cap applies to every blended order, even when the budget is spent
 
     def run(self, context: RankContext) -> None:
-        """Reorder where the blend moved something too far."""
+        """Reorder if the blend moved an item too far."""
         if context.tier is Tier.BASE:
             return
         order = capped(context.order, context.base, context.flags.cap)

@@ -1,4 +1,4 @@
-"""Everything known of one request while it passes through the stages."""
+"""The state of one request while it passes through the stages."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from serving.scoring.ordering import rescored
 
 
 class Row(Struct, frozen=True):
-    """One row of a feature group as serving uses it.
+    """One row of a feature group.
 
     Attributes:
         values: feature name → value.
-        event_time: what the row was computed from.
-        cached: whether it is a copy from an earlier request rather than the store's.
+        event_time: event time that the row was computed at.
+        cached: whether it was cached by an earlier request rather than read from the store.
     """
 
     values: Mapping[str, Any]
@@ -35,7 +35,7 @@ class Row(Struct, frozen=True):
 
 
 class _Named:
-    """The row of the attribute's own name among `rows`."""
+    """Descriptor: the entry of `rows` with the attribute's name."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -51,7 +51,7 @@ class _Named:
 
 
 class HasRows:
-    """What holds feature rows by the name that their group is ranked as; those of the tiers by attribute."""
+    """Base of objects with feature rows by `FeatureGroup.ranked_as`; the common ones are attributes too."""
 
     __slots__ = ()
     rows: dict[str, Row]
@@ -62,11 +62,11 @@ class HasRows:
 
 
 class Contributions(Struct, frozen=True, eq=False):
-    """What each signal added to each candidate's score.
+    """The contribution of each signal to each candidate's score.
 
     Attributes:
         names: the k signals.
-        values: float64[n, k], rows in base order; a row sums to what the blend made of the candidate.
+        values: float64[n, k], rows in base order; a row sums to the candidate's blended score.
     """
 
     names: tuple[str, ...]
@@ -79,29 +79,28 @@ _NONE = np.zeros(0, np.intp)
 
 
 class RankContext(HasRows, Struct, eq=False):
-    """State of one request. Stages read what earlier ones left and write their own part.
+    """State of one request. Each stage reads the results of earlier ones and writes its own.
 
-    The base order is made when it is first asked for: not before the online store was asked, which answers
-    meanwhile.
+    The base order is computed at first use, so that the request to the online store goes out first.
 
     Attributes:
         request_id: given or generated.
-        now: the moment of the request, event-time clock.
-        model: item features and blend, captured once, so that no answer mixes versions.
+        now: time of the request by the event-time clock.
+        model: item features, blend, flags and rules, captured once so that no answer mixes versions.
         deadline: `perf_counter` time at which personalization ends.
-        item_ids: of the candidates, as given.
-        flags: those of the model, with what the experiment arms of this unit replace.
-        consented: whether consent was asked for, and permits what is personal to be used and recorded.
-        held_out: whether the base order is answered although everything is computed.
-        gathered: item numbers of the candidates, in base order, where they are at hand already.
-        rows: feature rows by the name that their group is ranked as (`FeatureGroup.ranked_as`).
-        contributions: where the answer is to be explained.
-        numbers: snapshot item number of each candidate, -1 where unknown; empty before the blend.
-        settled: set by a stage that decided for the base order; personal stages are then skipped.
-        propensities: float64[n] by candidate, where slots explore.
-        drawn: candidates that exploration drew for their slots.
+        item_ids: item ids of the candidates, as given.
+        flags: the model's flags, as changed by the experiment arms of this unit.
+        consented: whether consent was checked and permits using and recording personal data.
+        held_out: whether to answer the base order although everything is computed.
+        gathered: item numbers of the candidates in base order, if already looked up.
+        rows: feature rows by `FeatureGroup.ranked_as`.
+        contributions: set only if an explanation is wanted.
+        numbers: snapshot item number of each candidate, -1 if unknown; empty before the blend.
+        settled: set by a stage that decided on the base order; personal stages are then skipped.
+        propensities: float64[n] by candidate, if slots explore.
+        drawn: candidates that exploration drew for its slots.
         placed: name of the rule that moved a candidate, by candidate.
-        completed: stages that ran to their end.
+        completed: names of the stages that finished.
     """
 
     request: RankRequest
@@ -136,7 +135,7 @@ class RankContext(HasRows, Struct, eq=False):
 
     @property
     def base(self) -> BaseOrder:
-        """What the caller's ranking says of the candidates."""
+        """The caller's ranking of the candidates."""
         if self._base is None:
             self._base = base_order(self.request.candidates)
         return self._base
@@ -152,7 +151,7 @@ class RankContext(HasRows, Struct, eq=False):
 
     @property
     def scores(self) -> Floats:
-        """float64[n] by candidate; where explained, `contributions` and `adjustments` sum to it."""
+        """float64[n] by candidate: the sum of `contributions` and `adjustments`, if explained."""
         return self.base.scores if self._scores is None else self._scores
 
     @scores.setter
@@ -160,40 +159,40 @@ class RankContext(HasRows, Struct, eq=False):
         self._scores = scores
 
     def degrade(self, code: str) -> None:
-        """Note a code once."""
+        """Add a degraded code once."""
         if code not in self.degraded:
             self.degraded.append(code)
 
     def settle(self, code: str | None = None) -> None:
-        """Decide for the base order."""
+        """Decide on the base order."""
         self.settled = True
         self.tier = Tier.BASE
         if code is not None:
             self.degrade(code)
 
     def reorder(self, order: Ints, part: str) -> None:
-        """Put candidates into another order; what that adds to each score is kept as a part of it.
+        """Reorder the candidates, and record the change of each score as an adjustment.
 
-        Each place keeps its score and each item takes the score of its place, so that scores still fall from
-        first to last and every part is in the same unit.
+        Each item takes the score of its new position, so scores still fall from first to last and all parts
+        of a score have the same unit.
         """
         moved, added = rescored(order, self.scores)
         self.adjustments = {**self.adjustments, part: added}
         self.scores, self.order = moved, order
 
     def ranking(self) -> tuple[Any, ...]:
-        """The ranking as it stands, for `restore`."""
+        """Return the current ranking, for `restore`."""
         return _ranking(self)
 
     def restore(self, ranking: tuple[Any, ...]) -> None:
-        """Back to what `ranking` returned: a stage that failed leaves nothing behind."""
+        """Restore what `ranking` returned, so that a failed stage leaves no trace."""
         for name, value in zip(_RANKING, ranking, strict=True):
             setattr(self, name, value)
 
     def reset(self) -> None:
-        """Back to the base order, whatever was done before."""
+        """Return to the base order."""
         self.restore((Tier.BASE, None, None, None, {}, None, []))
 
     def remaining_s(self) -> float:
-        """Seconds left of the budget; negative once it is spent."""
+        """Return the seconds left of the budget; negative once it is spent."""
         return self.deadline - perf_counter()

@@ -14,37 +14,38 @@ from serving.scoring.similarity import Wanted, diversified, items_of
 
 
 def diversify(order: Ints, scores: Floats, numbers: Ints, snapshot: ItemSnapshot, rules: Diversity) -> Ints:
-    """The order with its first slots made diverse; what they do not take follows as it stood.
+    """Diversify the first slots; the remaining candidates keep their order.
 
     Each slot takes the candidate with the largest ``λ · score − (1 − λ) · max similarity`` to those above,
-    scores scaled to ``[0, 1]``. A candidate whose category is full is passed over while another can be had.
+    with scores scaled to ``[0, 1]`` (MMR, Carbonell & Goldstein 1998). Candidates of a full category are
+    skipped while others remain.
 
     Args:
-        order: candidate indices, best first; without repetition.
+        order: candidate indices, best first, without repetition.
         scores: by candidate.
-        numbers: snapshot item number by candidate, -1 where unknown; an unknown item is like no other.
+        numbers: snapshot item number by candidate, -1 if unknown; an unknown item is similar to no other.
 
     Returns:
-        the very same array where nothing moves.
+        The new order, or the same array if nothing moves.
 
     Raises:
-        IndexError: `order` or `numbers` holds what there is not.
+        IndexError: `order` or `numbers` is out of range.
     """
     slots = min(rules.slots, len(order))
     depth = max(min(rules.depth, len(order)), slots)
-    if not rules.active or slots < 2:  # noqa: PLR2004 - one item is as diverse as can be
+    if not rules.active or slots < 2:  # noqa: PLR2004 - a single item is always diverse
         return order
     out = np.array(order, np.int64)
     wanted = Wanted(slots, depth, float(rules.relevance), rules.per_category or 0)
     done = diversified(out, floats(scores), indices(numbers), wanted, items_of(snapshot))
     if done < 0:
-        msg = "order, numbers: hold what is neither a candidate nor an item"
+        msg = "order, numbers: an index is out of range"
         raise IndexError(msg)
     return out if done else order
 
 
 class DiversityStage:
-    """Maximal marginal relevance and the cap per category, on what the blend has ordered."""
+    """Applies maximal marginal relevance and the cap per category to the blended order."""
 
     name = "diversity"
     personal = True

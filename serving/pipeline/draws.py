@@ -1,4 +1,4 @@
-"""What is drawn for exploration: who stands where, and with which chance."""
+"""Random draws of exploration, and their probabilities."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ _UNUSED = np.uint64(11)
 
 
 def explored(order: Ints, bits: Bits, share: float, kept: tuple[Floats, Floats]) -> tuple[Ints, Floats, Ints]:
-    """The order, the propensities by candidate and the slots of `serving.pipeline.exploration.Explored`.
+    """Compute the order, propensities and slots of `serving.pipeline.exploration.Explored`.
 
     Args:
-        order: ``n`` candidates, best first, more than slots; all at least 0, or no propensities come back.
-        bits: uniform, 64 for each number drawn: one for how many slots explore, one for each slot, one for
-            each candidate below them ``(1 + n,)``.
-        share: of the slots, that explores on average.
-        kept: chances of the first ``m`` candidates: of each slot ``(m, m)``, and of none ``(m,)``.
+        order: ``n`` candidates, best first, more than slots. If one is negative, propensities are empty.
+        bits: ``(1 + n,)`` uniform 64-bit numbers: one for the number of exploring slots, one per slot, one
+            per candidate below them.
+        share: mean share of the slots that explore.
+        kept: the result of `chances`.
     """
     standing, behind = kept
     n, m = len(order), len(behind)
     expected = share * m
-    numbers = (bits >> _UNUSED) * np.float64(2.0**-53)  # the upper 53 of 64 bits, as many as a float holds
+    numbers = (bits >> _UNUSED) * np.float64(2.0**-53)  # the upper 53 bits, the precision of a float
     k = int(expected) + (1 if numbers[0] < expected - int(expected) else 0)
     whole, gone = np.zeros(n + m + 2 * k, np.int64), np.zeros(n, np.bool_)
     out, slots = whole[:n], whole[n : n + k]
@@ -46,12 +46,12 @@ def _explore(
     standing: Floats,
     behind: Floats,
 ) -> bool:
-    """Fill order, slots and propensities; False where the order holds a negative number.
+    """Fill order, slots and propensities; return False if the order holds a negative number.
 
     Args:
-        propensities: ones, which they stay for candidates that take no part.
-        room: for the slots that explore and the places drawn, ``m`` at least.
-        gone: false, by place.
+        propensities: ones; candidates that take no part keep theirs.
+        room: scratch space of at least ``m``, for exploring slots and drawn positions.
+        gone: False, by position.
     """
     n, m, k = len(order), len(behind), len(slots)
     drawn, explores = room[:k], gone[:m]
@@ -86,7 +86,7 @@ def _explore(
 
 @compiled
 def _smallest(places: Ints, numbers: Floats, start: int, stop: int) -> None:
-    """Fill the places, from `start`, of the smallest numbers, smallest first; of equal ones the first."""
+    """Fill the places, relative to `start`, of the smallest numbers in order; ties go to the first."""
     held = 0
     for i in range(start, stop):
         at = held
@@ -101,10 +101,10 @@ def _smallest(places: Ints, numbers: Floats, start: int, stop: int) -> None:
 
 
 def chances(m: int, share: float) -> tuple[Floats, Floats]:
-    """Of the item of each rank above ``m``: its chance of each slot ``(m, m)``, and of none ``(m,)``.
+    """Return the probability that the item of each rank gets each slot ``(m, m)``, and none ``(m,)``.
 
-    Where ``k`` of ``m`` slots explore, the item of a rank stands in a slot if exactly ``slot − rank`` of the
-    slots before it explore, and its own does not: of ``C(m, k)`` ways
+    If ``k`` of ``m`` slots explore, the item of a rank gets a slot if exactly ``before = slot − rank`` of the
+    slots before it explore and its own does not. Of the ``C(m, k)`` choices this holds for
     ``C(slot, before) · C(m − 1 − slot, k − before)``. Not compiled: it is called once per window.
     """
     ways = np.zeros((m + 1, m + 1))

@@ -8,11 +8,11 @@ from serving.pipeline.context import RankContext
 from serving.schemas.rank_response import Tier
 
 KEPT = 256
-"""Sets of flags, as changed by combinations of arms, that are kept."""
+"""Maximum number of cached flag sets, one per combination of arms."""
 
 
 class ArmStage:
-    """Assigns arms; what they replace in the flags holds for this request."""
+    """Assigns arms and applies their flags to this request."""
 
     name = "arm"
     personal = True
@@ -30,7 +30,7 @@ class ArmStage:
         if given.flags:
             context.flags = self._with(flags, given)
         context.arms = dict(given.arms)
-        # An arm that switches personalization off is a control: same work, base order.
+        # An arm that switches personalization off is a control group: same work, base order.
         context.held_out = given.held_out or not context.flags.personalization
 
     def _with(self, flags: Flags, given: Assignment) -> Flags:
@@ -44,13 +44,13 @@ class ArmStage:
 
 
 class HoldoutStage:
-    """Gives those held out the base order, after the same work: latency tells the arms nothing apart."""
+    """Gives held-out units the base order after the same work, so that latency does not differ by arm."""
 
     name = "holdout"
-    personal = False  # whoever is held out stays so when time runs out after the blend
+    personal = False  # held-out units stay held out when the budget is spent after the blend
 
     def run(self, context: RankContext) -> None:
-        """Back to the base order, where held out."""
+        """Return to the base order if held out."""
         if context.held_out:
             context.reset()
             context.tier = Tier.BASE

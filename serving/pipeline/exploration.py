@@ -1,4 +1,4 @@
-"""Gives some slots to candidates that the blend does not favour, each with a known probability."""
+"""Gives some slots to candidates from below the top, each with a known probability."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from serving.scoring.ordering import indices
 
 _NONE = np.zeros(0, np.intp)
 _chances = lru_cache(maxsize=128)(chances)
-"""By slots and share: a limit of the request may ask for any count of them."""
+"""Cached by slots and share; a request's limit can ask for any number of slots."""
 
 
 class Explored(Struct, frozen=True, eq=False):
-    """An order with its chances.
+    """An order with its probabilities.
 
     Attributes:
         order: candidate indices, best first.
-        propensities: by candidate ``(n,)``: within the first ``m`` slots the chance of standing in that very
-            slot; behind them the chance of standing behind them. 1 where nothing is drawn.
+        propensities: by candidate ``(n,)``: within the first ``m`` slots the probability of that slot; below
+            them the probability of being below them. 1 if nothing is drawn.
         slots: positions that explore, ascending.
     """
 
@@ -39,11 +39,11 @@ class Explored(Struct, frozen=True, eq=False):
 
 
 def explore(order: Ints, request_id: str, rules: Exploration, limit: int | None = None) -> Explored:
-    """Give some slots away.
+    """Fill some slots with candidates drawn from below them.
 
     Args:
         order: candidate indices, best first; a permutation of ``0 … n − 1`` or a part of one.
-        request_id: seeds the draw: the same id and order give the same answer.
+        request_id: seeds the draw, so the same id and order give the same result.
         limit: length of the answer, if shorter than the order.
 
     Raises:
@@ -56,22 +56,21 @@ def explore(order: Ints, request_id: str, rules: Exploration, limit: int | None 
     share = float(rules.share)
     found = Explored(*explored(indices(order), _drawn(request_id, 1 + n), share, _chances(m, share)))
     if not len(found.propensities):
-        msg = "order: holds a negative number, which is no candidate"
+        msg = "order: a candidate index is negative"
         raise IndexError(msg)
     return found
 
 
 def _drawn(request_id: str, count: int) -> Bits:
-    """Uniform bits that the request id determines, 64 for each number drawn.
+    """Derive uniform 64-bit numbers from the request id with SHAKE-128 (FIPS 202).
 
-    By SHAKE-128 (FIPS 202): the same with every version of every library, and one call, where to seed a
-    generator of numpy's takes 60 µs in a process that was just woken.
+    The result does not depend on library versions. Seeding a NumPy generator takes 60 µs in an idle process.
     """
     return np.frombuffer(hashlib.shake_128(request_id.encode()).digest(8 * count), "<u8")
 
 
 def _window(n: int, rules: Exploration, limit: int | None) -> int:
-    """Slots among which some explore: few enough that the candidates below can fill them; 0 for none."""
+    """Return the number of slots that may explore, limited by the number of candidates below them."""
     if rules.share == 0.0:
         return 0
     m = min(n if limit is None else limit, n, rules.slots)
@@ -81,10 +80,10 @@ def _window(n: int, rules: Exploration, limit: int | None) -> int:
 
 
 class ExplorationStage:
-    """Draws without replacement from outside the top; the request id determines the draw.
+    """Draws candidates from below the top slots without replacement, seeded by the request id.
 
     Args:
-        purchase_weight: as of `RulesStage`.
+        purchase_weight: see `RulesStage`.
     """
 
     name = "exploration"
@@ -94,10 +93,10 @@ class ExplorationStage:
         self._purchase_weight = purchase_weight
 
     def run(self, context: RankContext) -> None:
-        """Reorder and set `propensities`.
+        """Reorder, and set `propensities` and `drawn`.
 
-        What rules will drop or place takes no part, else it would shift the slots behind it after the draw:
-        the others keep the order that was drawn, so that their chances are those of the places they get.
+        Candidates that rules will drop or place are excluded; otherwise they would shift the slots below them
+        after the draw. The others keep the drawn order, so their propensities match their positions.
         """
         flags = context.flags.exploration
         if context.tier is Tier.BASE or flags.share == 0.0:

@@ -1,4 +1,4 @@
-"""Brings the user's, the segment's and the session's features into the context."""
+"""Reads the features of the user, the segment and the session into the context."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from serving.schemas.rank_response import Tier
 
 
 class FeaturesStage:
-    """Reads the online groups within the store budget; settles on the base order where consent is denied.
+    """Reads the online groups within the store budget; settles on the base order if consent is denied.
 
-    The user's newest record decides where it denies; else the request, else a denial by an event of the
-    session, else the record, else the default.
+    A denial in the user's newest record always wins. After it come, in this order, the request, a denial by
+    an event of the session, the record, and the default.
 
     Args:
-        consent_default: what holds where neither request nor record states anything.
+        consent_default: applies if neither request nor record states a consent.
     """
 
     name = "features"
@@ -30,7 +30,7 @@ class FeaturesStage:
         self._default = consent_default
 
     async def run(self, context: RankContext) -> None:
-        """Fill `rows` and `ages`; note what was late, stale or cached."""
+        """Fill `rows` and `ages`; add codes for late, stale and cached rows."""
         request = context.request
         reading = await self._reader.read(
             request.user_id,
@@ -55,7 +55,7 @@ class FeaturesStage:
 
 
 def forgo(context: RankContext) -> None:
-    """Leave out the rows of tiers that the flags do not permit: the answer then steps down to one they do."""
+    """Drop the rows of tiers that the flags do not permit, until the tier is a permitted one."""
     permitted = context.flags.tiers
     if len(permitted) == len(Tier):
         return

@@ -1,4 +1,4 @@
-"""Whether this request may be personalized: what it states of consent, and the kill switch."""
+"""Decides whether a request may be personalized: the consent it states, and the kill switch."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ class FlagsStage:
     personal = True
 
     def run(self, context: RankContext) -> None:
-        """Settle or go on."""
+        """Settle if the flag is off."""
         if not context.flags.personalization:
             context.settle("personalization_off")
 
 
 class ConsentStage:
-    """Settles on the base order where the request denies consent, or names nobody.
+    """Settles on the base order if the request denies consent, or names neither user nor session.
 
-    What the user's record states is read with the features, and judged there.
+    `FeaturesStage` reads and checks the consent in the user's record.
     """
 
     name = "consent"
     personal = True
 
     def run(self, context: RankContext) -> None:
-        """Settle or go on."""
+        """Settle if consent is denied or nobody is named."""
         request = context.request
         if request.consent is False:
             context.settle("consent_denied")

@@ -1,4 +1,4 @@
-"""Applies the business rules: to every answer, personalized or not."""
+"""Applies the business rules to every answer, personalized or not."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from serving.schemas.rank_response import Dropped
 log = logging.getLogger(__name__)
 
 UNREAD = frozenset({"consent_denied", "consent_unknown", "stream_stale", *UNANSWERED})
-"""Codes of features that were asked for and not, or not all, read."""
+"""Codes of requests whose features were not, or not all, read."""
 
 
 class RulesStage:
-    """Excludes, demotes, limits and pins; what is dropped is listed with the rule's name.
+    """Excludes, demotes, limits and pins candidates; lists dropped ones with the rule's name.
 
     Args:
-        purchase_weight: engagement weight of a purchase, by which purchases are told.
+        purchase_weight: engagement weight of a purchase, to recognize purchases in a row.
     """
 
     name = "rules"
@@ -49,9 +49,9 @@ class RulesStage:
 
 
 def bought_of(context: RankContext, purchase_weight: float) -> frozenset[str]:
-    """What the session and its user bought, if a rule asks for it.
+    """Return the items that the session and its user bought, if a rule needs them.
 
-    Of a damaged row nothing is known, which must not void the other rules; of one that was not read neither.
+    A damaged or unread row counts as unknown and must not disable the other rules.
     """
     if not context.model.rules.of_bought:
         return frozenset()
@@ -69,9 +69,9 @@ def bought_of(context: RankContext, purchase_weight: float) -> frozenset[str]:
 
 
 def _unread(context: RankContext) -> bool:
-    """Whether a row that tells what was bought was not read, or may not be used.
+    """Whether a row with purchases was not read, or may not be used.
 
-    One that is known not to be there, or to be too old to say anything, was read.
+    A row that does not exist or has expired counts as read.
     """
     request, rows = context.request, {}
     if request.user_id is not None:
@@ -87,13 +87,13 @@ def _unread(context: RankContext) -> bool:
 
 
 def bought_in(row: Row | None, purchase_weight: float, cart: Collection[str] = frozenset()) -> frozenset[str]:
-    """What was bought according to a row of `user_profile`, `session_profile` or `user_recent`.
+    """Return the items bought according to a row of `user_profile`, `session_profile` or `user_recent`.
 
-    The first lists it. The others keep engagement by item, not events: of the items engaged with at least as
-    much as a purchase weighs, those engaged with most, as many as there were purchases.
+    `user_profile` lists them. The others hold engagement by item instead of events. There, of the items with
+    at least the weight of a purchase, the heaviest ones count, as many as there were purchases.
 
     Args:
-        cart: what lies in the cart: not bought since it was put there.
+        cart: items in the cart, which were not bought since they were added.
     """
     values = {} if row is None else row.values
     if "purchased_items" in values:

@@ -1,4 +1,4 @@
-"""The runner: orders, times and guards the stages of a ranking, and makes the answer."""
+"""The runner: orders, times and guards the stages of a ranking, and builds the answer."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Ranker:
 
     Args:
         stages: in the order they run.
-        model: returns the item features and the blend that are current now.
-        clock: the present, for ages.
+        model: returns the current item features, blend, flags and rules.
+        clock: current time, for ages.
         budget: time for personalization, from the arrival of the request.
-        breakers: of stages that are dependencies of their own, by the stage's name.
+        breakers: circuit breakers by stage name.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Ranker:
         self._budget_s = budget.total_seconds()
 
     def open(self, request: RankRequest, arrived: float) -> RankContext:
-        """The context of a request that arrived at a `perf_counter` time, on the base order."""
+        """Create the context of a request that arrived at a `perf_counter` time."""
         model = self._model()
         return RankContext(
             request=request,
@@ -66,7 +66,7 @@ class Ranker:
         )
 
     async def rank(self, context: RankContext) -> RankAnswer:
-        """Run the stages and answer. Never raises for what a stage does."""
+        """Run the stages and answer. A failing stage is skipped and never raises."""
         for stage, breaker in self._stages:
             if stage.personal and context.settled:
                 continue
@@ -87,7 +87,7 @@ class Ranker:
         return self.answer(context)
 
     async def _start_over(self, context: RankContext) -> None:
-        """Back to the base order; what holds for every answer, the business rules above all, holds for it."""
+        """Return to the base order, and rerun the stages that apply to every answer, such as the rules."""
         log.error("order is not a permutation of the candidates, request %r", context.request_id)
         context.reset()
         context.settle("order_invalid")
@@ -117,7 +117,7 @@ class Ranker:
         return False
 
     def answer(self, context: RankContext) -> RankAnswer:
-        """The answer of a context as it stands."""
+        """Build the answer from the current state of a context."""
         items = _items(context)
         context.timings_ms["total"] = (perf_counter() - context.arrived) * 1e3
         return RankAnswer(
@@ -174,7 +174,7 @@ def _items(context: RankContext) -> list[RankedItem]:
 
 
 def explained(context: RankContext) -> dict[str, Floats]:
-    """The parts of every candidate's score, each float64[n]; they sum to the score."""
+    """Return the parts of every candidate's score, each float64[n]; they sum to the score."""
     held = context.contributions
     if held is None:
         return {"base": context.base.scores, **context.adjustments}

@@ -1,4 +1,4 @@
-"""What a stage of the ranking pipeline is."""
+"""The interface of a pipeline stage."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from serving.pipeline.context import RankContext
 
 
 class Stage(Protocol):
-    """One step of a ranking. The runner alone times it, bounds it and records its failure.
+    """One step of a ranking. Only the runner times it, limits it and records its failure.
 
     Attributes:
-        name: as in `timings_ms` and in the code ``<name>_failed``.
-        personal: whether it is part of personalization: skipped once the context is settled on the base
-            order or the budget is spent. What is not personal (cap, holdout, business rules) runs always.
+        name: used in `timings_ms` and in the code ``<name>_failed``.
+        personal: whether it is part of personalization, and so skipped once the context is settled or the
+            budget is spent. The other stages (cap, holdout, business rules) always run.
     """
 
     name: str
     personal: bool
 
     def run(self, context: RankContext) -> Awaitable[None] | None:
-        """Do the step; whatever is raised skips it. Assign results last, so that a failure leaves none."""
+        """Do the step. An exception skips it. Assign results last, so that a failure leaves none."""

@@ -1,1 +1,1 @@
-"""Shapes of requests and answers."""
+"""Schemas of requests and answers."""

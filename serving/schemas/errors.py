@@ -1,4 +1,4 @@
-"""What a client is told when its request cannot be served: code, field, and what would be right."""
+"""Error answers: a code, the field, and a message that says what would be right."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class ApiError(HeadraceError):
     Attributes:
         status: HTTP status.
         code: stable, machine-readable reason.
-        field: dotted path of the offending field, ``""`` where none is to blame.
-        retry_after_s: sent as ``Retry-After`` where trying again helps.
+        field: dotted path of the offending field, or ``""``.
+        retry_after_s: sent as ``Retry-After`` if a retry may succeed.
     """
 
     def __init__(
@@ -57,27 +57,27 @@ class ApiError(HeadraceError):
 
 
 def too_large(size: int, limit: int) -> ApiError:
-    """The body is over the limit (bytes)."""
+    """Make the error for a body over the limit (bytes)."""
     message = (
-        f"body: {size} bytes or more; at most {limit} are read: send fewer candidates or events at once, "
+        f"body: {size} bytes or more; the limit is {limit}: send fewer candidates or events at once, "
         "or raise HEADRACE_MAX_BODY_BYTES"
     )
     return ApiError(413, "body_too_large", "", message)
 
 
 _MEANINGS = {
-    400: "The connection ended before the body did.",
+    400: "The connection ended before the body was complete.",
     401: "No valid API key.",
     403: "The key lacks the scope.",
-    404: "There is nothing of that name.",
+    404: "Not found.",
     413: "The body is too large.",
     422: "Malformed; the error names code and field.",
-    503: "Not now; send the same again.",
+    503: "Temporarily unavailable; send the same request again.",
 }
 
 
 def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What FastAPI's document says of the errors of a route."""
+    """Describe the errors of a route for FastAPI's OpenAPI document."""
     problem = msgspec.json.schema(Problem)["$defs"]["Problem"]
     schema = {"type": "object", "properties": {"error": problem}, "required": ["error"]}
     content = {"application/json": {"schema": schema}}

@@ -1,7 +1,7 @@
-"""The Metarank shape: its requests and answers translated, so that its users can point their client here.
+"""Translates requests and answers of the Metarank API, so that Metarank clients can use this server.
 
-The formats are those of https://docs.metarank.ai/reference/api. The model's name is accepted and means
-nothing here: one blend serves. Pure; `serving/api/metarank.py` uses it.
+The formats are those of https://docs.metarank.ai/reference/api. The model name is accepted and ignored,
+because one blend serves. Pure; `serving/api/metarank.py` uses it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class RankBody(Struct, frozen=True):
 
 
 class Feature(Struct, frozen=True):
-    """What a part adds to an item's score."""
+    """The contribution of one part to an item's score."""
 
     name: str
     value: float
@@ -72,7 +72,7 @@ class RankBack(Struct, frozen=True):
 
 
 class FeedbackBack(Struct, frozen=True):
-    """Answer of ``POST /feedback``; `updated` is 0: features follow by the stream. `rejected` is ours."""
+    """Answer of ``POST /feedback``. `updated` is 0: the stream updates features. `rejected` is an extra."""
 
     accepted: int
     status: str
@@ -85,13 +85,13 @@ _decoder = msgspec.json.Decoder(RankBody)
 
 
 def to_request(body: bytes, *, explain: bool, most: int) -> bytes:
-    """The body of ``POST /v1/rank`` for that of ``POST /rank/{model}``.
+    """Translate a body of ``POST /rank/{model}`` to one of ``POST /v1/rank``.
 
     Args:
-        most: items a request may hold.
+        most: maximum number of items in a request.
 
     Raises:
-        ApiError: 422, the body is no such request.
+        ApiError: 422, the body is not a valid request.
     """
     try:
         asked = _decoder.decode(body)
@@ -127,7 +127,7 @@ def _candidate(index: int, slot: Slot) -> dict[str, Any]:
         return {"item_id": slot.id}
     if isinstance(score, bool) or not isinstance(score, int | float):
         field = f"items[{index}].fields"
-        message = f"{field}: {RELEVANCY} {shown(score)} is no number"
+        message = f"{field}: {RELEVANCY} {shown(score)} is not a number"
         raise ApiError(422, "wrong_type", field, message)
     return {"item_id": slot.id, "score": score}
 
@@ -137,7 +137,7 @@ def _value(fields: Sequence[Field] | None, name: str) -> Any:
 
 
 def from_answer(answer: RankAnswer) -> RankBack:
-    """The answer of ``POST /rank/{model}`` for one of ``POST /v1/rank``."""
+    """Translate an answer of ``POST /v1/rank`` to one of ``POST /rank/{model}``."""
     return RankBack(
         items=[
             Ranked(i.item_id, i.score, [Feature(name, value) for name, value in (i.why or {}).items()])
@@ -148,15 +148,15 @@ def from_answer(answer: RankAnswer) -> RankBack:
 
 
 def to_records(body: bytes, known: Container[str]) -> list[Given]:
-    """Records for the events door from a feedback body: one Metarank event or an array of them.
+    """Translate a feedback body, one Metarank event or an array, to records for the events door.
 
-    What cannot be translated is handed on as it came with the reason, for the door to quarantine.
+    An event that cannot be translated is passed on unchanged with the reason, for the door to quarantine.
 
     Args:
         known: registered event types.
 
     Raises:
-        ApiError: 422, the body is no JSON, neither object nor array, or holds too many events.
+        ApiError: 422, the body is not JSON, neither an object nor an array, or holds too many events.
     """
     source = MetarankSource(known)
     return [_record(source, event) for event in values_of(body)]

@@ -19,11 +19,11 @@ _FIELD_AT = re.compile(r" - at `\$?\.?([^`]*)`")
 
 
 class Candidate(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """One item to be ranked, with the score its source gave it."""
+    """One item to rank, with the score from its source."""
 
     item_id: Annotated[Id, Meta(description="The item.")]
     score: Annotated[
-        float | None, Meta(description="Base score, higher is better; absent: from the order given.")
+        float | None, Meta(description="Base score, higher is better; absent: from the given order.")
     ] = None
 
 
@@ -43,7 +43,7 @@ class RankRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
         Annotated[int, Meta(ge=1, le=1_000_000)] | None, Meta(description="Items wanted; absent: all.")
     ] = None
     explain: Annotated[
-        bool | None, Meta(description="Whether each item says why it stands where it does.")
+        bool | None, Meta(description="Whether each item lists the contributions to its score.")
     ] = False
     request_id: Annotated[Id | None, Meta(description="Echoed; generated where absent.")] = None
     consent: Annotated[
@@ -67,17 +67,17 @@ class RequestDecoder:
         self._max_id_bytes = settings.max_id_bytes
 
     def decode(self, body: bytes) -> RankRequest:
-        """The request of a body.
+        """Decode and check a body.
 
         Raises:
-            ApiError: 422 with code, field and what would be right.
+            ApiError: 422, the body is malformed, too large or has duplicate items.
         """
         try:
             request = self._decoder.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise invalid_body(error, _STRUCTS, '{"candidates": [{"item_id": "i1"}]}') from error
         self._check_size(request)
-        # Without escapes, in plain ASCII, an id has as many bytes as characters, and those were checked.
+        # In plain ASCII without escapes an id has as many bytes as characters, and those were checked.
         if not (body.isascii() and b"\\" not in body) or self._max_id_bytes < MAX_ID:
             self._check_ids(request)
         return request
@@ -96,7 +96,7 @@ class RequestDecoder:
             value = getattr(request, name)
             if value is not None:
                 self._check_id(value, name)
-        # A character has at most four bytes: only a long id needs to be measured.
+        # A character has at most four bytes, so only long ids need to be measured.
         if max(map(len, map(item_id_of, request.candidates)), default=0) * 4 <= self._max_id_bytes:
             return
         for index, candidate in enumerate(request.candidates):
@@ -132,12 +132,12 @@ _STRUCTS: dict[str, type[Struct]] = {"candidates": Candidate, "": RankRequest}
 
 
 def invalid_body(error: Exception, structs: Mapping[str, type[Struct]], example: str) -> ApiError:
-    """Say what is wrong with a body: a code, the field, and what would be right.
+    """Describe a decoding error: a code, the field, and what would be right.
 
     Args:
-        error: of decoding it.
-        structs: what a body holds, by the beginning of the path to it.
-        example: a body that is right.
+        error: raised while decoding.
+        structs: structs of a body by the prefix of their path.
+        example: a valid body.
     """
     text = str(error)
     if not isinstance(error, msgspec.ValidationError):

@@ -1,1 +1,1 @@
-"""From features to scores: signals, blend, orders. No HTTP, no Feast."""
+"""Computes scores from features: signals, blend, orders. No HTTP, no Feast."""

@@ -1,4 +1,4 @@
-"""The un-personalized order of one request."""
+"""The order of a request without personalization."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _score = attrgetter("score")
 
 
 class BaseOrder(Struct, frozen=True, eq=False):
-    """What the caller's ranking says of the candidates, indexed as given.
+    """The caller's ranking of the candidates, indexed as given.
 
     Attributes:
-        scores: float64[n] within ``[0, 1]``; from the order given where one is missing.
-        order: int[n], candidate indices, best first; equal scores keep the order given.
+        scores: float64[n] within ``[0, 1]``; from the given order if a score is missing.
+        order: int[n], candidate indices, best first; ties keep the given order.
         positions: int[n], position of each candidate in `order`, from 0.
-        given: whether `order` is the order given.
+        given: whether `order` is the given order because a score is missing.
     """
 
     scores: Floats
@@ -33,15 +33,15 @@ class BaseOrder(Struct, frozen=True, eq=False):
 
 
 def base_scores(scores: Sequence[float | None]) -> Floats:
-    """Base scores within ``[0, 1]``; from the order given where one is missing or all are the same."""
+    """Scale scores to ``[0, 1]``. If one is missing or all are equal, use the given order."""
     return _falling(len(scores)) if None in scores else unit_scores(np.asarray(scores, np.float64))
 
 
 def unit_scores(scores: Floats) -> Floats:
-    """`base_scores` where none is missing."""
+    """Scale scores to ``[0, 1]``; none may be missing. If all are equal, use the given order."""
     if not len(scores):
         return scores
-    half = scores / 2  # the spread of finite scores may overflow, that of their halves does not
+    half = scores / 2  # the spread of finite scores may overflow; that of their halves does not
     half -= half.min()
     spread = half.max()
     return half / spread if spread > 0 else _falling(len(scores))
@@ -53,10 +53,10 @@ def _falling(n: int) -> Floats:
 
 
 def base_order(candidates: Sequence[Candidate]) -> BaseOrder:
-    """The order the caller's scores give; the order given where a score is missing."""
+    """Order candidates by the caller's scores, or as given if a score is missing."""
     scores = _given(candidates)
     places = np.arange(len(scores))
-    # By the scores as given: normalizing may round a small difference away.
+    # Sort by the original scores: scaling may round small differences away.
     order = falling(scores)
     if len(order) and math.isnan(scores[order[-1]]):
         return BaseOrder(base_scores([None] * len(scores)), places, places, given=True)
@@ -66,7 +66,7 @@ def base_order(candidates: Sequence[Candidate]) -> BaseOrder:
 
 
 def _unit(scores: Floats, order: Ints) -> Floats:
-    """`unit_scores`, by an order whose ends are the largest and the least."""
+    """`unit_scores`, with the extremes taken from the ends of the order."""
     if len(order):
         low, high = float(scores[order[-1]]) / 2, float(scores[order[0]]) / 2
         if 0.0 < high - low < math.inf:
@@ -75,8 +75,8 @@ def _unit(scores: Floats, order: Ints) -> Floats:
 
 
 def _given(candidates: Sequence[Candidate]) -> Floats:
-    """The scores as given; nan where one is missing."""
+    """Return the given scores, with nan for missing ones."""
     try:
         return np.fromiter(map(_score, candidates), np.float64, len(candidates))
-    except TypeError:  # None is no number
+    except TypeError:  # a score is None
         return np.array([candidate.score for candidate in candidates], np.float64)

@@ -1,7 +1,7 @@
-"""The blend: a fitted linear sum of standardized signals, and the file it lives in.
+"""The blend: a fitted linear sum of standardized signals, and its file.
 
-``<home.models>/blend-<version>.json`` holds one blend with the figures of its gate; ``CURRENT`` names the one
-that serves. Both are written aside and renamed, so a running server sees whole files only.
+``<home.models>/blend-<version>.json`` holds one blend with the figures of its gate. ``CURRENT`` names the one
+that serves. Both are replaced atomically, so a running server never sees a partial file.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from serving.scoring.signals import group_of
 CURRENT = "CURRENT"
 TIE_BREAK = 1e-6
 MOST_WEIGHT = 1e9
-"""Of a signal, which counts for six of its scales at most: no score, nor a difference of two, overflows."""
+"""Maximum weight of a signal. Signals are clipped, so neither scores nor their differences overflow."""
 
 Kind: TypeAlias = Literal["base", "popularity", "rule", "fitted"]
-"""What serves; ``popularity`` is what earlier versions called a rule by one signal of popularity."""
+"""What serves. Earlier versions used ``popularity`` for a rule with a single popularity signal."""
 Factors: TypeAlias = tuple[tuple[str, float], ...]
 
 
 class Gate(msgspec.Struct, frozen=True, kw_only=True):
-    """The do-no-harm decision: NDCG@10 on the newest held-out part, paired by list.
+    """The do-no-harm decision: NDCG@10 on the newest, held-out part of the lists, paired by list.
 
     Attributes:
-        baseline: the ranker that the fitted blend has to beat: the best one on the older part.
-        difference, low, high: fitted minus baseline, mean and 95 % interval.
+        baseline: the ranker that the fitted blend must beat: the best one on the older part.
+        difference, low, high: fitted minus baseline: mean and 95 % confidence interval.
         rankers: NDCG@10 of every simple ranker on the held-out part.
-        slices: fitted minus baseline by guarded slice: lists, mean, and the 95 % interval.
+        slices: fitted minus baseline by guarded slice: number of lists, mean and 95 % confidence interval.
         reason: the decision in words.
     """
 
@@ -59,8 +59,8 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
 class Blend(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Weights by signal name.
 
-    A signal counts as its distance from the mean of the list in units of `scales`, cut at ±6; one that cannot
-    be known (nan) counts zero, so an unknown item keeps what its base score gives.
+    A signal is centred on the mean of the list, divided by its scale and clipped to ±6. An unknown signal
+    (nan) counts as zero, so an unknown item keeps the contribution of its base score.
 
     Attributes:
         kind: what serves: the fitted blend, or the simple order that the gate kept.
@@ -79,7 +79,7 @@ class Blend(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     @property
     def wanted(self) -> frozenset[str]:
-        """Names of the signals to compute for it."""
+        """Names of the signals to compute for this blend."""
         return _wanted(self.names)
 
     @property
@@ -88,12 +88,12 @@ class Blend(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return self.gate.passed
 
     def contributions(self, matrix: SignalMatrix, factors: Factors = ()) -> tuple[Floats, Floats]:
-        """What each signal in `names` adds to each candidate's score ``(n, k)``, and the scores ``(n,)``.
+        """Compute the contribution of each signal to each score ``(n, k)``, and the scores ``(n,)``.
 
-        A score is the sum of the parts. A signal that the matrix does not have adds nothing.
+        A score is the sum of its contributions. A signal that is not in the matrix contributes nothing.
 
         Args:
-            factors: groups of signals that count more or less, and how much.
+            factors: multipliers of the weights by signal group.
         """
         place, aligned = _aligned(self, matrix.names, factors)
         parts, sums = contributed(matrix.values, *aligned, True)
@@ -102,17 +102,17 @@ class Blend(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return whole, sums
 
     def scores(self, matrix: SignalMatrix, factors: Factors = ()) -> Floats:
-        """Scores of the candidates ``(n,)``, without their parts."""
+        """Compute the scores of the candidates ``(n,)`` without their contributions."""
         return contributed(matrix.values, *_aligned(self, matrix.names, factors)[1], False)[1]
 
 
 def centred_signals(names: tuple[str, ...]) -> Bools:
-    """Which signals count from the mean of their list: all but the base score."""
+    """Mark the signals that are centred on the mean of their list: all but the base score."""
     return np.array([name != BASE for name in names], bool)
 
 
 def grouped(names: tuple[str, ...], contributions: Floats) -> dict[str, Floats]:
-    """Contributions ``(n, k)`` summed by group (base, item, long_term, segment, session), each ``(n,)``."""
+    """Sum contributions ``(n, k)`` by group (base, item, long_term, segment, session), each ``(n,)``."""
     member = _membership(names)
     sums = contributions @ member
     return {group: sums[:, i] for i, group in enumerate(GROUPS)}
@@ -132,9 +132,9 @@ def _membership(names: tuple[str, ...]) -> Floats:
 def _aligned(
     blend: Blend, names: tuple[str, ...], factors: Factors
 ) -> tuple[Ints, tuple[Ints, Floats, Floats, Bools]]:
-    """Places of the signals that blend and matrix share, in the blend's order, and what is summed of them.
+    """Return the places of the signals that blend and matrix share, and the arguments of `contributed`.
 
-    The order is the blend's, so that signals added later do not change the last bits of a score.
+    They keep the blend's order, so that signals added later do not change the last bits of a score.
     """
     columns, by_group = {name: i for i, name in enumerate(names)}, dict(factors)
     place = np.array([i for i, name in enumerate(blend.names) if name in columns], np.intp)
@@ -146,7 +146,7 @@ def _aligned(
 
 
 def current_path(models: Path) -> Path:
-    """The file whose change says that another blend serves."""
+    """Return the file that changes when another blend serves."""
     return models / CURRENT
 
 
@@ -154,7 +154,7 @@ def save_blend(models: Path, blend: Blend) -> Path:
     """Write a blend and make it current.
 
     Raises:
-        BuildError: the folder cannot be written; the last blend stays current.
+        BuildError: the folder cannot be written; the previous blend stays current.
     """
     path = models / f"blend-{blend.version}.json"
     try:
@@ -162,16 +162,16 @@ def save_blend(models: Path, blend: Blend) -> Path:
         write_file(path, msgspec.json.format(msgspec.json.encode(blend), indent=2))
         write_file(current_path(models), path.name.encode())
     except OSError as error:
-        msg = f"{path}: cannot be written ({error.strerror}); the blend that served goes on serving"
+        msg = f"{path}: cannot be written ({error.strerror}); the previous blend keeps serving"
         raise BuildError(msg) from error
     return path
 
 
 def load_blend(models: Path) -> Blend | None:
-    """The blend that serves; `None` before the first fit.
+    """Load the blend that serves, or return `None` before the first fit.
 
     Raises:
-        BuildError: ``CURRENT`` names a file that is missing or malformed; names the file.
+        BuildError: ``CURRENT`` names a file that is missing or malformed.
     """
     try:
         name = current_path(models).read_bytes().decode(errors="replace").strip()
@@ -181,21 +181,21 @@ def load_blend(models: Path) -> Blend | None:
 
 
 def read_blend(path: Path) -> Blend:
-    """A blend of its file.
+    """Read a blend from its file.
 
     Raises:
-        BuildError: the file is missing or malformed; names it.
+        BuildError: the file is missing or malformed.
     """
     try:
         blend = msgspec.json.decode(path.read_bytes(), type=Blend)
     except (OSError, msgspec.MsgspecError) as error:
-        msg = f"{path}: no readable blend ({error}); fit again, or name another file in {CURRENT}"
+        msg = f"{path}: not a readable blend ({error}); fit again, or name another file in {CURRENT}"
         raise BuildError(msg) from error
     if not len(blend.names) == len(blend.scales) == len(blend.weights) or 0.0 in blend.scales:
         msg = f"{path}: names, non-zero scales and weights must pair up; fit again"
         raise BuildError(msg)
     strange = next((n for n, w in zip(blend.names, blend.weights, strict=True) if abs(w) > MOST_WEIGHT), None)
     if strange is not None:
-        msg = f"{path}: weight of {strange}: beyond ±{MOST_WEIGHT:g}, scores could overflow; fit again"
+        msg = f"{path}: weight of {strange}: over ±{MOST_WEIGHT:g}, scores could overflow; fit again"
         raise BuildError(msg)
     return blend

@@ -1,4 +1,4 @@
-"""What the gate decided of the blend that serves, without loading what scores with it."""
+"""The gate's decision on the blend that serves, read without importing the scoring code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class GateState(msgspec.Struct, frozen=True):
-    """The decision, and why."""
+    """The decision and its reason."""
 
     passed: bool
     reason: str
@@ -27,7 +27,7 @@ class GateState(msgspec.Struct, frozen=True):
 
 
 class BlendState(msgspec.Struct, frozen=True):
-    """The facts of a blend's file (`serving.scoring.blend`) that say what serves."""
+    """The fields of a blend's file (`serving.scoring.blend`) that say what serves."""
 
     version: str
     kind: str
@@ -37,15 +37,15 @@ class BlendState(msgspec.Struct, frozen=True):
 
     @property
     def serves(self) -> str:
-        """What serves, in a word."""
+        """Name of what serves: the simple ranker, or the kind of blend."""
         return self.ranker or self.kind
 
 
 def read_blend_state(models: Path) -> BlendState | None:
-    """The blend that serves; `None` before the first fit.
+    """Read the state of the blend that serves, or return `None` before the first fit.
 
     Raises:
-        BuildError: the file that ``CURRENT`` names is missing or malformed; names it.
+        BuildError: the file that ``CURRENT`` names is missing or malformed.
     """
     try:
         path = models / (models / "CURRENT").read_text().strip()
@@ -54,18 +54,18 @@ def read_blend_state(models: Path) -> BlendState | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=BlendState)
     except (OSError, msgspec.MsgspecError) as error:
-        msg = f"{path}: no readable blend ({error}); fit again, or name another file in CURRENT"
+        msg = f"{path}: not a readable blend ({error}); fit again, or name another file in CURRENT"
         raise BuildError(msg) from error
 
 
 class BlendCollector(Collector):
-    """What serves, as Prometheus metrics; reads the file at each scrape."""
+    """Reports what serves as Prometheus metrics; reads the file at each scrape."""
 
     def __init__(self, models: Path) -> None:
         self._models = models
 
     def collect(self) -> Iterator[Metric]:
-        """Whether the gate lets the fitted blend serve, what serves, and by how much it is better."""
+        """Report whether the gate is open, what serves, and the lower bound of the gain."""
         passed = GaugeMetricFamily(
             "headrace_blend_gate_open", "Whether the gate lets the fitted blend serve (1) or not (0)."
         )

@@ -1,4 +1,4 @@
-"""The blend that serves, with a copy of the one that served last."""
+"""Loads the blend that serves, and keeps a copy of the last good one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class BlendStore:
-    """Blends below `models`, and a copy of the last good one below `kept`."""
+    """Loads blends from `models`, and keeps a copy of the last good one in `kept`."""
 
     def __init__(self, models: Path, kept: Path) -> None:
         self._models = models
@@ -24,26 +24,26 @@ class BlendStore:
         self._held = False
 
     def load(self) -> Blend | None:
-        """The blend that serves, of which a copy is kept; `None` before the first fit.
+        """Load the blend that serves and keep a copy; return `None` before the first fit.
 
         Raises:
-            BuildError: it cannot be read, or is gone though there was one; names the file.
+            BuildError: the blend cannot be read, or has disappeared.
         """
         blend = load_blend(self._models)
         if blend is None:
             if self._held or self._copy.exists():
-                msg = f"{self.path}: gone; put it back, or fit again"
+                msg = f"{self.path}: missing; put it back, or fit again"
                 raise BuildError(msg)
             return None
         self._held = True
         try:
             keep(self._copy, msgspec.json.encode(blend))
         except OSError as error:
-            log.error("%s: the blend could not be kept for a later start (%s)", self._copy, error)
+            log.error("%s: cannot keep a copy of the blend for the next start (%s)", self._copy, error)
         return blend
 
     def last_good(self) -> Blend | None:
-        """The blend that served last, whatever became of its file; `None` where there was none.
+        """Read the copy of the last good blend, or return `None` if there is none.
 
         Raises:
             BuildError: the copy is damaged.

@@ -1,4 +1,4 @@
-"""What each signal adds to each score: one compiled loop over the matrix of signals."""
+"""Contributions of signals to scores: one compiled loop over the signal matrix."""
 
 from __future__ import annotations
 
@@ -10,31 +10,29 @@ from feature_repo.arrays import Bools, Floats, Ints
 from serving.scoring.compiled import compiled
 
 CLIP = 6.0
-"""Standardized signals are cut at this many scales."""
-
-
+"""Standardized signals are clipped to this many scales."""
 TOGETHER = 8
-"""Columns that are summed at a time."""
+"""Number of columns that are summed together."""
 
 
 def contributed(
     values: Floats, columns: Ints, scales: Floats, weights: Floats, centred: Bools, parts: bool
 ) -> tuple[Floats, Floats]:
-    """``clip((x - mean) / scale, ±6) · weight`` of every signal; the sum of every row, from left to right.
+    """Compute ``clip((x - mean) / scale, ±6) · weight`` of every signal, and their sum from left to right.
 
     Args:
-        values: candidates by columns ``(n, …)``, best with each column contiguous; nan adds nothing.
-        columns: of `values`, where each of the signals is ``(k,)``.
-        scales, weights: by signal, scales not zero ``(k,)``.
-        centred: which signals count from the mean of what is known of them in this list ``(k,)``.
-        parts: whether the contributions are wanted, beside their sums.
+        values: candidates by columns ``(n, …)``, ideally with contiguous columns; nan contributes nothing.
+        columns: column of each signal in `values` ``(k,)``.
+        scales, weights: by signal ``(k,)``; scales are not zero.
+        centred: whether to centre each signal on the mean of its known values in this list ``(k,)``.
+        parts: whether to return the contributions, not only their sums.
 
     Returns:
-        contributions ``(n, k)``, or ``(0, k)``, and scores ``(n,)``.
+        Contributions ``(n, k)``, or ``(0, k)`` without `parts`, and scores ``(n,)``.
     """
     n, k = len(values), len(columns)
     out, sums = np.empty((n if parts else 0, k)), np.empty(n)
-    by_signal = np.ascontiguousarray(values.T)  # no copy of what `signals` returns
+    by_signal = np.ascontiguousarray(values.T)  # does not copy what `signals` returns
     _contribute(out, sums, by_signal, columns, scales, weights, centred, np.zeros((2, k)))
     return out, sums
 
@@ -50,12 +48,12 @@ def _contribute(
     centred: Bools,
     scratch: Floats,
 ) -> None:
-    """Fill the contributions, where there is room for them, and the scores.
+    """Fill the contributions, unless `out` is empty, and the scores.
 
     Args:
-        scratch: zeros, for the mean and the count of each signal ``(2, k)``.
+        scratch: zeros ``(2, k)``, for the sum and the count of each signal.
     """
-    # Some columns at a time: the sums of one column wait for each other, those of several do not.
+    # Sum several columns together: additions to one sum wait for each other, those to several do not.
     for first in range(0, len(scales), TOGETHER):
         for i in range(len(sums)):
             for j in range(first, min(first + TOGETHER, len(scales))):
@@ -70,7 +68,7 @@ def _contribute(
         mean = scratch[0, j] / max(scratch[1, j], 1.0) if centred[j] else 0.0
         for i in range(len(row)):
             scaled = min(max((row[i] - mean) / scale, -CLIP), CLIP)
-            # Adding zero makes of -0 a 0.
+            # Adding zero turns -0 into 0.
             sums[i] += (0.0 if math.isnan(row[i]) else scaled * weight) + 0.0
         for i in range(len(out)):
             scaled = min(max((row[i] - mean) / scale, -CLIP), CLIP)

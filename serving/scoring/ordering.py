@@ -1,4 +1,4 @@
-"""Orders of candidates: sorting, checking, and what a new order makes of scores."""
+"""Orders of candidates: sorting, checking and rescoring."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from serving.scoring.compiled import compiled
 
 
 def indices(order: Ints) -> Ints:
-    """The same, as the one kind of array that loops are compiled for; no copy where it is that already."""
+    """Convert to contiguous int64, the only type that loops are compiled for. Copies only if needed."""
     return np.ascontiguousarray(order, np.int64)
 
 
 def floats(values: Floats) -> Floats:
-    """The same, as the one kind of array that loops are compiled for; no copy where it is that already."""
+    """Convert to contiguous float64, the only type that loops are compiled for. Copies only if needed."""
     return np.ascontiguousarray(values, np.float64)
 
 
 def falling(values: Floats) -> Ints:
-    """Places of the largest value first; equal values keep their order, nan comes last.
+    """Return the indices that sort values in descending order. Ties keep their order; nan comes last.
 
-    A stable sort takes four times as long, so it is left to values of which some are equal or nan.
+    A stable sort takes four times as long, so it is used only if some values are equal or nan.
     """
     keys = -values
     order = keys.argsort()
@@ -32,9 +32,9 @@ def falling(values: Floats) -> Ints:
 
 
 def rescored(after: Ints, scores: Floats) -> tuple[Floats, Floats]:
-    """Scores once candidates stand in another order, and what that adds to each, both float64[n].
+    """Reassign scores to a new order; return the new scores and their changes, both float64[n].
 
-    The scores of the candidates in the order fall along it; the others keep theirs.
+    The scores of the candidates in `after` are sorted along it; the other candidates keep theirs.
 
     Args:
         after: candidate indices, best first.
@@ -46,13 +46,13 @@ def rescored(after: Ints, scores: Floats) -> tuple[Floats, Floats]:
 
 
 def is_whole(order: Ints, scores: Floats, count: int) -> bool:
-    """Whether an order holds no candidate twice and none but ``0 … count − 1``, and all scores are finite."""
+    """Whether an order holds distinct candidates within ``0 … count − 1``, and all scores are finite."""
     return _is_whole(indices(order), floats(scores), np.zeros(count, np.bool_))
 
 
 @compiled
 def _is_whole(order: Ints, scores: Floats, seen: Bools) -> bool:
-    """The same; it checks every index, since machine code does not."""
+    """Compiled part of `is_whole`. It checks every index itself, because machine code does not."""
     for place in range(len(order)):
         candidate = order[place]
         if not 0 <= candidate < len(seen) or seen[candidate]:

@@ -1,4 +1,4 @@
-"""What profiles and sessions say of attribute values: reckoned once, for as long as a row stays as it is."""
+"""Tastes of profiles and sessions in attribute values, computed once per row and cached."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Row: TypeAlias = Mapping[str, Any]
 T = TypeVar("T")
 
 KEPT = 10_000
-"""Rows of each kind whose numbers are kept: as many as the reader keeps copies of users."""
+"""Maximum number of cached rows of each kind; the reader caches as many users."""
 _NO_NUMBERS, _NO_WEIGHTS = np.zeros(0, np.intp), np.zeros(0)
 
 
 def taste_of(profile: Row | None, attributes: Attributes, numeric_names: tuple[str, ...]) -> Taste:
-    """The taste of a profile among the values and numeric attributes of some items."""
+    """Compute the taste of a profile in the catalogue's attribute values and numeric attributes."""
     if profile is None:
         return Taste(False, _NO_NUMBERS, _NO_WEIGHTS, np.full(len(numeric_names), np.nan))
     medians = _medians(profile, numeric_names)
@@ -37,7 +37,7 @@ def taste_of(profile: Row | None, attributes: Attributes, numeric_names: tuple[s
 
 
 def leaning_of(session: Row | None, attributes: Attributes, _: tuple[str, ...] = ()) -> Leaning:
-    """What a session leans to among the values of some items."""
+    """Compute the weights of a session on the catalogue's attribute values."""
     if session is None or not (keys := session.get("attr_keys")):
         return Leaning(False, _NO_NUMBERS, _NO_WEIGHTS)
     values, found = attributes.numbers(keys)
@@ -51,10 +51,10 @@ def _medians(profile: Row, numeric_names: tuple[str, ...]) -> Floats:
 
 
 class Kept(Generic[T]):
-    """A function of a row, remembered by the identity of row and attributes.
+    """Caches a function of a row by the identity of row and attributes.
 
-    The reader hands out the same row until the store holds another, so a user who pages on, and a segment,
-    are reckoned once.
+    The reader returns the same row object until the store holds another, so the row of a user who views
+    several pages, or of a segment, is evaluated once.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class Kept(Generic[T]):
         self._kept: dict[int, tuple[Row | None, Attributes, T]] = {}
 
     def __call__(self, row: Row | None, attributes: Attributes, numeric_names: tuple[str, ...]) -> T:
-        """What `make` gives, new or kept."""
+        """Return the cached result of `make`, or compute it."""
         held = self._kept.get(id(row))
-        # What is kept holds its row, so another one cannot have come to bear the same identity.
+        # The cache keeps the row alive, so no other row can have the same id.
         if held is None or held[1] is not attributes:
             if len(self._kept) >= self._size:
                 self._kept.clear()
@@ -77,7 +77,7 @@ class Kept(Generic[T]):
 
 
 class Tastes:
-    """`taste_of` and `leaning_of`, reckoned anew each time."""
+    """`taste_of` and `leaning_of` without a cache."""
 
     def __init__(self) -> None:
         self.of_profile: Callable[[Row | None, Attributes, tuple[str, ...]], Taste] = taste_of
@@ -85,7 +85,7 @@ class Tastes:
 
 
 class KeptTastes(Tastes):
-    """The same, remembered."""
+    """`taste_of` and `leaning_of` with a cache."""
 
     def __init__(self) -> None:
         self.of_profile = Kept(taste_of)

@@ -1,4 +1,4 @@
-"""A simple rule as a ranker: one signal orders the list, the base order breaks ties."""
+"""Simple rankers: one signal orders the list, and the base order breaks ties."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from serving.scoring.signal_groups import BASE
 from serving.scoring.signals import group_of
 
 WIDE = 1e6
-"""Scale of a rule's signal: wide enough that no value is cut, as the signals of a fitted blend are."""
+"""Scale of a rule's signal: large enough that no value is clipped."""
 SERVES_ALL_ALIKE = frozenset({"base", "item"})
 
 
@@ -19,9 +19,9 @@ class Ranker:
     """One simple rule.
 
     Attributes:
-        name: as in ``flags set ranker=NAME``.
-        sentence: what it does, for people.
-        signal: a signal, or one member of it (``popularity:short``); the members of a signal are summed.
+        name: used in ``flags set ranker=NAME``.
+        sentence: description for people.
+        signal: a signal, or one of its members (``popularity:short``); the members of a signal are summed.
         descending: whether the largest value comes first.
     """
 
@@ -31,14 +31,14 @@ class Ranker:
     descending: bool = True
 
     def columns(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """The columns that it orders by, of those there are; none where the data cannot tell."""
+        """Return the columns that it orders by; none if the data does not have its signal."""
         return tuple(name for name in names if name == self.signal or name.startswith(f"{self.signal}:"))
 
     def blend(self, names: tuple[str, ...], version: str = "", gate: Gate | None = None) -> Blend:
-        """The same order as a blend of signals, so that a rule is served, explained and replayed like one.
+        """Express the rule as a blend, so that it is served, explained and replayed like one.
 
         Args:
-            names: columns of the matrix; without those of the signal it is the base order.
+            names: columns of the matrix; without the rule's signal the result is the base order.
         """
         columns = tuple(name for name in self.columns(names) if name != BASE)
         sign = 1.0 if self.descending else -1.0
@@ -55,5 +55,5 @@ class Ranker:
 
 @lru_cache(maxsize=64)
 def personal(names: tuple[str, ...]) -> bool:
-    """Whether an order by these signals depends on who asks."""
+    """Whether an order by these signals depends on the user or session."""
     return any(group_of(name) not in SERVES_ALL_ALIKE for name in names)

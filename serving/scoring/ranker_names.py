@@ -1,4 +1,4 @@
-"""Names of the simple rankers, without what computes them: flags are checked where nothing is ranked."""
+"""Names of the simple rankers, so that flags can be validated without importing the scoring code."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from pathlib import Path
 
 @lru_cache(maxsize=1)
 def ranker_names() -> tuple[str, ...]:
-    """Names of all rankers: those of the files in `serving/scoring/rankers`."""
+    """Return the names of all rankers: the file names in `serving/scoring/rankers`."""
     return tuple(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent / "rankers")]))

@@ -1,4 +1,4 @@
-"""What a ranking signal is, and what it may read. Each signal is one file in `serving/scoring/signals`."""
+"""Declarations of ranking signals and their inputs. Each signal is one file in `serving/scoring/signals`."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from feature_repo.arrays import Floats, Ints
 from serving.items.item_rows import ItemRows
 
 RAMP = 1.0
-"""Touched items at which the signals of a session have half their weight."""
+"""Number of touched items at which session signals reach half their weight."""
 
 
 class Each(Enum):
-    """What a signal exists once for."""
+    """The attributes for which a signal has one column each."""
 
     TYPE = "attribute type"
     NUMERIC = "numeric attribute"
 
 
 class Taste(NamedTuple):
-    """What the profile of a user or a segment says of attribute values and numeric attributes.
+    """The taste of a user or a segment in attribute values and numeric attributes.
 
     Attributes:
-        known: whether it says anything about attribute values.
-        values: numbers of the values it knows.
-        odds: log((clicks + 1) / (expected · r + 1)) of each: clicked more often than anyone would.
-        medians: `items.signed_log` of the median of the items engaged with, nan where unknown ``(m,)``.
+        known: whether the profile has attribute values.
+        values: numbers of its attribute values.
+        odds: log((clicks + 1) / (expected · r + 1)) of each value: clicks compared to the average user's.
+        medians: `item_rows.signed_log` of the median of the items engaged with ``(m,)``, nan if unknown.
     """
 
     known: bool
@@ -39,7 +39,7 @@ class Taste(NamedTuple):
 
 
 class Leaning(NamedTuple):
-    """What a session says of attribute values: their numbers, and the weight of each."""
+    """The attribute values of a session: their numbers and weights."""
 
     known: bool
     values: Ints
@@ -48,15 +48,15 @@ class Leaning(NamedTuple):
 
 @dataclass(eq=False)
 class Asked:
-    """All that the signals of one request are computed from.
+    """The inputs of the signals of one request.
 
     Attributes:
         base: base scores in ``[0, 1]``, in base order ``(n,)``.
         rows: the candidates' features, in the same order.
         user, segment: their tastes.
-        session: what the session leans to.
-        times_ms: when each item of ``rows.touched`` was touched (epoch ms).
-        now_ms: the present (epoch ms).
+        session: the session's attribute values.
+        times_ms: time at which each item of ``rows.touched`` was touched (epoch ms).
+        now_ms: current time (epoch ms).
     """
 
     base: Floats
@@ -72,27 +72,27 @@ class Asked:
 
     @property
     def ramp(self) -> float:
-        """Grows from 0 with the number of touched items: a session's signals start from nothing."""
+        """Weight of session signals, which grows from 0 with the number of touched items."""
         touched = len(self.rows.touched)
         return touched / (touched + RAMP)
 
     @cached_property
     def alone(self) -> Floats:
-        """Values of the items alone, a row for each column of `ItemRows.alone` ``(ALONE + m, n)``."""
+        """Signals of the items alone ``(ALONE + m, n)``, one row per column of `ItemRows.alone`."""
         values: Floats = self.rows.alone[self.rows.places].T
         return values
 
 
 @dataclass(frozen=True)
 class Signal:
-    """One ranking signal, or one for each attribute.
+    """One ranking signal, with one column or one per member.
 
     Attributes:
         name: a signal with members has the columns ``name:member``.
-        group: of `signal_groups.GROUPS`.
+        group: one of `signal_groups.GROUPS`.
         formula: for the documentation.
-        words: for an explanation; ``{}`` is the member.
-        members: their names, or what there is one for each of; none for a signal of one column.
+        words: for an explanation; ``{}`` is replaced by the member.
+        members: names of the members, or the kind of attribute that has one each; empty for a single column.
     """
 
     name: str
@@ -102,7 +102,7 @@ class Signal:
     members: tuple[str, ...] | Each = ()
 
     def names(self, types: tuple[str, ...], numeric_names: tuple[str, ...]) -> tuple[str, ...]:
-        """Names of the columns for a catalogue's attribute types and numeric attributes."""
+        """Return the column names for a catalogue's attribute types and numeric attributes."""
         members = {Each.TYPE: types, Each.NUMERIC: numeric_names}
         found = members[self.members] if isinstance(self.members, Each) else self.members
         return tuple(f"{self.name}:{member}" for member in found) if self.members else (self.name,)
@@ -110,12 +110,12 @@ class Signal:
 
 @dataclass(frozen=True)
 class Family:
-    """Signals that one pass over the candidates computes: what a file in `serving/scoring/signals` declares.
+    """Signals that are computed together, declared by one file in `serving/scoring/signals`.
 
     Attributes:
         signals: in the order of their columns.
-        fill: writes all columns of the signals ``(columns, n)``, nan where unknown.
-        of_items: whether the signals need to know the item; they are nan afterwards for unknown items.
+        fill: writes all columns of the signals ``(columns, n)``, with nan for unknown values.
+        of_items: whether the signals need the item's features; they are then set to nan for unknown items.
     """
 
     signals: tuple[Signal, ...]

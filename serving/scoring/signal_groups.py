@@ -1,4 +1,4 @@
-"""Groups of signals: names only, so that flags can be checked without what computes them."""
+"""Names of the signal groups, so that flags can be validated without importing the signals."""
 
 from __future__ import annotations
 

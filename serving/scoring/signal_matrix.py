@@ -1,6 +1,6 @@
-"""Signals: one pure function from what is known to a matrix, the same while serving and while evaluating.
+"""The signal matrix: one pure function of the known features, used by both serving and evaluation.
 
-A value that cannot be known is nan, and the blend takes nan as neutral. The layout is derived from
+Unknown values are nan, which the blend treats as neutral. The layout is derived from
 `serving.scoring.signals`; nothing here names a signal.
 """
 
@@ -22,7 +22,7 @@ FRESH = Tastes()
 
 
 class SignalMatrix(Struct, frozen=True, eq=False):
-    """``values[i, j]``: signal ``names[j]`` of candidate ``i``; nan where it cannot be known.
+    """``values[i, j]`` is signal ``names[j]`` of candidate ``i``, or nan if unknown.
 
     The values of one signal are contiguous in memory.
     """
@@ -32,7 +32,7 @@ class SignalMatrix(Struct, frozen=True, eq=False):
 
 
 class Known(Struct, frozen=True, eq=False):
-    """What is known of who asks, as the rows of the declared groups; `None` where absent or withheld."""
+    """Feature rows of the user, the segment and the session; `None` if absent or withheld."""
 
     user: Row | None = None
     segment: Row | None = None
@@ -43,9 +43,9 @@ class Layout(Struct, frozen=True, eq=False):
     """Columns of a matrix.
 
     Attributes:
-        names: of all columns.
-        blocks: each family with its first column, and the first one behind it.
-        items: columns of the signals that need to know the item.
+        names: names of all columns.
+        blocks: each family with its first column and its end (exclusive).
+        items: columns of signals that need the item's features.
     """
 
     names: tuple[str, ...]
@@ -57,7 +57,7 @@ class Layout(Struct, frozen=True, eq=False):
 def layout(
     types: tuple[str, ...], numeric_names: tuple[str, ...], wanted: frozenset[str] | None = None
 ) -> Layout:
-    """The layout for a catalogue.
+    """Compute the layout for a catalogue.
 
     Args:
         wanted: names of signals; families without any of them are left out. `None` for all.
@@ -75,12 +75,12 @@ def layout(
 
 
 def signal_names(types: tuple[str, ...], numeric_names: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the columns `signals` returns."""
+    """Return the names of the columns that `signals` returns."""
     return layout(types, numeric_names).names
 
 
 def touched_items(session: Row | None) -> tuple[str, ...]:
-    """What the session touched, newest first."""
+    """Return the items that the session touched, newest first."""
     return tuple((session or {}).get("item_ids") or ())
 
 
@@ -93,21 +93,21 @@ def signals(
     tastes: Tastes = FRESH,
     wanted: frozenset[str] | None = None,
 ) -> SignalMatrix:
-    """All signals of a request.
+    """Compute the signals of a request.
 
     Args:
         base: `base_scores` of the candidates, in base order.
         rows: the candidates' features, gathered with `touched_items` of the session.
-        known: profile rows.
-        now_ms: the present (epoch ms).
-        tastes: what rows say of attribute values, computed or remembered.
+        known: rows of user, segment and session.
+        now_ms: current time (epoch ms).
+        tastes: computes tastes from rows, with or without a cache.
         wanted: names of the signals to compute; `None` for all.
 
     Raises:
-        ValueError: not one base score for each candidate, or not one time for each item touched.
+        ValueError: the number of base scores or of touch times does not match.
     """
     attributes, names = rows.attributes, rows.numeric_names
-    if len(base) != len(rows.rows):  # nothing is checked in machine code
+    if len(base) != len(rows.rows):  # compiled code does not check bounds
         msg = f"{len(base)} base scores for {len(rows.rows)} candidates; each needs its own"
         raise ValueError(msg)
     asked = Asked(
@@ -130,7 +130,7 @@ def signals(
 
 
 def _times(session: Row | None, count: int) -> Floats:
-    """When each item was touched; machine code reads as many as there are items, so there must be."""
+    """Return the time of each touch. Compiled code reads one per touched item, so the count must match."""
     times = np.array((session or {}).get("item_times_ms") or (), np.float64)
     if len(times) != count:
         msg = f"a session has {len(times)} item_times_ms for {count} item_ids; each needs its own"
@@ -139,5 +139,5 @@ def _times(session: Row | None, count: int) -> Floats:
 
 
 def signals_of(names: Collection[str]) -> frozenset[str]:
-    """Names of the signals that some columns belong to."""
+    """Return the names of the signals that the columns belong to."""
     return frozenset(name.partition(":")[0] for name in names)

@@ -1,8 +1,8 @@
-"""How alike items are, and what is picked or measured by that.
+"""Similarity of items, and the diversification and page figures based on it.
 
-Two items are as alike as the mean of the cosine of their categories and that of their vectors, within
-``[0, 1]``; where one has no vector categories alone count, and an unknown item is like no other.
-All in one file: machine code that is kept is compiled again only when its own file changes.
+The similarity of two items is the mean of the cosines of their categories and of their vectors, within
+``[0, 1]``. If an item has no vector, only categories count. An unknown item is similar to no other.
+Everything is in one file, because the compilation cache checks only a function's own file for changes.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from serving.scoring.compiled import compiled
 
 
 class Items(NamedTuple):
-    """What tells how alike ``n`` items are.
+    """The features of ``n`` items that similarity is computed from.
 
     Attributes:
         offsets: ``n + 1`` bounds into `categories`.
-        categories: category numbers of item after item.
-        vectors, lengths: ``(n, d)`` and their lengths, 0 where there is none.
+        categories: category numbers of all items, one item after the other.
+        vectors, lengths: vectors ``(n, d)`` and their lengths; 0 without a vector.
     """
 
     offsets: Ints
@@ -33,13 +33,13 @@ class Items(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """How a page is to be made diverse.
+    """Parameters of diversification.
 
     Attributes:
-        slots: that are filled anew; at most `depth`.
-        depth: candidates, the best, that may fill them.
+        slots: number of slots to diversify; at most `depth`.
+        depth: number of top candidates that may fill them.
         relevance: λ, the weight of the score.
-        most: items of one category before others of it are passed over, as long as there are others; 0: any.
+        most: maximum number of items per category, while other candidates remain; 0 for no limit.
     """
 
     slots: int
@@ -49,12 +49,12 @@ class Wanted(NamedTuple):
 
 
 def items_of(snapshot: ItemSnapshot) -> Items:
-    """What of a snapshot tells how alike its items are."""
+    """Return the arrays of a snapshot that similarity needs."""
     return Items(snapshot.category_offsets, snapshot.categories, snapshot.vectors, snapshot.vector_lengths)
 
 
 def similarity(a: int, b: int, items: Items) -> float:
-    """Similarity of two known items."""
+    """Return the similarity of two known items."""
     return _alike(a, b, *items)
 
 
@@ -63,7 +63,7 @@ def _alike(a: int, b: int, offsets: Ints, categories: Ints, vectors: Float32s, l
     common = 0
     size_a, size_b = 0, 0
     for i in range(offsets[a], offsets[a + 1]):
-        if not _has(categories, offsets[a], i, categories[i]):  # else it is there twice
+        if not _has(categories, offsets[a], i, categories[i]):  # skip duplicates
             size_a += 1
             common += _has(categories, offsets[b], offsets[b + 1], categories[i])
     for i in range(offsets[b], offsets[b + 1]):
@@ -80,7 +80,7 @@ def _alike(a: int, b: int, offsets: Ints, categories: Ints, vectors: Float32s, l
 
 @compiled
 def _has(categories: Ints, start: int, stop: int, wanted: int) -> bool:
-    """Whether a category is among those from `start` to `stop`."""
+    """Whether a category is in ``categories[start:stop]``."""
     at = start
     while at < stop and categories[at] != wanted:
         at += 1
@@ -88,14 +88,14 @@ def _has(categories: Ints, start: int, stop: int, wanted: int) -> bool:
 
 
 def diversified(order: Ints, scores: Floats, numbers: Ints, wanted: Wanted, items: Items) -> int:
-    """Put what takes the first slots to the front of an order, the rest of the pool behind it as it stood.
+    """Move the picks for the first slots to the front of an order; the rest of the pool keeps its order.
 
     Args:
         order: candidates, best first; changed in place.
         scores, numbers: score and item number (-1: unknown) by candidate.
 
     Returns:
-        whether anything moved; -1 where `order` or `numbers` hold what there is not: nothing is touched then.
+        1 if anything moved, else 0; -1 if `order` or `numbers` is out of range, and nothing was changed.
     """
     depth = wanted.depth
     whole, flags = np.zeros((4, depth), np.int64), np.zeros((2, depth), np.bool_)
@@ -129,7 +129,7 @@ def _diversify(
     vectors: Float32s,
     lengths: Float32s,
 ) -> int:
-    """The same; `whole`, `flags` and `decimal` are room for four, two and two numbers of each place."""
+    """Compiled part of `diversified`; `whole`, `flags` and `decimal` are scratch space by position."""
     rows, seen, picked, pool = whole[0], whole[1], whole[2, :slots], whole[3]
     taken, full, gain, worth = flags[0], flags[1], decimal[0], decimal[1]
     if not _weigh(rows, gain, worth, order, scores, numbers, len(offsets) - 1, relevance):
@@ -152,7 +152,7 @@ def _weigh(
     known: int,
     relevance: float,
 ) -> bool:
-    """Fill item number and gain of each place of the pool; False where there is no such candidate or item."""
+    """Fill item number and gain of each position of the pool; return False if an index is out of range."""
     count = min(len(scores), len(numbers))
     low, high = np.inf, -np.inf
     for place in range(len(rows)):
@@ -184,18 +184,18 @@ def _pick(
     vectors: Float32s,
     lengths: Float32s,
 ) -> None:
-    """Fill `picked` and `taken`: each slot takes the place of the pool worth most, the first of equals.
+    """Fill `picked` and `taken`: each slot takes the pool position with the highest worth, the first of ties.
 
-    What a place is worth only falls, so one that was worth no more than the best so far, when it was last
-    looked at, need not be compared with what was taken since.
+    The worth of a position only falls. A position whose last known worth is not above the best so far need
+    not be compared with the latest picks.
 
     Args:
-        taken, full: false, by place.
-        loss: 1 − λ, what a place loses to a similarity of 1.
-        rows: item number of each place, -1 (unknown) or that of an item.
+        taken, full: False, by position.
+        loss: 1 − λ, the penalty for a similarity of 1.
+        rows: item number of each position, or -1 if unknown.
         gain: λ · score.
-        worth: `gain` less the loss to those taken that it was compared with.
-        seen: how many of those taken that are.
+        worth: `gain` minus the penalty for the picks compared so far.
+        seen: number of picks compared so far.
     """
     for slot in range(len(picked)):
         others_left = False
@@ -222,7 +222,7 @@ def _pick(
 def _mark(
     full: Bools, most: int, picked: Ints, slot: int, rows: Ints, offsets: Ints, categories: Ints
 ) -> None:
-    """Mark as full what has a category of which the item in a slot is the last allowed."""
+    """Mark the positions of every category that has reached its maximum with the item in a slot."""
     for i in range(offsets[rows[picked[slot]]], offsets[rows[picked[slot]] + 1]):
         held = 0
         for place in range(slot + 1):
@@ -238,7 +238,7 @@ def _mark(
 
 @compiled
 def _place(order: Ints, pool: Ints, picked: Ints, taken: Bools) -> bool:
-    """Write what was picked to the front of an order, the rest of the pool behind it; whether any moved."""
+    """Write the picks to the front of an order, the rest of the pool behind them; whether any moved."""
     at, moved = len(picked), False
     for slot in range(len(picked)):
         order[slot] = pool[picked[slot]]
@@ -251,9 +251,9 @@ def _place(order: Ints, pool: Ints, picked: Ints, taken: Bools) -> bool:
 
 
 def breadth(rows: Ints, items: Items) -> tuple[int, float]:
-    """How many categories some known items have, and the sum of ``1 − similarity`` over their pairs.
+    """Return the number of categories of known items, and the sum of ``1 − similarity`` over their pairs.
 
-    Not compiled: it measures a few answers, after they were sent.
+    Not compiled: it runs only on a sample of answers, after they were sent.
     """
     held = [set(items.categories[items.offsets[row] : items.offsets[row + 1]].tolist()) for row in rows]
     every = sorted(set[int]().union(*held))

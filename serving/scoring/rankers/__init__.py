@@ -1,4 +1,4 @@
-"""The simple rankers, one small file each: rules of one line that a fitted blend has to beat."""
+"""The simple rankers, one file each: one-line rules that a fitted blend has to beat."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from serving.scoring.signals import all_signals
 
 @lru_cache(maxsize=1)
 def all_rankers() -> dict[str, Ranker]:
-    """Every ranker by name, which is the name of its file; the base order first.
+    """Return every ranker by name, which is the name of its file; the base order comes first.
 
     Raises:
-        TypeError: a module declares no `RANKER` of its name, or one by a signal that does not exist.
+        TypeError: a module has no `RANKER` with its name, or the ranker's signal does not exist.
     """
     found: dict[str, Ranker] = {}
     for module in pkgutil.iter_modules(__path__):
@@ -25,7 +25,7 @@ def all_rankers() -> dict[str, Ranker]:
             or ranker.name != module.name
             or ranker.signal.partition(":")[0] not in all_signals()
         ):
-            msg = f"{__name__}.{module.name}: declare RANKER, named {module.name}, by a signal there is"
+            msg = f"{__name__}.{module.name}: declare RANKER, named {module.name}, with an existing signal"
             raise TypeError(msg)
         found[ranker.name] = ranker
     return dict(sorted(found.items(), key=lambda pair: (pair[0] != "base", pair[0])))

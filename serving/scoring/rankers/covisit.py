@@ -1,7 +1,9 @@
-"""What sessions with the last items touched unusually often first."""
+"""Items with the highest co-visit lift after the last touched items first."""
 
 from __future__ import annotations
 
 from serving.scoring.ranker import Ranker
 
-RANKER = Ranker("covisit", "What sessions with the last items touched unusually often first.", "covisit")
+RANKER = Ranker(
+    "covisit", "Items with the highest co-visit lift after the last touched items first.", "covisit"
+)

@@ -1,7 +1,9 @@
-"""What most often goes with the last touched item first."""
+"""Items most often co-visited with the last touched item first."""
 
 from __future__ import annotations
 
 from serving.scoring.ranker import Ranker
 
-RANKER = Ranker("covisit_last", "What most often goes with the last touched item first.", "covisit_last")
+RANKER = Ranker(
+    "covisit_last", "Items most often co-visited with the last touched item first.", "covisit_last"
+)

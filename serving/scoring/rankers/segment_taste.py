@@ -1,7 +1,9 @@
-"""What the user's segment likes first."""
+"""Items that match the taste of the user's segment first."""
 
 from __future__ import annotations
 
 from serving.scoring.ranker import Ranker
 
-RANKER = Ranker("segment_taste", "What the user's segment likes first.", "segment_log_odds")
+RANKER = Ranker(
+    "segment_taste", "Items that match the taste of the user's segment first.", "segment_log_odds"
+)

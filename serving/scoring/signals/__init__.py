@@ -1,7 +1,7 @@
-"""The ranking signals, one file each. A new file here is all that a new signal takes.
+"""The ranking signals, one file each. To add a signal, add a file.
 
-A module declares its `FAMILY`: see `serving.scoring.signal`. Machine code that is kept on disk is compiled
-again only when its own file changes, so whatever it calls must be in the same file.
+Each module declares its `FAMILY`; see `serving.scoring.signal`. The compilation cache checks only a
+function's own file for changes, so everything a compiled function calls must be in the same file.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from serving.scoring.signal_groups import GROUPS
 
 @lru_cache(maxsize=1)
 def all_families() -> tuple[Family, ...]:
-    """What each module declares, in the order of their names.
+    """Return the families of all modules, in the order of the module names.
 
     Raises:
-        TypeError: a module declares no `FAMILY`, an unknown group, or the name of another signal.
+        TypeError: a module has no `FAMILY`, or a signal has an unknown group or a duplicate name.
     """
     modules = [module.name for module in pkgutil.iter_modules(__path__)]
     found = {name: getattr(import_module(f"{__name__}.{name}"), "FAMILY", None) for name in modules}
@@ -36,12 +36,12 @@ def all_families() -> tuple[Family, ...]:
 
 @lru_cache(maxsize=1)
 def all_signals() -> dict[str, Signal]:
-    """Every signal by name."""
+    """Return every signal by name."""
     return {signal.name: signal for family in all_families() for signal in family.signals}
 
 
 def group_of(name: str) -> str:
-    """Group of a column, which is named by its signal, before the first colon.
+    """Return the group of a column. A column's name starts with its signal, before the first colon.
 
     Raises:
         KeyError: there is no such signal.

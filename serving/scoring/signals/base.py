@@ -1,4 +1,4 @@
-"""What the caller's ranking says: base score and position."""
+"""The caller's ranking: base score and position."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serving.scoring.signal_groups import BASE
 
 
 def fill(out: Floats, asked: Asked) -> None:
-    """Write base scores and discounts of the positions."""
+    """Write the base scores and the position discounts."""
     out[0] = asked.base
     out[1] = _discounts(len(asked))
 

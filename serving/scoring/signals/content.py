@@ -1,4 +1,4 @@
-"""How alike an item is to what the session touched last: by attribute values and by numeric attributes."""
+"""Similarity of an item to the items touched last, by attribute values and by numeric attributes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serving.scoring.signal import Asked, Each, Family, Signal
 from serving.scoring.signal_groups import SESSION
 
 LAST = 3
-"""Touched items that count for `content_recent`."""
+"""Number of touched items that `content_recent` uses."""
 
 
 def fill(out: Floats, asked: Asked) -> None:
@@ -37,11 +37,11 @@ def _fill(
     values: Ints,
     weights: Floats,
 ) -> None:
-    """Cosine of the attribute values of two items, each value weighing −log(share of the value).
+    """Compute the cosine of the attribute values of two items, weighting each value by −log(its share).
 
     Args:
         squared, lengths: `Attributes.rarity`.
-        weights: zeros, for the squared weight of each value that a touched item has ``(size, LAST)``.
+        weights: zeros ``(size, LAST)``; filled with the squared weight of each value of a touched item.
     """
     for s in range(len(touched)):
         if touched[s] >= 0:

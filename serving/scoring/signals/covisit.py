@@ -1,4 +1,4 @@
-"""Whether sessions that touched the last items of this session touched the candidate too."""
+"""Co-visits: how often sessions that touched this session's last items also touched the candidate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serving.scoring.signal_groups import SESSION
 HALF_LIFE_S = 7200.0
 PRIOR = 3.0
 RECENT = 3
-"""Touched items that count for `covisit_recent`."""
+"""Number of touched items that `covisit_recent` uses."""
 
 
 def fill(out: Floats, asked: Asked) -> None:
@@ -39,14 +39,15 @@ def _fill(
     scratch: Floats,
     ramp: float,
 ) -> None:
-    """Mean of log((c + 3p) / ((n + 3) p)) over the last items, newest most, growing with the session.
+    """Compute the mean lift log((c + 3p) / ((n + 3) p)) over the last items, weighted by recency.
 
-    How much more often than its share `p` of all engagement the candidate goes with what was touched. For
-    most candidates no session touched both (c = 0): `p` cancels, and the logarithm depends on the last item.
+    The lift compares how often the candidate occurs with a touched item to its share `p` of all engagement.
+    For most candidates no session touched both (c = 0). Then `p` cancels, and the logarithm depends only on
+    the touched item.
 
     Args:
-        both, sessions: sessions that touched both, and each of the last items.
-        scratch: room for two numbers of each of the last items ``(2, s)``.
+        both, sessions: number of sessions that touched both, and that touched each of the last items.
+        scratch: scratch space ``(2, s)``.
     """
     total = 0.0
     for s in range(len(sessions)):

@@ -1,4 +1,4 @@
-"""What is known of an item alone; kept with the item, in the columns of `ItemRows.alone`."""
+"""Signals of the item alone, stored with the item in the columns of `ItemRows.alone`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from serving.scoring.signal_groups import ITEM
 
 
 def fill(out: Floats, asked: Asked) -> None:
-    """Copy what is kept."""
+    """Copy the stored columns."""
     out[:] = asked.alone
 
 

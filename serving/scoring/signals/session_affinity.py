@@ -1,4 +1,4 @@
-"""What the session looks at: its weight on the attribute values of an item."""
+"""The session's affinity to the attribute values of an item."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def _fill(
     """Fill the sums.
 
     Args:
-        touched, weights: attribute values of the session.
-        totals: zeros, for the weight of the session on values of each type.
-        odds: nan, for the odds of each value; computed only for values that some candidate has.
+        touched, weights: attribute values of the session and their weights.
+        totals: zeros; filled with the session's total weight by attribute type.
+        odds: nan; filled with the odds of each value that a candidate has.
     """
     for k in range(len(touched)):
         totals[type_of[touched[k]]] += weights[k]

@@ -1,4 +1,4 @@
-"""What the session touched: the item itself, or its neighbours in this list."""
+"""Whether the session touched the item itself, or its neighbours in this list."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ HALF_LIFE_S = 600.0
 
 
 def fill(out: Floats, asked: Asked) -> None:
-    """Write what one pass over candidates and touched items finds."""
+    """Write all columns in one pass over candidates and touched items."""
     _fill(out, asked.rows.rows, asked.rows.touched, asked.times_ms, asked.now_ms)
 
 
 @compiled
 def _fill(out: Floats, rows: Ints, touched: Ints, times_ms: Floats, now_ms: float) -> None:
-    """Fill the columns in the order of the signals below; the list is in base order."""
+    """Fill the columns in the order of the signals below. The rows are in base order."""
     last, any_touched = -1, False
     for i in range(len(rows)):
         for column in range(7):

@@ -138,7 +138,7 @@ def test_a_webhook_that_never_answers_is_logged_without_its_secret(
 
 
 def test_an_invalid_address_is_refused_at_start() -> None:
-    with pytest.raises(ValidationError, match=r"HEADRACE_FAILURE_WEBHOOK: write the whole address"):
+    with pytest.raises(ValidationError, match=r"HEADRACE_FAILURE_WEBHOOK: write the full URL"):
         Settings(failure_webhook=SecretStr("hooks.example.org/x"))
 
 

@@ -147,12 +147,12 @@ def test_a_quarantine_that_cannot_be_written(shop: Any, serving: Callable[..., A
         feedback = client.post("/feedback", json=[{"event": "dance"}, 3])
         folder.unlink()
     assert (mixed.status_code, mixed.json()["accepted"]) == (202, 1)
-    assert "1 of the rejected records are not kept" in mixed.json()["note"]
+    assert "1 of the rejected records were not stored" in mixed.json()["note"]
     assert [r["code"] for r in mixed.json()["rejected"]] == ["unknown_event_type"]
     assert bad.status_code == 422
-    assert "not kept" in bad.json()["note"]
+    assert "not stored" in bad.json()["note"]
     assert feedback.status_code == 200
-    assert "2 of the rejected records are not kept" in feedback.json()["status"]
+    assert "2 of the rejected records were not stored" in feedback.json()["status"]
     assert stored(shop.settings) == {"e1"}
     assert Quarantine.of(shop.settings, shop.home).count() == 0
 

@@ -203,7 +203,7 @@ WRONG: list[tuple[dict[str, Any], str, str, str]] = [
         {**CTR, "entities": {"user_id": ["u"]}},
         "missing_field",
         "entities.item_id",
-        "asked for are of item_id",
+        "requested features need item_id",
     ),
     ({**CTR, "entities": {"item_id": ["i"], "user_id": ["u"]}}, "unknown_field", "entities", "leave it out"),
     (
@@ -213,7 +213,7 @@ WRONG: list[tuple[dict[str, Any], str, str, str]] = [
         },
         "bad_value",
         "entities",
-        "lists of different lengths",
+        "the lists differ in length",
     ),
     (
         {

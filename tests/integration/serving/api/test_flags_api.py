@@ -125,7 +125,7 @@ def test_a_change_that_is_too_large_names_its_own_limit(api: httpx.Client, annou
     assert response.json()["error"] == {
         "code": "body_too_large",
         "field": "",
-        "message": "body: at most 65536 bytes of changes are read; put a larger set into the flags file",
+        "message": "body: over 65536 bytes; put a larger set of changes into the flags file",
     }
     assert len(api.get("/v1/flags/history").json()) == 1, "only what stocked the shop"
 

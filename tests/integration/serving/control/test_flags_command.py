@@ -49,7 +49,7 @@ def test_history_and_the_way_back() -> None:
 def test_a_malformed_file_is_taken_back(home: Home) -> None:
     flags("set", "holdout=0.1")
     (home.flags / "flags.json").write_text("{")
-    with pytest.raises(FlagsError, match="mend the file, or `headrace flags rollback`"):
+    with pytest.raises(FlagsError, match="repair the file, or run `headrace flags rollback`"):
         flags("get")
     assert "malformed and never in force; it is replaced" in flags("rollback")
     assert flags("get", "holdout") == "0.1\n"

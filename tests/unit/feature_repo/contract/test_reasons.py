@@ -212,8 +212,8 @@ def test_epoch_milliseconds_are_exact(millis: int) -> None:
         ({"event_weights": "bookmark"}, "'bookmark' is not name=weight; write e.g. bookmark=2,comment=3"),
         (
             {"dedup_horizon_s": 10.0, "allowed_lateness_s": 60.0},
-            "HEADRACE_DEDUP_HORIZON_S (10) must not be less than HEADRACE_ALLOWED_LATENESS_S (60): "
-            "a repeat that comes in time would be counted twice",
+            "HEADRACE_DEDUP_HORIZON_S (10) must not be less than HEADRACE_ALLOWED_LATENESS_S (60), "
+            "or a repeat within the allowed lateness is counted twice",
         ),
         (
             {"store_budget_ms": 50.0, "budget_ms": 30.0},

@@ -176,7 +176,7 @@ def test_the_relevancy_may_be_a_field_of_the_item() -> None:
     assert request.candidates[0].score == 3.0
     for wrong in ("high", True, [1]):
         bad = {"id": "q", "items": [{"id": "i0"}, named("i1", wrong)]}
-        with pytest.raises(ApiError, match=r"items\[1\].fields: relevancy .* is no number") as caught:
+        with pytest.raises(ApiError, match=r"items\[1\].fields: relevancy .* is not a number") as caught:
             plain(msgspec.json.encode(bad))
         assert (caught.value.code, caught.value.field) == ("wrong_type", "items[1].fields")
 

@@ -97,7 +97,7 @@ def test_overlapping_ranges_and_double_names_are_refused() -> None:
     check_experiments([LEFT, RIGHT, TWO])
     with pytest.raises(SettingsError, match=r"left and one overlap in layer 'main' .* disjoint ranges or"):
         check_experiments([LEFT, ONE])
-    with pytest.raises(SettingsError, match="'two' stands there twice; names are unique"):
+    with pytest.raises(SettingsError, match="'two' occurs twice; names must be unique"):
         check_experiments([TWO, TWO])
 
 
@@ -105,7 +105,7 @@ def test_overlapping_ranges_and_double_names_are_refused() -> None:
     ("fields", "message"),
     [
         ({"name": "holdout"}, "'holdout' names the permanent holdout; choose another name"),
-        ({"start": 0.5, "stop": 0.5}, "start 0.5 must lie below stop 0.5"),
+        ({"start": 0.5, "stop": 0.5}, "start 0.5 must be below stop 0.5"),
     ],
 )
 def test_experiments_that_cannot_be_are_explained(fields: dict[str, object], message: str) -> None:

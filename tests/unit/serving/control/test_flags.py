@@ -183,7 +183,7 @@ def test_what_the_cap_bounds_is_said(tmp_path: Path) -> None:
     assert names[: names.index("cap")] == ["blend"]
     schema = msgspec.json.schema(Flags)["$defs"]
     said = schema["Flags"]["properties"]["cap"]["description"]
-    assert said == "How far the blend may move an item; diversity, exploration and rules come after."
+    assert said == "How far the blend may move an item; diversity, exploration and rules run afterwards."
     assert "the blend" in schema["Cap"]["properties"]["positions"]["description"]
 
 
@@ -224,7 +224,7 @@ def test_whatever_is_set_is_taken_or_refused(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("changes", "field", "says"),
     [
-        ({"exploration.share": 0.05}, "exploration", "0 turns it off, else it lies in 0.1 … 0.2"),
+        ({"exploration.share": 0.05}, "exploration", "0 turns it off, otherwise use 0.1 … 0.2"),
         ({"exploration.share": 0.5}, "exploration.share", "<= 0.2"),
         ({"experiments": [{"name": "holdout", "arms": {"a": {}, "b": {}}}]}, "experiments", "another name"),
         (

@@ -182,12 +182,12 @@ def test_the_file_is_read_and_a_missing_one_has_no_rules(tmp_path: Path) -> None
         ('{"rules": [{"kind": "demote", "name": "x"}]}', "'x' matches nothing"),
         (
             '{"rules": [{"kind": "exclude", "name": "x", "attributes": ["shoes"]}]}',
-            "'x': 'shoes' is no attribute value; write type:value, as category:shoes",
+            "'x': 'shoes' is no attribute value; write type:value, e.g. category:shoes",
         ),
         (
             '{"rules": [{"kind": "at_most", "name": "x", "count": 1},'
             ' {"kind": "at_most", "name": "x", "count": 2}]}',
-            "'x' stands there twice; names are unique",
+            "'x' occurs twice; names must be unique",
         ),
     ],
 )

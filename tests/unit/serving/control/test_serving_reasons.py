@@ -97,7 +97,7 @@ def test_a_body_over_the_limit_says_both_sizes() -> None:
     found = too_large(2048, 1024)
     assert (found.status, str(found)) == (
         413,
-        "body: 2048 bytes or more; at most 1024 are read: send fewer candidates or events at once, "
+        "body: 2048 bytes or more; the limit is 1024: send fewer candidates or events at once, "
         "or raise HEADRACE_MAX_BODY_BYTES",
     )
 
@@ -147,9 +147,11 @@ def flags_error(raw: Any) -> str:
 def test_flags_that_cannot_be() -> None:
     groups = "base, item, long_term, segment, session"
     assert flags_error(b"{") == (
-        "flags: not valid JSON (Input data was truncated); mend the file, or `headrace flags rollback`"
+        "flags: not valid JSON (Input data was truncated); repair the file, or run `headrace flags rollback`"
     )
-    assert flags_error({"weights": {"moon": 1.0}}).startswith("flags: weights: 'moon' is no signal group; ")
+    assert flags_error({"weights": {"moon": 1.0}}).startswith(
+        "flags: weights: 'moon' is not a signal group; "
+    )
     assert set(groups.split(", ")) <= set(
         flags_error({"weights": {"moon": 1.0}}).split("groups are ")[1].split(", ")
     )
@@ -170,7 +172,7 @@ def test_experiments_that_cannot_be() -> None:
     arms = {"a": Arm(), "b": Arm()}
     with pytest.raises(SettingsError) as caught:
         Experiment(name="x", arms=arms, start=0.5, stop=0.25)
-    assert str(caught.value) == "experiments: x: start 0.5 must lie below stop 0.25"
+    assert str(caught.value) == "experiments: x: start 0.5 must be below stop 0.25"
     first, second = (
         Experiment(name=n, arms=arms, start=s, stop=e) for n, s, e in (("x", 0, 0.5), ("y", 0.25, 1))
     )
@@ -199,7 +201,7 @@ def test_rules_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         Rules((Demote(name="down", attributes=("shoes",)),))
     assert str(caught.value) == (
-        "rules: 'down': 'shoes' is no attribute value; write type:value, as category:shoes"
+        "rules: 'down': 'shoes' is no attribute value; write type:value, e.g. category:shoes"
     )
     with pytest.raises(SettingsError, match=r"^rules: not valid JSON \(Input data was truncated\)$"):
         parse_rules(b"{")
@@ -224,7 +226,7 @@ def test_a_blend_that_cannot_be_read(tmp_path: Path, content: bytes | None, why:
     with pytest.raises(BuildError) as caught:
         load_blend(tmp_path)
     message = str(caught.value)
-    assert message.startswith(f"{path}: no readable blend (")
+    assert message.startswith(f"{path}: not a readable blend (")
     assert why in message
     assert message.endswith(f"); fit again, or name another file in {CURRENT}")
     (tmp_path / "blend-3.json").write_bytes(b"{}")

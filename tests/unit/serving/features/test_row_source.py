@@ -80,7 +80,7 @@ def test_a_full_queue_refuses_at_once() -> None:
         source = ThreadSource(store, threads=2, max_waiting=2)
         waiting = [asyncio.ensure_future(source.read([])) for _ in range(2)]
         await asyncio.sleep(0)
-        with pytest.raises(StoreError, match="2 reads are waiting already"):
+        with pytest.raises(StoreError, match="2 reads are already waiting"):
             await source.read([])
         store.gate.set()
         await asyncio.gather(*waiting)

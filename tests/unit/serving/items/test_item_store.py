@@ -69,11 +69,11 @@ def lose_neighbours(features: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (unpromote, "CURRENT: gone"),
+        (unpromote, "CURRENT: missing"),
         (misname, "not a readable build"),
-        (unmount, "CURRENT: gone"),
+        (unmount, "CURRENT: missing"),
         (empty, "CURRENT: names a build without rows"),
-        (lose_neighbours, "item_neighbours.*CURRENT: gone"),
+        (lose_neighbours, "item_neighbours.*CURRENT: missing"),
     ],
 )
 def test_builds_that_are_gone_are_a_failure_and_the_last_good_ones_stay(
@@ -152,9 +152,9 @@ def test_items_that_cannot_be_kept_are_not_dropped_with_their_build(
     build(features, ["i1"])
     with caplog.at_level(logging.ERROR):
         assert store.load() is not None
-    assert "the items could not be kept for a later start" in caplog.text
+    assert "cannot keep copies of the items for the next start" in caplog.text
     unpromote(features)
-    with pytest.raises(LakeError, match="gone"):
+    with pytest.raises(LakeError, match="missing"):
         store.load()
 
 
@@ -166,14 +166,14 @@ def test_a_blend_that_is_gone_is_a_failure_and_the_last_good_one_stays(tmp_path:
     assert store.load() is not None
     current_path(models).unlink()
     for reader in (store, BlendStore(models, kept)):
-        with pytest.raises(BuildError, match="CURRENT: gone; put it back, or fit again"):
+        with pytest.raises(BuildError, match="CURRENT: missing; put it back, or fit again"):
             reader.load()
         good = reader.last_good()
         assert good is not None
         assert good.version == "7"
     (kept / "blend.json").write_text("{")
-    with pytest.raises(BuildError, match="no readable blend"):
+    with pytest.raises(BuildError, match="not a readable blend"):
         store.last_good()
     (kept / "blend.json").unlink()
-    with pytest.raises(BuildError, match="gone"):
+    with pytest.raises(BuildError, match="missing"):
         store.load()

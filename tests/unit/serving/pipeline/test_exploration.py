@@ -125,7 +125,7 @@ def test_chances_are_those_in_whole_numbers_and_sum_to_one(m: int, share: float)
 
 
 def test_an_order_of_what_is_no_candidate_is_refused() -> None:
-    with pytest.raises(IndexError, match="negative number"):
+    with pytest.raises(IndexError, match="is negative"):
         explore(np.array([3, -1, 2, 0]), "r", Exploration(share=0.2, slots=2))
 
 

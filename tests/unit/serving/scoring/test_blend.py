@@ -151,13 +151,13 @@ def test_a_saved_blend_is_read_back_and_becomes_current(tmp_path: Path) -> None:
 def test_a_malformed_file_is_named(tmp_path: Path, content: bytes) -> None:
     path = save_blend(tmp_path, blend())
     path.write_bytes(content)
-    with pytest.raises(BuildError, match=r"blend-v1\.json: no readable blend .* fit again"):
+    with pytest.raises(BuildError, match=r"blend-v1\.json: not a readable blend .* fit again"):
         load_blend(tmp_path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     save_blend(tmp_path, blend()).unlink()
-    with pytest.raises(BuildError, match=r"blend-v1\.json: no readable blend"):
+    with pytest.raises(BuildError, match=r"blend-v1\.json: not a readable blend"):
         load_blend(tmp_path)
 
 
@@ -172,7 +172,7 @@ def test_weights_that_do_not_pair_up_are_refused(tmp_path: Path, field: str, val
 def test_an_unwritable_folder_is_named_and_the_last_blend_stays(tmp_path: Path) -> None:
     blocked = tmp_path / "models"
     blocked.write_text("a file, not a folder")
-    with pytest.raises(BuildError, match=r"models/blend-v1\.json: cannot be written .* goes on serving"):
+    with pytest.raises(BuildError, match=r"models/blend-v1\.json: cannot be written .* keeps serving"):
         save_blend(blocked, blend())
 
 
@@ -221,7 +221,7 @@ def test_what_a_crash_left_behind_is_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("weight", [1e10, -1e308])
 def test_weights_that_could_overflow_are_refused(tmp_path: Path, weight: float) -> None:
     save_blend(tmp_path, blend((0.5, weight, 0.5, 0.5)))
-    with pytest.raises(BuildError, match=rf"blend-v1\.json: weight of {NAMES[1]}: beyond ±1e\+09"):
+    with pytest.raises(BuildError, match=rf"blend-v1\.json: weight of {NAMES[1]}: over ±1e\+09"):
         load_blend(tmp_path)
 
 
@@ -236,5 +236,5 @@ def test_weights_survive_the_file_exactly(weights: list[float]) -> None:
 
 def test_a_current_of_damaged_bytes_is_named(tmp_path: Path) -> None:
     (tmp_path / "CURRENT").write_bytes(b"blend-\xff.json")
-    with pytest.raises(BuildError, match="no readable blend"):
+    with pytest.raises(BuildError, match="not a readable blend"):
         load_blend(tmp_path)

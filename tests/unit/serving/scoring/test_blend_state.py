@@ -45,10 +45,10 @@ def test_it_agrees_with_the_blend_that_was_saved(tmp_path: Path) -> None:
 def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
     path = save_blend(tmp_path, fitted())
     path.write_text("{")
-    with pytest.raises(BuildError, match=rf"{path.name}: no readable blend"):
+    with pytest.raises(BuildError, match=rf"{path.name}: not a readable blend"):
         read_blend_state(tmp_path)
     path.unlink()
-    with pytest.raises(BuildError, match=rf"{path.name}: no readable blend"):
+    with pytest.raises(BuildError, match=rf"{path.name}: not a readable blend"):
         read_blend_state(tmp_path)
 
 

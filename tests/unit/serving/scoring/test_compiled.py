@@ -48,7 +48,7 @@ def test_without_a_place_to_keep_machine_code_it_is_compiled_all_the_same(
     with caplog.at_level("INFO"):
         function = compiled(_plain)
     assert function(np.array([4.0]), 2.0).tolist() == [2.0]
-    assert "compiled in each process anew" in caplog.text
+    assert "compiled again in each process" in caplog.text
     assert "no locator" in caplog.text
 
 

@@ -113,5 +113,7 @@ def test_every_ranker_has_a_name_a_sentence_and_columns_of_its_signal() -> None:
 
 @pytest.mark.parametrize("value", ["nonsense", "CTR"])
 def test_a_ranker_that_does_not_exist_is_refused_by_name(value: Any) -> None:
-    with pytest.raises(FlagsError, match=f"ranker: '{value}' is no ranker; there are base, below_last"):
+    with pytest.raises(
+        FlagsError, match=f"ranker: '{value}' is not a ranker; known rankers are base, below_last"
+    ):
         parse_flags({"ranker": value})
