@@ -71,11 +71,11 @@ class Shop:
         }
 
     def flags(self, **changes: Any) -> None:
-        """Change flags; part of the audit log."""
+        """Change flags, with an entry in the audit log."""
         FlagStore(self.home.flags, wall_clock).change(changes, "test")
 
     def blend(self, version: str = "1", **weights: float) -> None:
-        """Save a fitted blend; by default session, long-term and segment affinity for categories count."""
+        """Save a fitted blend; by default of session, long-term and segment affinity for categories."""
         names = weights or {
             "base": 1.0,
             "log_odds:category": 1.0,
@@ -148,7 +148,7 @@ class Shop:
         assert self.store.write(all_groups()[group], [row]) == 1
 
     def stock(self) -> Shop:
-        """All of it, with nothing left to chance: no exploration, no holdout, no diversity."""
+        """Stock everything, with deterministic flags: no exploration, no holdout, no diversity."""
         self.flags(**{"exploration.share": 0.0, "holdout": 0.0, "diversity.relevance": 1.0})
         self.build()
         self.blend()
@@ -171,7 +171,7 @@ def body() -> Callable[..., dict[str, Any]]:
 
 @contextmanager
 def running(app: FastAPI) -> Iterator[httpx.Client]:
-    """The application under uvicorn on a port of the system's choice."""
+    """Serve the application under uvicorn on a port chosen by the system."""
     listening = listen("127.0.0.1", 0)
     settings: Settings = app.state.services.settings
     server = uvicorn.Server(config_of(app, settings, log_config=None))
@@ -180,7 +180,7 @@ def running(app: FastAPI) -> Iterator[httpx.Client]:
     port = listening.getsockname()[1]
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-            # The first start on a machine compiles the loops over candidates.
+            # The first start on a machine compiles the loops.
             wait_for(lambda: server.started and client.get("/readyz").status_code == 200, 60.0)
             yield client
     finally:
@@ -190,7 +190,7 @@ def running(app: FastAPI) -> Iterator[httpx.Client]:
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 15.0) -> Any:
-    """The first true value of a condition, or a failure at the deadline."""
+    """Return the first true value of a condition, or fail at the deadline."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "the condition did not come true in time"
@@ -200,13 +200,13 @@ def wait_for(condition: Callable[[], Any], seconds: float = 15.0) -> Any:
 
 @pytest.fixture
 def until() -> Callable[..., Any]:
-    """`wait_for`, for test modules (which import nothing from here)."""
+    """`wait_for` for test modules, which import nothing from here."""
     return wait_for
 
 
 @pytest.fixture
 def settings(home: Home) -> Settings:
-    """Budgets that a busy machine keeps: what is tested here is what is answered, not how fast."""
+    """Generous time budgets for a busy machine: these tests check answers, not speed."""
     return Settings(home=home.root, budget_ms=10_000, store_budget_ms=5_000, page_share=1.0)
 
 
@@ -219,7 +219,7 @@ def shop(settings: Settings) -> Iterator[Shop]:
 
 @pytest.fixture
 def make_shop(home: Home) -> Iterator[Callable[..., Shop]]:
-    """A stocked shop with settings of one's own."""
+    """A stocked shop with custom settings."""
     made: list[Shop] = []
 
     def make(**settings: Any) -> Shop:
@@ -245,6 +245,6 @@ def serve_app() -> Callable[[FastAPI], Any]:
 
 @pytest.fixture
 def api(shop: Shop) -> Iterator[httpx.Client]:
-    """Serving of the stocked shop on SQLite."""
+    """Serve the stocked shop on SQLite."""
     with running(create_app(shop.settings)) as client:
         yield client

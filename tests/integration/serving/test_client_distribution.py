@@ -1,4 +1,4 @@
-"""`headrace-client` is a distribution of its own: built as a wheel, tried where nothing else is installed."""
+"""`headrace-client` is a separate distribution: built as a wheel, and tested with nothing else installed."""
 
 from __future__ import annotations
 

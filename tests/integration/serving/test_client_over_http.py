@@ -1,4 +1,4 @@
-"""The client against real sockets: a service that is slow, gone, cut off, or talks nonsense."""
+"""The client against real sockets: a service that is slow, down, cut off or invalid."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def service(answer: Answer, *, kept: bool = False) -> Iterator[str]:
-    """A service on a port of its own that answers as it is told, and keeps connections if so told."""
+    """A service that gives scripted answers and optionally keeps connections alive."""
     version = "HTTP/1.1" if kept else "HTTP/1.0"
     handler = type("Handler", (_Handler,), {"answer": staticmethod(answer), "protocol_version": version})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -135,7 +135,7 @@ TRICKLE_S = 0.02
 
 
 def trickling(handler: _Handler, body: dict[str, object], release: threading.Event, part: str) -> None:
-    """A whole and valid answer, of which `part` takes five seconds, and no wait for it a tenth of one."""
+    """Send a valid answer whose `part` takes five seconds, in pauses of less than a tenth of a second."""
     candidates = body["candidates"]
     assert isinstance(candidates, list)
     items = [
@@ -153,7 +153,7 @@ def trickling(handler: _Handler, body: dict[str, object], release: threading.Eve
             release.wait(TRICKLE_S)
         if slow is head:
             handler.wfile.write(content)
-    except OSError:  # the client went away, as it should
+    except OSError:  # the client disconnected, as it should
         handler.close_connection = True
 
 

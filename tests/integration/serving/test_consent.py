@@ -1,4 +1,4 @@
-"""A user whose record denies consent gets the base order: whatever row the store or a copy still holds."""
+"""A user whose record denies consent gets the base order, whatever rows store and cache still hold."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def rank(api: httpx.Client, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def personalized(answer: dict[str, Any]) -> bool:
-    """Or else: the base order, saying why."""
+    """Expect the base order with its reason."""
     if "consent_denied" not in answer["degraded"]:
         return bool(answer["tier"] == "session+long_term")
     assert [i["item_id"] for i in answer["items"]] == BASE
@@ -42,7 +42,7 @@ def test_rows_that_came_back_are_not_used(shop: Any, serving: Callable[..., Any]
         shop.session(user_id="u")
         assert not personalized(rank(client, named))
         assert not personalized(rank(client, session_only))
-        assert not personalized(rank(client, {**named, "consent": True})), "the record is the newest word"
+        assert not personalized(rank(client, {**named, "consent": True})), "the record is newest"
         publish(shop.settings, [User(user_id="u", consent=True)])
         stream_to_end(shop.settings)
         assert personalized(rank(client, named))
@@ -77,7 +77,7 @@ def test_copies_of_who_denied_do_not_serve_while_redis_is_paused(
             assert personalized(rank(worker, other))
         record = {"record": "user", "user_id": "u", "consent": False}
         assert here.post("/v1/events", json=record).status_code == 202
-        assert not personalized(rank(here, denying)), "the worker that heard it, before the stream ran"
+        assert not personalized(rank(here, denying)), "the worker that received it, before the stream ran"
         stream_to_end(shop.settings)
         assert not personalized(rank(there, denying))
         own_redis.signal(signal.SIGSTOP)
@@ -100,7 +100,7 @@ def test_a_refused_record_denies_nothing(api: httpx.Client, body: Body) -> None:
 def test_a_denial_by_an_event_ends_personalization_for_its_session_at_once(
     shop: Any, serving: Callable[..., Any], body: Body
 ) -> None:
-    """By the worker that heard it before the stream did, by every other one once the stream did."""
+    """Apply at once in the worker that received it, and in the others once the stream has read it."""
     here_and_there = body(user_id="u", session_id="s"), body(session_id="s"), body(user_id="u")
     event = {
         "event_id": "e1",
@@ -113,8 +113,10 @@ def test_a_denial_by_an_event_ends_personalization_for_its_session_at_once(
     with serving(shop.settings) as here, serving(shop.settings) as there:
         assert here.post("/v1/events", json=event).status_code == 202
         assert [personalized(rank(here, asked)) for asked in here_and_there[:2]] == [False, False]
-        assert rank(here, here_and_there[2])["tier"] == "long_term", "other sessions of the user go on"
-        assert personalized(rank(there, here_and_there[0])), "it has not heard of it"
+        assert rank(here, here_and_there[2])["tier"] == "long_term", (
+            "other sessions of the user are not affected"
+        )
+        assert personalized(rank(there, here_and_there[0])), "it does not know of it"
         stream_to_end(shop.settings)
         assert [personalized(rank(there, asked)) for asked in here_and_there[:2]] == [False, False]
         assert rank(there, here_and_there[2])["tier"] == "long_term"

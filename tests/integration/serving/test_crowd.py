@@ -1,4 +1,4 @@
-"""As many requests as ten thousand visitors send at once, over a bounded number of connections."""
+"""The concurrent requests of ten thousand visitors, over a bounded number of connections."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BASE = [f"i{n}" for n in range(COUNT)]
 
 @pytest.fixture
 def settings(home: Home) -> Settings:
-    """The budgets are those that serve: 30 ms, 10 ms for the store."""
+    """Use the production budgets: 30 ms, and 10 ms for the store."""
     return Settings(home=home.root, max_concurrency=AT_ONCE)
 
 
@@ -41,9 +41,9 @@ async def talk(port: int, payload: bytes, left: list[int], answers: list[tuple[i
 
 
 def kind_of(answer: dict[str, Any]) -> str:
-    """What became of a request: the base order at once, what was late left out, or all of it."""
+    """Classify an answer: base order at once, without late features, or complete."""
     ids, tier, codes = [i["item_id"] for i in answer["items"]], answer["tier"], set(answer["degraded"])
-    assert sorted(ids) == sorted(BASE), "nothing lost, doubled, invented"
+    assert sorted(ids) == sorted(BASE), "nothing lost, duplicated or invented"
     if "overload" in codes:
         assert (tier, codes, ids) == ("base", {"overload"}, BASE)
         return "overload"
@@ -84,11 +84,11 @@ def test_everyone_is_answered_and_nothing_is_lost(
         asyncio.run(all_of_them())
         assert len(answers) == before + REQUESTS
         assert client.get("/readyz").status_code == 200
-        until(calm)  # as soon as they have gone, all is as before
+        until(calm)  # once they have left, everything is as before
         metrics = client.get("/metrics").text
     assert {status for status, _ in answers} == {200}
     kinds = Counter(kind_of(answer) for _, answer in answers)
-    assert kinds["overload"], "beyond four at once the base order is answered, not a queue kept"
-    assert kinds["late"] + kinds["whole"], "those let in are personalized as far as time and copies allow"
+    assert kinds["overload"], "above four concurrent requests, the base order is answered without a queue"
+    assert kinds["late"] + kinds["whole"], "accepted requests are personalized as far as time and cache allow"
     for tier, count in Counter(answer["tier"] for _, answer in answers).items():
         assert f'headrace_ranks_total{{tier="{tier}"}} {float(count)}' in metrics

@@ -1,4 +1,4 @@
-"""What lies on disk goes wrong under load: builds swapped, the registry gone, snapshots missing or broken."""
+"""Files fail under load: builds swapped, registry removed, snapshots missing or broken."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rank(api: httpx.Client, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_builds_swapped_under_load_are_never_mixed(shop: Any, api: httpx.Client, body: Body) -> None:
-    """Each build has its own click-through rate; an answer shows, item by item, which build it came from."""
+    """Each build has its own click-through rate, so an answer shows which build each item came from."""
     shop.blend("ctr", base=1.0, log_ctr=1.0)
     request = body(9, user_id="u", explain=True)
     done = threading.Event()
@@ -50,7 +50,7 @@ def test_builds_swapped_under_load_are_never_mixed(shop: Any, api: httpx.Client,
     ages = {round(a["ages"]["item_profile"] / 3600) for a in answers}
     assert len(ages) > 2, "several builds served"
     for answer in answers:
-        # All items of a build share one rate, so its centred signal is nothing for every one of them.
+        # All items of a build have the same rate, so the centred signal is zero for each.
         assert {round(item["why"]["item"], 9) for item in answer["items"]} == {0.0}
 
 
@@ -104,7 +104,7 @@ def test_the_store_file_deleted_while_running(shop: Any, api: httpx.Client, body
     for path in shop.home.feast.glob("online.db*"):
         path.unlink()
     after = [rank(api, body(user_id="u", session_id="s")) for _ in range(30)]
-    # From the file still open, or from copies: what was known keeps ordering the page.
+    # From the open file or the cache: known rows keep ordering the page.
     assert {a["tier"] for a in (before, *after)} == {"session+long_term"}
     order = [[i["item_id"] for i in a["items"]] for a in (before, *after)]
     assert order == [order[0]] * 31
@@ -127,7 +127,7 @@ def test_a_start_on_spoilt_flags_and_rules_serves_what_stood(
     until: Callable[..., Any],
     spoil: Callable[[Path], None],
 ) -> None:
-    """As when one worker dies and another takes its place: it must not differ from those that go on."""
+    """A worker that replaces a dead one must behave like the others."""
     flags, rules = shop.home.flags / "flags.json", shop.home.flags / "rules.json"
     rules.write_text('{"rules": [{"kind": "exclude", "name": "blocked", "items": ["i0"]}]}')
     request = body(9, user_id="u", session_id="s")
@@ -158,7 +158,7 @@ def test_a_start_on_spoilt_flags_and_rules_serves_what_stood(
     removed = spoil is remove_with_log
     assert [change["who"] for change in history] == ([] if removed else ["test", "local"]), "no edit"
     assert spoilt == ([False, False] if removed else ["{ broken", "{ broken"]), "left alone"
-    assert mended["personalization"] is False, "the way back is the set that stood"
+    assert mended["personalization"] is False, "rollback returns the set in force"
 
 
 def test_files_of_flags_and_rules_that_are_deleted_are_written_again(
@@ -197,7 +197,7 @@ def test_a_first_start_on_broken_flags_and_rules_says_that_none_is_known(
 
 
 def failures(client: httpx.Client) -> dict[str, float]:
-    """Files that could not be loaded, by name; only those that failed."""
+    """Return the failed reloads by name."""
     found = re.findall(
         r'^headrace_reload_failures_total\{what="(\w+)"\} (\S+)$', client.get("/metrics").text, re.M
     )

@@ -24,11 +24,11 @@ Body = Callable[..., dict[str, Any]]
 pytestmark = pytest.mark.redis
 OF_A_STORE = {"store_late", "store_open", "store_failing", "user_cached", "session_cached", "segment_cached"}
 UNDER_WAY_MS = 100.0
-"""By how much the budget is overrun at most: a stage that computes is not cut off, nor is the scheduler."""
+"""Maximum overrun of the budget: neither a computing stage nor the scheduler can be interrupted."""
 
 
 class Proxy:
-    """A loopback proxy before Redis that delays, refuses or garbles what Redis answers."""
+    """A loopback proxy before Redis that delays, refuses or garbles replies."""
 
     def __init__(self, target: int) -> None:
         self._target = target
@@ -80,7 +80,7 @@ class Proxy:
 
 @pytest.fixture
 def settings(home: Home, own_redis: Any) -> Settings:
-    """Real budgets: faults are about time."""
+    """Use production budgets, because faults are about time."""
     return Settings(
         home=home.root, online_store="redis", redis_url=SecretStr(own_redis.url), store_timeout_s=0.5
     )
@@ -109,13 +109,13 @@ def recovered(api: httpx.Client, body: dict[str, Any]) -> bool:
 
 @pytest.fixture
 def request_body(body: Body) -> dict[str, Any]:
-    """Of a user and a session that are known."""
+    """A request of a known user and session."""
     return body(user_id="u", session_id="s")
 
 
 @pytest.fixture
 def settled(request_body: dict[str, Any], until: Callable[..., Any]) -> Callable[[httpx.Client], None]:
-    """Waits until a server ranks from session and profile again."""
+    """Wait until a server uses session and profile again."""
     return lambda client: until(lambda: recovered(client, request_body))
 
 
@@ -123,7 +123,7 @@ def settled(request_body: dict[str, Any], until: Callable[..., Any]) -> Callable
 def client(
     shop: Any, serving: Callable[..., Any], settled: Callable[[httpx.Client], None]
 ) -> Iterator[httpx.Client]:
-    """A server whose Redis is well, to begin with."""
+    """A server whose Redis initially works."""
     with serving(shop.settings) as served:
         settled(served)
         yield served
@@ -140,7 +140,7 @@ def proxy(own_redis: Any) -> Iterator[Proxy]:
 def distant(
     shop: Any, proxy: Proxy, serving: Callable[..., Any], settled: Callable[[httpx.Client], None]
 ) -> Iterator[httpx.Client]:
-    """The same behind the proxy."""
+    """A server whose Redis is behind the proxy."""
     url = SecretStr(f"redis://127.0.0.1:{proxy.port}/0")
     with serving(shop.settings.model_copy(update={"redis_url": url})) as served:
         settled(served)
@@ -183,7 +183,7 @@ def test_paused_no_answer_waits_longer_than_the_budget(
     request_body: dict[str, Any],
     settled: Callable[[httpx.Client], None],
 ) -> None:
-    """The store is waited for until its own budget ends; all that follows only computes."""
+    """The store is awaited until its own budget ends; everything after that only computes."""
     budget, store_budget = shop.settings.budget_ms, shop.settings.store_budget_ms
     assert (budget, store_budget) == (30.0, 10.0)
     own_redis.signal(signal.SIGSTOP)
@@ -200,7 +200,7 @@ def test_paused_no_answer_waits_longer_than_the_budget(
         )
         assert median(a["timings_ms"]["total"] for a in waited) <= budget
         assert median(a["timings_ms"]["features"] for a in refused) < store_budget, (
-            "not asked, not waited for"
+            "neither queried nor awaited"
         )
         assert max(a["timings_ms"]["total"] for a in answers) <= budget + UNDER_WAY_MS
     finally:
@@ -211,9 +211,9 @@ def test_paused_no_answer_waits_longer_than_the_budget(
 def test_slower_but_within_the_budget_serves_from_the_store(
     proxy: Proxy, distant: httpx.Client, request_body: dict[str, Any], until: Callable[..., Any]
 ) -> None:
-    """One round trip of 5 ms fits into 10 ms: sooner or later twenty answers in a row owe nothing to a copy.
+    """A round trip of 5 ms fits into 10 ms, so eventually twenty answers in a row use no cached row.
 
-    Twenty are what the breaker judges by. No single answer is promised: on a busy machine 5 ms become 11.
+    The breaker judges by twenty. A single answer proves nothing: on a busy machine 5 ms become 11.
     """
     proxy.delay_s = 0.005
     answers: list[dict[str, Any]] = []
@@ -224,7 +224,7 @@ def test_slower_but_within_the_budget_serves_from_the_store(
 
     until(twenty, 60.0)
     assert all(a["timings_ms"]["features"] >= 5 for a in answers[-20:]), "each asked the store"
-    assert {a["tier"] for a in answers} == {"session+long_term"}, "late ones are served from copies"
+    assert {a["tier"] for a in answers} == {"session+long_term"}, "late rows are served from the cache"
     assert {code for a in answers for code in a["degraded"]} <= OF_A_STORE
 
 

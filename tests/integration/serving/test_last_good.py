@@ -1,4 +1,4 @@
-"""Folders that disappear under a running worker: what was in force stays, here and after a restart."""
+"""Folders disappear under a running worker: the last good state stays, also after a restart."""
 
 from __future__ import annotations
 

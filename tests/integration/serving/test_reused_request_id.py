@@ -1,4 +1,4 @@
-"""A request id that a client uses again: both decisions are found, and what they hold is not obeyed."""
+"""A client reuses a request id: both decisions are found, and terminal codes in their ids are escaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Warm-up: nothing that a request may need is left to be compiled."""
+"""Warm-up compiles everything that a request may need."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WITHOUT_ITEMS = {"items_missing", "attributes_unknown"}
 
 
 def kernels() -> dict[str, Any]:
-    """Every compiled function of the package by name."""
+    """Return every compiled function of the package by name."""
     found = {}
     for module in pkgutil.walk_packages(serving.__path__, "serving."):
         for name, value in vars(importlib.import_module(module.name)).items():
@@ -45,13 +45,13 @@ def kernels() -> dict[str, Any]:
 
 
 def signatures() -> dict[str, list[Any]]:
-    """What every kernel is compiled for."""
+    """Return the compiled signatures of every kernel."""
     return {name: list(kernel.signatures) for name, kernel in kernels().items()}
 
 
 @pytest.fixture(scope="module")
 def warm() -> Iterator[dict[str, list[Any]]]:
-    """What is compiled after the warm-up; a kernel that is handed anything else raises."""
+    """Return the signatures after the warm-up, and make kernels raise for any other."""
     warm_stages(STAGES, Flags())
     found = signatures()
     used = [kernel for kernel in kernels().values() if kernel.signatures]
@@ -102,7 +102,7 @@ def answer(
     known: tuple[Row | None, Row | None, Row | None] = EVERYTHING,
     **fields: Any,
 ) -> RankAnswer:
-    """Rank with that much known of who asks: user, segment, session."""
+    """Rank with a known user, segment and session, or without."""
     names = ("base",) if held is None else signal_names(held.attributes.types, held.numeric_names)
     ones = tuple(1.0 + n for n in range(len(names)))
     blend = Blend(

@@ -1,4 +1,4 @@
-"""What the edge promises of the real application: keys first, honest refusals, bounded labels, shed load."""
+"""The edge of the real application: keys first, honest refusals, bounded labels, shed load."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from serving.app import create_app
 from streaming.log import open_log
 
 OPEN = {"/healthz", "/readyz", "/metrics", "/v1/schema", "/openapi.json", "/docs"}
-"""Paths that need no key; none of them reads a body."""
+"""Paths that need no key and read no body."""
 RECORDS = 900
 
 
@@ -42,7 +42,7 @@ def event(number: int, **fields: Any) -> dict[str, Any]:
 
 
 def refused_unsent(port: int, method: str, path: str, key: str) -> int:
-    """Status of a request whose body is announced and does not come."""
+    """Return the status of a request whose announced body never arrives."""
     head = (
         f"{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n"
         "content-type: application/json\r\ncontent-length: 1000\r\n\r\n{"
@@ -69,7 +69,7 @@ def test_keys_are_looked_at_before_the_body_on_every_route(shop: Any, serving: C
         assert asked >= {"/v1/rank", "/v1/events", "/v1/features", "/v1/flags", "/rank/{model}", "/feedback"}
         assert refused_unsent(port, "POST", "/v1/events", secret) == 403
         assert refused_unsent(port, "POST", "/feedback", secret) == 403
-        # A query that does not fit says nothing to those without a key.
+        # Without a key, even an invalid query gets no details.
         assert client.post("/rank/m?explain=perhaps", content=b"{").status_code == 401
 
 
@@ -105,7 +105,7 @@ def stored(settings: Settings) -> set[str]:
 
 
 def test_what_a_refused_batch_left_in_the_log_is_said(shop: Any, serving: Callable[..., Any]) -> None:
-    """The third of four partitions cannot be written: what went to the first two is there."""
+    """If the third of four partitions cannot be written, the first two keep their records."""
     blocked = Path(shop.home.log) / "events" / "p=0002"
     with serving(shop.settings) as client:
         blocked.parent.mkdir(parents=True, exist_ok=True)
@@ -158,7 +158,7 @@ def test_a_quarantine_that_cannot_be_written(shop: Any, serving: Callable[..., A
 
 
 async def asked(app: Any, body: dict[str, Any], **scope: Any) -> dict[str, Any]:
-    """The answer of the application to one ranking, straight through ASGI."""
+    """Rank once, straight through ASGI."""
     sent: list[Any] = []
 
     async def receive() -> Any:
@@ -176,12 +176,11 @@ async def asked(app: Any, body: dict[str, Any], **scope: Any) -> dict[str, Any]:
 
 
 WAITED_S = {0.0: False, 5.0: False, 7.0: True}
-"""Whether a request that waited for this long is shed: the budget is ten seconds, so that a busy machine
-changes nothing."""
+"""Whether a request that waited this long is shed. The budget of ten seconds tolerates a busy machine."""
 
 
 async def after_waiting(app: Any, request: dict[str, Any]) -> dict[float, tuple[dict[str, Any], float]]:
-    """Answers of requests that have waited, and what each adds to the sum of the latency metric."""
+    """Return answers of requests that have waited, and how much each adds to the latency metric."""
     services = app.state.services
     answers = {}
     await services.start()
@@ -224,7 +223,7 @@ def series(client: httpx.Client) -> tuple[set[str], str]:
 
 
 def flood(client: httpx.Client, body: Callable[..., dict[str, Any]], mark: str) -> None:
-    """Put the mark wherever a client may choose a text."""
+    """Put the mark wherever a client may choose a string."""
     client.post("/v1/events", json=event(1, event_id=mark, **{mark: 1, f"{mark}@example.com": "x"}))
     client.post("/v1/events", json=event(2, properties={mark: mark}, query=mark, user_id=mark))
     client.post("/v1/events", json=event(3, event_type=mark))
@@ -265,5 +264,5 @@ def test_nothing_that_clients_choose_becomes_a_label(
     assert "jane" not in text.lower()
     assert "x" * 100 not in text
     assert "example.com" not in text
-    # Others' work goes on in the meantime: a code or a stage may be seen for the first time, no more.
+    # Background work continues meanwhile and may add a code or a stage, but nothing else.
     assert len(after - before) <= 10, sorted(after - before)

@@ -52,7 +52,7 @@ def put(store: OnlineStore, group: str, key: str, age: timedelta = timedelta(0),
 
 
 def feast_answer(settings: Settings, body: dict[str, Any]) -> dict[str, Any]:
-    """What Feast's own feature server answers over the same store."""
+    """Return the answer of Feast's own feature server on the same store."""
     from feast.feature_server import get_app
 
     from feature_repo.feast_store import apply, feature_store
@@ -93,7 +93,7 @@ def test_the_answer_is_that_of_feasts_server(
     names = [name.partition(":")[2] for name in body["features"]]
     if body.get("full_feature_names"):
         names = [f"item_profile__{name}" for name in names]
-    assert found["metadata"]["feature_names"] == ["item_id", *names], "in the order asked for"
+    assert found["metadata"]["feature_names"] == ["item_id", *names], "in the requested order"
     assert named(found) == named(wanted)
 
 

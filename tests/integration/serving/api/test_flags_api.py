@@ -131,7 +131,7 @@ def test_a_change_that_is_too_large_names_its_own_limit(api: httpx.Client, annou
 
 
 def test_the_document_names_every_error_of_a_change(api: httpx.Client) -> None:
-    """What the bodies above got, and the others that the code can give."""
+    """Statuses of the bodies above, and other possible ones."""
     routes = api.get("/openapi.json").json()["paths"]["/v1/flags"]
     assert set(routes["patch"]["responses"]) == {"200", "400", "401", "403", "413", "422", "503"}
     assert set(routes["get"]["responses"]) == {"200", "401", "403", "422", "503"}, "it reads no body"

@@ -1,4 +1,4 @@
-"""The API under requests made from its own OpenAPI document: no 5xx, and every answer matches its schema."""
+"""Fuzzes the API from its own OpenAPI document: no 5xx, and every answer matches its schema."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_every_route(shop: Any, serving: Callable[..., Any]) -> None:
         asked, statuses = fuzzed(operations, EXAMPLES)
     assert {o.label for o in operations} >= MAIN
     for operation in operations:
-        # A route that takes nothing has one request that fits, and perhaps none that does not.
+        # A route without parameters has one valid request, and perhaps no invalid one.
         least = EXAMPLES // 2 if operation.label in MAIN else 1
         assert asked[operation.label, POSITIVE] >= least, operation.label
         if operation.label in MAIN:
@@ -62,7 +62,7 @@ def test_every_route_where_keys_are_asked_for(
             assert not met & {200, 401}
         else:
             assert 200 in met or 422 in met
-            # Overrides of experiments need a scope of their own.
+            # Overrides of experiments need a separate scope.
             overriding = label == "POST /v1/rank" and Scope.ADMIN not in scopes
             assert not met & ({401} if overriding else {401, 403})
 
@@ -75,10 +75,10 @@ def operations_of(client: Any) -> list[Any]:
 def fuzzed(
     operations: list[Any], examples: int, headers: dict[str, str] | None = None
 ) -> tuple[Counter[Any], Counter[Any]]:
-    """Requests of all routes: those their schemas permit, and those they do not.
+    """Send valid and invalid requests to all routes.
 
     Returns:
-        how many by route and mode, and how many by route and status of the answer.
+        Counts by route and mode, and by route and status of the answer.
     """
     asked: Counter[Any] = Counter()
     statuses: Counter[Any] = Counter()
@@ -91,13 +91,13 @@ def fuzzed(
 
 
 def fuzz(operation: Any, mode: GenerationMode, examples: int, headers: dict[str, str] | None) -> list[int]:
-    """Statuses of the answers of one route."""
+    """Return the statuses of one route."""
     statuses: list[int] = []
 
     @given(operation.as_strategy(generation_mode=mode))
     @settings(
         max_examples=examples,
-        derandomize=True,  # the same requests in every run: a suite fails for what changed
+        derandomize=True,  # the same requests in every run, so that failures come from changes
         deadline=None,
         phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),
@@ -109,6 +109,6 @@ def fuzz(operation: Any, mode: GenerationMode, examples: int, headers: dict[str,
     try:
         check()
     except Unsatisfiable:
-        # Nothing can be sent to it that does not fit; that must not hide a route that is never asked at all.
+        # It has no invalid requests, but that must not hide a route that is never called.
         assert mode is NEGATIVE, operation.label
     return statuses

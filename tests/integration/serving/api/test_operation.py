@@ -1,4 +1,4 @@
-"""What operators look at: health, metrics, documents, errors, the address."""
+"""Routes for operators: health, metrics, documents, errors, the address."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_metrics_count_rankings_without_ids(api: httpx.Client, body: Callable[..
     assert 'headrace_ranks_total{tier="session+segment"} 1.0' in text
     assert 'headrace_requests_refused_total{code="missing_field"} 1.0' in text
     assert 'headrace_stage_milliseconds_count{stage="features"} 1.0' in text
-    assert "headrace_accepted_records_total" in text, "the layers below are in it"
+    assert "headrace_accepted_records_total" in text, "metrics of the layers below are included"
     assert "secret-user" not in text
 
 

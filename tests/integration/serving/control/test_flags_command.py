@@ -1,4 +1,4 @@
-"""`headrace flags`: what one sees and is told."""
+"""`headrace flags`: its output and its errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A kill switch on a full disk: a real file system without room, and a process that may not write."""
+"""A kill switch on a full disk: a real full file system, and a process that may not write."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Disk:
         self.ballast = folder / "ballast"
 
     def fill(self) -> None:
-        """Use all of it, to the last byte."""
+        """Fill it to the last byte."""
         with self.ballast.open("ab", buffering=0) as file, suppress(OSError):
             while True:
                 file.write(b"x" * 512)
 
     def spend_reserve(self) -> None:
-        """As another process that takes all room: the reserve, and the rest of the log's last page."""
+        """Take all remaining space like another process: the reserve, and the rest of the log's last page."""
         audit = self.folder / "flags" / "audit.jsonl"
         (self.folder / "flags" / ".reserve").unlink(missing_ok=True)
         with audit.open("ab") as file:
@@ -56,7 +56,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     except FileNotFoundError:
         refused = True
     if refused:
-        pytest.skip("mounting a tmpfs needs root and its mount capability")
+        pytest.skip("mounting a tmpfs needs root and the mount capability")
     yield Disk(folder)
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
@@ -178,7 +178,7 @@ BOUNDED = """
 
 
 def test_part_of_a_line_is_taken_back(tmp_path: Path) -> None:
-    """A process that may write ten bytes more: needs no root."""
+    """Use a process that may write only ten more bytes; this needs no root."""
     if not hasattr(resource, "RLIMIT_FSIZE"):
         pytest.skip("no RLIMIT_FSIZE here")
     done = subprocess.run(

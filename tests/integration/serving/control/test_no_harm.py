@@ -1,4 +1,4 @@
-"""What must hold whatever happens: rules from the first answer on, held-out units, bounded waiting, files."""
+"""Guarantees in every case: rules from the first answer on, held-out units, bounded waiting, files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_rules_hold_when_a_blend_is_nonsense(
 ) -> None:
     monkeypatch.setattr(
         "serving.scoring.blend.MOST_WEIGHT", float("inf")
-    )  # the door that refuses it stands open
+    )  # the door that would refuse it is open
     block(shop, "i0")
     shop.blend("2", **{"base": 1e308, "log_odds:category": 1e308})
     with serving(shop.settings) as client:
@@ -77,7 +77,7 @@ def test_the_metrics_of_checks_and_drift_are_shown(api: httpx.Client, shop: Any)
 
 
 class _StuckDoor:
-    """A door whose log hangs until it is let go."""
+    """A door whose log hangs until released."""
 
     def __init__(self) -> None:
         self.release = threading.Event()
@@ -216,7 +216,7 @@ def test_requests_in_flight_are_finished_before_the_end(
         thread = threading.Thread(target=lambda: answers.append(ask(held, body(user_id="u"))))
         thread.start()
         assert asked.wait(10)
-        threading.Timer(0.3, release.set).start()  # the end is asked for meanwhile
+        threading.Timer(0.3, release.set).start()  # shutdown is requested meanwhile
     thread.join(20)
     held.close()
     assert [a["tier"] for a in answers] == ["long_term"]

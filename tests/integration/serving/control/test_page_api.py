@@ -1,4 +1,4 @@
-"""Exploration, diversity, experiments and the holdout, as answers show them."""
+"""Exploration, diversity, experiments and the holdout in answers."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_malformed_rules_leave_the_last_good_ones(
 
 
 def aged(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Items as old as their number; i0, i1 and i2 alone are engaged with."""
+    """Make items as old as their number; only i0, i1 and i2 have engagement."""
     plain = shop._item
 
     def item(number: int, *arguments: Any) -> dict[str, Any]:
@@ -175,13 +175,13 @@ def aged(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def diversity(count: int) -> float:
-    """Mean dissimilarity of the first items: categories are numbers mod 3, vectors mod 2; half each."""
+    """Mean dissimilarity of the first items, half by category (number mod 3) and half by vector (mod 2)."""
     pairs = list(itertools.combinations(range(count), 2))
     return sum(1 - ((a % 3 == b % 3) + (a % 2 == b % 2)) / 2 for a, b in pairs) / len(pairs)
 
 
 def samples(text: str) -> dict[str, float]:
-    """What a scrape says of pages, by name and arm."""
+    """Return the page metrics of a scrape, by name and arm."""
     found = re.findall(r'^headrace_page_(\w+){arm="([^"]+)"} (.+)$', text, re.MULTILINE)
     return {f"{name} {arm}": float(value) for name, arm, value in found if not name.endswith("_created")}
 

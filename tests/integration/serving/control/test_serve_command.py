@@ -1,4 +1,4 @@
-"""`headrace serve` as a process: its address, its end, its one-line errors."""
+"""`headrace serve` as a process: address, shutdown, one-line errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from serving.control.flag_store import FlagStore
 
 
 def command(home: Path, *arguments: str, files: int | None = None) -> subprocess.Popen[str]:
-    # Budgets that a busy machine keeps, as in the other tests.
+    # Generous budgets for a busy machine, as in the other tests.
     budgets = {"HEADRACE_BUDGET_MS": "10000", "HEADRACE_STORE_BUDGET_MS": "5000"}
     env = {**os.environ, **budgets, "HEADRACE_HOME": str(home), "PYTHONUNBUFFERED": "1"}
     serve = [sys.executable, "-m", "orchestration.cli", "serve", *arguments]
@@ -54,7 +54,7 @@ def served(
         assert found, line
         yield process, found.group()
     finally:
-        # The whole group: workers that outlive their parent would hold the pipes open.
+        # Kill the whole group: workers that outlive their parent would keep the pipes open.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
@@ -74,7 +74,7 @@ def test_it_says_where_it_is_and_ends_cleanly(tmp_path: Path, number: signal.Sig
 
 
 def test_slow_clients_leave_descriptors_for_the_log_and_the_store(tmp_path: Path) -> None:
-    """Of 900 files that the process may open, some hundred are connections, whoever asks for more."""
+    """A process with 900 open files accepts only some hundred connections."""
     body = {"candidates": [{"item_id": "a"}], "user_id": "u"}
     event = {
         "event_id": "e",
@@ -116,10 +116,10 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
 
 
 def workers_of(process: subprocess.Popen[str]) -> set[int]:
-    """Processes that serve; the supervisor has others."""
+    """Return the serving processes; the supervisor has others too."""
     found = set()
     for child in psutil.Process(process.pid).children():
-        with contextlib.suppress(psutil.Error):  # it ended meanwhile, and waits to be reaped
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile and is a zombie
             if "spawn_main" in " ".join(child.cmdline()):
                 found.add(child.pid)
     return found
@@ -130,18 +130,18 @@ def total_of(metrics: str, name: str) -> float:
 
 
 FOLLOW_S = 1.0
-"""What is promised. A worker looks every 0.2 s (`FLAGS_INTERVAL_S`): the rest is room for a busy machine."""
+"""The promised limit. Workers check every 0.2 s (`FLAGS_INTERVAL_S`); the rest allows for a busy machine."""
 
 
 class Line:
-    """A connection to one worker, kept open."""
+    """A keep-alive connection to one worker."""
 
     def __init__(self, address: str) -> None:
         parts = urlsplit(address)
         assert parts.hostname is not None
         self._http = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
         self._http.connect()
-        self._http.auto_open = 0  # a new connection might be another worker's
+        self._http.auto_open = 0  # a new connection might reach another worker
         self.port = self._http.sock.getsockname()[1]
 
     def close(self) -> None:
@@ -161,7 +161,7 @@ class Line:
 
 
 def worker_at(process: subprocess.Popen[str], line: Line) -> int | None:
-    """The worker that accepted a connection, by the port at our end."""
+    """Find the worker that accepted a connection, by the client's port."""
     for worker in workers_of(process):
         with contextlib.suppress(psutil.Error):
             for held in psutil.Process(worker).net_connections("tcp"):
@@ -172,12 +172,12 @@ def worker_at(process: subprocess.Popen[str], line: Line) -> int | None:
 
 @contextmanager
 def connected(process: subprocess.Popen[str], address: str, workers: set[int]) -> Iterator[dict[int, Line]]:
-    """A connection to each of some workers, which have answered once; the kernel picks who accepts."""
+    """Connect to every worker and get one answer from each; the kernel picks who accepts."""
     with contextlib.ExitStack() as opened:
         found: dict[int, Line] = {}
-        deadline = time.monotonic() + 120  # a worker may be starting, on a machine that may be busy
+        deadline = time.monotonic() + 120  # a worker may still be starting on a busy machine
         while not workers <= found.keys():
-            assert time.monotonic() < deadline, f"{workers - found.keys()} take no connection"
+            assert time.monotonic() < deadline, f"{workers - found.keys()} accept no connection"
             line = opened.enter_context(contextlib.closing(Line(address)))
             line.ask("GET", "/healthz")
             worker = worker_at(process, line)
@@ -189,11 +189,11 @@ def connected(process: subprocess.Popen[str], address: str, workers: set[int]) -
 
 
 def follow(lines: dict[int, Line], wanted: list[str]) -> float:
-    """Ask every worker in turn until all show a change that was made just now.
+    """Query every worker in turn until all show a change that was just made.
 
     Returns:
-        seconds from now to when the last question was sent that was answered as before the change. How long
-        an answer is on its way is the machine's business.
+        Seconds from now until the last query with an old answer was sent. The time until its answer is
+        excluded, because it depends on the machine.
     """
     start, behind = time.monotonic(), 0.0
     waiting = set(lines)
@@ -210,7 +210,7 @@ def follow(lines: dict[int, Line], wanted: list[str]) -> float:
 
 
 def test_every_worker_follows_a_change_of_the_flags_within_a_second(tmp_path: Path) -> None:
-    """Whichever way it is made, and measured from when who made it knew that it was done."""
+    """Follow a change made in either way, measured from its acknowledgement."""
     path, aside = tmp_path / "flags" / "flags.json", tmp_path / "flags" / "edited"
 
     def in_place(flags: bytes) -> None:
@@ -238,7 +238,7 @@ def test_every_worker_follows_a_change_of_the_flags_within_a_second(tmp_path: Pa
                 ("file edited", lambda: in_place(b'{"personalization": false}'), off),
                 ("file replaced", lambda: renamed(b'{"personalization": true}'), on),
                 ("rollback", lambda: first.ask("POST", "/v1/flags/rollback"), off),
-                ("rollback at the other", lambda: second.ask("POST", "/v1/flags/rollback"), on),
+                ("rollback at the other worker", lambda: second.ask("POST", "/v1/flags/rollback"), on),
                 ("command", lambda: FlagStore(path.parent, wall_clock).rollback("ann"), off),
             ]
             took = {}
@@ -257,16 +257,16 @@ def test_workers_share_flags_and_metrics_and_one_that_is_killed_is_replaced(tmp_
         body = {"candidates": [{"item_id": "a"}], "user_id": "u"}
 
         def rank() -> dict[str, Any]:
-            # A connection each: the kernel hands them to either worker.
+            # One connection each: the kernel assigns them to either worker.
             answer: dict[str, Any] = httpx.post(f"{address}/v1/rank", json=body, timeout=30).json()
             return answer
 
         ranked = 0
-        deadline = time.monotonic() + 180  # two starts of everything, on a machine that may be busy
+        deadline = time.monotonic() + 180  # two full starts on a possibly busy machine
         while ranked < 30 or len(list((tmp_path / "metrics").glob("counter_*.db"))) < 2:
             assert rank()["degraded"] == ["items_missing"]
             ranked += 1
-            assert time.monotonic() < deadline, "only one worker counts"
+            assert time.monotonic() < deadline, "only one worker is counted"
         shown = httpx.get(f"{address}/metrics", timeout=30).text
         assert f'headrace_ranks_total{{tier="base"}} {ranked}.0' in shown
         httpx.patch(f"{address}/v1/flags", json={"personalization": False}, timeout=30).raise_for_status()
@@ -279,14 +279,14 @@ def test_workers_share_flags_and_metrics_and_one_that_is_killed_is_replaced(tmp_
         assert all(rank()["degraded"] == ["personalization_off"] for _ in range(20)), "the other answers"
         deadline = time.monotonic() + 60
         while len(workers_of(process)) < 2 or workers_of(process) == before:
-            assert time.monotonic() < deadline, "no worker in the place of the one killed"
+            assert time.monotonic() < deadline, "the killed worker was not replaced"
             time.sleep(0.05)
         started = workers_of(process) - before
         with connected(process, address, started) as lines:
             assert lines[started.pop()].degraded() == ["personalization_off"], "as the other has it"
         counted = httpx.get(f"{address}/metrics", timeout=30).text
         assert f'headrace_ranks_total{{tier="base"}} {ranked}.0' not in counted
-        assert total_of(counted, "headrace_ranks_total") > ranked, "what the dead worker counted is kept"
+        assert total_of(counted, "headrace_ranks_total") > ranked, "counts of the dead worker are kept"
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=30)
         assert process.returncode == 0, errors

@@ -1,4 +1,4 @@
-"""Several workers and one experiment: a unit counts once, whichever saw it and whichever is scraped."""
+"""Several workers and one experiment: a unit counts once, whichever workers saw it or are scraped."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_units_are_those_of_both_workers_each_once(tmp_path: Path) -> None:
     with two_workers(tmp_path) as address:
 
         def rank(user: str) -> None:
-            # A connection each, here and below: the kernel hands them to either worker.
+            # One connection each, here and below: the kernel assigns them to either worker.
             body = {"candidates": [{"item_id": "a"}], "user_id": user}
             answer = httpx.post(f"{address}/v1/rank", json=body, timeout=60).raise_for_status().json()
             assert answer["arms"] == {"even": assign([even], 0.0, user, None).arms["even"]}
@@ -65,15 +65,15 @@ def test_units_are_those_of_both_workers_each_once(tmp_path: Path) -> None:
             return {arm: float(count) for arm, count in UNITS.findall(text)}
 
         users: list[str] = []
-        deadline = time.monotonic() + 180  # two starts of everything, on a machine that may be busy
-        while len(list(home.metrics.glob("*.units"))) < 2:  # each worker has seen some
+        deadline = time.monotonic() + 180  # two full starts on a possibly busy machine
+        while len(list(home.metrics.glob("*.units"))) < 2:  # each worker has seen some units
             assert time.monotonic() < deadline, "only one worker answers"
             new = [f"user-{n}" for n in range(len(users), len(users) + 10)]
             for user in new:
                 rank(user)
             users += new
             shown()
-        for user in users[:10]:  # now at the other, likely
+        for user in users[:10]:  # now likely at the other worker
             rank(user)
         arms = [assign([even], 0.0, user, None).arms["even"] for user in users]
         expected = {arm: float(arms.count(arm)) for arm in "ab"}

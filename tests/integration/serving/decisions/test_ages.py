@@ -1,4 +1,4 @@
-"""Over HTTP: what is too old to be used, and the stream's heartbeat that lags."""
+"""Expired rows and a lagging heartbeat of the stream, over HTTP."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def state(api: httpx.Client) -> dict[str, Any]:
 
 
 def go_together(shop: Any, as_of: datetime) -> None:
-    """A build of neighbours: who touched i1 touched i5."""
+    """Write a build of neighbours: sessions that touched i1 also touched i5."""
     builds, table = Builds(shop.home.features), neighbours_table({"i1": {"i5": 9.0}}, {"i1": 9})
     path = builds.write("item_neighbours", as_of, table)
     builds.promote("item_neighbours", Build(path, as_of, as_of, len(table)))
@@ -92,7 +92,7 @@ def test_neighbours_expire_by_themselves(
 def test_a_replay_takes_the_ages_of_the_time_of_its_decision(
     shop: Any, serving: Callable[..., Any], body: Body, until: Until, asked: tuple[int, str]
 ) -> None:
-    """Items of a hundred days ago: still used by whoever asked sixty days ago, no longer today."""
+    """Items from a hundred days ago are used by a request of sixty days ago, but not today."""
     days_back, code = asked
     shop.build(datetime.now(UTC) - timedelta(days=100))
     then = {"clock_offset_s": -timedelta(days=days_back).total_seconds()}
@@ -112,7 +112,7 @@ def test_a_replay_takes_the_ages_of_the_time_of_its_decision(
 
 
 def beat(shop: Any, silent_s: float, behind_s: float = 0.0) -> None:
-    """The stream's sign of life, of so long ago; one from ahead of the clock does not age."""
+    """Write a heartbeat of this age; one from the future does not age."""
     now = datetime.now(UTC)
     write_heartbeats(shop.store, [Heartbeat(0, None, now - timedelta(seconds=silent_s), behind_s)])
 
@@ -136,7 +136,7 @@ def test_a_stream_that_lags_turns_sessions_off_until_it_has_caught_up(
         (20.0, off, "below the limit, but not caught up"),
         (15.0, on, "half of the limit"),
         (29.0, on, "it takes the whole limit to turn them off again"),
-        (31.0, off, "a backlog is lag as silence is"),
+        (31.0, off, "a backlog counts as lag, like silence"),
     ):
         beat(shop, -3600.0, behind_s)
         until(lambda wanted=behind_s: state(api)["stream_lag_s"] == wanted)
@@ -147,7 +147,7 @@ def test_a_stream_that_lags_turns_sessions_off_until_it_has_caught_up(
 
 
 class Out:
-    """A store that is out."""
+    """A store that fails."""
 
     async def read(self, keys: Sequence[Key]) -> list[OnlineRow | None]:
         raise StoreError("gone")

@@ -1,4 +1,4 @@
-"""The rule of what was bought: the session's purchases, and in a day those of its user on every device."""
+"""The rule on purchases: those of the session, and within a day those of its user on every device."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_purchases_on_another_device_count_for_a_day(
         assert dropped(client, body(user_id="u", session_id="new")) == both
         assert dropped(client, body(session_id="phone")) == {"i1": "already bought"}, "nobody named"
         assert dropped(client, body(user_id="v", session_id="new")) == {}
-        assert dropped(client, body(user_id="u", consent=False)) == {}, "nothing is looked up then"
+        assert dropped(client, body(user_id="u", consent=False)) == {}, "nothing is looked up"
 
 
 def test_purchases_of_long_ago_are_those_of_the_profile(

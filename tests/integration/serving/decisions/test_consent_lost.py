@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.redis, WAIT]
 
 @pytest.fixture(params=["sqlite", "redis"])
 def town(request: pytest.FixtureRequest, make_shop: Callable[..., Any]) -> Any:
-    """A shop whose users' profiles were built and materialized; nobody denied anything yet."""
+    """A shop with materialized user profiles and no denials yet."""
     more: dict[str, Any] = {"budget_ms": 10_000, "store_budget_ms": 300}
     if request.param == "redis":
         url = request.getfixturevalue("redis_url")
@@ -61,7 +61,7 @@ def town(request: pytest.FixtureRequest, make_shop: Callable[..., Any]) -> Any:
 
 
 def empty(settings: Settings, store: OnlineStore) -> None:
-    """What `FLUSHALL`, or deleting the file, does."""
+    """Empty the store, like `FLUSHALL` or deleting the file."""
     if settings.online_store == "redis":
         client = redis.Redis.from_url(settings.redis_url.get_secret_value())
         client.flushall()
@@ -114,7 +114,7 @@ def test_a_denial_outlives_the_store(
     body: Body,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Deny, empty the store, `headrace materialize` as the docs say: the denial is in the log only."""
+    """Deny, empty the store, then run `headrace materialize` as documented: only the log has the denial."""
     settings = town.settings
     materialize(settings, monkeypatch)
     assert profiles(opened, "u", "v") == [True, True]
@@ -136,7 +136,7 @@ def test_a_denial_outlives_the_store(
 def test_a_stream_states_it_again_to_an_emptied_store(
     town: Any, opened: OnlineStore, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that was down meanwhile, and a new one that knows what the lake does."""
+    """Restart a stream that was down meanwhile, and a new one that knows only the lake."""
     settings = town.settings
     publish(settings, [User(user_id="u", consent=False)])
     stream_to_end(settings)
@@ -158,7 +158,7 @@ def test_a_stream_states_it_again_to_an_emptied_store(
 def test_rows_of_a_store_that_may_have_lost_a_denial_are_not_used(
     town: Any, opened: OnlineStore, serving: Callable[..., Any], body: Body
 ) -> None:
-    """Rows came back by some other way than ours: nothing says whether somebody had denied."""
+    """If rows come back in a way unknown to Headrace, denials may be missing."""
     settings = town.settings
     town.user()
     town.session()

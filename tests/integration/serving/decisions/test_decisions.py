@@ -155,7 +155,7 @@ def test_what_a_record_cannot_tell_is_refused(
 
 
 def of_one(shop: Any, until: Callable[..., Any], client: httpx.Client, body: dict[str, Any]) -> Decision:
-    """The record of an answer to a body that names its request."""
+    """Find the record of an answer to a body with a request id."""
     rank(client, body)
     found: Decision = until(lambda: recorded(shop, body["request_id"]))
     return found
@@ -164,7 +164,7 @@ def of_one(shop: Any, until: Callable[..., Any], client: httpx.Client, body: dic
 def test_what_was_not_read_then_is_refused(
     shop: Any, api: httpx.Client, body: Body, until: Callable[..., Any]
 ) -> None:
-    """Nothing of it is in the record, and the unchanged ranking would not be what would have been."""
+    """Without its inputs in the record, an unchanged replay would not be the alternative ranking."""
     asked = partial(of_one, shop, until, api)
     denied = asked(body(user_id="u", consent=False, request_id="denied"))
     for flags in ({"cap.positions": 0}, {"tiers": ["base"]}, {"exploration.share": 0.2}, {"weights": {}}):
@@ -196,7 +196,7 @@ def test_a_stage_that_failed_then_is_not_asked(shop: Any, decision: Decision) ->
 def test_what_if_there_had_been_a_blend(
     shop: Any, serving: Callable[..., Any], body: Body, until: Callable[..., Any]
 ) -> None:
-    """The stages that it alone had left out run too: diversity, and exploration."""
+    """The stages that only it had skipped run too: diversity and exploration."""
     shop.blend("2", base=-1.0)
     current_path(shop.home.models).unlink()
     shop.flags(**{"exploration": {"share": 0.2, "slots": 10}, "diversity.per_category": 2})
@@ -286,7 +286,7 @@ def test_words_name_what_placed_an_item(
 
 
 def altered(shop: Any, decision: Decision, request_id: str, items: list[RankedItem]) -> None:
-    """Publish a record that another version might have made of the same inputs."""
+    """Publish a record as another version might have made it from the same inputs."""
     record = msgspec.structs.replace(decision, request_id=request_id, items=items)
     log = open_log(shop.settings, shop.home, TOPIC)
     try:
@@ -370,7 +370,7 @@ def test_the_command(shop: Any, decision: Decision, monkeypatch: pytest.MonkeyPa
 def test_the_command_loads_what_ranks_and_no_platform(shop: Any, decision: Decision) -> None:
     found, said = loaded(shop.home.root, ("numba", *PLATFORM), ["replay", "r1"])
     assert "byte for byte" in said
-    # numba loads scipy by itself, and pyarrow pandas, as soon as there is an array.
+    # numba imports scipy by itself, and pyarrow imports pandas as soon as there is an array.
     assert found == {"numba", "scipy", "pandas"}
     found, said = loaded(shop.home.root, PLATFORM, ["replay", "r9"])
     assert "no decision for request 'r9'" in said
@@ -433,7 +433,7 @@ def test_sampling(shop: Any, api: httpx.Client, body: Body, until: Callable[...,
 
 
 class BrokenLog:
-    """A log that cannot be written, or that hangs until it is let go."""
+    """A log that cannot be written, or that hangs until released."""
 
     partitions = 1
 

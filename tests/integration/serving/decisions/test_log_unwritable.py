@@ -1,4 +1,4 @@
-"""The event log really cannot be written: a file stands where its folder should, before or while serving."""
+"""The event log cannot be written, because a file is in place of its folder, before or while serving."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RANKED = 5
 
 
 def counted(client: httpx.Client, name: str) -> float:
-    """A counter, summed over what the log made of it: written, failed, or not asked again."""
+    """Sum a counter over its outcomes: written, failed, or not tried again."""
     lines = [line for line in client.get("/metrics").text.splitlines() if line.startswith(f"{name}{{")]
     told = [
         line for line in lines if any(f'"{why}"' in line for why in ("log_failed", "log_open", "written"))
@@ -42,7 +42,7 @@ def written(client: httpx.Client) -> float:
 def ranks(client: httpx.Client, body: dict[str, Any]) -> None:
     response = client.post("/v1/rank", json=body)
     assert (response.status_code, response.json()["tier"]) == (200, "long_term")
-    assert response.json()["degraded"] == [], "the log is no part of a ranking"
+    assert response.json()["degraded"] == [], "a ranking does not need the log"
 
 
 def refuses(client: httpx.Client, number: int) -> None:
@@ -58,7 +58,7 @@ def accepts(client: httpx.Client, number: int) -> bool:
 
 
 def block(folder: Path) -> None:
-    """Put a file where the folder stands, or should."""
+    """Put a file in place of the folder."""
     held = folder.with_name(f"{folder.name}.aside")
     if folder.exists():
         folder.rename(held)
@@ -67,7 +67,7 @@ def block(folder: Path) -> None:
 
 
 def mend(folder: Path) -> None:
-    """The file goes; what stood there before comes back."""
+    """Remove the file and restore the folder."""
     folder.unlink()
     held = folder.with_name(f"{folder.name}.aside")
     if held.exists():
@@ -98,8 +98,8 @@ def test_ranking_goes_on_events_are_to_be_sent_again_and_decisions_are_counted(
         assert written(client) == before
         for folder in folders:
             mend(folder)
-        assert accepts(client, 1), "the same record, sent again, is taken once that is mended"
+        assert accepts(client, 1), "the same record is accepted once the log is repaired"
         ranks(client, body(user_id="u"))
         until(lambda: written(client) == before + 1)
         assert dropped(client) == RANKED
-    assert all(list(folder.glob("p=*/*.seg")) for folder in folders), "written where it is read"
+    assert all(list(folder.glob("p=*/*.seg")) for folder in folders), "written to where it is read from"

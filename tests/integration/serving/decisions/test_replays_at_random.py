@@ -1,4 +1,4 @@
-"""Many answers with everything on at once, each made again from its record to the byte."""
+"""Many answers with every feature on, each replayed byte for byte from its record."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ EXPERIMENTS = [
     },
     {"name": "mix", "layer": "second", "arms": {"a": {}, "b": {"flags": {"weights": {"session": 0.25}}}}},
 ]
-"""The second lies in a layer of its own: a unit is in both. Arms stand by name, as in the file."""
+"""The experiments are in separate layers, so a unit is in both. Arms are sorted, as in the file."""
 
 
 @pytest.fixture
 def busy(shop: Any) -> Any:
-    """The shop with every stage that can move an item at work."""
+    """The shop with every stage active that can move an item."""
     shop.blend(
         "2",
         **{
@@ -83,7 +83,7 @@ def busy(shop: Any) -> Any:
 
 
 def session(shop: Any, session_id: str, user_id: str, likes: str) -> None:
-    """A session that touched items of the shop, so that its signals move with the time of the request."""
+    """A session that touched items, so that its signals change with the time of the request."""
     at = wall_clock() - timedelta(minutes=2)
     values = {
         "user_id": user_id,
@@ -99,7 +99,7 @@ def session(shop: Any, session_id: str, user_id: str, likes: str) -> None:
 
 
 def bodies(count: int) -> Iterator[dict[str, Any]]:
-    """Requests that differ in all they may differ in."""
+    """Make requests that vary in every field."""
     drawn = random.Random(20240601)
     for n in range(count):
         known = drawn.sample([f"i{i}" for i in range(30)], drawn.randint(1, 30))
@@ -123,7 +123,7 @@ def bodies(count: int) -> Iterator[dict[str, Any]]:
 
 
 def records(log: EventLog) -> dict[str, Decision]:
-    """All of the log, by request."""
+    """Return all records of the log by request id."""
     found: dict[str, Decision] = {}
     for partition in range(log.partitions):
         position = log.start(partition)
@@ -135,7 +135,7 @@ def records(log: EventLog) -> dict[str, Decision]:
 
 @pytest.fixture
 def made(busy: Any, serving: Callable[..., Any], until: Callable[..., Any]) -> dict[str, Decision]:
-    """The records of `ANSWERS` answers over HTTP, each equal to what was answered."""
+    """Return the records of `ANSWERS` answers over HTTP, each checked against its answer."""
     with serving(busy.settings) as client:
         answers = [rank(client, body) for body in bodies(ANSWERS)]
         log = open_log(busy.settings, busy.home, TOPIC)
@@ -181,7 +181,7 @@ def test_with_everything_on_each_replay_is_byte_for_byte(busy: Any, made: dict[s
 
 
 def test_exposure_is_part_of_the_record(made: dict[str, Decision]) -> None:
-    """Which arms a unit was in, and whether it was held out: as assigned, and as answered."""
+    """Arms and holdout of a unit, as assigned and as answered."""
     experiments = msgspec.convert(EXPERIMENTS, list[Experiment])
     seen: Counter[str] = Counter()
     for body in bodies(ANSWERS):

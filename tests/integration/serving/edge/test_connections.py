@@ -1,4 +1,4 @@
-"""Clients that are slow, silent, too many or send without end, over real sockets."""
+"""Clients that are slow, silent, too many or never stop sending, over real sockets."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ stalling, sent = threading.Event(), threading.Event()
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Answers the size of a body and how long it waited; what asks for /unread is refused without a look at
-    it, what asks for /stall keeps the loop until another request was sent, and for a while after."""
+    """Answer the size of a body and its waiting time. /unread is refused without reading the body; /stall
+    blocks the loop until another request was sent, and for a while after."""
     if scope["path"] == "/unread":
         await respond_error(send, ApiError(401, "unauthorized", "", "no key"))
         return
@@ -71,7 +71,7 @@ class Running:
 
 
 def answer(sock: socket.socket) -> tuple[int, bytes]:
-    """Status and body of one answer."""
+    """Read status and body of one answer."""
     got = b""
     while b"\r\n\r\n" not in got:
         part = sock.recv(65_536)
@@ -92,7 +92,7 @@ def code(body: bytes) -> str:
 
 
 def ended(sock: socket.socket) -> bool:
-    """Wait until the server closes; whether it did."""
+    """Wait until the server closes; return whether it did."""
     try:
         while sock.recv(65_536):
             pass
@@ -124,14 +124,14 @@ def running(**limits: Any) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def patient() -> Iterator[Running]:
-    """A server whose clients have all the time they want."""
+    """A server with long timeouts."""
     with running() as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def strict() -> Iterator[Running]:
-    """A server that gives its clients a moment."""
+    """A server with short timeouts."""
     with running(header_timeout_s=0.4, body_timeout_s=0.4, idle_timeout_s=0.4) as server:
         yield server
 
@@ -144,10 +144,10 @@ def test_idle_connections_are_bounded_and_make_room(patient: Running, until: Cal
         assert patient.open <= LIMIT
         for _ in range(5):
             assert patient.ask(GET)[0] == 200
-        assert ended(idle[0]), "who waited longest goes first"
+        assert ended(idle[0]), "the one that waited longest is closed first"
         last = idle[-1]
         last.sendall(GET)
-        assert answer(last)[0] == 200, "who came last is still there"
+        assert answer(last)[0] == 200, "the newest one is still open"
 
 
 def test_connections_that_are_kept_alive_make_room_too(patient: Running, until: Callable[..., Any]) -> None:
@@ -237,9 +237,9 @@ def test_what_fits_is_answered(patient: Running) -> None:
 
 
 def test_the_time_in_the_socket_of_a_busy_loop_counts(patient: Running) -> None:
-    """Nobody says since when bytes have been there: the middle of the time the loop was busy is assumed."""
+    """The arrival of bytes is estimated as the middle of the time the loop was busy."""
     with closing(patient.connect()) as first, closing(patient.connect()) as second:
-        for sock in (first, second):  # both are known to the loop before it stalls
+        for sock in (first, second):  # the loop knows both before it stalls
             sock.sendall(GET)
             assert json.loads(answer(sock)[1])["waited"] < STALL_S / 2
         first.sendall(GET.replace(b"/", b"/stall", 1))
@@ -257,7 +257,7 @@ def test_what_is_no_http(patient: Running) -> None:
 
 
 def test_a_chunked_body_without_end(patient: Running) -> None:
-    """The route says 413 as soon as it is too long; what still comes is dropped, for a moment."""
+    """The route answers 413 as soon as the body is too long, and input is dropped for a moment."""
     started = time.monotonic()
     with closing(patient.connect()) as sock:
         sock.sendall(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n")
@@ -268,12 +268,12 @@ def test_a_chunked_body_without_end(patient: Running) -> None:
         status, body = answer(sock)
         assert (status, code(body)) == (413, "body_too_large")
         flooding.join(PATIENCE_S)
-        assert got.is_set(), "the server ends the connection"
+        assert got.is_set(), "the server closes the connection"
     assert time.monotonic() - started < PATIENCE_S
 
 
 def flood(sock: socket.socket, chunk: bytes, ended: threading.Event) -> None:
-    """Send until the server has enough."""
+    """Send until the server closes."""
     try:
         while True:
             sock.sendall(chunk)
@@ -291,7 +291,7 @@ def test_what_is_refused_unread_is_answered_while_it_is_being_sent(patient: Runn
         sock.sendall(b"POST /unread HTTP/1.1\r\ncontent-length: 5000\r\n\r\nbegun")
         status, body = answer(sock)
         assert (status, code(body)) == (401, "unauthorized")
-        # The rest may still come; then the connection goes on.
+        # The rest may still arrive; then the connection continues.
         sock.sendall(b"x" * 4995)
         sock.sendall(GET)
         assert answer(sock)[0] == 200
@@ -320,7 +320,7 @@ def test_pipelined_requests_are_answered_in_order(patient: Running) -> None:
 
 
 def refused(server: Running, data: bytes) -> tuple[int, str]:
-    """Status and code; the server may close while we still send."""
+    """Return status and code; the server may close during sending."""
     with closing(server.connect()) as sock:
         sending = threading.Thread(target=send_quietly, args=(sock, data), daemon=True)
         sending.start()
@@ -357,7 +357,7 @@ SEEDS = [
 
 
 def mutated(data: bytes, draw: random.Random) -> bytes:
-    """A few bytes changed, taken out, put in or doubled."""
+    """Change, remove, insert or duplicate some bytes."""
     changed = bytearray(data)
     for _ in range(draw.choice((0, 1, 1, 2, 5))):
         at = draw.randrange(len(changed) or 1)

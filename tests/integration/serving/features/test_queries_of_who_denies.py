@@ -1,4 +1,4 @@
-"""The queries of users who deny consent are not kept, whichever way they come."""
+"""Queries of users who deny consent are never stored, whichever way they arrive."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def denial(user: str, consent: bool = False) -> dict[str, Any]:
 
 
 def in_log(settings: Settings, home: Home) -> dict[str, str | None]:
-    """Queries by event id, as the log holds them."""
+    """Return the queries in the log by event id."""
     log, found = open_log(settings, home), {}
     for partition in range(log.partitions):
         for raw in log.read(partition, log.start(partition), 1000).records:
@@ -70,7 +70,7 @@ def in_lake(settings: Settings, home: Home) -> dict[str, str | None]:
 
 
 def test_over_http(shop: Any, serving: Callable[..., Any]) -> None:
-    """Denied before and known to the store; denied in the same body; heard by this worker alone."""
+    """A denial in the store, in the same body, or known only to this worker."""
     publish(shop.settings, [User(user_id="before", consent=False), User(user_id="gives", consent=True)])
     stream_to_end(shop.settings)
     with serving(shop.settings) as client:
@@ -95,7 +95,7 @@ def test_over_http(shop: Any, serving: Callable[..., Any]) -> None:
     wanted["8"] = "secret of 8"
     assert in_log(shop.settings, shop.home) == wanted
     assert in_lake(shop.settings, shop.home) == wanted
-    assert list(Quarantine.of(shop.settings, shop.home).entries()) == [], "a query left out is no fault"
+    assert list(Quarantine.of(shop.settings, shop.home).entries()) == [], "an omitted query is not an error"
 
 
 def test_of_files(settings: Settings, home: Home, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_of_files(settings: Settings, home: Home, tmp_path: Path) -> None:
     take("more.jsonl", search("2", "before"), search("3", "gives"), search("4", "same"), denial("same"))
     wanted = {"1": "secret of 1", "2": "", "3": "secret of 3", "4": ""}
     assert in_log(settings, home) == wanted
-    assert in_lake(settings, home) == wanted, "what was asked before the denial was permitted then"
+    assert in_lake(settings, home) == wanted, "queries before the denial were permitted"
     stream_to_end(settings)
     assert list(Quarantine.of(settings, home).entries()) == []
 
@@ -130,7 +130,7 @@ def test_out_of_quarantine(settings: Settings, home: Home) -> None:
 
 @pytest.mark.parametrize("order", ["denial first", "denial last"])
 def test_of_another_producer_the_lake_leaves_it_out(settings: Settings, home: Home, order: str) -> None:
-    """Nobody stands at the door of the log; whatever the order in it, the lake knows the newest record."""
+    """The log is written without a door. In any order, the lake applies the newest record."""
     fields = search("1", "u")
     del fields["record"]
     asked = Event(**{**fields, "event_time": datetime.fromisoformat(fields["event_time"])})
@@ -141,7 +141,7 @@ def test_of_another_producer_the_lake_leaves_it_out(settings: Settings, home: Ho
 
 
 class Broken:
-    """A store that is down, and counts who asks."""
+    """A store that is down and counts its calls."""
 
     asked = 0
 

@@ -1,4 +1,4 @@
-"""A reply of Redis is lost, doubled, delayed or swapped on its way: nobody gets another user's row."""
+"""A reply of Redis is lost, duplicated, delayed or swapped: nobody gets another user's row."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.redis
 
 @pytest.fixture
 def port(redis_url: str) -> int:
-    """Of a Redis in which every user's and session's row says whose it is."""
+    """URL of a Redis in which every row of a user or session names its owner."""
     store = RedisStore(redis_url)
     store.write(USER, [OnlineRow(f"u{n}", {"segment": f"u{n}"}, NOW) for n in range(USERS)])
     store.write(SESSION, [OnlineRow(f"u{n}", {"user_id": f"u{n}"}, NOW) for n in range(USERS)])
@@ -49,7 +49,7 @@ def behind(port: int, use: Callable[[RedisProxy, RedisSource], Awaitable[T]]) ->
 
 
 async def rows_of(source: RedisSource, number: int, wait_s: float = 1.0) -> str:
-    """Whose the rows are that were read for a user: ``right``, else what came instead of rows."""
+    """Return ``right`` if the rows read for a user are its own, or else what came instead."""
     name = f"u{number}"
     try:
         async with asyncio.timeout(wait_s):
@@ -74,14 +74,14 @@ async def recovers(source: RedisSource) -> None:
 @pytest.mark.parametrize("fault", [drop, double])
 @pytest.mark.parametrize("which", range(3))
 def test_one_reply_of_many_requests_under_way(port: int, fault: Fault, which: int) -> None:
-    """Each of the three replies of a request: two rows and its marker."""
+    """Affect each of the three replies of a request: two rows and the marker."""
 
     async def use(proxy: RedisProxy, source: RedisSource) -> list[str]:
         assert await rows_of(source, 0) == "right"
         proxy.faults[proxy.seen + 30 + which] = fault
         outcomes = await asyncio.gather(*[rows_of(source, n) for n in range(USERS)])
         await recovers(source)
-        assert proxy.opened == 2, "the connection was given up once"
+        assert proxy.opened == 2, "the connection was closed once"
         return outcomes
 
     outcomes = behind(port, use)
@@ -93,7 +93,7 @@ def test_one_reply_of_many_requests_under_way(port: int, fault: Fault, which: in
 
 
 def test_a_lost_reply_that_nothing_follows(port: int) -> None:
-    """Only the age of the request tells; the next one is served on a connection of its own."""
+    """Only the age of the request shows it; the next one gets a new connection."""
 
     async def use(proxy: RedisProxy, source: RedisSource) -> list[str]:
         assert await rows_of(source, 0) == "right"
@@ -114,14 +114,14 @@ def test_a_reply_that_is_late_is_still_that_of_its_request(port: int) -> None:
         await asyncio.sleep(0)
         held.set()
         outcomes = [given_up, *await waiting]
-        assert proxy.opened == 1, "the connection is as good as it was"
+        assert proxy.opened == 1, "the connection is still usable"
         return outcomes
 
     assert behind(port, use) == ["late", *["right"] * 8]
 
 
 def test_one_lost_and_one_doubled_in_the_same_request(port: int) -> None:
-    """The count and the marker are right, the rows are not: those of one group are no row of another."""
+    """Count and marker are right, but the rows belong to another group."""
 
     async def use(proxy: RedisProxy, source: RedisSource) -> str:
         assert await rows_of(source, 0) == "right"
@@ -132,7 +132,7 @@ def test_one_lost_and_one_doubled_in_the_same_request(port: int) -> None:
 
 
 def test_all_replies_of_a_request_are_lost(port: int) -> None:
-    """The next request's have the right number and the right groups."""
+    """The replies of the next request have the right number and groups."""
 
     async def use(proxy: RedisProxy, source: RedisSource) -> list[str]:
         assert await rows_of(source, 0) == "right"
@@ -169,7 +169,7 @@ def test_whatever_is_lost_or_doubled(port: int, faults: dict[int, Fault]) -> Non
 @pytest.mark.parametrize("fault", [drop, double])
 @pytest.mark.parametrize("which", range(3))
 def test_the_blocking_store_notices_too(port: int, fault: Fault, which: int) -> None:
-    """What the stream, parity and materialization read and check before they write."""
+    """The rows that stream, parity and materialization read and check before they write."""
 
     def read(store: RedisStore, number: int) -> str:
         try:

@@ -1,4 +1,4 @@
-"""Rows from a real Redis over the multiplexed connection; and what happens when Redis misbehaves."""
+"""Rows from a real Redis over the multiplexed connection, also when Redis misbehaves."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_a_row_is_decoded_anew_only_where_the_store_holds_another(redis_url: str
         assert session is not None
         assert (user.values["segment"], user.values["attr_keys"]) == ("b", None)
         assert (session.event_time, session.values["item_ids"]) == (later, ["i1"])
-        assert first == again, "rows handed out before stay what they were"
+        assert first == again, "rows returned before do not change"
 
     with_source(redis_url, use)
     store.close()
@@ -245,7 +245,7 @@ def test_an_unreachable_address_names_it() -> None:
 
 
 class _Silent:
-    """A server that takes connections and says nothing; counts those opened and those closed by the other."""
+    """A silent server that counts connections, opened and closed by the client."""
 
     def __init__(self) -> None:
         self.opened = self.closed = 0
@@ -280,7 +280,7 @@ def test_a_connection_that_says_nothing_is_given_up() -> None:
         await _late(source)
         await _late(source)
         await _until(lambda: silent.opened >= 2 and silent.closed >= 1)
-        # The first connection is gone while the second lives: it was given up, not closed with the source.
+        # The first connection is closed while the second is open, so it was not closed with the source.
         assert (silent.opened, silent.closed) == (2, 1)
         await source.close()
         await _until(lambda: silent.closed == silent.opened)

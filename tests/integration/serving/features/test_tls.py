@@ -1,4 +1,4 @@
-"""Redis behind TLS and a password: store, serving's own reads, event log, each with a real handshake."""
+"""Redis with TLS and a password: store, serving's row source and event log, with real handshakes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.redis
 
 
 class Tls:
-    """Redis behind TLS: its certificate is for 127.0.0.1, signed by `authority`."""
+    """Redis with TLS and a certificate for 127.0.0.1, signed by `authority`."""
 
     def __init__(self, proxy: Any, authority: Authority, other: Authority) -> None:
         self.proxy, self.authority, self.other = proxy, authority, other
@@ -76,7 +76,7 @@ def test_the_event_log_speaks_tls(tls: Tls) -> None:
 
 
 def refused(url: str) -> list[str]:
-    """What each of the three says of a URL."""
+    """Return the error of each of the three for a URL."""
     with pytest.raises(StoreError) as serving:
         read(url)
     store = RedisStore(url)

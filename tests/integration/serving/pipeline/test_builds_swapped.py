@@ -1,4 +1,4 @@
-"""Feature builds swapped under load: other items in another order with other values, in both item groups."""
+"""Feature builds are swapped under load: both item groups change items, order and values."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PLAIN = {"exploration.share": 0.0, "holdout": 0.0, "diversity.relevance": 1.0}
 
 
 def profile_of(build: int) -> pa.Table:
-    """Items in an order of the build's own, one missing, others there only now, rates by item and build."""
+    """Make items in an order that differs by build, one missing, some new, with rates by item and build."""
     ids = [f"i{n}" for n in range(COUNT) if n != build % COUNT] + [f"new{build}-{n}" for n in range(build)]
     random.Random(build).shuffle(ids)
     rates = {item_id: 0.02 + 0.01 * ((7 * n + 3 * build) % 11) for n, item_id in enumerate(sorted(ids))}
@@ -45,14 +45,14 @@ def profile_of(build: int) -> pa.Table:
 
 
 def neighbours_of(build: int) -> pa.Table:
-    """How often items were seen together, of each build another count."""
+    """Make neighbour counts that differ by build."""
     together = {f"i{n}": 1.0 + (5 * n + 3 * build) % 13 for n in range(COUNT)}
     return neighbours_table(dict.fromkeys(TOUCHED, together), dict.fromkeys(TOUCHED, 20))
 
 
 @cache
 def parts(profile: int, neighbours: int) -> dict[str, tuple[float, float]]:
-    """What an answer from one build of each group says of every item: its parts `item` and `session`."""
+    """Return the expected parts `item` and `session` of every item, for one build of each group."""
     snapshot = snapshot_of(profile_of(profile), neighbours_of(neighbours), "expected", datetime.now(UTC))
     blend = Blend(
         version="b",
@@ -129,7 +129,7 @@ def test_no_answer_mixes_builds(
     assert {build_of(answer) for answer in answers} == set(range(BUILDS)), "all builds served"
     for answer in answers:
         profile = build_of(answer)
-        # Each group is promoted by itself: neighbours may be those of the build before or after, but of one.
+        # Groups are promoted separately: neighbours may be of the build before or after, but of only one.
         possible = [parts(profile, n) for n in range(max(profile - 1, 0), min(profile + 2, BUILDS))]
         assert said(answer["items"]) in possible
         positions = [i["position"] for i in answer["items"]]

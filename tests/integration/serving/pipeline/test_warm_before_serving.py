@@ -1,4 +1,4 @@
-"""Nobody is answered before the warm-up is done; the first who is gets a whole answer."""
+"""No request is answered before the warm-up is done, and the first answer is complete."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Body = Callable[..., dict[str, Any]]
 
 
 def ask(port: int, method: str, path: str, content: bytes = b"") -> socket.socket:
-    """A request under way."""
+    """A request in flight."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=60)
     head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n"
     connection.sendall(f"{head}content-length: {len(content)}\r\n\r\n".encode() + content)
@@ -30,7 +30,7 @@ def ask(port: int, method: str, path: str, content: bytes = b"") -> socket.socke
 
 
 def answer_of(connection: socket.socket) -> tuple[int, dict[str, Any]]:
-    """What comes until the end."""
+    """Read until the end."""
     raw = b""
     while part := connection.recv(65_536):
         raw += part
@@ -72,7 +72,7 @@ def test_who_comes_during_the_warm_up_waits_for_its_end(
             ask(port, "POST", "/v1/rank", content),
         ]
         answered, _, _ = select.select(connections, [], [], 0.5)
-        assert answered == [], "they are taken, and wait"
+        assert answered == [], "they are accepted and wait"
         assert states == []
         go.set()
         ready, alive, ranked = [answer_of(connection) for connection in connections]
@@ -86,7 +86,7 @@ def test_who_comes_during_the_warm_up_waits_for_its_end(
     assert (ready[0], ready[1]["ready"], alive[0]) == (200, True, 200)
     assert (ranked[0], ranked[1]["tier"], ranked[1]["degraded"]) == (200, "session+long_term", [])
     assert ("u", True) in states
-    assert {state for user, state in states if user == "-"} == {False}, "the warm-up ranks before"
+    assert {state for user, state in states if user == "-"} == {False}, "the warm-up ranks first"
     assert {state for user, state in states if user == "u"} == {True}
 
 

@@ -1,4 +1,4 @@
-"""API keys: hashes in the settings, scopes, and no open door beyond this machine."""
+"""API keys: hashes in the settings, scopes, and no access without keys from other machines."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_loopback(host: str, loopback: bool) -> None:
 @pytest.mark.parametrize(
     "origin", [b"https://evil.example", b"null", b"http://[", b"http://127.0.0.1.evil.example"]
 )
-def test_without_keys_a_page_of_elsewhere_is_refused(origin: bytes) -> None:
+def test_without_keys_a_page_of_another_origin_is_refused(origin: bytes) -> None:
     with pytest.raises(ApiError) as caught:
         Keys(()).check([(b"host", b"127.0.0.1:8080"), (b"origin", origin)], Scope.ADMIN)
     assert (caught.value.status, caught.value.code, caught.value.field) == (403, "forbidden", "origin")
@@ -111,7 +111,7 @@ def test_without_keys_pages_of_this_machine_may_ask(origin: bytes) -> None:
 
 
 @pytest.mark.parametrize("host", [b"evil.example:8080", b"evil.example", b"[", b""])
-def test_without_keys_a_name_of_elsewhere_is_refused_whatever_it_was_made_to_mean(host: bytes) -> None:
+def test_without_keys_another_host_name_is_refused_wherever_it_points(host: bytes) -> None:
     with pytest.raises(ApiError, match=r"127\.0\.0\.1 or localhost") as caught:
         Keys(()).check([(b"host", host)], Scope.ADMIN)
     assert (caught.value.status, caught.value.field) == (403, "host")
@@ -126,13 +126,13 @@ def test_without_keys_this_machine_may_ask_by_its_own_names(host: bytes) -> None
 def test_every_key_is_compared_in_constant_time_wherever_the_right_one_stands(
     which: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By `hmac.compare_digest` alone, and all of them: time tells neither which key nor how near a guess."""
+    """Compare all keys with `hmac.compare_digest`: time reveals neither the key nor how close a guess is."""
     made = [new_key(f"k{n}", [Scope.RANK]) for n in range(3)]
     entries = parse_keys(",".join(entry for _, entry in made))
     compared: list[tuple[str, str]] = []
 
     class Digest(str):
-        """A digest that nothing but `compare_digest` may compare."""
+        """A digest that only `compare_digest` may compare."""
 
         __hash__ = str.__hash__
 
@@ -184,8 +184,8 @@ def test_of_several_entries_the_malformed_one_is_named(shop_key: tuple[str, str]
         parse_keys(f"{shop_key[1]},, just-a-word")
 
 
-def test_with_keys_a_page_of_elsewhere_may_ask(shop_key: tuple[str, str]) -> None:
-    """Whom a browser speaks for is told by the key then, not by where its page came from."""
+def test_with_keys_a_page_of_another_origin_is_served(shop_key: tuple[str, str]) -> None:
+    """With keys, the key identifies the caller, not the origin of the page."""
     secret, entry = shop_key
     headers = [(b"origin", b"https://shop.example"), (b"host", b"shop.example"), *bearer(secret)]
     assert Keys(parse_keys(entry)).check(headers, Scope.RANK) == "shop"

@@ -1,4 +1,4 @@
-"""The Metarank shape, translated there and back."""
+"""The Metarank API, translated in both directions."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_feedback_that_is_no_event_is_explained(body: bytes, code: str) -> None:
 
 
 class Took:
-    """What the door said."""
+    """The answer of the door."""
 
     def __init__(self, rejected: Sequence[Any] = (), unkept: int = 0) -> None:
         self.accepted = 1
@@ -198,7 +198,7 @@ class Took:
 
 
 class Http:
-    """Posts to an application without a network."""
+    """Post to an application without a network."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Bodies of records: counted before anything is made of their elements."""
+"""Bodies of records: their elements are counted before they are processed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_too_many_are_refused_before_one_of_them_is_looked_at(
     element: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: Any) -> Any:
-        pytest.fail("an element was looked at")
+        pytest.fail("an element was processed")
 
     monkeypatch.setattr(metarank, "_record", never)
     monkeypatch.setattr(events, "as_json", never)

@@ -1,4 +1,4 @@
-"""The client: answers, fallbacks and what is tried again; against a transport that misbehaves on purpose."""
+"""The client: answers, fallbacks and retries, against a transport that misbehaves on purpose."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ URL = "http://headrace.test"
 
 
 def turned(request: httpx.Request) -> httpx.Response:
-    """A service that turns the order around."""
+    """A service that reverses the order."""
     asked = json.loads(request.content)
     ids = [c["item_id"] for c in asked["candidates"]][::-1][: asked.get("limit")]
     n = len(asked["candidates"])
@@ -47,7 +47,7 @@ def turned(request: httpx.Request) -> httpx.Response:
 
 
 def both(handler: Handler, call: Callable[[Any], Any], **options: Any) -> tuple[Any, Any]:
-    """The same call through the sync and the async client."""
+    """Make the same call through the sync and the async client."""
     with RankClient(URL, transport=httpx.MockTransport(handler), **options) as client:
         first = call(client)
 
@@ -311,7 +311,7 @@ def test_a_forked_process_asks_over_connections_of_its_own() -> None:
         assert ids(client.rank(["a", "b"])) == ["b", "a"]
         read, write = os.pipe()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads: what is tested
+            warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is what this tests
             child = os.fork()
         if child == 0:  # pragma: no cover - in the child
             os.write(write, " ".join(ids(client.rank(["a", "b"]))).encode())

@@ -1,4 +1,4 @@
-"""Experiments: assignment is fixed, fair and exclusive."""
+"""Experiments: assignment is stable, fair and exclusive."""
 
 from __future__ import annotations
 

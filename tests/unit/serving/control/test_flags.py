@@ -150,9 +150,9 @@ def test_a_file_that_is_gone_changes_nothing(store: FlagStore) -> None:
     store.change({"personalization": False}, "ann")
     store.path.unlink()
     assert not store.load().personalization
-    assert store.path.exists(), "it is written again from the log"
+    assert store.path.exists(), "the file is restored from the log"
     assert len(store.history()) == 2, "it is no edit"
-    assert store.rollback("bob").personalization, "a rollback goes to the set before, as ever"
+    assert store.rollback("bob").personalization, "a rollback returns to the previous set, as always"
 
 
 def test_a_change_while_the_file_is_gone_is_one_of_what_stood(store: FlagStore) -> None:
@@ -176,7 +176,7 @@ def test_the_last_good_set_is_the_one_last_noted(store: FlagStore) -> None:
 
 
 def test_what_the_cap_bounds_is_said(tmp_path: Path) -> None:
-    """It comes before what may move an item farther, so its descriptions promise no more."""
+    """Later stages may move an item farther, so the descriptions must say that only the blend is limited."""
     names = [stage.name for stage in scoring_stages(Settings(home=tmp_path))]
     after = names[names.index("cap") + 1 :]
     assert {"diversity", "exploration", "rules"} <= set(after)

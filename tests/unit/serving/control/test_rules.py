@@ -1,4 +1,4 @@
-"""Business rules: what they do, what they say when malformed, and that nothing is lost."""
+"""Business rules: their effects, their errors when malformed, and that nothing is lost."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_at_most_moves_the_rest_behind_the_first_positions() -> None:
     found = ruled(AtMost(name="one a brand", type="brand", count=1, first=3))
     assert found.order.tolist()[:3] == [0, 1, 2]
     found = ruled(AtMost(name="one", count=1, first=3))
-    assert found.order.tolist() == [0, 1, 7, 2, 3, 4, 5, 6]  # i7 is unknown, of no category
+    assert found.order.tolist() == [0, 1, 7, 2, 3, 4, 5, 6]  # i7 is unknown and has no category
     assert set(found.moved) == {2, 3, 4, 5, 6}
 
 

@@ -1,4 +1,4 @@
-"""What rules remember between requests, and what of them a record keeps."""
+"""The caches of rules between requests, and the rules that a record keeps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SNAPSHOT = snapshot([item(i, [f"category:{'ab'[n % 2]}"]) for n, i in enumerate(
 
 
 def test_the_items_of_a_rule_are_its_own_whatever_came_before_it() -> None:
-    """They are kept by identity; a rule that is gone leaves its place in memory to another."""
+    """Caching is by identity, and the memory of a deleted rule may be reused by another."""
     for round_ in range(module._KEPT + 100):
         rule = Exclude(name="r", items=(f"i{round_}", "always"))
         assert items_of(rule) == {f"i{round_}", "always"}
@@ -65,7 +65,7 @@ def made(
 def test_the_rules_that_are_recorded_do_what_all_of_them_did(
     drawn: list[tuple[type[Rule], tuple[str, ...], tuple[str, ...], int]], order: list[int], bought: set[str]
 ) -> None:
-    """A replay has only the record: with it the same order, the same drops, for the same reasons."""
+    """A replay has only the record, and gets the same order, drops and reasons from it."""
     rules = Rules(tuple(made(n, *one) for n, one in enumerate(drawn)))
     recorded = relevant(rules, IDS)
     given_order = np.array(order, np.intp)
@@ -73,7 +73,7 @@ def test_the_rules_that_are_recorded_do_what_all_of_them_did(
     assert first.order.tolist() == again.order.tolist()
     assert (first.dropped, dict(first.moved)) == (again.dropped, dict(again.moved))
     kept = {name for rule in recorded.rules for name in getattr(rule, "items", ())}
-    assert kept <= set(IDS), "ids of other pages are none of this record's business"
+    assert kept <= set(IDS), "ids of other pages do not belong in this record"
 
 
 def test_rules_that_concern_nothing_here_are_not_recorded() -> None:

@@ -1,4 +1,4 @@
-"""Each kind of rule against what it promises, over random orders."""
+"""Each kind of rule against its definition, over random orders."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_pinned_items_stand_together_and_others_keep_their_order(
     assert left == others[:place] + pinned + others[place:]
 
 
-# All kinds together, with several values an item, against a plain loop over lists.
+# All kinds together, with several values per item, against a plain loop over lists.
 
 TAGGED = snapshot(
     [item(i, [f"tag:{t}" for t in {n % 3, n % 4}] + ["category:all"]) for n, i in enumerate(IDS[:9])]
@@ -110,7 +110,7 @@ any_rule = st.one_of(
 
 
 def plainly(rules: list[Any], order: list[int], bought: set[str]) -> tuple[list[int], list[tuple[int, str]]]:
-    """The order left, and what was dropped by which kind of rule."""
+    """Return the remaining order, and the dropped items by kind of rule."""
     dropped: dict[int, str] = {}
 
     def about(rule: Exclude | Demote, index: int) -> bool:
@@ -169,7 +169,7 @@ def test_all_rules_together_against_a_plain_loop(
 
 
 def kept(rule: Any) -> bool:
-    """Whether the file may hold it: a rule that matches nothing is refused there."""
+    """Whether the file may contain it; a rule that matches nothing is refused."""
     if isinstance(rule, Exclude | Demote):
         return bool(rule.items or rule.attributes or getattr(rule, "bought", False))
     return True

@@ -1,4 +1,4 @@
-"""What serving says of requests and files that cannot be, word for word."""
+"""Serving's messages for invalid requests and files, word for word."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_experiments_that_cannot_be() -> None:
 
 
 def test_a_version_that_the_audit_log_lost(tmp_path: Path) -> None:
-    """A torn line in its middle: the set of that version is not guessed."""
+    """A torn line in the middle: the set of that version is not guessed."""
     store = FlagStore(tmp_path, lambda: NOW)
     for share in (0.1, 0.2, 0.3):
         store.change({"holdout": share}, "ann")
@@ -243,4 +243,4 @@ def test_the_way_back_from_a_first_file_that_is_broken_is_the_defaults(tmp_path:
     store.path.write_bytes(b"{")
     assert store.rollback("ann") == FlagSet()
     assert store.load() == FlagSet()
-    assert store.history() == [], "what never was in force is no change"
+    assert store.history() == [], "a set that was never in force is not a change"

@@ -1,4 +1,4 @@
-"""Units of an experiment: each once, whichever workers saw it; bounded; what is kept is fair."""
+"""Units of an experiment: counted once across workers, limited in number, and sampled fairly."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def arm_of(number: int) -> str:
 
 
 def seeing(*numbers: range) -> Units:
-    """A worker that saw some units."""
+    """Make a worker that saw some units."""
     units = Units("even", EVEN)
     for some in numbers:
         for number in some:

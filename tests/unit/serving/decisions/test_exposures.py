@@ -1,4 +1,4 @@
-"""Exposed units as the metrics show them: of all workers, of what is on, each unit once."""
+"""Exposed units in the metrics: of all workers and running experiments, each unit once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records found by the time in their id, else from the newest back; marks only narrow where to look."""
+"""Records are found by the time in their id, or else from the newest back; marks only narrow the search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Page figures by hand and in their bounds."""
+"""Page figures, computed by hand and within their bounds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HELD = snapshot(
 def test_a_page_by_hand() -> None:
     found = page_figures(np.array([0, 1, 2, -1]), HELD)
     assert found.category_coverage == pytest.approx(2 / 3)
-    assert found.diversity == pytest.approx(1 - 1 / 3)  # of three pairs one is alike
+    assert found.diversity == pytest.approx(1 - 1 / 3)  # one of three pairs is similar
     assert found.mean_age_days == pytest.approx(3.0)
     assert found.popular_share == pytest.approx(1 / 3)
 

@@ -1,4 +1,4 @@
-"""Sample-ratio mismatch: a broken split is seen, and looking often makes no alarm of a fair one."""
+"""Sample-ratio mismatch: a broken split is detected, and repeated checks of a fair one raise no alarm."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_evidence_is_the_ratio_of_two_distributions(given_: tuple[list[float
 @pytest.mark.parametrize("units", [1, 2, 40, 400])
 @pytest.mark.parametrize("share", [0.05, 0.5])
 def test_of_a_fair_split_its_mean_is_one(units: int, share: float) -> None:
-    """What bounds false alarms (Ville's inequality) holds for a ratio whose mean is never above one."""
+    """Ville's inequality bounds false alarms if the mean of the ratio is never above one."""
     each = range(units + 1)
     declared = {"in": share, "out": 1 - share}
     ratios = np.array([log_evidence({"in": k, "out": units - k}, declared) for k in each])
@@ -43,7 +43,7 @@ def test_of_a_fair_split_its_mean_is_one(units: int, share: float) -> None:
 
 
 def test_looking_often_makes_no_alarms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At a level of 5 %, so that 300 splits tell; a chi-square looked at as often shows that they do."""
+    """Use a level of 5 %, so that 300 splits suffice; a chi-square test checked as often fails on them."""
     monkeypatch.setattr(sample_ratio, "ALARM", 0.05)
     generator = np.random.default_rng(5)
     looks = range(50, 5001, 50)
@@ -66,7 +66,7 @@ def test_every_thinning_of_the_sample_has_its_part_of_the_false_alarms() -> None
 
 
 def least_evidence(halvings: int) -> float:
-    """The least evidence that raises an alarm, from both sides."""
+    """Find the least evidence that raises an alarm, from both sides."""
     for count in range(500, 1000):
         counts = {"a": count, "b": 1000 - count}
         if mismatched(counts, EVEN, halvings):

@@ -1,4 +1,4 @@
-"""File descriptors: the soft limit is raised, and connections leave some for the log and the store."""
+"""File descriptors: the soft limit is raised, and some are reserved for the log and the store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serving.edge.limits import MOST_DESCRIPTORS, RESERVED, limits_of, raise_des
 
 
 def test_the_soft_limit_is_raised_in_a_process_that_was_given_few() -> None:
-    """In a process of its own: a hard limit once lowered stays."""
+    """Run in a separate process, because a lowered hard limit cannot be raised again."""
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (300, 2000));"
         "from serving.edge.limits import raise_descriptors as r; print(r(), r());"

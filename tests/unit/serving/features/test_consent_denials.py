@@ -1,4 +1,4 @@
-"""Consent beside the features: whoever denied it has no rows, whatever the store or a copy still holds."""
+"""Consent is read with the features: a user who denied it gets no rows, whatever store and cache hold."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_copies_of_a_user_who_denied_do_not_serve_when_the_store_does_not(store:
     store.failure = GONE
     reading = read(reader)
     assert (rows_of(reading), reading.permitted, reading.codes) == ([], False, ["store_failing"])
-    assert "session" not in rows_of(read(reader, user=None)), "the copy of the session went too"
+    assert "session" not in rows_of(read(reader, user=None)), "the cached session was dropped too"
 
 
 def test_a_session_named_alone_is_its_users(store: FakeSource) -> None:
@@ -100,7 +100,7 @@ def test_a_denial_at_this_door_holds_before_the_store_knows_of_it(store: FakeSou
         assert (rows_of(reading), reading.permitted) == ([], False)
     store.failure = None
     store.put("session_profile", "s", user_id="u")
-    assert rows_of(read(reader, user=None)) == [], "nor by a session of the user's"
+    assert rows_of(read(reader, user=None)) == [], "nor by a session of the user"
     permissions.hear({"record": "user", "user_id": "u", "consent": True})
     assert rows_of(read(reader)) == ["user", "segment", "session"]
 
@@ -111,7 +111,7 @@ def test_a_denial_in_a_session_leaves_the_session_out(store: FakeSource) -> None
     permissions.hear({"record": "event", "session_id": "s", "user_id": "u", "consent": False})
     assert rows_of(read(reader)) == ["user", "segment"]
     permissions.hear({"record": "event", "session_id": "s"})
-    assert rows_of(read(reader)) == ["user", "segment"], "an event that states nothing changes nothing"
+    assert rows_of(read(reader)) == ["user", "segment"], "an event without consent changes nothing"
     permissions.hear({"record": "event", "session_id": "s", "consent": True})
     assert rows_of(read(reader)) == ["user", "segment", "session"]
 
@@ -163,7 +163,7 @@ def test_a_damaged_statement_is_no_permission(value: Any, permitted: bool | None
 @pytest.mark.parametrize("stated", [True, False, None])
 @pytest.mark.parametrize("default", [True, False])
 def test_who_decides(store: FakeSource, asked: bool | None, stated: bool | None, default: bool) -> None:
-    """A denial, wherever it is stated; else whoever states something; else the default of the settings."""
+    """A denial wins wherever it is stated, then any statement, then the default in the settings."""
     if stated is not None:
         store.put("user_consent", "u", permitted=stated)
     stages = (ConsentStage(), FeaturesStage(reader_of(store), default))

@@ -1,4 +1,4 @@
-"""The reader: round trips, time-to-live, freshness, and what serves when the store does not."""
+"""The reader: round trips, time-to-live, freshness, and the fallback when the store fails."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PERSONAL = [
     ("user_consent", "u"),
     *((group.name, "s") for group in RANKED.sessions),
 ]
-"""What is read of the user and the session of `read`."""
+"""The keys that are read for the user and the session of `read`."""
 
 
 def test_rankings_read_these_groups() -> None:
@@ -113,7 +113,7 @@ def test_a_row_over_its_time_to_live_is_absent(
     reading = read(reader_of(source))
     assert getattr(reading, field) is None
     assert code in reading.codes
-    assert reading.ages[group] == age.total_seconds(), "and how old it is can be seen"
+    assert reading.ages[group] == age.total_seconds(), "and its age is reported"
 
 
 def test_the_session_time_to_live_of_the_settings_holds_when_shorter(source: FakeSource) -> None:
@@ -201,7 +201,7 @@ def test_warming_survives_a_store_that_is_gone(source: FakeSource) -> None:
     asyncio.run(reader.warm())
     assert source.trips == [[("segment_profile", "all")]]
     source.failure = None
-    assert read(reader).codes == [], "one failure is not enough to give the store up"
+    assert read(reader).codes == [], "one failure does not open the breaker"
 
 
 def test_something_else_is_done_while_the_store_answers(source: FakeSource) -> None:
@@ -212,7 +212,7 @@ def test_something_else_is_done_while_the_store_answers(source: FakeSource) -> N
 
     asyncio.run(reader.read("u", "s", NOW, 1.0, meanwhile=meanwhile))
     assert len(source.trips) == 2
-    assert seen == [1], "once, after the first asking, however many there are"
+    assert seen == [1], "once, after the first request to the store"
     source.failure = StoreError("gone")
     asyncio.run(reader.read("u", "s", NOW, 1.0, meanwhile=meanwhile))
     assert seen == [1, 3], "whether or not the store answers"

@@ -1,4 +1,4 @@
-"""Copies: bounded in number and age."""
+"""The row cache: limited in number and age."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A blocking store in threads: the event loop goes on, and a slow store is not asked without end."""
+"""A blocking store in threads: the event loop continues, and a slow store refuses further reads."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_too_many_waiting_reads_are_refused_until_the_store_is_back() -> None:
         for _ in range(3):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(source.read([]), 0.01)
-        # One read is under way; cancelled ones that never began hold no place.
+        # One read is running; cancelled ones that never started do not count.
         with pytest.raises((TimeoutError, StoreError)):
             await asyncio.wait_for(source.read([]), 0.01)
         store.gate.set()

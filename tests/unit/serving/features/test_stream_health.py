@@ -1,4 +1,4 @@
-"""Heartbeats: stale above the limit, fresh again only once caught up."""
+"""Heartbeats: stale above the limit, and fresh again only after catching up."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def test_it_is_a_dictionary(known: list[str], asked: list[str]) -> None:
 
 @given(st.lists(st.integers(-6, 6), unique=True, max_size=8), st.lists(st.integers(-9, 9), max_size=20))
 def test_neighbours_in_the_table_are_told_apart(hashes: list[int], asked: list[int]) -> None:
-    """Sixteen places: hashes this small fall on each other's, from both ends of it."""
+    """Sixteen slots: such small hashes collide, also across both ends of the table."""
     keys, numbers = np.zeros(16, np.int64), np.full(16, -1, np.int64)
     values = np.arange(len(hashes)) + 10
     assert entered(np.array(hashes, np.int64), values, keys, numbers)

@@ -1,4 +1,4 @@
-"""The item snapshot: what the builds hold, as arrays."""
+"""The item snapshot: builds as arrays."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_each_group_has_an_age_of_its_own(tmp_path: Path) -> None:
 
 
 def test_ages_are_those_that_the_name_of_a_build_tells(tmp_path: Path) -> None:
-    """A replay knows no more than the name: where it reckoned another age, items could expire in between."""
+    """A replay has only the name; if its age differed, items could expire in between."""
     builds = Builds(tmp_path)
     fraction = timedelta(microseconds=654_321)
     promote(builds, "item_profile", fraction, items_table([item("a")]))

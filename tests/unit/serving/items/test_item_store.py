@@ -1,4 +1,4 @@
-"""Items whose builds are gone: the last good ones stay, here and after a restart."""
+"""Builds that disappear: the last good items keep serving, also after a restart."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_only_the_last_build_is_kept_and_takes_no_space_of_its_own(
     store.load()
     (kept,) = (tmp_path / "kept" / "item_profile").rglob("*.parquet")
     assert kept.samefile(path)
-    shutil.rmtree(path.parent)  # as retention does
+    shutil.rmtree(path.parent)  # like retention
     good = store.last_good()
     assert good is not None
     assert good.item_ids == ("i2",)

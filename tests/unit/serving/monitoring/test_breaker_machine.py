@@ -1,4 +1,4 @@
-"""The breaker against its description, in any order of calls, outcomes, lost probes and passing time."""
+"""The breaker against its specification, for any order of calls, outcomes, lost probes and time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RULES = BreakerRules(window=6, volume=4, share=0.4, open_s=2.0, probes=2)
 
 
 class BreakerMachine(RuleBasedStateMachine):
-    """`outcomes`, `probes` and `since` are kept as plain lists and numbers."""
+    """Model the state as plain lists and numbers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @rule(outcomes=st.lists(st.booleans(), min_size=1, max_size=8))
     def calls_end(self, outcomes: list[bool]) -> None:
-        """Also of calls that were allowed before it opened: they end when they end."""
+        """Record outcomes, also of calls that were allowed before it opened."""
         for ok in outcomes:
             self.breaker.record(ok)
             self.end(ok)
@@ -65,7 +65,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
     def end(self, ok: bool) -> None:
         if self.state is State.CLOSED:
-            # The window slides over everything since it closed last.
+            # The window slides over all outcomes since the breaker last closed.
             self.outcomes = [*self.outcomes, ok][-RULES.window :]
             failed = self.outcomes.count(False)
             if len(self.outcomes) >= RULES.volume and failed > RULES.share * len(self.outcomes):
@@ -92,7 +92,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @rule(really=st.integers(0, 3))
     def reset(self, really: int) -> None:
-        if really == 0:  # seldom, else nothing ever adds up
+        if really == 0:  # rarely, otherwise outcomes never accumulate
             self.breaker.reset()
             self.become(State.CLOSED)
 

@@ -1,4 +1,4 @@
-"""The circuit breaker's state machine, against a naive account of the window."""
+"""The circuit breaker's state machine, against a naive window."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_it_does_not_open_below_its_volume(breaker: Breaker) -> None:
 def test_it_does_not_open_at_the_share_but_above_it(breaker: Breaker) -> None:
     fail(breaker, 16, ok=True)
     fail(breaker, 4)
-    assert breaker.state is State.CLOSED, "4 of 20 is the share itself"
+    assert breaker.state is State.CLOSED, "4 of 20 equals the share"
     fail(breaker, 1)
     assert breaker.state is State.OPEN, "5 of 20 is above it"
 
@@ -147,7 +147,7 @@ def test_what_leaves_the_window_is_taken_off_once() -> None:
     fail(breaker, 1)
     fail(breaker, 4, ok=True)
     fail(breaker, 2)
-    assert breaker.state is State.CLOSED, "2 of the last 4 is the share itself"
+    assert breaker.state is State.CLOSED, "2 of the last 4 equals the share"
     fail(breaker, 1)
     assert breaker.state is State.OPEN
 

@@ -1,4 +1,4 @@
-"""Serving's metrics: what a rise is looked for in is there from the start."""
+"""Serving's metrics: counters that alerts watch exist from the start."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ SOURCES = [path.read_text() for path in Path(serving.__file__).parent.rglob("*.p
 
 
 def in_code(pattern: str) -> set[str]:
-    """What a pattern's group matches in serving's code."""
+    """Return the matches of a pattern's group in serving's code."""
     return {found for source in SOURCES for found in re.findall(pattern, source)}
 
 
 def test_what_may_fail_stands_at_zero_before_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`increase()` over a counter that was not there before does not see its first rise."""
+    """`increase()` misses the first increment of a counter that did not exist before."""
     monkeypatch.delenv(MULTIPROCESS, raising=False)
     text = Metrics.of_process().render().decode()
     for what in RELOADED:

@@ -1,4 +1,4 @@
-"""The cap: whatever personalization wants, nothing moves further than it may."""
+"""The cap: nothing moves farther than allowed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_no_candidates() -> None:
 
 def test_equal_base_scores_may_change_places_freely_under_a_share() -> None:
     base = base_of([1.0, 1.0, 1.0, 0.0])
-    # Equal scores are told apart by the order given only where *all* are equal.
+    # Equal scores follow the given order only if *all* are equal.
     assert capped(np.array([2, 1, 0, 3]), base, Cap(positions=None, share=0.1)).tolist() == [2, 1, 0, 3]
 
 
@@ -69,7 +69,7 @@ def test_no_item_leaves_its_window(
 
 
 def by_definition(wanted: list[int], base: BaseOrder, cap: Cap) -> list[int]:
-    """Each wanted place cut to half the window of its item's base place, one item after the other."""
+    """Clip each wanted position to half the window of the item's base position, in a plain loop."""
     n = len(wanted)
     falling = [float(base.scores[i]) for i in base.order]
     cut: dict[int, float] = {}
@@ -83,11 +83,11 @@ def by_definition(wanted: list[int], base: BaseOrder, cap: Cap) -> list[int]:
             near = [p for p in range(n) if falling[home] - half <= falling[p] <= falling[home] + half]
             low, high = max(low, near[0]), min(high, near[-1])
         cut[index] = min(max(float(place), low), high)
-    return sorted(wanted, key=cut.__getitem__)  # stable: equal places as wanted
+    return sorted(wanted, key=cut.__getitem__)  # stable: ties keep the wanted order
 
 
 @given(
-    # Eighths add and halve without rounding, so that a score on the edge of a window is on it for both.
+    # Eighths add and halve without rounding, so both agree on scores at the edge of a window.
     st.lists(st.integers(-16, 16).map(lambda s: s / 8), min_size=1, max_size=25),
     st.randoms(use_true_random=False),
     st.integers(0, 25) | st.none(),
@@ -96,7 +96,7 @@ def by_definition(wanted: list[int], base: BaseOrder, cap: Cap) -> list[int]:
 def test_it_is_the_order_of_the_definition(
     scores: list[float], random: object, positions: int | None, share: float | None
 ) -> None:
-    # Scores as they are: normalizing would round.
+    # Use the original scores, because normalizing would round.
     base = base_of(list(scores))
     base = BaseOrder(np.array(scores), base.order, base.positions)
     wanted = list(range(len(scores)))
@@ -135,16 +135,16 @@ def test_what_is_no_permutation_is_refused(order: list[int]) -> None:
 
 
 def test_the_bound_is_no_tighter_than_half_its_window() -> None:
-    """One item wants the top, the others one place further down: it passes those of its half window."""
+    """One item wants the top and pushes the others down one position; it passes half its window."""
     base = base_of([None] * 50)
     wanted = [40, *(i for i in range(50) if i != 40)]
     order = capped(np.array(wanted), base, Cap(positions=20)).tolist()
     assert order.index(40) == 29
-    # The same under a share: base scores fall evenly, so a fifth of the spread is a fifth of the places.
+    # The same with a share: base scores fall evenly, so a fifth of the spread is a fifth of the positions.
     evenly = base_of([float(50 - n) for n in range(51)])
     wanted = [40, *(i for i in range(51) if i != 40)]
     order = capped(np.array(wanted), evenly, Cap(positions=None, share=0.4)).tolist()
-    assert order.index(40) in {29, 30}  # the score on the edge may round either way
+    assert order.index(40) in {29, 30}  # a score on the edge may round either way
 
 
 def test_both_bounds_hold_at_once_and_the_tighter_one_decides() -> None:

@@ -41,7 +41,7 @@ MANY = snapshot(
         for n, _unit in enumerate(v / np.linalg.norm(v) for v in _rng.normal(size=(60, 6)))
     ]
 )
-"""Some without categories, with one twice, without a vector."""
+"""Some items have no category, a duplicate category, or no vector."""
 
 
 def naive_similarity(held: ItemSnapshot, a: int, b: int) -> float:
@@ -94,7 +94,7 @@ def test_it_is_maximal_marginal_relevance(
     rules = Diversity(relevance=relevance, slots=6, depth=8)
     found = diversify(np.array(order, np.intp), scores, numbers, SNAPSHOT, rules).tolist()
     wanted = naive_mmr(order, scores, numbers, rules)
-    if found != wanted:  # only where two candidates are worth the same but for rounding
+    if found != wanted:  # only if the worth of two candidates differs by rounding
         unit = (scores - scores[order[:8]].min()) / max(np.ptp(scores[order[:8]]), 1e-9)
         place = next(i for i, (f, w) in enumerate(zip(found, wanted, strict=True)) if f != w)
 
@@ -142,7 +142,7 @@ def test_a_category_does_not_exceed_its_cap_while_others_can_be_had(order: list[
     ),
 )
 def test_it_gives_what_the_plain_formula_gives(seed: int, count: int, rules: Diversity) -> None:
-    """Where no choice hangs on the last bits of a sum."""
+    """Compare exactly if no choice depends on the last bits of a sum."""
     rng = np.random.default_rng(seed)
     order, numbers = rng.permutation(count), rng.permutation(len(MANY) + 1)[:count] - 1
     scores = rng.normal(size=count).round(1)
@@ -157,7 +157,7 @@ def test_an_order_that_stays_is_the_array_that_was_given() -> None:
     assert diversify(order, scores, np.arange(3), SNAPSHOT, Diversity(relevance=0.99)) is order
     given = np.array([0, 1, 2])
     diversify(given, np.ones(3), np.array([0, 3, 1]), SNAPSHOT, Diversity(relevance=0.5))
-    assert given.tolist() == [0, 1, 2]  # whatever moves, moves in a copy
+    assert given.tolist() == [0, 1, 2]  # moves happen in a copy
 
 
 @pytest.mark.parametrize(

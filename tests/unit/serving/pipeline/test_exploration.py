@@ -1,4 +1,4 @@
-"""Exploration: the logged chances are those of the draw, and nothing is lost."""
+"""Exploration: logged propensities match the draw, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_propensities_are_those_of_simulated_draws(
 ) -> None:
     order = np.random.default_rng(1).permutation(count).astype(np.intp)
     window = _window_of(order, rules, limit)
-    places = np.minimum(np.arange(count), window)  # all places behind the window are one
+    places = np.minimum(np.arange(count), window)  # all positions below the window count as one
     seen, least, most = (
         np.zeros((count, window + 1)),
         np.ones((count, window + 1)),
@@ -47,7 +47,9 @@ def test_propensities_are_those_of_simulated_draws(
         least[cells] = np.minimum(least[cells], chances)
         most[cells] = np.maximum(most[cells], chances)
     met = seen > 0
-    np.testing.assert_allclose(least[met], most[met], atol=1e-12)  # the chance of a place does not vary
+    np.testing.assert_allclose(
+        least[met], most[met], atol=1e-12
+    )  # the probability of a position does not vary
     spread = np.sqrt(most * (1 - most) / draws)
     assert (np.abs(seen / draws - most)[met] <= 5 * spread[met] + 1e-12).all()
     assert (most[~met] == 0).all()
@@ -57,7 +59,7 @@ def test_propensities_are_those_of_simulated_draws(
 
 
 def _window_of(order: np.ndarray, rules: Exploration, limit: int | None) -> int:
-    """Slots that may explore, by definition: what lies below must be able to fill them."""
+    """Count the slots that may explore: the candidates below must be able to fill them."""
     count = len(order)
     window = min(count if limit is None else limit, rules.slots)
     while count - window < int(np.ceil(rules.share * window)):

@@ -1,4 +1,4 @@
-"""Holes once found in serving, each kept shut by a test."""
+"""Regression tests of defects once found in serving."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ IDS = tuple(f"i{n}" for n in range(20))
 
 
 class Late:
-    """Reverses the order, and takes all the time there is."""
+    """A stage that reverses the order and uses up the budget."""
 
     name = "blend"
     personal = True
@@ -104,7 +104,7 @@ LAST = Demote(name="last", items=("i16", "i5", "i18"))
     ],
 )
 def test_propensities_hold_after_rules_that_leave_the_others_in_order(share: float, rules: Any) -> None:
-    """Chance of each item for each place of the answer that was given, against many draws."""
+    """Compare the propensities of an answer with many draws."""
     flags = changed(Flags(), {"exploration": {"share": share, "slots": 6}})
     model = Model(BRANDS, None, flags, Rules(rules))
     stages = (Late(late=False), ExplorationStage(PURCHASE), RulesStage(PURCHASE))

@@ -1,5 +1,7 @@
-"""Random requests over random flags, rules, items, blends and stores, through the stages that serve: whatever
-is late, failing, damaged or absent, an answer comes, and it loses, duplicates and invents nothing."""
+"""Random requests over random flags, rules, items, blends and stores, through the production stages.
+
+Whatever is late, failing, damaged or absent, there is an answer that loses, duplicates and invents nothing.
+"""
 
 from __future__ import annotations
 
@@ -89,11 +91,11 @@ ROWS = {
 
 @dataclass(frozen=True)
 class Shop:
-    """What requests meet, but for the store.
+    """The conditions of requests, except for the store.
 
     Attributes:
-        broken: what goes wrong in a stage, by its name.
-        tripped: whether the breakers opened before.
+        broken: fault of a stage, by its name.
+        tripped: whether the breakers have opened before.
     """
 
     items: str
@@ -109,7 +111,7 @@ class Shop:
 
 
 class Source:
-    """A store of which anything may come: by group, a row, a damaged one or none; by trip, a failure."""
+    """A store that returns, by group, a row, a damaged row or none, and may fail on any round trip."""
 
     def __init__(self) -> None:
         self.rows: dict[str, OnlineRow | None] = {}
@@ -134,7 +136,7 @@ class Source:
 
 
 class Broken:
-    """A stage that fails: before its work, after it, with its work spoiled, or without an end."""
+    """A stage that fails before or after its work, spoils it, or never ends."""
 
     def __init__(self, stage: Stage, how: str) -> None:
         self.name, self.personal, self._stage, self._how = stage.name, stage.personal, stage, how
@@ -223,7 +225,7 @@ kinds = (
 
 
 def rules_of(drawn: Sequence[Any]) -> Rules:
-    """Rules with names of their own; one that matches nothing is given an item."""
+    """Draw rules with unique names; one that matches nothing gets an item."""
     named = []
     for number, rule in enumerate(drawn):
         idle = isinstance(rule, Exclude | Demote) and not (rule.items or rule.attributes)
@@ -291,13 +293,13 @@ calm_shops = st.builds(
     broken=st.just({}),
     tripped=st.just(False),
 )
-"""Nothing is wrong here: without these most answers would be the base order, of which little can be said."""
+"""Conditions without faults; otherwise most answers would be the base order and test little."""
 junk = st.sampled_from([None, "x", -1, 1e308, [], ["x"], [None], [1.0] * 40, {"a": 1}])
 
 
 @st.composite
 def rows(draw: st.DrawFn) -> dict[str, OnlineRow | None]:
-    """Per group a row of some age, whole or damaged, or none."""
+    """Draw per group a row of some age, whole or damaged, or none."""
     found: dict[str, OnlineRow | None] = {}
     for group, values in ROWS.items():
         state = draw(st.sampled_from(["whole"] * 6 + ["absent"] * 3 + ["damaged", "old"]))
@@ -319,7 +321,7 @@ TROUBLE = (*[""] * 8, "late", "failing", "refuses", "defect", "short")
 
 @dataclass(frozen=True)
 class Visit:
-    """A request, and what the store has for it."""
+    """Draw a request and the store's rows for it."""
 
     request: RankRequest
     rows: dict[str, OnlineRow | None]
@@ -347,7 +349,7 @@ cases = st.tuples(calm_shops, st.lists(calm_visits, min_size=1, max_size=3), st.
 
 
 def ranker_of(shop: Shop, source: Source, budget_s: float, store_s: float) -> Ranker:
-    """The stages as the composition root orders them, over a source of the test's own."""
+    """Build the stages in the order of the composition root, over the test's source."""
     eager = BreakerRules(window=5, volume=2, share=0.4, open_s=3600.0)
     store, blend = Breaker("store", eager), Breaker("blend", eager)
     if shop.tripped:
@@ -367,7 +369,7 @@ def ranker_of(shop: Shop, source: Source, budget_s: float, store_s: float) -> Ra
 
 
 async def served(shop: Shop, visits: Sequence[Visit], spent: bool) -> list[tuple[RankRequest, RankAnswer]]:
-    """One process, one visit after the other: copies and breakers of the first meet the next."""
+    """Serve visits in one process, so that cache and breakers carry over."""
     source, answers = Source(), []
     late = any(visit.trouble == "late" for visit in visits)
     ranker = ranker_of(shop, source, -1.0 if spent else 60.0, 0.001 if late else 60.0)
@@ -379,7 +381,7 @@ async def served(shop: Shop, visits: Sequence[Visit], spent: bool) -> list[tuple
 
 
 def given_order(request: RankRequest) -> list[str]:
-    """The base order, told again: by the scores, or as given where one is missing."""
+    """Oracle of the base order: by the scores, or as given if one is missing."""
     found = list(request.candidates)
     if all(candidate.score is not None for candidate in found):
         found.sort(key=lambda candidate: -float(candidate.score or 0.0))
@@ -387,7 +389,7 @@ def given_order(request: RankRequest) -> list[str]:
 
 
 def check(request: RankRequest, answer: RankAnswer, shop: Shop) -> None:
-    """What holds for every answer, whatever went wrong."""
+    """Check what holds for every answer, whatever the faults."""
     base = given_order(request)
     kept, dropped = [i.item_id for i in answer.items], [d.item_id for d in answer.dropped]
     assert len({*kept, *dropped}) == len(kept) + len(dropped), "nothing twice"
@@ -400,19 +402,19 @@ def check(request: RankRequest, answer: RankAnswer, shop: Shop) -> None:
     assert np.isfinite(scores).all()
     assert answer.tier is Tier.BASE or answer.tier in shop.flags.tiers
     assert all(i.propensity is None or 0.0 < i.propensity <= 1.0 for i in answer.items)
-    sane = not scores or max(map(abs, scores)) < 1e300  # else a difference of two scores may be infinite
+    sane = not scores or max(map(abs, scores)) < 1e300  # otherwise a difference of two scores may be infinite
     if request.explain and sane:
         for shown in answer.items:
             parts = np.array(list((shown.why or {}).values()))
             error = abs(parts.sum() - shown.score)
             assert error <= 1e-9 + 1e-12 * np.abs(parts).sum(), "the parts sum to the score"
     if "holdout" not in shop.broken and (answer.arms.get("holdout") or answer.arms.get("off") == "a"):
-        assert answer.tier is Tier.BASE, "whoever is held out gets the base order"
+        assert answer.tier is Tier.BASE, "held-out units get the base order"
     if "rules" not in shop.broken:
         blocked = {i for r in shop.rules.rules if isinstance(r, Exclude) for i in r.items}
         assert not blocked & set(kept), "rules hold for every answer"
     if answer.tier is Tier.BASE and "gate_closed" not in answer.degraded and not shop.rules.rules:
-        assert kept == base[: len(kept)], "the base order is the order given"
+        assert kept == base[: len(kept)], "the base order is the expected one"
     if sane:
         assert msgspec.json.decode(encode_answer(answer)[0], type=RankAnswer).items == answer.items
 
@@ -425,7 +427,7 @@ def _quiet() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_quiet")
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # scores beyond all bounds overflow; that is the point
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # huge scores overflow on purpose
 def test_whatever_goes_wrong_nothing_is_lost_doubled_or_invented() -> None:
     tiers, codes = Counter[str](), Counter[str]()
 
@@ -439,7 +441,7 @@ def test_whatever_goes_wrong_nothing_is_lost_doubled_or_invented() -> None:
             tiers[answer.tier] += 1
             codes.update(answer.degraded)
 
-    # What is drawn hangs on more than the seed (on modules loaded, too): rare faults may need another round.
+    # Draws depend on more than the seed (also on loaded modules), so rare faults may need another round.
     for number in range(ROUNDS):
         seed(number)(budget(max_examples=EXAMPLES)(given(cases)(holds)))()
         if reached():

@@ -1,4 +1,4 @@
-"""The runner: what stages do to a request, and what they can never do."""
+"""The runner: what stages can and cannot do to a request."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOW = datetime(2024, 6, 1, tzinfo=UTC)
 
 
 class Step:
-    """A stage made of a function."""
+    """A stage that calls a function."""
 
     def __init__(
         self, run: Callable[[RankContext], Awaitable[None] | None], name: str = "step", personal: bool = True
@@ -240,7 +240,7 @@ def test_nothing_is_explained_unasked() -> None:
 
 
 class Harm(Exception):
-    """What a stage may do wrong."""
+    """The faults of a stage."""
 
 
 ORDERS = st.lists(st.integers(-5, 60), max_size=60)

@@ -1,4 +1,4 @@
-"""What single stages decide by themselves."""
+"""The decisions of single stages."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ RULES = SessionRules(gap_us=10**12, half_life_us=1e9)
 def test_what_was_bought_is_told_where_nothing_else_weighs_as_much(
     events: list[tuple[str, int]], cut: int
 ) -> None:
-    """Against the events themselves, of one session and of two joined."""
+    """Compare with the events of one session, and of two merged ones."""
     kept = [e for place, e in enumerate(events) if e[0] == "purchase" or e not in events[:place]]
     bought = {f"i{n}" for kind, n in kept if kind == "purchase"}
     runs: list[Profile | None] = [None, None]
@@ -107,7 +107,7 @@ BLEND = Blend(
 
 
 def blended(held: ItemSnapshot, now: datetime, blend: Blend | None = BLEND, **known: Row) -> RankAnswer:
-    """What the blend alone answers for the candidates a, b, c, d at a moment."""
+    """Answer the candidates a, b, c, d at some time with only the blend."""
     request = RankRequest(candidates=[Candidate(name) for name in "abcd"], explain=True)
     ranker = Ranker([BlendStage()], lambda: Model(held, blend), lambda: now, timedelta(seconds=60))
     context = ranker.open(request, perf_counter())
@@ -159,7 +159,7 @@ def test_neighbours_have_an_age_of_their_own(age: timedelta, codes: list[str], o
     held = replace(snapshot(ROWS, TOGETHER), neighbours_as_of=AS_OF - age)
     answer = blended(held, AS_OF, session=VISIT)
     assert (ids(answer), answer.degraded) == (order, codes)
-    assert answer.tier is Tier.SESSION_SEGMENT, "what else is known of the session counts"
+    assert answer.tier is Tier.SESSION_SEGMENT, "the other session signals still count"
     assert answer.ages == {"item_profile": 0.0, "item_neighbours": age.total_seconds()}
 
 
@@ -167,7 +167,7 @@ def test_expired_neighbours_are_as_good_as_none() -> None:
     never = blended(snapshot(ROWS), AS_OF, session=VISIT, user=TASTE)
     held = replace(snapshot(ROWS, TOGETHER), neighbours_as_of=AS_OF - timedelta(days=91))
     assert blended(held, AS_OF, session=VISIT, user=TASTE).items == never.items
-    assert never.ages == {"item_profile": 0.0}, "what was never built has no age"
+    assert never.ages == {"item_profile": 0.0}, "a group without a build has no age"
 
 
 def test_who_has_no_session_asks_nothing_of_neighbours() -> None:
@@ -183,7 +183,7 @@ RECENT = {"item_ids": ["c"], "item_weights": [5.0], "purchase_count": 1}
 
 
 class Shop:
-    """A store with a user who bought, and the stages that ask it."""
+    """A store with a user's purchases, and the stages that read it."""
 
     def __init__(self) -> None:
         self.source = FakeSource()
@@ -202,7 +202,7 @@ class Shop:
     def rank(
         self, rules: Rules = BOUGHT, flags: Flags | None = None, code: str | None = None, **fields: Any
     ) -> RankAnswer:
-        """Ask; `code` is of what settled it before any stage ran."""
+        """Rank; `code` settles the context before any stage runs."""
         model = Model(None, None, flags or Flags(), rules)
         ranker = Ranker(self.stages, lambda: model, lambda: NOON, timedelta(seconds=60))
         request = RankRequest(candidates=[Candidate(name) for name in "abcd"], **fields)

@@ -1,4 +1,4 @@
-"""The decoder of `POST /v1/rank`: every refusal names code and field, and nothing else ever comes out."""
+"""The decoder of `POST /v1/rank`: every refusal names code and field, and no other error occurs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The un-personalized order."""
+"""The order without personalization."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The blend: contributions, files, and that it cannot be read half."""
+"""The blend: contributions and files, which are never read partially."""
 
 from __future__ import annotations
 

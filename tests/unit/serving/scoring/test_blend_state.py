@@ -1,4 +1,4 @@
-"""What the gate decided, for `headrace status` and the metrics."""
+"""The gate's decision, for `headrace status` and the metrics."""
 
 from __future__ import annotations
 

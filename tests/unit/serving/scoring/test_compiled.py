@@ -1,4 +1,4 @@
-"""Compiled loops: they give what the plain function gives, with a place to be kept and without."""
+"""Compiled loops give the same results as plain functions, with and without a writable cache."""
 
 from __future__ import annotations
 

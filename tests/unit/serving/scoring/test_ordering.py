@@ -1,4 +1,4 @@
-"""Sorting, checking and rescoring against numpy."""
+"""Sorting, checking and rescoring against NumPy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FEW = st.integers(-3, 3).map(float)
 
 
 def stable(values: list[float]) -> list[int]:
-    """Largest first, equal values as given, nan last: Python's sort is stable."""
+    """Sort descending with ties as given and nan last; Python's sort is stable."""
     return sorted(
         range(len(values)),
         key=lambda i: (math.isnan(values[i]), 0.0 if math.isnan(values[i]) else -values[i]),

@@ -1,4 +1,4 @@
-"""What is kept of a row: the same as reckoned anew, and no longer than the row itself."""
+"""Cached tastes of a row equal computed ones, and live no longer than the row."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_row_is_reckoned_once_and_another_row_or_snapshot_anew(of: Make, row: 
 
 def test_rows_that_come_and_go_are_never_taken_for_one_another() -> None:
     kept = Kept(taste_of, size=4)
-    for clicks in range(200):  # each row dies at once: its identity is free for the next
+    for clicks in range(200):  # each row is freed at once, so the next may get its id
         wanted = taste_of(user(float(clicks)), ATTRIBUTES, NAMES)
         assert same(kept(user(float(clicks)), ATTRIBUTES, NAMES), wanted)
 

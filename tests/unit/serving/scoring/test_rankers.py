@@ -1,4 +1,4 @@
-"""Simple rules as rankers: each orders as its sentence says, and is served like a blend."""
+"""Simple rankers order as described, and are served like a blend."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PAIRS = neighbours_table({"c": {"d": 8.0, "b": 2.0}}, {"c": 10})
 
 
 def rank(ranker: str, candidates: str = "abcd", touched: Sequence[str] = ()) -> RankAnswer:
-    """What a rule answers; `touched` is what the session touched, newest first."""
+    """Rank by a rule; `touched` lists the touched items, newest first."""
     flags = changed(Flags(), {"ranker": ranker})
     model = Model(snapshot(ITEMS, PAIRS), None, flags)
     request = RankRequest(candidates=[Candidate(name) for name in candidates], explain=True)

@@ -22,7 +22,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 class Shop:
-    """Arrays of a random shop: some items without values, some numbers unknown."""
+    """Make the arrays of a random shop, some items without values, some numbers unknown."""
 
     def __init__(self, seed: int, items: int, types: int, numerics: int) -> None:
         rng = self.rng = np.random.default_rng(seed)
@@ -52,12 +52,12 @@ class Shop:
         )
 
     def candidates(self, count: int) -> np.ndarray:
-        """So many, each once, about a tenth of them unknown."""
+        """Draw `count` distinct item numbers, about a tenth of them unknown."""
         rows = self.rng.permutation(self.items)[:count]
         return np.where(self.rng.random(len(rows)) < 0.1, -1, rows)
 
     def asked(self, count: int, known: tuple[bool, bool, bool], touched: int) -> Asked:
-        """A request for candidates; the session touched unknown items, and some in the future, too."""
+        """Make a request whose session also touched unknown items, and some in the future."""
         rows = self.candidates(count)
         seen = self.rng.permutation(self.items)[:touched]
         seen = np.where(self.rng.random(len(seen)) < 0.2, -1, seen)
@@ -94,7 +94,7 @@ class Shop:
 
 
 def _distinct(rng: np.random.Generator, size: int, lengths: np.ndarray) -> np.ndarray:
-    """Value numbers of item after item; no item has one twice."""
+    """Draw the value numbers of all items, without duplicates in an item."""
     return np.concatenate([np.zeros(0, np.intp), *(rng.permutation(size)[:n] for n in lengths.tolist())])
 
 
@@ -112,7 +112,9 @@ def test_each_signal_is_the_plain_formula(
     asked = shop.asked(count, known, touched)
     items = asked.rows.rows >= 0
     wanted = matrix_oracle.matrix(asked)
-    assert set(wanted) == set(all_signals()), "a new signal wants a line in tests/oracles/matrix_oracle.py"
+    assert set(wanted) == set(all_signals()), (
+        "add a line for the new signal to tests/oracles/matrix_oracle.py"
+    )
     for family in all_families():
         expected = np.concatenate([wanted[signal.name] for signal in family.signals])
         found = np.full(expected.shape, 1e99)

@@ -1,4 +1,4 @@
-"""Signals: each formula by hand, and what must hold of all."""
+"""Signals: each formula by hand, and properties of all."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_reception_is_on_the_log_scale() -> None:
 
 def test_covisits_are_lift_over_the_candidates_share() -> None:
     matrix = compute(["b", "c"], Known(session=session({"a": 0})))
-    share = 1.0 / 6.0  # one unit an item over three items, and the three of item a
+    share = 1.0 / 6.0  # one unit per item for three items, plus three for item a
     with_b = math.log((4.0 + 3 * share) / (13.0 * share))
     with_c = math.log(3 * share / (13.0 * share))
     assert column(matrix, "covisit") == pytest.approx([with_b / 2, with_c / 2])  # one click: half weight

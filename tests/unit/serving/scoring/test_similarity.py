@@ -1,4 +1,4 @@
-"""How alike items are, against the plain formula."""
+"""Similarity of items, against the plain formula."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def test_by_hand() -> None:
     for a, b, expected in (
         (0, 0, 1.0),
         (0, 1, (half + 0.6) / 2),
-        (0, 2, 0.0),  # vectors that point apart are no less alike than those that have nothing in common
-        (0, 3, half),  # no vector: categories alone
-        (3, 4, 1.0),  # a category that stands there twice is one
+        (0, 2, 0.0),  # opposite vectors are as dissimilar as orthogonal ones
+        (0, 3, half),  # no vector: only categories count
+        (3, 4, 1.0),  # a duplicate category counts once
         (0, 5, 0.0),
         (5, 5, 0.0),
     ):
