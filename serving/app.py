@@ -178,10 +178,6 @@ def _internal() -> ApiError:
     return ApiError(500, "internal", "", "an unexpected error; it was logged")
 
 
-def _text(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
-    return [(k.decode(), v.decode()) for k, v in headers]
-
-
 def _add_error_answers(app: FastAPI) -> None:
     """Give the errors of FastAPI's own routes the same shape as ours."""
 
@@ -189,7 +185,7 @@ def _add_error_answers(app: FastAPI) -> None:
     async def _http(_: Request, error: HTTPException) -> Response:
         code = _CODES.get(error.status_code, "http_error")
         unknown = error.status_code == HTTPStatus.NOT_FOUND
-        detail = "there is no such path; /docs lists them" if unknown else str(error.detail)
+        detail = "unknown path; see /docs" if unknown else str(error.detail)
         body = ApiError(error.status_code, code, "", detail).body
         return Response(body, error.status_code, error.headers, "application/json")
 
@@ -207,4 +203,5 @@ def _add_error_answers(app: FastAPI) -> None:
 
     @app.exception_handler(ApiError)
     async def _ours(_: Request, error: ApiError) -> Response:
-        return Response(error.body, error.status, dict(_text(error.headers)))
+        headers = {name.decode(): value.decode() for name, value in error.headers}
+        return Response(error.body, error.status, headers)

@@ -20,7 +20,7 @@ from serving.api.api_keys import Keys
 from serving.control.flag_control import FlagControl
 from serving.control.flag_store import FlagStore
 from serving.control.flags import Flags
-from serving.control.reloading import Model, Watched, stamp_of
+from serving.control.reloading import Model, Watched
 from serving.control.rule_store import RuleStore
 from serving.control.rules import Rules
 from serving.decisions.exposures import observe_page
@@ -38,7 +38,6 @@ from serving.features.reader import FeatureReader
 from serving.features.reading import ReadLimits
 from serving.features.row_source import RowSource, ThreadSource
 from serving.features.stream_health import StreamHealth
-from serving.items.item_snapshot import ItemSnapshot
 from serving.items.item_store import ItemStore
 from serving.monitoring.circuit_breaker import Breaker
 from serving.monitoring.metrics import Metrics
@@ -53,7 +52,6 @@ from serving.pipeline.rules import RulesStage
 from serving.pipeline.runner import Ranker
 from serving.pipeline.stage import Stage
 from serving.schemas.rank_request import RequestDecoder
-from serving.scoring.blend import Blend
 from serving.scoring.blend_state import BlendCollector
 from serving.scoring.blend_store import BlendStore
 from serving.services import Parts, Services
@@ -77,7 +75,7 @@ def open_services(settings: Settings) -> Services:
     """
     home = Home(settings.home).ensure()
     keys = Keys.of(settings)
-    metrics = Metrics.of_process(
+    metrics = Metrics(
         GateCollector(Gate(home.quality, settings.clock)),
         FiguresCollector(home.quality),
         BlendCollector(home.models),
@@ -85,15 +83,7 @@ def open_services(settings: Settings) -> Services:
     )
     store = open_store(settings, home, remembered=REMEMBERED)
     control = FlagControl(FlagStore(home.flags, settings.clock, home.last_good))
-    parts = Parts(
-        snapshot=_snapshot(home, metrics),
-        blend=_blend(home, metrics),
-        flags=_flags(control, metrics),
-        rules=_rules(RuleStore(home.flags, settings.clock, home.last_good), metrics),
-        consent=ConsentStore(lambda: is_complete(store)),
-        stream=StreamHealth(lambda: read_heartbeats(store), settings.clock, settings.stream_stale_s),
-        breakers={n: Breaker(n, on_change=metrics.breaker_moved) for n in ("store", "blend", "event_log")},
-    )
+    parts = _parts(settings, home, metrics, store, control)
     source = open_source(settings, store)
     event_log, decisions = open_log(settings, home), open_log(settings, home, TOPIC)
     marks = marks_of(home.decisions, settings.decision_retention_hours)
@@ -149,6 +139,23 @@ def open_source(settings: Settings, store: OnlineStore) -> RowSource:
     return ThreadSource(store)
 
 
+def _parts(
+    settings: Settings, home: Home, metrics: Metrics, store: OnlineStore, control: FlagControl
+) -> Parts:
+    items, blend = ItemStore(home.features, home.last_good), BlendStore(home.models, home.last_good)
+    flags, rules = control.store, RuleStore(home.flags, settings.clock, home.last_good)
+    failed = metrics.reload_failed
+    return Parts(
+        snapshot=Watched("items", items.stamp, items.load, None, failed, last_good=items.last_good),
+        blend=Watched("blend", blend.stamp, blend.load, None, failed, last_good=blend.last_good),
+        flags=Watched("flags", control.stamp, control.load, Flags(), failed, last_good=flags.last_good),
+        rules=Watched("rules", rules.stamp, rules.load, Rules(), failed, last_good=rules.last_good),
+        consent=ConsentStore(lambda: is_complete(store)),
+        stream=StreamHealth(lambda: read_heartbeats(store), settings.clock, settings.stream_stale_s),
+        breakers={n: Breaker(n, on_change=metrics.breaker_moved) for n in ("store", "blend", "event_log")},
+    )
+
+
 def _ranker(settings: Settings, reader: FeatureReader, parts: Parts) -> Ranker:
     features = FeaturesStage(reader, settings.consent_default)
     before = (ConsentStage(), FlagsStage(), ArmStage(), features)
@@ -198,25 +205,3 @@ def _recorder(
 def _door(settings: Settings, home: Home, event_log: EventLog, known: Denying) -> EventDoor:
     contract = Contract(settings, settings.clock, count_unknown)
     return EventDoor(contract, event_log, Quarantine.of(settings, home).warm(), known)
-
-
-def _snapshot(home: Home, metrics: Metrics) -> Watched[ItemSnapshot | None]:
-    store = ItemStore(home.features, home.last_good)
-    failed, last_good = metrics.reload_failed, store.last_good
-    return Watched("items", store.stamp, store.load, None, failed, last_good=last_good)
-
-
-def _blend(home: Home, metrics: Metrics) -> Watched[Blend | None]:
-    store = BlendStore(home.models, home.last_good)
-    failed, last_good = metrics.reload_failed, store.last_good
-    return Watched("blend", lambda: stamp_of(store.path), store.load, None, failed, last_good=last_good)
-
-
-def _flags(control: FlagControl, metrics: Metrics) -> Watched[Flags]:
-    failed, last_good = metrics.reload_failed, control.store.last_good
-    return Watched("flags", control.stamp, control.load, Flags(), failed, last_good=last_good)
-
-
-def _rules(store: RuleStore, metrics: Metrics) -> Watched[Rules]:
-    failed, last_good = metrics.reload_failed, store.last_good
-    return Watched("rules", store.stamp, store.load, Rules(), failed, last_good=last_good)

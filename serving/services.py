@@ -100,14 +100,8 @@ class Services:
     async def start(self) -> None:
         """Load the model, warm up every code path, then report ready."""
         parts = self.parts
-        for refresh in (
-            parts.flags.refresh,
-            parts.rules.refresh,
-            parts.snapshot.refresh,
-            parts.blend.refresh,
-            parts.stream.refresh,
-            parts.consent.refresh,
-        ):
+        files = [part.refresh for part in parts.reloaded]
+        for refresh in (*files, parts.stream.refresh, parts.consent.refresh):
             try:
                 await asyncio.to_thread(refresh)
             except Exception:

@@ -63,7 +63,7 @@ def blend_asset(batch: Sequence[FeatureGroup], settings: Settings) -> dg.AssetsD
             check_results=[
                 dg.AssetCheckResult(
                     check_name=GATE,
-                    passed=found.gate_passed,
+                    passed=found.gate.passed,
                     severity=dg.AssetCheckSeverity.WARN,
                     description=found.gate.reason,
                     metadata={"serves": found.ranker or found.kind, "gate": dg.JsonMetadataValue(gate)},

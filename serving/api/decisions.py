@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from feature_repo.errors import LogError
 from serving.api.api_keys import Keys, Scope
+from serving.api.asgi import as_json
 from serving.decisions.lookup import TooFarBackError
 from serving.decisions.record import Decision
 from serving.schemas.errors import ApiError, error_answers
@@ -57,7 +58,6 @@ def decisions_router(
             )
             raise ApiError(404, "unknown_decision", "request_id", message)
         words = await asyncio.to_thread(explain, found[0])
-        answer = Explained(found[0], words, found[1:])
-        return Response(msgspec.json.encode(answer), media_type="application/json")
+        return as_json(Explained(found[0], words, found[1:]))
 
     return router

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 
 from serving.api.api_keys import Keys, Scope
-from serving.api.asgi import ClientGone, read_body
+from serving.api.asgi import as_json, read_request
 from serving.control.flag_control import FlagControl
 from serving.control.flags import Flags, FlagsError
 from serving.control.versions import NotStoredError
@@ -42,7 +43,7 @@ def admin_router(control: FlagControl, keys: Keys, after_change: Callable[[], ob
     @router.get("", summary="The flags in force")
     async def get_flags(request: Request) -> Response:
         keys.check(request.headers.raw, Scope.ADMIN)
-        return _json(await asyncio.to_thread(_mapped, control.store.load))
+        return as_json(await asyncio.to_thread(_mapped, control.store.load))
 
     @router.patch(
         "",
@@ -53,17 +54,17 @@ def admin_router(control: FlagControl, keys: Keys, after_change: Callable[[], ob
     async def change_flags(request: Request) -> Response:
         who = keys.check(request.headers.raw, Scope.ADMIN)
         changes = await _changes(request)
-        return _json(await asyncio.to_thread(_made, lambda: control.change(changes, who), after_change))
+        return as_json(await asyncio.to_thread(_made, lambda: control.change(changes, who), after_change))
 
     @router.post("/rollback", summary="Return to the previous set of flags")
     async def rollback(request: Request) -> Response:
         who = keys.check(request.headers.raw, Scope.ADMIN)
-        return _json(await asyncio.to_thread(_made, lambda: control.rollback(who), after_change))
+        return as_json(await asyncio.to_thread(_made, lambda: control.rollback(who), after_change))
 
     @router.get("/history", summary="Who changed what, when, from what, to what")
     async def history(request: Request) -> Response:
         keys.check(request.headers.raw, Scope.ADMIN)
-        return _json(await asyncio.to_thread(control.store.history))
+        return as_json(await asyncio.to_thread(control.store.history))
 
     return router
 
@@ -95,17 +96,13 @@ def _mapped(call: Callable[[], Flags]) -> Flags:
 async def _changes(request: Request) -> dict[str, Any]:
     message = 'body: send a JSON object of flags, e.g. {"personalization": false}'
     try:
-        body = await read_body(request.scope, request.receive, _BODY_LIMIT)
+        body = await read_request(request, _BODY_LIMIT)
         return msgspec.json.decode(body, type=dict[str, Any])
     except ApiError as error:
+        if error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            raise
         # Replace the message: it names a setting that limits rankings and events, not flags.
         larger = f"body: over {_BODY_LIMIT} bytes; put a larger set of changes into the flags file"
         raise ApiError(error.status, error.code, "", larger) from error
-    except ClientGone as error:
-        raise ApiError(400, "client_gone", "", "the connection ended") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ApiError(422, "not_json", "", message) from error
-
-
-def _json(value: Any) -> Response:
-    return Response(msgspec.json.encode(value), media_type="application/json")

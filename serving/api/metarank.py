@@ -8,13 +8,11 @@ from functools import partial
 from time import perf_counter
 from typing import Any, TypeAlias
 
-import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from serving.api.api_keys import Scope
-from serving.api.asgi import ClientGone, arrived, read_body
+from serving.api.asgi import arrived, as_json, read_request
 from serving.api.events import DoorResult, Read, note_of, rejections
-from serving.schemas.errors import ApiError
 from serving.schemas.metarank_shape import FeedbackBack, from_answer, to_records, to_request
 from serving.schemas.rank_response import RankAnswer
 
@@ -65,9 +63,9 @@ def metarank_router(
         model: str,
         explain: bool = Query(False, description="Whether each item lists the contributions to its score."),
     ) -> Response:
-        body = await _read(request, limits.body_bytes)
+        body = await read_request(request, limits.body_bytes)
         body = to_request(body, explain=explain, most=limits.items)
-        return _json(from_answer(await rank(request.headers.raw, body, arrived(request.scope))))
+        return as_json(from_answer(await rank(request.headers.raw, body, arrived(request.scope))))
 
     @router.post(
         "/feedback",
@@ -76,26 +74,15 @@ def metarank_router(
         dependencies=[needs(Scope.EVENTS)],
     )
     async def feedback(request: Request) -> Response:
-        body = await _read(request, limits.body_bytes)
+        body = await read_request(request, limits.body_bytes)
         taken = await take(body, partial(to_records, known=known))
         status = f"{len(taken.rejected)} rejected" if taken.rejected else "ok"
         if note := note_of(taken):
             status = f"{status}; {note}"
         took = round((perf_counter() - arrived(request.scope)) * 1e3)
-        return _json(FeedbackBack(taken.accepted, status, took, rejected=rejections(taken.rejected)))
+        return as_json(FeedbackBack(taken.accepted, status, took, rejected=rejections(taken.rejected)))
 
     return router
-
-
-async def _read(request: Request, limit: int) -> bytes:
-    try:
-        return await read_body(request.scope, request.receive, limit)
-    except ClientGone as error:
-        raise ApiError(400, "client_gone", "", "the connection ended") from error
-
-
-def _json(value: msgspec.Struct) -> Response:
-    return Response(msgspec.json.encode(value), media_type="application/json")
 
 
 _RANKING = {

@@ -11,7 +11,7 @@ from feature_repo.contract.validation import json_schema
 from serving.api.events import EventsAnswer
 from serving.api.features import FeaturesRequest
 from serving.features.feature_table import FeaturesAnswer
-from serving.schemas.errors import ProblemAnswer
+from serving.schemas.errors import MEANINGS, ProblemAnswer
 from serving.schemas.rank_request import RankRequest
 from serving.schemas.rank_response import RankAnswer
 
@@ -124,33 +124,19 @@ def document(generated: Mapping[str, Any]) -> dict[str, Any]:
 
 def _record_schemas() -> dict[str, Any]:
     """Return the event contract's definitions, with references rewritten for OpenAPI."""
-    moved: dict[str, Any] = _move_refs(json_schema()["$defs"])
-    return moved
-
-
-def _move_refs(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {
-            key: value.replace("#/$defs/", "#/components/schemas/")
-            if key == "$ref"
-            else _move_mapping(value)
-            if key == "mapping"
-            else _move_refs(value)
-            for key, value in node.items()
-        }
-    return [_move_refs(v) for v in node] if isinstance(node, list) else node
-
-
-def _move_mapping(mapping: Mapping[str, str]) -> dict[str, str]:
-    return {k: v.replace("#/$defs/", "#/components/schemas/") for k, v in mapping.items()}
+    definitions = msgspec.json.encode(json_schema()["$defs"])
+    return msgspec.json.decode(
+        definitions.replace(b"#/$defs/", b"#/components/schemas/"), type=dict[str, Any]
+    )
 
 
 def _content(name: str, example: Any) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": _REF.format(name=name)}, "example": example}}
 
 
-def _error(description: str) -> dict[str, Any]:
-    return {"description": description, "content": _content("ProblemAnswer", _ERROR_EXAMPLE)}
+def _errors(*statuses: int) -> dict[str, Any]:
+    content = _content("ProblemAnswer", _ERROR_EXAMPLE)
+    return {str(status): {"description": MEANINGS[status], "content": content} for status in statuses}
 
 
 def _rank() -> dict[str, Any]:
@@ -164,10 +150,7 @@ def _rank() -> dict[str, Any]:
                 "description": "The same candidates in a new order.",
                 "content": _content("RankAnswer", RANK_ANSWER_EXAMPLE),
             },
-            "401": _error("No valid API key."),
-            "403": _error("The key lacks the scope."),
-            "413": _error("The body is too large."),
-            "422": _error("The body is malformed; the error names code and field."),
+            **_errors(401, 403, 413, 422),
         },
     }
 
@@ -183,11 +166,7 @@ def _features() -> dict[str, Any]:
                 "description": "One column per join key and feature, and the age of each view's rows.",
                 "content": _content("FeaturesAnswer", FEATURES_ANSWER_EXAMPLE),
             },
-            "401": _error("No valid API key."),
-            "403": _error("The key lacks the scope."),
-            "413": _error("The body is too large."),
-            "422": _error("The body is malformed or names an unknown feature; the error names it."),
-            "503": _error("The online store is late or failing; send the request again."),
+            **_errors(401, 403, 413, 422, 503),
         },
     }
 
@@ -206,13 +185,9 @@ def _events() -> dict[str, Any]:
         },
         "responses": {
             "202": {
-                "description": "Accepted; refused records are listed.",
+                "description": "Some or all records were accepted; refused ones are listed.",
                 "content": _content("EventsAnswer", answer),
             },
-            "401": _error("No valid API key."),
-            "403": _error("The key lacks the scope."),
-            "413": _error("The body is too large."),
-            "422": _error("Every record was refused, or the body is malformed."),
-            "503": _error("The event log cannot be written; send the same records again."),
+            **_errors(401, 403, 413, 422, 503),
         },
     }

@@ -1,4 +1,4 @@
-"""A small sync and async client of the service. It never returns less than the given order.
+"""A small sync and async client of the service, which never makes a page worse than its given order.
 
     client = RankClient("http://127.0.0.1:8080", api_key="…")
     ranking = client.rank(["i1", "i2", "i3"], user_id="u1", session_id="s1")

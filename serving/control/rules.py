@@ -189,6 +189,6 @@ def _check_matching(rule: _Matching) -> None:
     for key in rule.attributes:
         if ":" not in key:
             msg = (
-                f"rules: {rule.name!r}: {key!r} is no attribute value; write type:value, e.g. category:shoes"
+                f"rules: {rule.name!r}: {key!r}: write an attribute value as type:value, e.g. category:shoes"
             )
             raise SettingsError(msg)

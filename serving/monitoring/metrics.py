@@ -90,13 +90,12 @@ class Metrics:
     """The metrics of one serving process.
 
     Args:
-        registry: one per app, so that tests do not share counts.
         collectors: collectors that read files at each scrape, with the same result in every worker.
     """
 
-    def __init__(self, registry: CollectorRegistry, collectors: Sequence[Collector] = ()) -> None:
-        self.registry = registry
-        self._collectors = tuple(collectors)
+    def __init__(self, *collectors: Collector) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._collectors = collectors
         self.ranks = Counter("headrace_ranks", "Rankings answered, by tier.", ["tier"], registry=registry)
         self.degraded = Counter(
             "headrace_rank_degraded", "Rankings that carried a degraded code.", ["code"], registry=registry
@@ -159,11 +158,6 @@ class Metrics:
             self.decisions_dropped.labels(reason)
         self._stages: dict[str, Histogram] = {}
         self._tiers: dict[str, Counter] = {}
-
-    @classmethod
-    def of_process(cls, *collectors: Collector) -> Metrics:
-        """Create metrics in a new registry."""
-        return cls(CollectorRegistry(), collectors)
 
     def _gauge(self, name: str, meaning: str, labels: Sequence[str] = ()) -> Gauge:
         # With several workers a gauge shows the worst value of the live ones.

@@ -65,13 +65,13 @@ def too_large(size: int, limit: int) -> ApiError:
     return ApiError(413, "body_too_large", "", message)
 
 
-_MEANINGS = {
+MEANINGS = {
     400: "The connection ended before the body was complete.",
     401: "No valid API key.",
     403: "The key lacks the scope.",
     404: "Not found.",
     413: "The body is too large.",
-    422: "Malformed; the error names code and field.",
+    422: "Malformed or refused; the error names code and field.",
     503: "Temporarily unavailable; send the same request again.",
 }
 
@@ -81,4 +81,4 @@ def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     problem = msgspec.json.schema(Problem)["$defs"]["Problem"]
     schema = {"type": "object", "properties": {"error": problem}, "required": ["error"]}
     content = {"application/json": {"schema": schema}}
-    return {status: {"description": _MEANINGS[status], "content": content} for status in statuses}
+    return {status: {"description": MEANINGS[status], "content": content} for status in statuses}

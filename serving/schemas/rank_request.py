@@ -36,9 +36,9 @@ class RankRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     candidates: Annotated[list[Candidate], Meta(description="Distinct items, best first.")]
     user_id: Annotated[Id | None, Meta(description="The user; absent while anonymous.")] = None
     session_id: Annotated[Id | None, Meta(description="The running session.")] = None
-    query: Annotated[
-        Annotated[str, Meta(max_length=1024)] | None, Meta(description="What was searched for.")
-    ] = None
+    query: Annotated[Annotated[str, Meta(max_length=1024)] | None, Meta(description="The search query.")] = (
+        None
+    )
     limit: Annotated[
         Annotated[int, Meta(ge=1, le=1_000_000)] | None, Meta(description="Items wanted; absent: all.")
     ] = None

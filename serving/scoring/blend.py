@@ -82,11 +82,6 @@ class Blend(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         """Names of the signals to compute for this blend."""
         return _wanted(self.names)
 
-    @property
-    def gate_passed(self) -> bool:
-        """Whether the fitted blend serves."""
-        return self.gate.passed
-
     def contributions(self, matrix: SignalMatrix, factors: Factors = ()) -> tuple[Floats, Floats]:
         """Compute the contribution of each signal to each score ``(n, k)``, and the scores ``(n,)``.
 

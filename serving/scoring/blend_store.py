@@ -9,6 +9,7 @@ import msgspec
 
 from feature_repo.errors import BuildError
 from serving.control.last_good import keep
+from serving.control.reloading import stamp_of
 from serving.scoring.blend import Blend, current_path, load_blend, read_blend
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,10 @@ class BlendStore:
         self._copy = kept / "blend.json"
         self.path = current_path(models)
         self._held = False
+
+    def stamp(self) -> object:
+        """Return a stamp that changes when another blend serves."""
+        return stamp_of(self.path)
 
     def load(self) -> Blend | None:
         """Load the blend that serves and keep a copy; return `None` before the first fit.

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 
 from feature_repo.home import Home
@@ -27,8 +26,7 @@ SETTING = re.compile(r"HEADRACE_[A-Z0-9_]+")
 
 def sample_names() -> set[str]:
     """Names of every sample that serving, the stream and the quarantine expose."""
-    registry = CollectorRegistry()
-    Metrics(registry)
+    registry = Metrics().registry
     StreamMetrics.register(registry)
     names = set()
     collectors: list[Collector] = [QUARANTINED, NOT_KEPT]
@@ -81,7 +79,7 @@ def test_the_alert_on_degraded_answers_counts_rankings_that_met_a_fault() -> Non
     (rule,) = (r for r in dict(expressions()).items() if r[0] == "HeadraceDegraded")
     asked = set(METRIC.findall(rule[1]))
     assert asked == {"headrace_ranks_faulty_total", "headrace_ranks_total"}
-    metrics = Metrics(CollectorRegistry())
+    metrics = Metrics()
     for degraded in ([], ["consent_denied"], ["gate_closed", "user_expired"], ["store_late", "user_cached"]):
         metrics.ranked(RankAnswer("r", [], Tier.BASE, degraded, {}, {}, [], {}))
     values = {s.name: s.value for family in metrics.registry.collect() for s in family.samples}

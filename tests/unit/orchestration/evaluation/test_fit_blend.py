@@ -51,7 +51,7 @@ def test_a_taste_passes_the_gate_with_its_figures(lists: Replayed) -> None:
     blend = gated_blend(lists, NOW)
     gate = blend.gate
     assert blend.kind == "fitted"
-    assert blend.gate_passed
+    assert blend.gate.passed
     assert gate.low is not None
     assert gate.low > 0
     assert (gate.lists_fitted, gate.lists_held_out) == (480, 120)
@@ -68,7 +68,7 @@ def test_a_taste_passes_the_gate_with_its_figures(lists: Replayed) -> None:
 def test_noise_is_refused_and_a_simple_order_serves(noise: Replayed) -> None:
     blend = gated_blend(noise, NOW)
     assert blend.kind in {"base", "rule"}
-    assert not blend.gate_passed
+    assert not blend.gate.passed
     assert blend.gate.low is not None
     assert blend.gate.low <= 0
     assert f"not above zero, {blend.ranker} serves" in blend.gate.reason

@@ -182,7 +182,7 @@ def test_the_file_is_read_and_a_missing_one_has_no_rules(tmp_path: Path) -> None
         ('{"rules": [{"kind": "demote", "name": "x"}]}', "'x' matches nothing"),
         (
             '{"rules": [{"kind": "exclude", "name": "x", "attributes": ["shoes"]}]}',
-            "'x': 'shoes' is no attribute value; write type:value, e.g. category:shoes",
+            "'x': 'shoes': write an attribute value as type:value, e.g. category:shoes",
         ),
         (
             '{"rules": [{"kind": "at_most", "name": "x", "count": 1},'

@@ -201,7 +201,7 @@ def test_rules_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         Rules((Demote(name="down", attributes=("shoes",)),))
     assert str(caught.value) == (
-        "rules: 'down': 'shoes' is no attribute value; write type:value, e.g. category:shoes"
+        "rules: 'down': 'shoes': write an attribute value as type:value, e.g. category:shoes"
     )
     with pytest.raises(SettingsError, match=r"^rules: not valid JSON \(Input data was truncated\)$"):
         parse_rules(b"{")

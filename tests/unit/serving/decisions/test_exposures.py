@@ -52,7 +52,7 @@ def worker(**users: range) -> Exposures:
 
 def shown(exposures: Exposures, flags: Flags = FLAGS) -> dict[str, float]:
     """Samples about experiments in a scrape of one worker."""
-    metrics = Metrics.of_process()
+    metrics = Metrics()
     exposures.show(metrics, flags)
     lines = metrics.render().decode().splitlines()
     found = [line for line in lines if re.match("headrace_(experiment_units|sample_ratio_mismatch){", line)]
@@ -70,7 +70,7 @@ def units(a: int, b: int, mismatch: bool) -> dict[str, float]:
 
 def test_units_of_all_workers_are_shown_by_whichever_is_asked(folder: Path) -> None:
     one, two = worker(a=range(60), b=range(100, 150)), worker(a=range(40, 90), b=range(140, 160))
-    two.share(Metrics.of_process())
+    two.share(Metrics())
     expected = units(90, 60, mismatch=False)
     assert shown(one) == expected
     assert shown(two) == expected
@@ -80,14 +80,14 @@ def test_units_of_all_workers_are_shown_by_whichever_is_asked(folder: Path) -> N
 def test_a_skew_that_no_worker_sees_alone_is_seen(folder: Path) -> None:
     one, two = worker(a=range(130), b=range(500, 580)), worker(a=range(200, 330), b=range(600, 680))
     assert shown(one) == units(130, 80, mismatch=False)
-    two.share(Metrics.of_process())
+    two.share(Metrics())
     assert shown(one) == units(260, 160, mismatch=True)
 
 
 def test_the_same_units_at_two_workers_are_no_skew(folder: Path) -> None:
     """285 of 500 happens; 570 of 1000 would not."""
     one, two = (worker(a=range(285), b=range(285, 500)) for _ in range(2))
-    two.share(Metrics.of_process())
+    two.share(Metrics())
     assert shown(one) == units(285, 215, mismatch=False)
     assert mismatched({"a": 570, "b": 430}, {"a": 1.0, "b": 1.0})
 
@@ -97,7 +97,7 @@ def test_one_worker_shares_nothing_and_shows_its_own(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     one = worker(a=range(30), b=range(40, 60))
-    one.share(Metrics.of_process())
+    one.share(Metrics())
     assert shown(one) == units(30, 20, mismatch=False)
     assert list(tmp_path.iterdir()) == []
 
@@ -147,7 +147,7 @@ def test_where_the_folder_is_gone_a_worker_shows_its_own(
 ) -> None:
     one = worker(a=range(5), b=range(10, 15))
     folder.rename(folder.parent / "elsewhere")
-    metrics = Metrics.of_process()
+    metrics = Metrics()
     one.show(metrics, FLAGS)
     assert metrics.experiments.figures["even"].units == {"a": 5, "b": 5}
     assert "exposed units are those of one worker only" in caplog.text

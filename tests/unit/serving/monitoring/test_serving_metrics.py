@@ -21,7 +21,7 @@ def in_code(pattern: str) -> set[str]:
 def test_what_may_fail_stands_at_zero_before_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """`increase()` misses the first increment of a counter that did not exist before."""
     monkeypatch.delenv(MULTIPROCESS, raising=False)
-    text = Metrics.of_process().render().decode()
+    text = Metrics().render().decode()
     for what in RELOADED:
         assert f'headrace_reload_failures_total{{what="{what}"}} 0.0' in text
     for reason in DROPPED:

@@ -125,7 +125,7 @@ def test_the_base_blend_is_the_base_order_and_popularity_breaks_ties_by_it() -> 
     refused = Gate(passed=False, reason="no gain")
     base = simple_blend("base", refused, "v")
     assert base.scores(matrix).tolist() == [1.0, 0.5, 0.0]
-    assert not base.gate_passed
+    assert not base.gate.passed
     popular = simple_blend("popularity", refused, "v").scores(matrix)
     assert np.argsort(-popular).tolist() == [1, 2, 0]
 
