@@ -48,7 +48,7 @@ class FlagControl:
         """Load the flags in force here.
 
         Raises:
-            FlagsError: the file is malformed or gone.
+            FlagsError: the file is malformed or missing.
         """
         return changed(self.store.load(), self._held)
 

@@ -73,7 +73,7 @@ class FeatureTable:
 
     Args:
         source: the online store.
-        permissions: denials heard at this worker's door.
+        permissions: denials posted to this worker.
         consent_default: consent of a user whose record states none.
         consent_complete: whether a missing consent row means that the user has stated nothing.
         session_ttl: sessions older than this count as expired, even if the view's time-to-live is longer.

@@ -25,7 +25,7 @@ class Row(Struct, frozen=True):
 
     Attributes:
         values: feature name → value.
-        event_time: event time that the row was computed at.
+        event_time: event time of the row, for its age.
         cached: whether it was cached by an earlier request rather than read from the store.
     """
 

@@ -45,7 +45,7 @@ class RankRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     explain: Annotated[
         bool | None, Meta(description="Whether each item lists the contributions to its score.")
     ] = False
-    request_id: Annotated[Id | None, Meta(description="Echoed; generated where absent.")] = None
+    request_id: Annotated[Id | None, Meta(description="Echoed in the answer; generated if absent.")] = None
     consent: Annotated[
         bool | None, Meta(description="Whether personalization is permitted; absent: not stated here.")
     ] = None

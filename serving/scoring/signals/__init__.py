@@ -44,6 +44,6 @@ def group_of(name: str) -> str:
     """Return the group of a column. A column's name starts with its signal, before the first colon.
 
     Raises:
-        KeyError: there is no such signal.
+        KeyError: the signal is unknown.
     """
     return all_signals()[name.partition(":")[0]].group

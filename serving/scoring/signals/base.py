@@ -28,10 +28,10 @@ FAMILY = Family(
         Signal(
             "base",
             BASE,
-            "base score, scaled to [0, 1] within the request; from the order without (different) scores",
+            "base score, scaled to [0, 1] within the request; from the order if scores are missing or equal",
             "its base score",
         ),
-        Signal("position", BASE, "−log2(position + 2) in the base order", "its place in the base order"),
+        Signal("position", BASE, "−log2(position + 2) in the base order", "its position in the base order"),
     ),
     fill,
     of_items=False,

@@ -67,13 +67,13 @@ FAMILY = Family(
             "content_last",
             SESSION,
             "cosine of its attribute values with those of the last touched item, weights −log(share)",
-            "its likeness to the item touched last",
+            "its similarity to the item touched last",
         ),
         Signal(
             "content_recent",
             SESSION,
             "mean of that cosine over the last 3 touched items",
-            "its likeness to the items touched last",
+            "its similarity to the items touched last",
         ),
         Signal(
             "distance_last",

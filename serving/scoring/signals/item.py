@@ -20,7 +20,7 @@ FAMILY = Family(
             "log of the smoothed click-through rate, (C + 10 g)/(I + 10)",
             "its click-through rate",
         ),
-        Signal("log_clicks", ITEM, "log(1 + engagement) of all time", "how often it was ever engaged with"),
+        Signal("log_clicks", ITEM, "log(1 + engagement) of all time", "its engagement of all time"),
         Signal(
             "popularity",
             ITEM,
@@ -31,8 +31,8 @@ FAMILY = Family(
         Signal(
             "log_debiased",
             ITEM,
-            "log((C + 10)/(E + 10)), E the clicks expected at the positions where it was shown",
-            "its click-through rate for its positions",
+            "log((C + 10)/(E + 10)), with E the clicks expected at the positions shown",
+            "its click-through rate, corrected for position",
         ),
         Signal("log_age", ITEM, "log(1 + days since it was created or first seen)", "its age"),
         Signal("numeric", ITEM, "sign(x) · log(1 + |x|): price, age, votes", "its {}", Each.NUMERIC),

@@ -43,9 +43,7 @@ def _fill(out: Floats, rows: Ints, touched: Ints, times_ms: Floats, now_ms: floa
 
 FAMILY = Family(
     (
-        Signal(
-            "touched", SESSION, "1 if the session touched the item, else 0", "this session having touched it"
-        ),
+        Signal("touched", SESSION, "1 if the session touched the item, else 0", "its touch in this session"),
         Signal(
             "touched_recently",
             SESSION,
@@ -55,8 +53,8 @@ FAMILY = Family(
         Signal(
             "touch_rank",
             SESSION,
-            "1/(1 + r), r the number of items touched since; 0 if untouched",
-            "its place among the items this session touched",
+            "1/(1 + r), with r the number of items touched since; 0 if untouched",
+            "its rank among the items this session touched",
         ),
         Signal(
             "last_touched",
@@ -80,7 +78,7 @@ FAMILY = Family(
             "position_untouched",
             BASE,
             "`position` in a list without any touched item, else 0",
-            "its place in a list with nothing touched yet",
+            "its position in a list without touched items",
         ),
     ),
     fill,
