@@ -18,6 +18,7 @@ from serving.api.asgi import Scope as AsgiScope
 from serving.api.posted import values_of
 from serving.monitoring.metrics import Metrics
 from serving.schemas.errors import ApiError, Problem
+from streaming.ingest.event_door import DoorResult, Rejection
 from streaming.log import PartlyWrittenError
 
 log = logging.getLogger(__name__)
@@ -27,30 +28,6 @@ RETRY_AFTER_S = 2
 THREADS = 4
 MAX_WAITING = 64
 """Maximum number of batches that wait in one worker; more are refused while the log is slow."""
-
-
-class Rejection(Protocol):
-    """A refused record, identified by its index in the batch."""
-
-    @property
-    def index(self) -> int: ...
-    @property
-    def code(self) -> str: ...
-    @property
-    def field(self) -> str: ...
-    @property
-    def message(self) -> str: ...
-
-
-class DoorResult(Protocol):
-    """The outcome of a batch."""
-
-    @property
-    def accepted(self) -> int: ...
-    @property
-    def rejected(self) -> Sequence[Rejection]: ...
-    @property
-    def unkept(self) -> int: ...
 
 
 class Door(Protocol):

@@ -12,9 +12,10 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from serving.api.api_keys import Scope
 from serving.api.asgi import arrived, as_json, read_request
-from serving.api.events import DoorResult, Read, note_of, rejections
+from serving.api.events import Read, note_of, rejections
 from serving.schemas.metarank_shape import FeedbackBack, from_answer, to_records, to_request
 from serving.schemas.rank_response import RankAnswer
+from streaming.ingest.event_door import DoorResult
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
