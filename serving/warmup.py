@@ -124,7 +124,17 @@ def _snapshot() -> ItemSnapshot:
         }
         for number in range(_COUNT)
     ]
-    near = [{"item_id": "0", "neighbour_ids": ["1"], "neighbour_counts": [2.0], "session_count": 3}]
+    near = [
+        {
+            "item_id": "0",
+            "neighbour_ids": ["1"],
+            "neighbour_counts": [2.0],
+            "session_count": 3,
+            "next_ids": ["1"],
+            "next_counts": [2.0],
+            "next_total": 3,
+        }
+    ]
     return snapshot_of(_table("item_profile", rows), _table("item_neighbours", near), "warm-up", _NOW)
 
 

@@ -9,8 +9,8 @@ from feature_repo.expressions.events import engagements
 from feature_repo.group import SESSION_ITEMS, BatchParams
 
 
-def session_items(events: ir.Table, params: BatchParams) -> ir.Table:
-    """Return `session_id`, `run`, `item_id`: the last few distinct items engaged with in each session.
+def engaged_in_runs(events: ir.Table, params: BatchParams) -> ir.Table:
+    """Return `session_id`, `run`, `event_time`, `item_id` of every permitted engagement.
 
     A session id that is quiet for longer than the gap starts another run. Only ids that span more than the
     gap can do so, so only those are sorted.
@@ -26,7 +26,11 @@ def session_items(events: ir.Table, params: BatchParams) -> ir.Table:
         narrow.select(*columns, run=ibis.literal(0, "int64")),
         _runs(seen.semi_join(wide, seen.session_id == wide._wide).select(*columns), gap_us),
     )
-    engaged = engagements(events)
+    return engagements(events).select("session_id", "run", "event_time", "item_id")
+
+
+def session_items(engaged: ir.Table) -> ir.Table:
+    """Return `session_id`, `run`, `item_id`: the last few distinct items of each run of `engaged_in_runs`."""
     items = engaged.group_by("session_id", "run", "item_id").agg(last=engaged.event_time.max())
     newest = [items["last"].desc(), items.item_id.desc()]
     place = ibis.row_number().over(group_by=["session_id", "run"], order_by=newest)
@@ -40,6 +44,32 @@ def _runs(events: ir.Table, gap_us: int) -> ir.Table:
     starts = (events._quiet > gap_us).fill_null(False).cast("int64")
     run = starts.sum().over(ibis.cumulative_window(group_by="session_id", order_by="event_time"))
     return events.mutate(run=run).drop("_quiet")
+
+
+def steps(engaged: ir.Table) -> ir.Table:
+    """Return `item_id`, `other`, `times`: how often the next engagement of a run was with another item.
+
+    Of engagements at one moment each follows the one before that moment; the largest id goes on.
+    """
+    each = engaged.distinct()
+    moments = each.group_by("session_id", "run", "event_time").agg(newest=each.item_id.max())
+    window = ibis.window(group_by=["session_id", "run"], order_by="event_time")
+    moments = moments.mutate(before=moments.newest.lag().over(window))
+    moments = moments.select(_session="session_id", _run="run", _time="event_time", before="before")
+    same = [each.session_id == moments._session, each.run == moments._run, each.event_time == moments._time]
+    taken = each.join(moments, same)
+    taken = taken.filter(taken.before.notnull(), taken.before != taken.item_id)
+    return taken.group_by(item_id=taken.before, other=taken.item_id).agg(times=taken.count())
+
+
+def strongest(pairs: ir.Table, count: str, top_k: int) -> ir.Table:
+    """Return `_item` and `found`: the `top_k` others with the largest count, largest first, ties by id."""
+    order = [pairs[count].desc(), pairs.other.asc()]
+    ranked = pairs.mutate(rank=ibis.row_number().over(group_by="item_id", order_by=order))
+    ranked = ranked.filter(ranked["rank"] < top_k)
+    one = ibis.struct({"rank": ranked["rank"], "other": ranked.other, "count": ranked[count]})
+    lists = ranked.group_by("item_id").agg(found=one.collect())
+    return lists.select(_item="item_id", found=lists.found.sort())
 
 
 def pairs(items: ir.Table) -> ir.Table:

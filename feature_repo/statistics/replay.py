@@ -31,6 +31,7 @@ from feature_repo.statistics.pool import (
     strongest,
 )
 from feature_repo.statistics.reception import ItemStats, Reception
+from feature_repo.statistics.steps import Steps
 from feature_repo.statistics.vocabulary import Vocabulary
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -62,6 +63,7 @@ class Statistics:
         self._prices = [facts.price for facts in catalogue.values()]
         self._reception = Reception([h / timedelta(seconds=1) for h in params.popularity_half_lives])
         self._covisits = Covisits(params.session_gap // _MICROSECOND, params.neighbours_top_k)
+        self._steps = Steps(params.session_gap // _MICROSECOND, params.neighbours_top_k)
         self._audience = Audience(params, self._vocabulary, catalogue, self._prices, users)
         self._pending: deque[tuple[int, Event]] = deque()
         self._added = self._applied = -(2**62)
@@ -103,7 +105,9 @@ class Statistics:
             self._reception.engage(item, weight, time, event.position, event.request_id)
         if not self._audience.consents(event.user_id, event.consent):
             return
-        self._covisits.see(event.session_id, time, event.item_id if item is not None else None)
+        engaged = event.item_id if item is not None else None
+        self._covisits.see(event.session_id, time, engaged)
+        self._steps.see(event.session_id, time, engaged)
         user = None if event.user_id is None else self._audience.user(event.user_id)
         if user is not None:
             user.times.setdefault(event.event_type, []).append(time)
@@ -175,6 +179,11 @@ class Statistics:
         """Return `item_neighbours`: neighbours with counts, strongest first, and the number of sessions."""
         self._advance(now)
         return self._covisits.neighbours(item_id), self._covisits.sessions(item_id)
+
+    def following(self, item_id: str, now: datetime) -> tuple[Mapping[str, int], int]:
+        """Return what was touched next, most frequent first, and how often anything was."""
+        self._advance(now)
+        return self._steps.following(item_id)
 
     def _preferences(self, pool: Pool, time: int) -> dict[str, Any]:
         vocabulary = self._vocabulary

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -51,7 +51,8 @@ class ReplayItems:
         """Return the candidates as of `now`; `touched` lists the session's items, newest first."""
         stats = self._statistics.items(item_ids, now)
         rows = np.array([self._index[item_id] for item_id in item_ids], np.intp)
-        together, sessions = self._together(item_ids, touched[:LAST_ITEMS], now)
+        last = touched[:LAST_ITEMS]
+        together, sessions = _counts(item_ids, [self._statistics.neighbours(one, now) for one in last])
         seen = np.array([self._index.get(item_id, -1) for item_id in touched], np.intp)
         gathered = ItemRows(
             rows=rows,
@@ -70,6 +71,7 @@ class ReplayItems:
             touched=seen,
             together=together,
             sessions=sessions,
+            steps=lambda: _counts(item_ids, [self._statistics.following(one, now) for one in last]),
             last_numerics=signed_log(self._numerics[seen[0]])
             if len(seen) and seen[0] >= 0
             else np.full(len(self._numeric_names), np.nan),
@@ -86,15 +88,11 @@ class ReplayItems:
         total = float(stats.popularity_total[2]) + len(self._item_ids)
         return np.asarray((stats.popularity[:, 2] + 1.0) / total, np.float64)
 
-    def _together(
-        self, item_ids: Sequence[str], last_items: Sequence[str], now: datetime
-    ) -> tuple[Floats, Floats]:
-        together = np.zeros((len(item_ids), len(last_items)))
-        sessions = np.zeros(len(last_items))
-        for column, item_id in enumerate(last_items):
-            counts, sessions[column] = self._statistics.neighbours(item_id, now)
-            together[:, column] = [counts.get(candidate, 0.0) for candidate in item_ids]
-        return together, sessions
+
+def _counts(item_ids: Sequence[str], found: Sequence[tuple[Mapping[str, int], int]]) -> tuple[Floats, Floats]:
+    """Return each candidate's count with each of the last items ``(n, s)``, and the totals ``(s,)``."""
+    counts = np.array([[by.get(item_id, 0) for by, _ in found] for item_id in item_ids], np.float64)
+    return counts.reshape(len(item_ids), len(found)), np.array([total for _, total in found], np.float64)
 
 
 def _numeric_names(facts: Sequence[ItemFacts]) -> tuple[str, ...]:

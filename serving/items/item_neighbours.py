@@ -1,4 +1,4 @@
-"""Co-visitation counts of items in compressed sparse rows."""
+"""Counts of items that go together or follow each other, in compressed sparse rows."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Neighbours:
 
     Attributes:
         offsets: ``n + 1`` bounds into `items` and `counts`.
-        sessions: number of sessions that touched each item; the appended zero belongs to the unknown item -1.
+        totals: count of each item itself; the appended zero belongs to the unknown item -1.
     """
 
     offsets: Ints
     items: Ints
     counts: Floats
-    sessions: Floats
+    totals: Floats
 
     def together(self, rows: Ints, last: Ints) -> Floats:
-        """Count the sessions that touched both each candidate and each of the last items ``(n, s)``.
+        """Return the count of each candidate as a neighbour of each of the last items ``(n, s)``.
 
         Args:
             rows: distinct item numbers of the candidates; -1 for unknown.
@@ -41,25 +41,37 @@ class Neighbours:
         return out
 
 
-def neighbours_of(table: pa.Table | None, index: Mapping[str, int]) -> Neighbours:
-    """Build neighbours from the rows of `item_neighbours`, without items that are not in `index`."""
+SESSIONS = ("neighbour_ids", "neighbour_counts", "session_count")
+"""Sessions that touched both items, and that touched the item."""
+STEPS = ("next_ids", "next_counts", "next_total")
+"""How often the neighbour was touched next, and how often anything was."""
+
+
+def neighbours_of(
+    table: pa.Table | None, index: Mapping[str, int], columns: tuple[str, str, str] = SESSIONS
+) -> Neighbours:
+    """Return neighbours from the rows of `item_neighbours`; items not in `index` are left out on both sides.
+
+    Args:
+        columns: neighbours, their counts and the total; a build without them has none.
+    """
     n = len(index)
-    if table is None:
+    if table is None or not {*columns} <= {*table.column_names}:
         none = np.zeros(0)
         return Neighbours(np.zeros(n + 1, np.intp), none.astype(np.intp), none, np.zeros(n + 1))
     get = index.get
     owner = np.array([get(i, -1) for i in table["item_id"].to_pylist()], np.intp)
-    ids = list_of(table["neighbour_ids"])
+    ids = list_of(table[columns[0]])
     lengths = np.diff(bounds_of(ids))
     flat = np.array([get(i, -1) for i in ids.flatten().to_pylist()], np.intp)
-    counts = floats_of(list_of(table["neighbour_counts"]).flatten(), 0.0)
+    counts = floats_of(list_of(table[columns[1]]).flatten(), 0.0)
     source = np.where(flat < 0, -1, np.repeat(owner, lengths))
     order = np.argsort(source, kind="stable")[int((source < 0).sum()) :]
     per_item = np.bincount(source[order], minlength=n)
-    sessions = np.zeros(n + 1)
-    sessions[owner[owner >= 0]] = floats_of(table["session_count"], 0.0)[owner >= 0]
+    totals = np.zeros(n + 1)
+    totals[owner[owner >= 0]] = floats_of(table[columns[2]], 0.0)[owner >= 0]
     offsets = np.concatenate([[0], np.cumsum(per_item)]).astype(np.intp)
-    return Neighbours(offsets, flat[order], counts[order], sessions)
+    return Neighbours(offsets, flat[order], counts[order], totals)
 
 
 @compiled

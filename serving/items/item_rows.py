@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from msgspec import Struct
 
@@ -30,6 +32,8 @@ class ItemRows(Struct, frozen=True, eq=False):
         touched: item numbers of the touched items, newest first, -1 for unknown ``(t,)``.
         together: number of sessions that touched both the candidate and each of the last items ``(n, s)``.
         sessions: number of sessions that touched each of the last items ``(s,)``.
+        steps: how often the candidate was touched next after each of the last items ``(n, s)``, and how often
+            anything was ``(s,)``; called only if a signal needs them.
         last_numerics: numeric attributes of the item touched last, on the scale of `alone` ``(m,)``.
     """
 
@@ -42,6 +46,7 @@ class ItemRows(Struct, frozen=True, eq=False):
     touched: Ints
     together: Floats
     sessions: Floats
+    steps: Callable[[], tuple[Floats, Floats]]
     last_numerics: Floats
 
 

@@ -17,7 +17,7 @@ from feature_repo.lake.lake import Build, Builds
 from serving.items.arrow_arrays import bounds_of, floats_of, list_of, texts_of
 from serving.items.item_attributes import Attributes, attributes_of
 from serving.items.item_index import ItemIndex
-from serving.items.item_neighbours import Neighbours, neighbours_of
+from serving.items.item_neighbours import SESSIONS, STEPS, Neighbours, neighbours_of
 from serving.items.item_rows import ALONE, LAST_ITEMS, ItemRows, alone
 from serving.scoring.compiled import compiled
 
@@ -46,7 +46,7 @@ _PROFILE = [
     "popularity_long",
     "vector",
 ]
-_NEIGHBOURS = ["item_id", "neighbour_ids", "neighbour_counts", "session_count"]
+_NEIGHBOURS = ["item_id", *SESSIONS, *STEPS]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +78,7 @@ class ItemSnapshot:
     share: Floats
     numeric_names: tuple[str, ...]
     neighbours: Neighbours
+    steps: Neighbours
     category_names: tuple[str, ...]
     category_offsets: Ints
     categories: Ints
@@ -118,7 +119,8 @@ class ItemSnapshot:
             numeric_names=self.numeric_names,
             touched=seen,
             together=self.neighbours.together(numbers, last),
-            sessions=self.neighbours.sessions[last],
+            sessions=self.neighbours.totals[last],
+            steps=lambda: (self.steps.together(numbers, last), self.steps.totals[last]),
             last_numerics=self.alone[seen[0] if len(seen) else -1, ALONE:],
         )
 
@@ -197,6 +199,7 @@ def snapshot_of(
         share=(popularity[:, 2] + 1.0) / (float(popularity[:, 2].sum()) + len(popularity)),
         numeric_names=names,
         neighbours=neighbours_of(neighbours, index),
+        steps=neighbours_of(neighbours, index, STEPS),
         category_names=category_names,
         category_offsets=bounds_of(categories),
         categories=numbers,
@@ -246,7 +249,9 @@ def _vectors(column: pa.ListArray) -> Float32s:
 
 def _read(build: Build, columns: list[str]) -> pa.Table:
     try:
-        return pq.read_table(build.path, columns=columns)
+        there = set(pq.read_schema(build.path).names)
+        # A build of an earlier release lacks what is newer.
+        return pq.read_table(build.path, columns=[c for c in columns if c in there or c not in STEPS])
     except (OSError, pa.ArrowException, KeyError) as error:
         msg = f"{build.path}: not a readable build ({error}); run the chain again"
         raise LakeError(msg) from error

@@ -34,6 +34,8 @@ def matrix(asked: Asked) -> dict[str, Floats]:
         "covisit": _covisits(asked)[None] * ramp,
         "covisit_last": _together(asked, 1),
         "covisit_recent": _together(asked, 3),
+        "next_last": _following(asked, 1),
+        "next_recent": _following(asked, 3),
         "touched": touches[:1],
         "touched_recently": touches[1:2],
         "touch_rank": touches[2:3],
@@ -108,6 +110,19 @@ def _together(asked: Asked, last: int) -> Floats:
     odds = (rows.together + covisit.PRIOR * share) / (rows.sessions + covisit.PRIOR)
     mean: Floats = np.log(odds[:, :last]).mean(axis=1)[None]
     return mean
+
+
+def _following(asked: Asked, last: int) -> Floats:
+    rows, out = asked.rows, np.full((1, len(asked)), np.nan)
+    counts, totals = rows.steps()
+    for i, place in enumerate(rows.places.tolist()):
+        chances = [
+            np.log((counts[i, s] + 3 * rows.share[place]) / (totals[s] + 3))
+            for s in range(min(last, len(totals)))
+        ]
+        if chances:
+            out[0, i] = sum(chances) / len(chances)
+    return out
 
 
 def _from_last(ranks: Floats, way: int) -> Floats:

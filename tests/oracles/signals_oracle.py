@@ -20,11 +20,16 @@ class Shop:
     """Rows of `item_profile` and pairs of `item_neighbours`, read one at a time."""
 
     def __init__(
-        self, items: Sequence[Row], pairs: Mapping[str, Mapping[str, float]], sessions: Mapping[str, int]
+        self,
+        items: Sequence[Row],
+        pairs: Mapping[str, Mapping[str, float]],
+        sessions: Mapping[str, int],
+        steps: Mapping[str, Mapping[str, float]],
     ) -> None:
         self.items = {row["item_id"]: row for row in items}
         self.pairs = pairs
         self.sessions = sessions
+        self.steps = steps
         self.values = [key for row in items for key in row["attr_keys"]]
         self.types = sorted({key.split(":")[0] for key in self.values})
         self.numerics = sorted({name for row in items for name in row["numeric_keys"]})
@@ -107,6 +112,17 @@ class Shop:
             found.append(math.log((together + 3 * self.share(item_id)) / (seen + 3)))
         return sum(found) / len(found)
 
+    def following(self, item_id: str, session: Row | None, most: int) -> float:
+        """Mean of log((c + 3p) / (n + 3)) of steps from the last touched items."""
+        if session is None or not session["item_ids"]:
+            return NAN
+        found = []
+        for last in session["item_ids"][:most]:
+            then = self.steps.get(last, {}) if last in self.items and last in self.pairs else {}
+            chance = (then.get(item_id, 0.0) + 3 * self.share(item_id)) / (int(sum(then.values())) + 3)
+            found.append(math.log(chance))
+        return sum(found) / len(found)
+
     def likeness(self, item_id: str, session: Row | None, most: int) -> float:
         """Mean cosine of attribute values, each weighing −log(chance), over the last touched items."""
         if session is None or not session["item_ids"]:
@@ -159,6 +175,8 @@ class Shop:
             "covisit": self.covisit(item_id, session),
             "covisit_last": self.recent(item_id, session, 1),
             "covisit_recent": self.recent(item_id, session, 3),
+            "next_last": self.following(item_id, session, 1),
+            "next_recent": self.following(item_id, session, 3),
             "content_last": self.likeness(item_id, session, 1),
             "content_recent": self.likeness(item_id, session, 3),
             **self.in_list(item_id, candidates, session),

@@ -8,6 +8,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -275,6 +276,30 @@ class Oracle:
 
     # item_neighbours
 
+    def steps(self) -> dict[str, dict[str, int]]:
+        """How often each item was engaged with next after each other, within a session."""
+        last: dict[str, datetime] = {}
+        walks: dict[str, list[tuple[datetime, set[str]]]] = {}
+        ended: list[list[tuple[datetime, set[str]]]] = []
+        for event in sorted(self.events, key=lambda e: e.event_time):
+            if not self.consents(event):
+                continue
+            name = event.session_id
+            if name not in last or event.event_time - last[name] > self.p.session_gap:
+                walks[name] = []
+                ended.append(walks[name])
+            last[name] = event.event_time
+            if self.weight(event):
+                if not walks[name] or walks[name][-1][0] != event.event_time:
+                    walks[name].append((event.event_time, set()))
+                walks[name][-1][1].add(str(event.item_id))
+        found: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        for walk in ended:
+            for (_, here), (_, then) in pairwise(walk):
+                for item in then - {max(here)}:
+                    found[max(here)][item] += 1
+        return found
+
     def sessions(self) -> list[list[str]]:
         last: dict[str, datetime] = {}
         running: dict[str, dict[str, datetime]] = {}
@@ -292,7 +317,7 @@ class Oracle:
         return [sorted(items, key=lambda i, s=items: (s[i], i))[-50:] for items in done]
 
     def item_neighbours(self) -> dict[str, Row]:
-        sessions = self.sessions()
+        sessions, steps = self.sessions(), self.steps()
         rows = {}
         for item_id in {item for session in sessions for item in session}:
             mine = [session for session in sessions if item_id in session]
@@ -306,6 +331,13 @@ class Oracle:
                 "neighbour_ids": others,
                 "neighbour_counts": [float(counts[o]) for o in others],
                 "session_count": len(mine),
+            }
+            then = steps.get(item_id, {})
+            most = sorted(then, key=lambda o: (-then[o], o))[: self.p.neighbours_top_k]
+            rows[item_id] |= {
+                "next_ids": most,
+                "next_counts": [float(then[o]) for o in most],
+                "next_total": sum(then.values()),
             }
         return rows
 

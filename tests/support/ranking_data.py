@@ -45,14 +45,22 @@ def items_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=ITEMS.arrow_schema)
 
 
-def neighbours_table(pairs: Mapping[str, Mapping[str, float]], sessions: Mapping[str, int]) -> pa.Table:
-    """Create the table of `item_neighbours` rows."""
+def neighbours_table(
+    pairs: Mapping[str, Mapping[str, float]],
+    sessions: Mapping[str, int],
+    steps: Mapping[str, Mapping[str, float]] | None = None,
+) -> pa.Table:
+    """Create the table of `item_neighbours` rows; `steps` counts what was touched next, by item."""
+    then = steps or {}
     rows = [
         {
             "item_id": item_id,
             "neighbour_ids": list(found),
             "neighbour_counts": list(found.values()),
             "session_count": sessions.get(item_id, 0),
+            "next_ids": list(then.get(item_id, {})),
+            "next_counts": list(then.get(item_id, {}).values()),
+            "next_total": int(sum(then.get(item_id, {}).values())),
             "event_timestamp": AS_OF,
             "created_timestamp": AS_OF,
         }

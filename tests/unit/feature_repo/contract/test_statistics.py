@@ -44,7 +44,9 @@ def assert_equal_to_oracle(world: World, statistics: Statistics, params: BatchPa
         assert differences(popularity, found.popularity[place].tolist(), item_id) == []
     for item_id, row in oracle.item_neighbours().items():
         counts, sessions = statistics.neighbours(item_id, now)
-        assert [list(counts), list(counts.values()), sessions] == list(row.values())
+        after, total = statistics.following(item_id, now)
+        found = [list(counts), list(counts.values()), sessions, list(after), list(after.values()), total]
+        assert found == list(row.values())
 
 
 @given(

@@ -134,7 +134,7 @@ def test_the_command_names_a_report_it_cannot_write(tmp_path: Path) -> None:
         (["--candidates", "newest:10:1h"], "write popular:COUNT:SPAN"),
         (["--metric", "auc"], "--metric auc: unknown; there are ndcg, mrr, map, hit, recall, precision"),
         (["--label", "gift"], "--label gift: no event of that type names an item"),
-        (["--format", "nonsense"], "--format nonsense: unknown; there are headrace"),
+        (["--format", "nonsense"], "--format nonsense: not a format; the formats are"),
     ],
 )
 def test_options_that_cannot_be_are_explained(tmp_path: Path, options: list[str], message: str) -> None:

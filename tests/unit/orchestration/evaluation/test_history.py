@@ -108,7 +108,7 @@ def test_files_without_a_history_are_explained(
 
 
 def test_an_unknown_format_is_explained(tmp_path: Path, settings: Settings) -> None:
-    with pytest.raises(SourceError, match="--format nonsense: unknown; there are headrace, metarank"):
+    with pytest.raises(SourceError, match="--format nonsense: not a format; the formats are"):
         read_history(tmp_path, "nonsense", settings)
 
 

@@ -30,7 +30,7 @@ ITEMS = (
     item("c", ["category:hats"], clicks=1.0, ctr=0.2, price=20.0),
     item("d", ["category:hats"], clicks=7.0, ctr=0.4, price=40.0),
 )
-PAIRS = neighbours_table({"c": {"d": 8.0, "b": 2.0}}, {"c": 10})
+PAIRS = neighbours_table({"c": {"d": 8.0, "b": 2.0}}, {"c": 10}, {"c": {"a": 6.0, "d": 1.0}})
 
 
 def rank(ranker: str, candidates: str = "abcd", touched: Sequence[str] = ()) -> RankAnswer:
@@ -60,6 +60,7 @@ def ids(answer: RankAnswer) -> str:
         ("touched_first", "cb", "cbad"),
         ("below_last", "b", "cdab"),
         ("covisit_last", "c", "dbac"),
+        ("next_click", "c", "adbc"),
         ("content_last", "c", "cdab"),
         ("content_last", "", "abcd"),
     ],

@@ -42,12 +42,17 @@ class Shop:
         alone[rng.random(alone.shape) < 0.1] = np.nan
         alone[-1] = np.nan
         self.alone, self.share = alone, rng.random(items) + 1e-3
+        self.neighbours, self.steps = self.pairs(), self.pairs()
+
+    def pairs(self) -> Neighbours:
+        """A few neighbours of each item."""
+        rng, items = self.rng, self.items
         near = rng.integers(0, 8, items)
-        pairs = np.concatenate([np.zeros(0, np.intp), *(rng.permutation(items)[:n] for n in near.tolist())])
-        self.neighbours = Neighbours(
+        others = np.concatenate([np.zeros(0, np.intp), *(rng.permutation(items)[:n] for n in near.tolist())])
+        return Neighbours(
             np.concatenate([[0], np.cumsum(np.minimum(near, items))]).astype(np.intp),
-            pairs,
-            rng.integers(1, 9, len(pairs)).astype(np.float64),
+            others,
+            rng.integers(1, 9, len(others)).astype(np.float64),
             np.append(rng.integers(1, 50, items), 0).astype(np.float64),
         )
 
@@ -71,7 +76,8 @@ class Shop:
             numeric_names=tuple(f"n{n}" for n in range(self.numerics)),
             touched=seen,
             together=self.neighbours.together(rows, last),
-            sessions=self.neighbours.sessions[last],
+            sessions=self.neighbours.totals[last],
+            steps=lambda: (self.steps.together(rows, last), self.steps.totals[last]),
             last_numerics=self.alone[seen[0] if len(seen) else -1, 7:],
         )
         times = (NOW_MS - self.rng.integers(-60_000, 7_200_000, len(seen))).astype(np.float64)

@@ -73,6 +73,7 @@ pairs = st.dictionaries(
 @given(
     st.tuples(*(items(i) for i in IDS)),
     pairs,
+    pairs,
     st.builds(
         Known,
         user=st.one_of(st.none(), profiles()),
@@ -84,12 +85,13 @@ pairs = st.dictionaries(
 def test_every_signal_equals_its_definition(
     rows: tuple[dict[str, Any], ...],
     together: dict[str, dict[str, float]],
+    steps: dict[str, dict[str, float]],
     known: Known,
     candidates: list[str],
 ) -> None:
     counts = {item_id: 3 + n for n, item_id in enumerate([*IDS, "gone"])}
-    shop = Shop(rows, together, counts)
-    held = snapshot(rows, neighbours_table(together, counts))
+    shop = Shop(rows, together, counts, steps)
+    held = snapshot(rows, neighbours_table(together, counts, steps))
     found = signals(
         base_scores([None] * len(candidates)),
         held.rows(held.numbers(candidates), touched_items(known.session)),
