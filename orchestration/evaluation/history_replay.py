@@ -46,6 +46,27 @@ class Sessions(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class Askers:
+    """Who asked for each of ``n`` lists.
+
+    Attributes:
+        sessions, users: a number for each session and each user; -1 for an anonymous user.
+        touched: how many items the session had touched.
+        segments: the user's segment; ``all`` if none is known.
+    """
+
+    sessions: Ints
+    users: Ints
+    touched: Ints
+    segments: tuple[str, ...]
+
+    def take(self, chosen: Ints) -> Askers:
+        """Return those of some lists."""
+        segments = tuple(self.segments[i] for i in chosen.tolist())
+        return Askers(self.sessions[chosen], self.users[chosen], self.touched[chosen], segments)
+
+
+@dataclass(frozen=True, eq=False)
 class Replayed:
     """``n`` lists, flat: list ``i`` is the slice ``offsets[i] … offsets[i + 1]``, in the order shown.
 
@@ -54,6 +75,7 @@ class Replayed:
         names: signals, the columns of `values` (float32 ``(places, k)``, nan where unknown).
         popularity: (engagements + 1) / (impressions + 5) so far, the ranker of the RankLens protocol.
         items: item numbers, for coverage.
+        askers: who asked for each list.
     """
 
     times: tuple[datetime, ...]
@@ -63,6 +85,7 @@ class Replayed:
     relevant: Bools
     popularity: Floats
     items: Ints
+    askers: Askers
 
     def __len__(self) -> int:
         return len(self.times)
@@ -78,6 +101,7 @@ class Replayed:
             relevant=self.relevant[low:high],
             popularity=self.popularity[low:high],
             items=self.items[low:high],
+            askers=self.askers.take(np.arange(start, stop)),
         )
 
     def keep(self, chosen: Ints) -> Replayed:
@@ -93,6 +117,7 @@ class Replayed:
             relevant=self.relevant[places],
             popularity=self.popularity[places],
             items=self.items[places],
+            askers=self.askers.take(chosen),
         )
 
 
@@ -146,7 +171,8 @@ class Replay:
         view = self._items.view(task.item_ids, touched_items(session), built)
         now_ms = (task.time - EPOCH) // timedelta(milliseconds=1)
         known = Known(user, segment, session)
-        lists.add(task, signals(base_scores(task.scores), view.rows, known, now_ms), view)
+        segment_name = EVERYONE if user is None else str(user["segment"])
+        lists.add(task, signals(base_scores(task.scores), view.rows, known, now_ms), view, segment_name)
 
     def _user(self, user_id: str | None, built: datetime) -> Row | None:
         if user_id is None:
@@ -176,14 +202,18 @@ class _Lists:
         self._relevant: list[bool] = []
         self._popularity: list[Floats] = []
         self._items: list[Ints] = []
+        self._touched: list[int] = []
+        self._segments: list[str] = []
 
-    def add(self, task: Task, matrix: SignalMatrix, view: ItemView) -> None:
+    def add(self, task: Task, matrix: SignalMatrix, view: ItemView, segment: str) -> None:
         self._names = matrix.names
         self._tasks.append(task)
         self._values.append(matrix.values.astype(np.float32))
         self._relevant.extend(item_id in task.relevant for item_id in task.item_ids)
         self._popularity.append(view.popularity)
         self._items.append(view.rows.rows)
+        self._touched.append(len(view.rows.touched))
+        self._segments.append(segment)
 
     def replayed(self) -> Replayed:
         lengths = [len(task.item_ids) for task in self._tasks]
@@ -195,7 +225,19 @@ class _Lists:
             relevant=np.array(self._relevant, bool),
             popularity=np.concatenate([np.zeros(0), *self._popularity]),
             items=np.concatenate([np.zeros(0, np.intp), *self._items]),
+            askers=Askers(
+                _numbered([task.session_id for task in self._tasks]),
+                _numbered([task.user_id for task in self._tasks]),
+                np.array(self._touched, np.intp),
+                tuple(self._segments),
+            ),
         )
+
+
+def _numbered(names: Sequence[str | None]) -> Ints:
+    """Number names in the order they occur; -1 for `None`."""
+    known: dict[str, int] = {}
+    return np.array([-1 if n is None else known.setdefault(n, len(known)) for n in names], np.intp)
 
 
 def _floor(time: datetime, step: timedelta) -> datetime:

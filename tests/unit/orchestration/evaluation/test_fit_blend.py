@@ -13,7 +13,7 @@ from feature_repo.contract.validation import encode, to_arrow
 from feature_repo.errors import BuildError
 from feature_repo.home import Home
 from feature_repo.settings import Settings
-from orchestration.evaluation.blend_scores import blend_scores
+from orchestration.evaluation.blend_scores import blend_scores, ndcg_of
 from orchestration.evaluation.fit_blend import MIN_LISTS, fit, fit_blend, gated_blend, with_relevant
 from orchestration.evaluation.gate import judge
 from orchestration.evaluation.history import History
@@ -54,7 +54,7 @@ def test_a_taste_passes_the_gate_with_its_figures(lists: Replayed) -> None:
     assert blend.gate.passed
     assert gate.low is not None
     assert gate.low > 0
-    assert (gate.lists_fitted, gate.lists_held_out) == (480, 120)
+    assert (gate.lists_fitted, gate.lists_held_out) == (360, 240)
     assert gate.ndcg_fitted is not None
     assert gate.ndcg_base is not None
     assert gate.difference == pytest.approx(
@@ -92,7 +92,7 @@ def test_a_blend_that_turns_the_order_around_is_refused(lists: Replayed) -> None
         weights=tuple(-w for w in turned.weights),
         gate=turned.gate,
     )
-    gate = judge(turned, "ctr", lists, 1)
+    gate = judge(ndcg_of(turned, lists), "ctr", lists, len(lists), 1)
     assert not gate.passed
     assert gate.high is not None
     assert gate.high < 0
