@@ -110,6 +110,7 @@ def _snapshot() -> ItemSnapshot:
         "numeric_values": [10.0],
         "ctr": 0.1,
         "clicks": 1.0,
+        "purchases": 1.0,
         "popularity_short": 1.0,
         "popularity_mid": 1.0,
         "popularity_long": 1.0,

@@ -64,7 +64,10 @@ def _engaged(weighed: ir.Table, params: BatchParams) -> ir.Table:
         for name, span in zip(("short", "mid", "long"), params.popularity_half_lives, strict=True)
     }
     return engaged.group_by("item_id").agg(
-        engagements=engaged.count(), first_engaged=engaged.event_time.min(), **popularity
+        engagements=engaged.count(),
+        purchases=(engaged.event_type == "purchase").sum(),
+        first_engaged=engaged.event_time.min(),
+        **popularity,
     )
 
 
@@ -108,6 +111,7 @@ def _features(rows: ir.Table, params: BatchParams) -> ir.Table:
         numeric_values=or_empty(rows.numeric_values, FLOATS),
         impressions=rows.impressions.fill_null(0.0),
         clicks=clicks,
+        purchases=rows.purchases.fill_null(0).cast("float64"),
         ctr=ibis.coalesce(rows.ctr, rows["mean"]),
         ctr_debiased=(clicks + CTR_PRIOR) / (rows.expected.fill_null(0.0) + CTR_PRIOR),
         popularity_short=rows.popularity_short.fill_null(0.0),
@@ -132,6 +136,7 @@ GROUP = FeatureGroup(
         Feature("numeric_values", DType.FLOAT64S, "Their values."),
         Feature("impressions", DType.FLOAT64, "Times shown.", "events", (NON_NEGATIVE,)),
         Feature("clicks", DType.FLOAT64, "Engagements.", "events", (NON_NEGATIVE,)),
+        Feature("purchases", DType.FLOAT64, "Purchases among them.", "events", (NON_NEGATIVE,)),
         Feature("ctr", DType.FLOAT64, "Smoothed click-through rate.", "share", (NOT_NULL, NON_NEGATIVE)),
         Feature("ctr_debiased", DType.FLOAT64, "Clicks over those expected at the positions shown.", "ratio"),
         Feature("popularity_short", DType.FLOAT64, "Decayed engagement, short half-life.", "weight"),

@@ -27,6 +27,7 @@ class ItemStats:
 
     impressions: Floats
     clicks: Floats
+    purchases: Floats
     ctr: Floats
     ctr_debiased: Floats
     popularity: Floats
@@ -41,6 +42,7 @@ class Reception:
         self._half_lives = np.array(half_lives_s)
         self._shown_at = np.zeros((0, POSITIONS))
         self._clicks = np.zeros(0)
+        self._purchases = np.zeros(0)
         self._popularity = np.zeros((0, 3))
         self._last = np.zeros(0, dtype=np.int64)
         self._first = np.zeros(0, dtype=np.int64)
@@ -59,7 +61,7 @@ class Reception:
         if short <= 0:
             return
         more = max(short, len(self._clicks), 1024)
-        for name in ("_clicks", "_last", "_first", "_shown"):
+        for name in ("_clicks", "_purchases", "_last", "_first", "_shown"):
             old = getattr(self, name)
             setattr(self, name, np.concatenate([old, np.zeros(more, old.dtype)]))
         for name in ("_popularity", "_shown_at"):
@@ -101,6 +103,10 @@ class Reception:
             for slots in self._slots.get(request, ()):
                 self._place(item, slots)
 
+    def buy(self, item: int) -> None:
+        """Count an engagement, counted already, as a purchase."""
+        self._purchases[item] += 1.0
+
     def _place(self, item: int, slots: list[int]) -> None:
         for position, shown in enumerate(slots):
             if shown == item:
@@ -136,6 +142,7 @@ class Reception:
         return ItemStats(
             impressions=shown,
             clicks=clicks,
+            purchases=np.where(met, self._purchases[at], 0.0),
             ctr=np.where(met, self.ctr(at), self.mean_ctr),
             ctr_debiased=(clicks + CTR_PRIOR) / (expected + CTR_PRIOR),
             popularity=popularity,

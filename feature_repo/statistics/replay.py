@@ -103,6 +103,8 @@ class Statistics:
             self._reception.show(slots, event.request_id, time)
         if item is not None:
             self._reception.engage(item, weight, time, event.position, event.request_id)
+            if event.event_type == "purchase":
+                self._reception.buy(item)
         if not self._audience.consents(event.user_id, event.consent):
             return
         engaged = event.item_id if item is not None else None

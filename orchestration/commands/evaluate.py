@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from orchestration.evaluation.evaluate import Evaluation
     from quality.ranking.metrics import Interval
 
@@ -23,6 +25,10 @@ TITLES = {
 }
 
 
+WIDTH = 120
+"""Columns of a table that is piped or written to a file."""
+
+
 def register(app: typer.Typer) -> None:
     app.command("evaluate")(evaluate_command)
 
@@ -35,6 +41,10 @@ def evaluate_command(  # noqa: PLR0917 - one per option
     split: Annotated[
         float, typer.Option(min=0.05, max=0.95, help="Share of the rankings, oldest first, used as history.")
     ] = 0.8,
+    test_from: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads the annotation at run time
+        typer.Option(help="Test the rankings from this time on (ISO 8601, UTC) instead of a share of them."),
+    ] = None,
     candidates: Annotated[
         str, typer.Option(help="Candidates if the data has no impressions: popular:COUNT:SPAN.")
     ] = "popular:100:1h",
@@ -72,7 +82,8 @@ def evaluate_command(  # noqa: PLR0917 - one per option
     if metric not in METRICS:
         msg = f"--metric {metric}: unknown; there are {', '.join(METRICS)}"
         raise SettingsError(msg)
-    plan = Plan(split, parse_candidates(candidates), max_lists, metric, label)
+    cut = split if test_from is None else _time(test_from)
+    plan = Plan(cut, parse_candidates(candidates), max_lists, metric, label)
     with _Steps() as progress:
         history = read_history(data, fmt, settings, progress)
         found = evaluate(history, settings, plan, data=str(data), fmt=fmt, progress=progress)
@@ -110,6 +121,8 @@ def show(found: Evaluation) -> None:
     for name, (lists, difference) in found.slices.items():
         slices.add_row(name, f"{lists:,}", _difference(difference))
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     console.print(figures, differences, slices)
     console.print(
         f"{found.events:,} events, {found.items:,} items, {found.duplicates:,} duplicates, "
@@ -121,6 +134,19 @@ def show(found: Evaluation) -> None:
     against = _difference(found.against_best_rule)
     serves = f"{found.serves} would serve; best rule in hindsight: {found.best_rule} ({against})"
     console.print(f"{serves}\nharm: {verdict}", markup=False)
+
+
+def _time(text: str) -> datetime:
+    from datetime import UTC, datetime
+
+    from feature_repo.errors import SettingsError
+
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        msg = f"--test-from {text}: not a time; write it as 2024-06-01 or 2024-06-01T12:00:00Z"
+        raise SettingsError(msg) from error
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time
 
 
 def write_report(found: Evaluation, path: Path) -> None:

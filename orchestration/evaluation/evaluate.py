@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -111,14 +112,14 @@ class Plan:
     """How to evaluate.
 
     Attributes:
-        split: share of the lists, the oldest, that is history.
+        split: share of the lists, the oldest, that is history; or the time from which lists are the test.
         candidates: where the data has no impressions.
         max_lists: about so many are ranked.
         metric: the headline.
         label: the event type that makes an item relevant; `None` for every engagement.
     """
 
-    split: float
+    split: float | datetime
     candidates: PopularCandidates
     max_lists: int | None = None
     metric: str = "ndcg"
@@ -134,7 +135,11 @@ def evaluate(
         SourceError: the data has nothing to rank, or nothing relevant in the test part.
     """
     tasks = find_tasks(history, plan.candidates, plan.max_lists, plan.label)
-    cut = int(len(tasks) * plan.split)
+    cut = (
+        bisect_left(tasks, plan.split, key=lambda task: task.time)
+        if isinstance(plan.split, datetime)
+        else int(len(tasks) * plan.split)
+    )
     if not 0 < cut < len(tasks):
         msg = (
             f"{data}: {len(tasks)} rankings in it; an evaluation needs impressions, "

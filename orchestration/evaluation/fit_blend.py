@@ -96,14 +96,13 @@ def gated_blend(lists: Replayed, now: datetime, groups: Collection[str] = GROUPS
         gate = Gate(passed=False, reason=reason)
         return replace(rankers[BASE].blend(lists.names, version, gate), fitted_at=fitted_at)
     cuts = [int(len(lists) * share) for share in FIT_SHARES] + [len(lists)]
-    older = lists.part(0, cuts[0])
-    share = newest_share(older, version, groups)
-    fitted = [
-        ndcg_of(fit(newest_part(lists.part(0, cut), share), version, groups), lists.part(cut, end))
-        for cut, end in pairwise(cuts)
-    ]
-    held_out = lists.part(cuts[0], len(lists))
-    gate = judge(np.concatenate(fitted), best_ranker(older), held_out, len(fitted[-1]), cuts[0])
+    fitted, share = [], 1.0
+    for cut, end in pairwise(cuts):
+        older = lists.part(0, cut)
+        share = newest_share(older, version, groups)
+        fitted.append(ndcg_of(fit(newest_part(older, share), version, groups), lists.part(cut, end)))
+    best, held_out = best_ranker(lists.part(0, cuts[0])), lists.part(cuts[0], len(lists))
+    gate = judge(np.concatenate(fitted), best, held_out, len(fitted[-1]), cuts[0])
     if gate.passed:
         return fit(newest_part(lists, share), version, groups, gate, fitted_at)
     return replace(rankers[gate.baseline].blend(lists.names, version, gate), fitted_at=fitted_at)

@@ -21,7 +21,7 @@ TOLERANCE = 0.005
 """A slice counts as worse if its whole interval is below zero, and its mean below minus that."""
 
 LATELY = 0.25
-"""Share of the 95 % interval's width that makes about one standard error."""
+"""Share of the 95 % interval's width that makes one standard error."""
 SHORT = 3
 """Touched items up to which a session counts as short."""
 MOST_SEGMENTS = 10

@@ -64,6 +64,7 @@ class ReplayItems:
                 stats.popularity,
                 stats.ctr_debiased,
                 self._age_days(rows, stats, now),
+                stats.purchases,
                 self._numerics[rows],
             ),
             share=self._share(stats),

@@ -15,7 +15,7 @@ LAST_ITEMS = 5
 
 MIN_CTR = 1e-4
 LOG_CTR, LOG_CLICKS, POPULARITY = 0, 1, slice(2, 5)
-ALONE = 7
+ALONE = 8
 """Number of fixed columns of `ItemRows.alone`; the numeric attributes follow."""
 
 
@@ -51,7 +51,13 @@ class ItemRows(Struct, frozen=True, eq=False):
 
 
 def alone(
-    ctr: Floats, clicks: Floats, popularity: Floats, debiased: Floats, age_days: Floats, numerics: Floats
+    ctr: Floats,
+    clicks: Floats,
+    popularity: Floats,
+    debiased: Floats,
+    age_days: Floats,
+    purchases: Floats,
+    numerics: Floats,
 ) -> Floats:
     """Compute the signals that depend only on the item. A snapshot holds them for all of its items.
 
@@ -77,6 +83,7 @@ def alone(
         np.log1p(popularity),
         beyond[:, None],
         aged[:, None],
+        np.log1p(purchases)[:, None],
         signed_log(numerics),
     ]
     return np.concatenate(columns, axis=1)

@@ -41,11 +41,14 @@ _PROFILE = [
     "ctr",
     "ctr_debiased",
     "clicks",
+    "purchases",
     "popularity_short",
     "popularity_mid",
     "popularity_long",
     "vector",
 ]
+NEWER = {"purchases", *STEPS}
+"""Columns that builds of earlier releases lack."""
 _NEIGHBOURS = ["item_id", *SESSIONS, *STEPS]
 
 
@@ -182,7 +185,8 @@ def snapshot_of(
     ctr, clicks, debiased, age_days = (
         floats_of(items[name], np.nan) for name in ("ctr", "clicks", "ctr_debiased", "age_days")
     )
-    known = alone(ctr, clicks, popularity, debiased, age_days, numerics)
+    bought = floats_of(items["purchases"], 0.0) if "purchases" in items.column_names else np.zeros(len(items))
+    known = alone(ctr, clicks, popularity, debiased, age_days, bought, numerics)
     categories = list_of(items["categories"])
     category_names, numbers = _numbered(categories.flatten().dictionary_encode())
     vectors = _vectors(list_of(items["vector"]))
@@ -251,7 +255,7 @@ def _read(build: Build, columns: list[str]) -> pa.Table:
     try:
         there = set(pq.read_schema(build.path).names)
         # A build of an earlier release lacks what is newer.
-        return pq.read_table(build.path, columns=[c for c in columns if c in there or c not in STEPS])
+        return pq.read_table(build.path, columns=[c for c in columns if c in there or c not in NEWER])
     except (OSError, pa.ArrowException, KeyError) as error:
         msg = f"{build.path}: not a readable build ({error}); run the chain again"
         raise LakeError(msg) from error

@@ -23,16 +23,19 @@ class Ranker:
         sentence: description for people.
         signal: a signal, or one of its members (``popularity:short``); the members of a signal are summed.
         descending: whether the largest value comes first.
+        then: signals that order the rest, at half the weight.
     """
 
     name: str
     sentence: str
     signal: str
     descending: bool = True
+    then: tuple[str, ...] = ()
 
     def columns(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Return the columns that it orders by; none if the data does not have its signal."""
-        return tuple(name for name in names if name == self.signal or name.startswith(f"{self.signal}:"))
+        signals = (self.signal, *self.then)
+        return tuple(name for name in names if any(name == s or name.startswith(f"{s}:") for s in signals))
 
     def blend(self, names: tuple[str, ...], version: str = "", gate: Gate | None = None) -> Blend:
         """Express the rule as a blend, so that it is served, explained and replayed like one.
@@ -47,7 +50,10 @@ class Ranker:
             kind="rule" if columns else "base",
             names=(BASE, *columns),
             scales=(1.0,) + (WIDE,) * len(columns),
-            weights=(TIE_BREAK if columns else 1.0,) + (sign * WIDE,) * len(columns),
+            weights=(
+                TIE_BREAK if columns else 1.0,
+                *(sign * WIDE * (0.5 if name in self.then else 1.0) for name in columns),
+            ),
             gate=gate or Gate(passed=False, reason=self.sentence),
             ranker=self.name,
         )

@@ -26,9 +26,10 @@ def matrix(asked: Asked) -> dict[str, Floats]:
         "popularity": alone[2:5],
         "log_debiased": alone[5:6],
         "log_age": alone[6:7],
-        "numeric": alone[7:],
+        "log_purchases": alone[7:8],
+        "numeric": alone[8:],
         "log_odds": _summed(rows.rows, items, _odds(items, asked.user)).T,
-        "distance": np.abs(alone[7:] - asked.user.medians[:, None]),
+        "distance": np.abs(alone[8:] - asked.user.medians[:, None]),
         "segment_log_odds": _summed(rows.rows, items, _odds(items, asked.segment)).T,
         "session_affinity": _summed(rows.rows, items, _affinities(items, asked.session)).T * ramp,
         "covisit": _covisits(asked)[None] * ramp,
@@ -47,9 +48,9 @@ def matrix(asked: Asked) -> dict[str, Floats]:
         else -np.log2(np.arange(len(asked)) + 2.0)[None],
         "content_last": _alike(asked, 1),
         "content_recent": _alike(asked, 3),
-        "distance_last": np.abs(alone[7:] - rows.last_numerics[:, None])
+        "distance_last": np.abs(alone[8:] - rows.last_numerics[:, None])
         if touched
-        else np.full(alone[7:].shape, np.nan),
+        else np.full(alone[8:].shape, np.nan),
     }
 
 

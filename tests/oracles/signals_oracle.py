@@ -172,6 +172,7 @@ class Shop:
             "log_clicks": math.log(1 + row["clicks"]),
             "log_debiased": math.log(max(row["ctr_debiased"], 1e-4)),
             "log_age": math.log(1 + row["age_days"]),
+            "log_purchases": math.log(1 + row["purchases"]),
             "covisit": self.covisit(item_id, session),
             "covisit_last": self.recent(item_id, session, 1),
             "covisit_recent": self.recent(item_id, session, 3),

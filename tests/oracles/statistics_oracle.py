@@ -109,6 +109,9 @@ class Oracle:
         length = math.sqrt(sum(e * e for e in entries))
         return [e / length if length else 0.0 for e in entries]
 
+    def buys(self, event: Event, item_id: str) -> bool:
+        return event.event_type == "purchase" and event.item_id == item_id and self.weight(event) > 0
+
     def item_profile(self) -> dict[str, Row]:
         shown, clicked = self.counts()
         expected = self.expected_by_position()
@@ -142,6 +145,7 @@ class Oracle:
                 "numeric_values": [value for _, value in numerics],
                 "impressions": float(shown[item_id]),
                 "clicks": float(clicked[item_id]),
+                "purchases": float(sum(self.buys(event, item_id) for event in self.events)),
                 "ctr": self.ctr(item_id),
                 "ctr_debiased": (clicked[item_id] + 10) / (expected.get(item_id, 0.0) + 10),
                 "popularity_short": popularity[0],

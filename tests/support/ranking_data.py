@@ -28,6 +28,7 @@ def item(item_id: str, keys: Sequence[str] = (), **values: Any) -> dict[str, Any
         "age_days": 1.0,
         "impressions": 10.0,
         "clicks": 1.0,
+        "purchases": 0.0,
         "ctr": 0.1,
         "ctr_debiased": 1.0,
         "popularity_short": 0.0,

@@ -35,6 +35,7 @@ FAMILY = Family(
             "its click-through rate, corrected for position",
         ),
         Signal("log_age", ITEM, "log(1 + days since it was created or first seen)", "its age"),
+        Signal("log_purchases", ITEM, "log(1 + purchases) of all time", "how often it was ever bought"),
         Signal("numeric", ITEM, "sign(x) · log(1 + |x|): price, age, votes", "its {}", Each.NUMERIC),
     ),
     fill,

@@ -38,7 +38,7 @@ def assert_equal_to_oracle(world: World, statistics: Statistics, params: BatchPa
     items = oracle.item_profile()
     found = statistics.items(list(items), now)
     for place, (item_id, row) in enumerate(items.items()):
-        for name in ("impressions", "clicks", "ctr", "ctr_debiased"):
+        for name in ("impressions", "clicks", "purchases", "ctr", "ctr_debiased"):
             assert differences(row[name], float(getattr(found, name)[place]), f"{item_id}.{name}") == []
         popularity = [row[f"popularity_{name}"] for name in ("short", "mid", "long")]
         assert differences(popularity, found.popularity[place].tolist(), item_id) == []

@@ -21,11 +21,11 @@ NAMES = signal_names(("category",), ("price",))
 SLOTS = 8
 
 
-def made_up(count: int, seed: int, **strength: float) -> Replayed:
+def made_up(count: int, seed: int, names: tuple[str, ...] = NAMES, **strength: float) -> Replayed:
     """Lists of random signals, of which one item each is clicked: by the sum of some signals and chance."""
     draw = np.random.default_rng(seed)
-    values = draw.normal(size=(count, SLOTS, len(NAMES))).astype(np.float32)
-    at = {name: i for i, name in enumerate(NAMES)}
+    values = draw.normal(size=(count, SLOTS, len(names))).astype(np.float32)
+    at = {name: i for i, name in enumerate(names)}
     values[:, :, at["base"]] = np.linspace(1, 0, SLOTS)
     values[:, :, at["position"]] = -np.log2(np.arange(SLOTS) + 2.0)
     values[:, :, at["touched"]] = draw.random((count, SLOTS)) < 0.05
@@ -35,8 +35,8 @@ def made_up(count: int, seed: int, **strength: float) -> Replayed:
     relevant = wish == wish.max(axis=1, keepdims=True)
     return Replayed(
         times=tuple(NOW + timedelta(seconds=n) for n in range(count)),
-        names=NAMES,
-        values=values.reshape(-1, len(NAMES)),
+        names=names,
+        values=values.reshape(-1, len(names)),
         offsets=np.arange(count + 1) * SLOTS,
         relevant=relevant.ravel(),
         popularity=np.zeros(count * SLOTS),
@@ -70,19 +70,18 @@ HISTORIES, LISTS = 200, 2000
 
 def served(old: dict[str, float], new: dict[str, float]) -> float:
     """How often fitted weights serve, over histories whose newest fifth has causes of its own."""
-    columns = [NAMES.index(name) for name in FEW]
     older, found = int(LISTS * 0.8), []
     for seed in range(HISTORIES):
-        lists = joined(made_up(older, 10_000 + seed, **old), made_up(LISTS - older, 20_000 + seed, **new))
-        found.append(gated_blend(replace(lists, names=FEW, values=lists.values[:, columns]), NOW).kind)
+        past, newest = made_up(older, seed, FEW, **old), made_up(LISTS - older, 90_000 + seed, FEW, **new)
+        found.append(gated_blend(joined(past, newest), NOW).kind)
     return found.count("fitted") / HISTORIES
 
 
 def effect(old: dict[str, float], new: dict[str, float]) -> float:
     """NDCG of weights fitted on many lists beyond that of the best rule, on many lists of the new causes."""
-    past, future = made_up(4000, 1, **old), made_up(8000, 2, **new)
-    rule = rankers_of(NAMES)[best_ranker(past)]
-    return float((ndcg_of(fit(past, "v"), future) - ndcg_of(rule.blend(NAMES), future)).mean())
+    past, future = made_up(5_000, 1, FEW, **old), made_up(50_000, 2, FEW, **new)
+    rule = rankers_of(FEW)[best_ranker(past)]
+    return float((ndcg_of(fit(past, "v"), future) - ndcg_of(rule.blend(FEW), future)).mean())
 
 
 def weighing(**weights: float) -> Blend:
@@ -146,15 +145,15 @@ def test_where_one_rule_is_right_that_rule_serves(strength: dict[str, float], ru
 
 @pytest.mark.timeout(300)
 def test_a_fit_that_is_truly_better_serves_in_four_of_five_histories() -> None:
-    causes = {"log_ctr": 1.0, "touch_rank": 0.485}
-    assert effect(causes, causes) == pytest.approx(0.02, abs=0.003)
+    causes = {"log_ctr": 1.0, "touch_rank": 0.448}
+    assert effect(causes, causes) == pytest.approx(0.02, abs=0.001)
     assert served(causes, causes) >= 0.8
 
 
 @pytest.mark.timeout(300)
 def test_a_fit_that_is_truly_worse_serves_in_two_of_a_hundred_histories_at_most() -> None:
-    old, new = {"log_ctr": 1.0, "touch_rank": 0.4}, {"log_ctr": 1.0, "touch_rank": 0.09}
-    assert effect(old, new) == pytest.approx(-0.01, abs=0.003)
+    old, new = {"log_ctr": 1.0, "touch_rank": 0.4}, {"log_ctr": 1.0, "touch_rank": 0.057}
+    assert effect(old, new) == pytest.approx(-0.01, abs=0.001)
     assert served(old, new) <= 0.02
 
 

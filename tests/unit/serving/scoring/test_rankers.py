@@ -27,7 +27,7 @@ from tests.support.ranking_data import AS_OF, item, neighbours_table, session, s
 ITEMS = (
     item("a", ["category:shoes"], clicks=5.0, ctr=0.3, price=10.0),
     item("b", ["category:shoes"], clicks=9.0, ctr=0.1, price=30.0),
-    item("c", ["category:hats"], clicks=1.0, ctr=0.2, price=20.0),
+    item("c", ["category:hats"], purchases=2.0, clicks=1.0, ctr=0.2, price=20.0),
     item("d", ["category:hats"], clicks=7.0, ctr=0.4, price=40.0),
 )
 PAIRS = neighbours_table({"c": {"d": 8.0, "b": 2.0}}, {"c": 10}, {"c": {"a": 6.0, "d": 1.0}})
@@ -56,9 +56,12 @@ def ids(answer: RankAnswer) -> str:
         ("base", "", "abcd"),
         ("clicks", "", "bdac"),
         ("ctr", "", "dacb"),
+        ("purchases", "", "cabd"),
         ("touched_first", "", "abcd"),
         ("touched_first", "cb", "cbad"),
         ("below_last", "b", "cdab"),
+        ("near_last", "c", "cbda"),
+        ("near_last", "", "abcd"),
         ("covisit_last", "c", "dbac"),
         ("next_click", "c", "adbc"),
         ("content_last", "c", "cdab"),

@@ -38,7 +38,7 @@ class Shop:
             offsets,
             _distinct(rng, size, lengths),
         )
-        alone = rng.normal(size=(items + 1, 7 + numerics))
+        alone = rng.normal(size=(items + 1, 8 + numerics))
         alone[rng.random(alone.shape) < 0.1] = np.nan
         alone[-1] = np.nan
         self.alone, self.share = alone, rng.random(items) + 1e-3
@@ -78,7 +78,7 @@ class Shop:
             together=self.neighbours.together(rows, last),
             sessions=self.neighbours.totals[last],
             steps=lambda: (self.steps.together(rows, last), self.steps.totals[last]),
-            last_numerics=self.alone[seen[0] if len(seen) else -1, 7:],
+            last_numerics=self.alone[seen[0] if len(seen) else -1, 8:],
         )
         times = (NOW_MS - self.rng.integers(-60_000, 7_200_000, len(seen))).astype(np.float64)
         base, (user, segment, session) = self.rng.random(len(rows)), known
