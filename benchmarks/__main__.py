@@ -17,14 +17,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness import Benchmark, Row, discover, execute, select, write
-from benchmarks.report import figure, page, quote, ratio, read_results, read_rows
+from benchmarks.report import figure, page, ratio, read_results, read_rows
 from feature_repo.errors import HeadraceError
 from feature_repo.home import Home
 from feature_repo.settings import load_settings
 
 _console = Console()
 LIMIT_S = 240.0
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "benchmarks.md"
 
 
 def table_of(rows: Sequence[tuple[Row, Benchmark]]) -> Table:
@@ -62,7 +62,7 @@ def main(
         return
     folder = Home(load_settings().home).ensure().root / "bench"
     if report:
-        write_pages(read_results(folder), found)
+        write_page(read_results(folder), found)
         return
     chosen = select(found, [n for n in names or () if n])
     if here:
@@ -85,13 +85,11 @@ def main(
         raise typer.Exit(1)
 
 
-def write_pages(results: Mapping[str, Sequence[Mapping[str, Any]]], found: Mapping[str, Benchmark]) -> None:
-    """Write the page of all benchmarks, and the figures that other pages quote."""
-    quoting = {path: quote(path.read_text(), results, found) for path in sorted(PAGE.parent.glob("*.md"))}
-    for path, text in {**quoting, PAGE: page(results, found)}.items():
-        if text != path.read_text():
-            path.write_text(text)
-            _console.print(f"wrote {path}")
+def write_page(results: Mapping[str, Sequence[Mapping[str, Any]]], found: Mapping[str, Benchmark]) -> None:
+    """Write the page of all benchmarks."""
+    if (text := page(results, found)) != PAGE.read_text():
+        PAGE.write_text(text)
+        _console.print(f"wrote {PAGE}")
 
 
 def groups(chosen: Sequence[Benchmark]) -> list[list[Benchmark]]:

@@ -1,9 +1,8 @@
-"""Writes measured figures from ``<home>/bench/*.json`` to ``docs/benchmarks.md`` and pages that quote it."""
+"""Writes measured figures from ``<home>/bench/*.json`` to ``docs/reference/benchmarks.md``."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from math import isnan
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 from benchmarks.harness import Benchmark, BenchmarkError, Row
 
 _FIELDS = ("name", "value", "unit", "baseline_name", "baseline_value", "samples")
-_QUOTED = re.compile(r"(<!-- measured: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _COMPUTED = {*_FIELDS, "ratio", "machine"}
 _HEAD = (
     "| row | value | baseline | its value | ratio | samples | target |",
@@ -29,6 +27,13 @@ To measure on your machine:
 Each row has a baseline measured in the same run, alternating with the thing measured; *ratio* is value over
 baseline and carries over to other machines better than the value does. Targets are those the project set
 itself; a row that misses its target says so. Each run also writes `var/bench/<name>.json`.
+
+`rank_…` is what a Python program sees through httpx, whose own cost is on both sides; `rank_…_socket` is the
+same through a bare socket. Echo and raw fetch are the floor: nothing behind HTTP and Redis answers sooner
+(ADR 0060). `batch_build` is the production path, in a process that has built a tiny shop before.
+`HEADRACE_BENCH_LONG=1` adds `batch_build_10m` and `batch_build_30m`, which build once on each side with 18
+GB, because with less the hand-written SQL runs out of memory; their `…_bounded`, ours with 2 GB beside a
+million events; and `point_in_time_10m`, five million entity rows on ten million feature rows.
 """
 
 
@@ -66,25 +71,6 @@ def page(results: Mapping[str, Sequence[Mapping[str, Any]]], known: Mapping[str,
     for name, rows in kept.items():
         parts.append(f"## {name}\n\n{_about(known[name])}\n\n{_table(rows, known[name])}{_notes(rows)}")
     return "\n".join(parts)
-
-
-def quote(
-    text: str, results: Mapping[str, Sequence[Mapping[str, Any]]], known: Mapping[str, Benchmark]
-) -> str:
-    """Fill the blocks ``<!-- measured: NAME … --> … <!-- end -->`` of a page with the rows of the benchmarks.
-
-    A block stays unchanged if one of its benchmarks was not measured.
-    """
-
-    def block(found: re.Match[str]) -> str:
-        names = found[2].split()
-        if not all(name in results and name in known for name in names):
-            return found[0]
-        lines = [line for name in names for line in _lines(results[name], known[name])]
-        notes = "".join(_notes(results[name]).lstrip("\n") for name in names)
-        return found[1] + "\n" + "\n".join([*_HEAD, *lines]) + f"\n\n{notes}\n{found[3]}"
-
-    return _QUOTED.sub(block, text)
 
 
 def _machines(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

@@ -27,7 +27,7 @@ CREATED_TIMESTAMP = "created_timestamp"
 PART = "_part"
 """Column of a table that is split by part: the number of a row's."""
 
-# Constants of the statistics, see docs/architecture.md; batch expressions and the replay share them.
+# Constants of the statistics, see docs/reference/statistics.md; batch expressions and the replay share them.
 CTR_PRIOR = 10.0
 """Impressions' worth of prior that a click-through rate is shrunk with."""
 CTR_UNSHOWN = 0.1

@@ -65,7 +65,7 @@ def signals_page() -> str:
             _NOTE,
             "# Ranking signals",
             "",
-            "From `serving/scoring/signals/`; [statistics](../statistics.md) defines the letters.",
+            "From `serving/scoring/signals/`; [statistics](statistics.md) defines the letters.",
             "",
             "| group | signal | one for each | value |",
             "|---|---|---|---|",
@@ -100,7 +100,8 @@ def formats_page() -> str:
     rows = [(f"`{name}`", format_of(name).sentence) for name in format_names()]
     text = (
         "# File formats\n\nFor `headrace ingest --format NAME` and `headrace evaluate --format NAME`. One "
-        "file each in `streaming/sources/formats/`; a [mapping](../ingest.md) reads files of other shapes.\n"
+        "file each in `streaming/sources/formats/`; a [mapping](../how-to/ingest-events.md#your-own-export) "
+        "reads files of other shapes.\n"
     )
     return "\n".join([_NOTE, text, _table(("format", "reads"), rows), ""])
 

@@ -69,7 +69,7 @@ def evaluate_command(  # noqa: PLR0917 - one per option
     For example: `headrace evaluate --data events.jsonl.gz --format metarank --report report.json`.
     Weights are fitted on the older part only. Arms: the order shown, popularity, and the blend with segment,
     long-term, session or all signals. Below them: every simple rule, and whether what would serve is worse
-    than the best of them (harm). docs/evaluation.md says how to read the tables.
+    than the best of them (harm). docs/how-to/evaluate.md says how to read the tables.
     """
     from feature_repo.errors import SettingsError
     from feature_repo.settings import load_settings

@@ -174,7 +174,8 @@ class _Demo:
             report.quarantined, report.duplicates = taken.quarantined, taken.duplicate
             report.by_type = events_by_type(self.settings)
             said.append(
-                f"{taken.read:,} read: {taken.accepted:,} accepted, {taken.duplicate:,} duplicate, "
+                f"{taken.read:,} records read: {taken.accepted:,} accepted ({report.events:,} events, "
+                f"{report.items:,} items, {report.users:,} users), {taken.duplicate:,} duplicate, "
                 f"{taken.quarantined:,} quarantined"
             )
 

@@ -1,4 +1,4 @@
-"""The statistics of docs/architecture.md in plain loops: the oracle of the batch groups and the replay."""
+"""The statistics of docs/reference/statistics.md in plain loops: oracle of batch groups and replay."""
 
 from __future__ import annotations
 

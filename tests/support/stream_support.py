@@ -132,7 +132,7 @@ class Expected:
 
 
 def expected(events: Sequence[Event], settings: Settings, catalogue: Catalogue | None = None) -> Expected:
-    """Compute the oracle: admit events by the rules of docs/streaming.md in log order, sort, and fold.
+    """Compute the oracle: admit events by docs/explanation/stream.md in log order, sort, and fold.
 
     The oracle never forgets an id; the stream does so after the dedup horizon, when repeats are late anyway.
     """

@@ -160,7 +160,7 @@ def test_one_home_one_stream(home: Home, said: Path) -> None:
 
 
 class Cluster:
-    """Processes of Bytewax's own command, as docs/streaming.md writes it."""
+    """Processes of Bytewax's own command, as docs/how-to/run-the-stream.md writes it."""
 
     def __init__(self, settings: Settings, processes: int, workers: int = 1) -> None:
         addresses = ";".join(f"127.0.0.1:{free_port()}" for _ in range(processes))

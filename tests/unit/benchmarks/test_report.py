@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import __main__ as runner
 from benchmarks.harness import Benchmark, BenchmarkError, Row, Target, write
-from benchmarks.report import figure, page, quote, read_results
+from benchmarks.report import figure, page, read_results
 
 KNOWN = {
     "rank": Benchmark(
@@ -63,36 +63,9 @@ def test_figures_are_short(value: float, text: str) -> None:
     assert figure(value) == text
 
 
-QUOTING = "Before.\n\n<!-- measured: rank write -->\nold figures\n<!-- end -->\n\nAfter."
-
-
-def test_a_page_quotes_the_rows_it_names(tmp_path: Path) -> None:
-    write({"rank": [row("rank", peak_mb=41.5)], "write": [row("write")]}, tmp_path)
-    text = quote(QUOTING, read_results(tmp_path), KNOWN)
-    assert text.startswith("Before.\n\n<!-- measured: rank write -->\n\n| row | value |")
-    assert text.count("| row | value |") == 1
-    assert "| `rank` | 3 ms | echo | 2 ms | 1.5 | 5 | ≤ 2 × baseline ✓ |" in text
-    assert "| `write` |" in text
-    assert "- `rank`: peak_mb 41.5\n\n<!-- end -->" in text
-    assert text.endswith("<!-- end -->\n\nAfter.")
-    assert "old" not in text
-    assert quote(text, read_results(tmp_path), KNOWN) == text
-
-
-def test_a_page_keeps_its_figures_while_one_is_not_measured(tmp_path: Path) -> None:
-    write({"rank": [row("rank")]}, tmp_path)
-    assert quote(QUOTING, read_results(tmp_path), KNOWN) == QUOTING
-
-
-def test_the_report_writes_the_page_and_those_that_quote_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_report_writes_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "PAGE", tmp_path / "benchmarks.md")
     write({"rank": [row("rank")], "write": [row("write")]}, tmp_path / "bench")
     (tmp_path / "benchmarks.md").write_text("old")
-    (tmp_path / "a.md").write_text(QUOTING)
-    (tmp_path / "b.md").write_text("no figures")
-    runner.write_pages(read_results(tmp_path / "bench"), KNOWN)
+    runner.write_page(read_results(tmp_path / "bench"), KNOWN)
     assert (tmp_path / "benchmarks.md").read_text() == page(read_results(tmp_path / "bench"), KNOWN)
-    assert "| `write` |" in (tmp_path / "a.md").read_text()
-    assert (tmp_path / "b.md").read_text() == "no figures"

@@ -90,7 +90,7 @@ def test_the_alert_on_degraded_answers_counts_rankings_that_met_a_fault() -> Non
 
 
 def test_every_code_that_is_not_a_fault_occurs_in_answers() -> None:
-    text = (DEPLOY.parent / "docs" / "serving.md").read_text()
+    text = (DEPLOY.parent / "docs" / "reference" / "codes.md").read_text()
     assert {code for code in WANTED if f"`{code}`" not in text} == set()
 
 

@@ -31,10 +31,17 @@ from serving.control.rules import parse_rules
 from serving.schemas.rank_request import RequestDecoder
 
 ROOT = Path(__file__).resolve().parents[3]
-SERVING = (ROOT / "docs/serving.md").read_text()
-ONCALL = (ROOT / "docs/oncall.md").read_text()
-CONTRACT = (ROOT / "docs/contract.md").read_text()
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+ONCALL = (DOCS / "how-to/on-call.md").read_text()
+CONTRACT = (DOCS / "reference/contract.md").read_text()
+CODES = (DOCS / "reference/codes.md").read_text()
+SETTINGS = (DOCS / "reference/serving-settings.md").read_text()
+FLAGS = (DOCS / "how-to/change-flags-and-rules.md").read_text()
+SERVING = (DOCS / "explanation/serving.md").read_text()
+PAGES = [
+    ROOT / "README.md",
+    *sorted(path for path in (ROOT / "docs").rglob("*.md") if path.name != "add-a-feature.md"),
+]
 SPAN = re.compile(r"`([a-z][a-z0-9_]*|<stage>_[a-z]+)`")
 
 PLACEHOLDERS = {
@@ -153,7 +160,7 @@ def test_the_codes_are_found_in_the_code() -> None:
 
 
 def test_every_degraded_code_is_documented_and_no_other() -> None:
-    assert spans("".join(first_cells(section(SERVING, "Codes in `degraded`")))) == DEGRADED
+    assert spans("".join(first_cells(section(CODES, "Codes in `degraded`")))) == DEGRADED
 
 
 def test_who_is_on_call_finds_every_code_and_every_stage() -> None:
@@ -169,7 +176,7 @@ def test_the_pipeline_is_the_one_that_runs() -> None:
 
 
 def test_every_error_code_is_documented_and_no_other() -> None:
-    named = spans(section(SERVING, "Errors")) - {"error", "code", "field", "message"}
+    named = spans(section(CODES, "Errors")) - {"error", "code", "field", "message"}
     assert named == codes_of("serving", {"ApiError": 1}) - {""}
 
 
@@ -191,7 +198,7 @@ def test_metrics_exist() -> None:
         for name in ("serving", "quality", "streaming")
         for path in (ROOT / name).rglob("*.py")
     )
-    named = set(re.findall(r"headrace_[a-z_]+[a-z]", SERVING + ONCALL))
+    named = set(re.findall(r"headrace_[a-z_]+[a-z]", SERVING + CODES + FLAGS + ONCALL))
     missing = [
         n for n in sorted(named) if not {n, n.removesuffix("_total")} & set(re.findall(r'"(\w+)"', sources))
     ]
@@ -200,7 +207,7 @@ def test_metrics_exist() -> None:
 
 def defaults() -> Iterator[tuple[str, str]]:
     """Settings and defaults, as the table gives them: several to a row, the later names cut short."""
-    for line in section(SERVING, "Settings").splitlines():
+    for line in SETTINGS.splitlines():
         cells = [cell.strip() for cell in line.split("|")]
         names = re.findall(r"`(?:HEADRACE|…)_([A-Z_]+)`", cells[1]) if line.startswith("|") else []
         values = cells[2].split(", ") if names else []
@@ -226,7 +233,7 @@ def test_defaults_of_settings_are_those_of_the_code(name: str, value: str) -> No
     assert (float(wanted) if isinstance(default, int | float) else wanted) == default
 
 
-# What browsers open, told by docs/orchestration.md and the reference.
+# What browsers open, told by docs/how-to/build-features.md and the reference.
 ELSEWHERE = {
     "api_url",
     "asset_owners",
@@ -250,7 +257,7 @@ def test_the_settings_of_serving_are_all_in_the_table() -> None:
 def test_defaults_of_flags_are_those_of_the_code() -> None:
     rows = {
         cells[1].strip(): cells[2].strip()
-        for cells in (line.split("|") for line in section(SERVING, "Flags").splitlines())
+        for cells in (line.split("|") for line in FLAGS.splitlines())
         if len(cells) > 3
     }
     flags = Flags()
@@ -332,13 +339,13 @@ def blocks(page: str) -> list[str]:
 
 
 def test_rules_that_are_shown_are_taken() -> None:
-    shown = [parse_rules(block.encode()) for block in blocks("ranking.md")]
+    shown = [parse_rules(block.encode()) for block in blocks("explanation/ranking.md")]
     kinds = {type(rule).__name__ for rules in shown for rule in rules.rules}
     assert kinds == {"Exclude", "Demote", "AtMost", "Pin"}
 
 
 def test_records_that_are_shown_are_taken() -> None:
     contract = Contract(Settings(), wall_clock)
-    [block] = blocks("contract.md")
+    [block] = blocks("reference/contract.md")
     records = [contract.parse(text) for text in re.split(r"\n(?=\{)", block.strip())]
     assert [type(record).__name__ for record in records] == ["Item", "User", "Event", "Event"]

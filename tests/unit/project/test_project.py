@@ -94,7 +94,7 @@ def test_the_changelog_has_the_part_for_what_is_not_released() -> None:
 
 
 def test_no_folder_holds_more_modules_than_a_reader_can_oversee() -> None:
-    """A folder that is full asks for a room of its own (docs/architecture.md)."""
+    """A folder that is full asks for a room of its own (docs/explanation/architecture.md)."""
     packages = ("feature_repo", "quality", "streaming", "serving", "orchestration")
     folders = {path.parent for package in packages for path in (ROOT / package).rglob("*.py")}
     counts = {folder: len(list(folder.glob("*.py"))) for folder in folders}
