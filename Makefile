@@ -35,11 +35,12 @@ test: lint ## Lint, then the whole test suite
 unit: $(STAMP) ## Only the unit tests
 	@$(BIN)/python -m pytest tests/unit
 
-lint: $(STAMP) ## ruff, mypy --strict, import-linter
+lint: $(STAMP) ## ruff, mypy --strict, import-linter, prose
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m tests.support.prose
 
 format: $(STAMP) ## Let ruff mend what it can
 	@$(BIN)/ruff check --fix .

@@ -76,7 +76,7 @@ class Home:
 
     @property
     def decisions(self) -> Path:
-        """Where the log of decisions stood when."""
+        """Return the file of time marks: positions of the decision log by time."""
         return self.root / "decisions"
 
     @property
