@@ -38,5 +38,5 @@ def test_a_page_of_long_sentences_is_unreadable() -> None:
 
 
 def test_code_tables_and_headings_are_no_sentences() -> None:
-    page = "# A heading\n\n| a | b | c |\n\n    code in a block\n\n```\nmore code there\n```\n\nOne real sentence."
+    page = "# A heading\n\n| a | b | c |\n\n    code in a block\n\n```\nmore code\n```\n\nOne real sentence."
     assert prose.sentences(page) == ["One real sentence."]
