@@ -16,7 +16,7 @@ from feature_repo.online.timestamps import encode_micros
 LENGTHS = tuple(b"%d\r\n" % n for n in range(1 << 13))
 """The length line of a bulk string, without its ``$``."""
 KEY_TAIL = PROJECT.encode() + b"\r\n"
-"""What stands behind the text of a command's key."""
+"""The bytes after the text of a command's key."""
 
 
 def bulk(raw: bytes) -> bytes:
@@ -25,12 +25,12 @@ def bulk(raw: bytes) -> bytes:
 
 
 def pair_head(field: bytes) -> bytes:
-    """What stands before the length line of a field's value."""
+    """The bytes before the length line of a field's value."""
     return bulk(field) + b"$"
 
 
 class KeyHeads(dict[int, bytes]):
-    """What stands before the text of a command's key, by the length of that text."""
+    """The bytes before the text of a command's key, by the length of that text."""
 
     def __init__(self, command: bytes, join_key: str) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ _FLOAT = struct.Struct("<f")
 
 
 def read_varint(raw: bytes, at: int) -> tuple[int, int]:
-    """The varint that stands at `at`, and where it ends."""
+    """Read the varint at `at`; return it and where it ends."""
     byte = raw[at]
     if byte < _MORE:
         return byte, at + 1
@@ -44,7 +44,7 @@ def signed(number: int) -> int:
 
 
 def _body(raw: bytes, at: int) -> tuple[int, int]:
-    """Start and end of a length-delimited field whose length stands at `at`."""
+    """Return start and end of a length-delimited field whose length is at `at`."""
     length = raw[at]
     if length < _MORE:
         at += 1

@@ -2,7 +2,7 @@
 
 A Redis key is the serialized entity key (`entity_key_serialization_version: 3`) and the project's name; all
 views of one entity share the hash. A field is the little-endian murmur3 of ``view:feature``, the event time
-stands in ``_ts:view``. A SQLite table is ``<project>_<view>`` with one line per entity key and feature.
+is in ``_ts:view``. A SQLite table is ``<project>_<view>`` with one line per entity key and feature.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _key_prefix(join_key: str) -> bytes:
 
 
 def entity_key_head(join_key: str, length: int) -> bytes:
-    """What stands before the text of an entity key of so many bytes."""
+    """Return the bytes before the text of an entity key, by the length of the text."""
     return _key_prefix(join_key) + _U32.pack(length)
 
 

@@ -1,4 +1,4 @@
-"""Decoded rows, kept with the bytes they came of: a row that stands as it stood is not decoded again."""
+"""Decoded rows, kept with the bytes they came from, so that an unchanged row is not decoded again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class KeptRows:
 
     Args:
         decode: values and event time of what the store answered; `None` where there is no row.
-        most: rows kept; a full memory begins anew. 0: none.
+        most: rows kept; a full memory is cleared. 0: none.
     """
 
     def __init__(self, decode: Decode, most: int) -> None:

@@ -30,7 +30,7 @@ class OnlineRow:
 
 
 class EncodedRow(Struct, frozen=True, gc=False):
-    """An `OnlineRow` as the store holds it: value by value, or framed for Redis by who does both at once.
+    """An `OnlineRow` as the store holds it: value by value, or framed for Redis in the same step.
 
     Attributes:
         micros: event time, microseconds since 1970.

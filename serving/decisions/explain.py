@@ -1,4 +1,4 @@
-"""Why an item stands where it does, in words."""
+"""Why an item is where it is, in words."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def part_in_words(name: str) -> str:
 def _moved(standing: Standing) -> str:
     place, base = standing.position + 1, standing.base_position + 1
     if place == base:
-        return f"Item {standing.item_id} stands at {place}, where its base score puts it."
+        return f"Item {standing.item_id} is at {place}, where its base score puts it."
     way = "up" if place < base else "down"
     steps = "1 place" if abs(place - base) == 1 else f"{abs(place - base)} places"
-    return f"Item {standing.item_id} stands at {place}, {steps} {way} from {base}."
+    return f"Item {standing.item_id} is at {place}, {steps} {way} from {base}."
 
 
 def _reasons(parts: Mapping[str, float]) -> list[str]:

@@ -96,7 +96,7 @@ class Units:
         """Add what is new to this worker's file, for the others to read.
 
         Raises:
-            OSError: it cannot be written; the next time it is written anew.
+            OSError: it cannot be written; the next time it is written whole.
         """
         with self._sharing:
             kept, path = self._kept, folder / self._file

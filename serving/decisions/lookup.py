@@ -98,7 +98,7 @@ class _Search:
             self._count(len(batch.records))
             position = batch.position
             for raw in batch.records:
-                # A record is decoded only where the id stands somewhere in it.
+                # A record is decoded only if the id occurs in it.
                 if wanted not in raw or raw in self.seen:  # a batch may reach into the next stretch
                     continue
                 if (decision := self._decoded(raw)) is not None:

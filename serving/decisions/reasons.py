@@ -15,8 +15,8 @@ from serving.pipeline.stage import Stage
 from serving.schemas.rank_response import Dropped, RankAnswer, Tier
 
 _PLACING = {
-    "cap": "The bound on moves placed it anew.",
-    "diversity": "It was placed anew so that neighbours differ.",
+    "cap": "The bound on moves changed its place.",
+    "diversity": "It was moved so that neighbours differ.",
     "exploration": "Slots that explore shifted it.",
     "rules": "Business rules on other items shifted it.",
 }

@@ -69,7 +69,7 @@ class Replayed:
 
 @dataclass(frozen=True)
 class _Pinned(Builds):
-    """Builds as they stood when an answer was made."""
+    """Builds as they were when an answer was made."""
 
     as_of: Mapping[str, datetime] | None = None
 

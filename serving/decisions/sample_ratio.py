@@ -11,7 +11,7 @@ import numpy as np
 from feature_repo.arrays import Floats
 
 ALARM = 0.001
-"""Chance that an experiment filled as declared is ever called mismatched, however often it is looked at."""
+"""Chance that an experiment filled as declared is ever called mismatched, at any number of looks."""
 CONCENTRATION = 100.0
 """How near to the declared shares a broken split is expected: as a sample of so many units would be."""
 

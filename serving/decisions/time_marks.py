@@ -1,4 +1,4 @@
-"""Where the log of decisions stood when: a line now and then, so that a record is found without reading all.
+"""Positions of the decision log by time: a line now and then, so that a record is found without reading all.
 
 A log tells positions, not times. Each worker notes, at most every ten seconds, the ends of all partitions; a
 file holds a day of UTC, and files past retention are removed. Lines that cannot be read are passed over:
@@ -111,7 +111,7 @@ class Marks:
                     with suppress(ValueError):
                         found.append((float(at), positions[partition]))
         found.sort()
-        # A log that was replaced begins anew: what was noted before does not lead into it.
+        # A log that was replaced has new positions; those noted before are not in it.
         kept: list[tuple[float, Position]] = []
         for mark in found:
             while kept and kept[-1][1] > mark[1]:

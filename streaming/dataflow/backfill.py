@@ -1,7 +1,7 @@
 """`headrace backfill sessions`: the stream's flow over the lake, its rows kept as training history.
 
 Source and sink differ from the live flow, nothing else. A row is written per event folded, stamped with that
-event's time, so that a point-in-time join finds the session as it stood at any moment.
+event's time, so that a point-in-time join finds the session as it was at any moment.
 """
 
 from __future__ import annotations

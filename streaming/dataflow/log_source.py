@@ -147,7 +147,7 @@ class LogPart(StatefulSourcePartition[Chunk, Position]):  # type: ignore[misc]
     def _look_for_trimmed(self) -> None:
         """Say so when retention overtook this reader: what was removed is in the lake, not in sessions.
 
-        Where the reader had met the end there was nothing to lose; a log made anew begins further on.
+        If the reader had reached the end, nothing is lost; a log that was created again begins further on.
         """
         oldest = self._log.start(self._partition)
         if self._position < oldest:

@@ -240,7 +240,7 @@ class Session:
             self._settle(held)
 
     def _settle_all(self, held: Held) -> None:
-        """Nothing kept can be joined by a late event any more: the profile as it stands becomes the base."""
+        """Nothing kept can be joined by a late event any more: the present profile becomes the base."""
         held.base = _encoder.encode(self.profile)
         held.base_us, held.base_id = held.last_us, held.last_id
         held.recent = []

@@ -209,7 +209,7 @@ class StateFolder:
         except OSError as error:
             msg = (
                 f"stream state {self._path}: {error}; is HEADRACE_HOME writable and its disk not full? "
-                "Deleting HEADRACE_HOME/stream makes the stream begin anew from the log"
+                "Deleting HEADRACE_HOME/stream makes the stream read the log from its start"
             )
             raise StoreError(msg) from error
 

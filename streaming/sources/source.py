@@ -21,7 +21,7 @@ from streaming.sources.plain_file import PlainFile
 
 Fields: TypeAlias = Mapping[str, Any]
 Raw: TypeAlias = bytes | Fields
-"""A row as it stands in the file: a line of text, or the cells of a table's row by column."""
+"""A row as it is in the file: a line of text, or the cells of a table's row by column."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def changed(text: str, hunk: str) -> str:
     lines = hunk.splitlines(keepends=True)
     before = "".join(line[1:] for line in lines if not line.startswith("+"))
     after = "".join(line[1:] for line in lines if not line.startswith("-"))
-    assert text.count(before) == 1, f"stands {text.count(before)} times in the file:\n{before}"
+    assert text.count(before) == 1, f"occurs {text.count(before)} times in the file:\n{before}"
     return text.replace(before, after)
 
 
@@ -166,6 +166,6 @@ def test_the_backfill_writes_their_history(answers: dict[str, Any]) -> None:
 
 
 def test_a_hunk_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(AssertionError, match="stands 0 times"):
+    with pytest.raises(AssertionError, match="occurs 0 times"):
         changed("a\nb\n", " c\n+d\n")
     assert changed("a\nb\n", " a\n+c\n b\n") == "a\nc\nb\n"

@@ -183,7 +183,7 @@ def _value(value: Any) -> Any:
 
 
 def _unnamed(event: Fields, known: Container[str]) -> dict[str, Any]:
-    """What stands beside the fields of the format; Metarank has no place for it, and it is not lost here."""
+    """Return the fields beside those of the format; Metarank has no place for them, and they are kept."""
     return {n: _value(v) for n, v in event.items() if n not in known and v is not None}
 
 

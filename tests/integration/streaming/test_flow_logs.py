@@ -48,7 +48,7 @@ def test_stopped_resumed_and_read_again_every_event_counts_once(log_settings: Se
 
 @pytest.mark.redis
 def test_a_redis_that_holds_log_and_store_restarted_empty(settings: Settings, own_redis: RedisServer) -> None:
-    """State lives on: sessions are written again, and what is published anew is folded into them."""
+    """State lives on: sessions are written again, and what is published later is folded into them."""
     both = settings.model_copy(
         update={
             "event_log": "redis",

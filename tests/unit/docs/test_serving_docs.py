@@ -49,7 +49,7 @@ PLACEHOLDERS = {
     "what": [group.ranked_as for group in all_groups().values() if group.ranked_as],
     "name": ["items", "neighbours"],
 }
-"""What stands in a code that is put together, by the expression."""
+"""What a code that is put together contains, by the expression."""
 ONE_STAGE_ONLY = {"<stage>_late": "features_late", "<stage>_open": "blend_open"}
 """Only one stage waits for something, and only one has a breaker."""
 NEVER = {"session_stale", "recent_stale", "items", "neighbours"}

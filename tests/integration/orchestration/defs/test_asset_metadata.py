@@ -166,7 +166,7 @@ def test_what_dagster_does_not_make_reports_observations(
     assert stream["rows_written"].value == 3
     assert stream["newest_event_age_s"].value == 90.0
     assert stream["status"].value == "running"
-    # Nothing changed: no event is stored again, however often the sensor looks.
+    # Nothing changed: no event is stored again, no matter how often the sensor looks.
     again = observe(runtime, instance, first.cursor)
     assert (list(again.asset_events), again.cursor) == ([], first.cursor)
     write_heartbeats(store, [Heartbeat(1, NOW, NOW, sessions=9)])

@@ -73,7 +73,7 @@ def test_a_record_holds_what_made_the_answer(shop: Any, api: httpx.Client, decis
     answered = api.get("/v1/decisions/r1").json()
     assert [i["item_id"] for i in answered["decision"]["items"]] == [i.item_id for i in decision.items]
     assert len(answered["words"]) == 5
-    assert answered["words"][0].startswith(f"Item {decision.items[0].item_id} stands at 1")
+    assert answered["words"][0].startswith(f"Item {decision.items[0].item_id} is at 1")
     assert "this session" in answered["words"][0]
 
 

@@ -127,7 +127,7 @@ def test_a_reader_of_a_deleted_store_file_reads_the_new_one(settings: Settings, 
     writer.write(GROUP, [row])
     assert reader.read([(GROUP, "s1")])[0] is not None
     (home.feast / "online.db").unlink()
-    writer.write(GROUP, [OnlineRow("s2", {"event_count": 2}, T0)])  # noticed at once by who writes
+    writer.write(GROUP, [OnlineRow("s2", {"event_count": 2}, T0)])  # the writer notices at once
     until(lambda: reader.read([(GROUP, "s2")])[0] is not None, "the new file")
     assert reader.read([(GROUP, "s1")])[0] is None
     assert not list(home.feast.glob("*-journal"))

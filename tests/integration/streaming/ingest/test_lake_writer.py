@@ -173,7 +173,7 @@ def test_the_newest_item_wins_and_an_identical_one_is_a_duplicate(bench: Bench) 
     assert bench.sync(old, other) == SyncCounts(items=1, users=1)
     assert bench.sync(old, other) == SyncCounts(duplicates=2)
     assert bench.newest("item") == {"i": old}
-    assert bench.sync(new) == SyncCounts(items=1)  # the clock stands still, yet it is the newer one
+    assert bench.sync(new) == SyncCounts(items=1)  # the clock does not move, yet it is the newer one
     assert bench.newest("item") == {"i": new}
     assert bench.sync(old) == SyncCounts(items=1)
     assert bench.newest("item") == {"i": old}

@@ -37,7 +37,7 @@ def test_the_same_bytes_are_the_same_object_until_the_memory_is_full() -> None:
     assert kept.row("a", [b"2"]) is not first
     kept.row("b", [b"1"])
     held = kept.row("b", [b"1"])
-    kept.row("c", [b"1"])  # full: begins anew
+    kept.row("c", [b"1"])  # full: cleared
     assert kept.row("b", [b"1"]) is not held
 
 

@@ -81,7 +81,7 @@ def test_no_bytes_at_all_are_a_crash(tmp_path: Path, raw: bytes) -> None:
 
 @given(st.binary(max_size=30) | st.sampled_from(DAMAGED))
 def test_arbitrary_bytes_are_not_a_checkpoint(raw: bytes) -> None:
-    """Materialization then begins anew: it never ends in the error of a note."""
+    """Materialization then starts over: it never ends in the error of a note."""
 
     class Store:
         def marks(self, prefix: str) -> dict[str, bytes]:

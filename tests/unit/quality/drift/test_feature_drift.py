@@ -31,7 +31,7 @@ GROUP = taste(
 
 
 def build(folder: Path, day: int, rows: int = 800, seed: int | None = None, **change: Any) -> Path:
-    """A day's build, drawn anew from the same distributions but for `change`."""
+    """A day's build, drawn again from the same distributions but for `change`."""
     rng = np.random.default_rng(day if seed is None else seed)
     now = DAY + timedelta(days=day)
     data: dict[str, list[Any]] = {

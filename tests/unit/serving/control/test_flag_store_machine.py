@@ -26,7 +26,7 @@ IMPOSSIBLE = [{"holdout": 1.5}, {"nonsense": 1}, {"cap.positions.deep": 1}, {"we
 
 
 class FlagStoreMachine(RuleBasedStateMachine):
-    """`sets` holds what stood after each version, `noted` the audit log as (version, content, who)."""
+    """`sets` holds the flags after each version, `noted` the audit log as (version, content, who)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class FlagStoreMachine(RuleBasedStateMachine):
         assert sorted(c.when for c in history) == [c.when for c in history]
 
     @invariant()
-    def who_starts_now_finds_what_stood_last(self) -> None:
+    def a_new_process_finds_the_last_set(self) -> None:
         last_good = self.stores[1].last_good()
         assert last_good == (self.sets[-1] if self.noted else None)
 

@@ -1,4 +1,4 @@
-"""Rules and the copy of those that stood last: taken where a start finds the file broken or gone."""
+"""The versions of the rules, and the copy that a start takes if file and log are gone."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def spoil_both(path: Path) -> None:
     ("spoil", "says"),
     [(break_it, "not valid JSON"), (spoil_both, r"rules\.json and its log are gone; put them back")],
 )
-def test_who_starts_on_a_spoilt_file_finds_what_stood(
+def test_a_start_on_a_spoilt_file_finds_the_last_rules(
     store: RuleStore, spoil: Callable[[Path], None], says: str
 ) -> None:
     declare(store, ONE)
@@ -117,7 +117,7 @@ def test_every_kind_of_rule_survives_the_copy(store: RuleStore) -> None:
     copy = kept(store) / "rules.json"
     before = copy.stat().st_ino
     assert store.load() == rules
-    assert copy.stat().st_ino == before, "what stands there already is not written again"
+    assert copy.stat().st_ino == before, "an unchanged copy is not written again"
     copy.replace(store.path)
     assert store.load() == rules, "the copy may be put in the place of the file"
 

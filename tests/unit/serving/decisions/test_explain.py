@@ -17,9 +17,9 @@ def standing(**fields: object) -> Standing:
 @pytest.mark.parametrize(
     ("position", "base", "words"),
     [
-        (2, 2, "Item i7 stands at 3, where its base score puts it."),
-        (0, 6, "Item i7 stands at 1, 6 places up from 7."),
-        (3, 2, "Item i7 stands at 4, 1 place down from 3."),
+        (2, 2, "Item i7 is at 3, where its base score puts it."),
+        (0, 6, "Item i7 is at 1, 6 places up from 7."),
+        (3, 2, "Item i7 is at 4, 1 place down from 3."),
     ],
 )
 def test_it_says_where_the_item_went(position: int, base: int, words: str) -> None:

@@ -146,7 +146,7 @@ def test_each_kind_has_its_own_key() -> None:
     assert [id_of(record) for record in records] == ["e7", "hat", "anna"]
 
 
-# What stands in the way is named
+# What blocks the way is named
 
 
 class Marks:

@@ -109,7 +109,7 @@ class RewriteMachine(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         self.outbox = Outbox(self.raw)
-        # Cut short once, it has to begin anew: whole, until it is certain.
+        # Cut short once, it has to start over: whole, until it is certain.
         self.due = SAVES if self.saved_due > 0 else 0
 
     @invariant()

@@ -122,7 +122,7 @@ TestStateMachine.settings = settings(max_examples=60, stateful_step_count=40)
 def test_the_disk_holds_a_small_multiple_of_the_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many snapshots there were: what is said anew takes the place of what was said before."""
+    """However many snapshots there were: what is said again takes the place of what was said before."""
     monkeypatch.setattr(fold_state, "SMALLEST", 1000)
     file = StateFolder(tmp_path)
     state = file.load()
