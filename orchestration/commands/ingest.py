@@ -84,10 +84,14 @@ def ingest_command(  # noqa: PLR0917 - one per option
     from feature_repo.settings import load_settings
     from streaming.ingest.files import IngestError, ingest
     from streaming.ingest.inputs import inputs
+    from streaming.sources.formats import format_names, format_of
 
     if kind is not None and kind not in KINDS:
         msg = f"--kind {kind}: choose one of {', '.join(KINDS)}"
         raise SettingsError(msg)
+    if fmt == "list":
+        typer.echo("\n".join(f"{name}: {format_of(name).sentence}" for name in format_names()))
+        return
     if not paths and sql is None:
         msg = 'nothing to ingest; give files, URLs or --sql "SELECT …"; examples: headrace ingest --help'
         raise SettingsError(msg)

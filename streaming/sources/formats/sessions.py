@@ -14,7 +14,7 @@ from streaming.sources.source import Raw, Row, fields_of, identity
 
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 STEP = timedelta(minutes=1)
-_ORDER = ("train.txt", "test.txt")
+_ORDER = ("train", "test")
 
 
 class SessionsSource:
@@ -26,17 +26,19 @@ class SessionsSource:
         self._clicks = 0
 
     def files(self, path: InputFile) -> list[InputFile]:
-        """``train.txt``, then ``test.txt`` of a folder; or the one file."""
+        """Return ``train.txt``, then ``test.txt`` of a folder, also packed; or the one file."""
         if not path.path.is_dir():
             return [path]
-        found = [path.path / name for name in _ORDER if (path.path / name).exists()]
+        found = [p for name in _ORDER for p in sorted(path.path.glob(f"{name}.txt*"))[:1]]
         if not found:
-            msg = f"{path.path}: no {' or '.join(_ORDER)} in this folder"
+            msg = f"{path.path}: no train.txt or test.txt (or .gz, .zip) in this folder"
             raise SourceError(msg)
         return [InputFile(p, path.limits) for p in found]
 
     def rows(self, file: InputFile, kind: Kind | None) -> Iterator[Row]:
         """The clicks of each line; a line that is not a session comes with an error."""
+        # The same for the packed file; another for a data set of another folder.
+        name = f"{file.path.parent.name}/{file.path.name.partition('.')[0]}"
         for number, line in file.lines():
             if not line.strip():
                 continue
@@ -51,7 +53,7 @@ class SessionsSource:
                 msg = f"line {number}: not a session; write item ids separated by commas, as 12,7,12"
                 yield Row(line, number, ContractError("not_a_session", "", msg))
                 continue
-            session = f"{file.path.name}:{number}"
+            session = f"{name}:{number}"
             for place, item in enumerate(items):
                 self._clicks += 1
                 time = (FIRST + self._clicks * STEP).isoformat()

@@ -13,6 +13,7 @@ from feature_repo.home import Home
 from orchestration.cli import app
 from streaming.mapping.reading import parse_mapping
 from streaming.mapping.saved import presets
+from streaming.sources.formats import format_names
 
 ROWS = "ts,customer,sku,action\n" + "".join(
     f"{1714557600 + n},c{n % 3},a{n},{('viewed', 'bought')[n % 2]}\n" for n in range(20)
@@ -85,3 +86,9 @@ def test_help_names_every_preset(run: Callable[..., Result]) -> None:
     text = run("--help").stdout
     for name in presets():
         assert name in text
+
+
+def test_formats_are_listed_without_a_file(run: Callable[..., Result]) -> None:
+    listed = run("--format", "list")
+    assert listed.exit_code == 0
+    assert [line.partition(":")[0] for line in listed.stdout.splitlines()] == list(format_names())

@@ -43,14 +43,18 @@ def test_a_line_is_a_session_and_a_click_takes_a_minute(tmp_path: Path) -> None:
     (tmp_path / "test.txt").write_text("8\r\n")
     found = clicks(tmp_path)
     assert [(e["session_id"], e["item_id"], e["event_time"][11:16]) for e in found] == [
-        ("train.txt:1", "3", "00:01"),
-        ("train.txt:1", "1", "00:02"),
-        ("train.txt:1", "3", "00:03"),
-        ("train.txt:3", "7", "00:04"),
-        ("test.txt:1", "8", "00:05"),
+        (f"{tmp_path.name}/train:1", "3", "00:01"),
+        (f"{tmp_path.name}/train:1", "1", "00:02"),
+        (f"{tmp_path.name}/train:1", "3", "00:03"),
+        (f"{tmp_path.name}/train:3", "7", "00:04"),
+        (f"{tmp_path.name}/test:1", "8", "00:05"),
     ]
     assert len({e["event_id"] for e in found}) == 5, "an item clicked twice is two events"
     assert clicks(tmp_path) == found, "read again, the same"
+    packed = tmp_path / "train.txt.gz"
+    packed.write_bytes(gzip.compress((tmp_path / "train.txt").read_bytes()))
+    (tmp_path / "train.txt").unlink()
+    assert clicks(tmp_path) == found, "packed, the same"
 
 
 @pytest.mark.parametrize("line", ["1,,2", ",", "1 2,3", "\udcff"])
@@ -71,7 +75,7 @@ def test_packed_sessions_are_ingested_and_bad_lines_quarantined(tmp_path: Path, 
 
 
 def test_a_folder_without_sessions_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"no train\.txt or test\.txt in this folder"):
+    with pytest.raises(SourceError, match=r"no train\.txt or test\.txt \(or \.gz"):
         SessionsSource().files(InputFile(tmp_path))
 
 
