@@ -16,7 +16,7 @@ from feature_repo.home import Home
 from feature_repo.lake.lake import Lake
 from feature_repo.settings import Settings
 from orchestration.evaluation.blend_scores import ndcg_of
-from orchestration.evaluation.gate import best_ranker, judge, rankers_of
+from orchestration.evaluation.gate import best_ranker, judge
 from orchestration.evaluation.history import Progress, lake_history, silent
 from orchestration.evaluation.history_replay import Replay, Replayed
 from orchestration.evaluation.listwise_softmax import fit_softmax, scales_of, standardized
@@ -24,6 +24,7 @@ from orchestration.evaluation.ranking_tasks import PopularCandidates, find_tasks
 from orchestration.evaluation.session_features import ReplaySessions
 from quality.ranking.metrics import paired_interval
 from serving.scoring.blend import Blend, Gate, centred_signals, save_blend
+from serving.scoring.rankers import all_rankers
 from serving.scoring.signal_groups import BASE, GROUPS
 from serving.scoring.signals import group_of
 
@@ -87,14 +88,13 @@ def gated_blend(lists: Replayed, now: datetime, groups: Collection[str] = GROUPS
     """
     version, fitted_at = f"{now:%Y%m%dT%H%M%S%fZ}", now.isoformat()
     lists = capped(with_relevant(lists))
-    rankers = rankers_of(lists.names)
     if len(lists) < MIN_LISTS:
         reason = (
             f"{len(lists)} lists with an engagement; a fit needs {MIN_LISTS}, "
             f"{MIN_LISTS - len(lists)} more: the base order serves"
         )
         gate = Gate(passed=False, reason=reason)
-        return replace(rankers[BASE].blend(lists.names, version, gate), fitted_at=fitted_at)
+        return replace(all_rankers()[BASE].blend(lists.names, version, gate), fitted_at=fitted_at)
     cuts = [int(len(lists) * share) for share in FIT_SHARES] + [len(lists)]
     fitted, share = [], 1.0
     for cut, end in pairwise(cuts):
@@ -105,7 +105,7 @@ def gated_blend(lists: Replayed, now: datetime, groups: Collection[str] = GROUPS
     gate = judge(np.concatenate(fitted), best, held_out, len(fitted[-1]), cuts[0])
     if gate.passed:
         return fit(newest_part(lists, share), version, groups, gate, fitted_at)
-    return replace(rankers[gate.baseline].blend(lists.names, version, gate), fitted_at=fitted_at)
+    return replace(all_rankers()[gate.baseline].blend(lists.names, version, gate), fitted_at=fitted_at)
 
 
 def newest_share(lists: Replayed, version: str, groups: Collection[str] = GROUPS) -> float:
