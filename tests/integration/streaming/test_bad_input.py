@@ -196,7 +196,7 @@ def test_a_missing_path(headrace: Callable[..., Run], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("--format=xml", "--format xml: unknown; there are headrace, metarank, movielens, deskdrop"),
+        ("--format=xml", "--format xml: not a format; the formats are"),
         ("--kind=orders", "--kind orders: choose one of events, items, users"),
     ],
 )

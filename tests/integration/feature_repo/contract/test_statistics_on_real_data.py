@@ -96,10 +96,12 @@ def test_batch_and_replay_agree(data: Data) -> None:
     assert differences(segments, {s: statistics.segment_profile(s, now) for s in segments}) == []
     for item_id, row in rows_of(data.built["item_neighbours"], "item_id").items():
         counts, sessions = statistics.neighbours(item_id, now)
-        assert [list(counts), list(counts.values()), sessions] == list(row.values())
+        after, steps = statistics.following(item_id, now)
+        of_replay = [list(counts), list(counts.values()), sessions, list(after), list(after.values()), steps]
+        assert of_replay == list(row.values())
     items = data.built["item_profile"]
     found = statistics.items(items["item_id"].to_pylist(), now)
-    for name in ("impressions", "clicks", "ctr", "ctr_debiased"):
+    for name in ("impressions", "clicks", "purchases", "ctr", "ctr_debiased"):
         assert getattr(found, name) == pytest.approx(items[name].to_numpy(), rel=1e-9)
     for column, name in enumerate(("short", "mid", "long")):
         wanted = items[f"popularity_{name}"].to_numpy()

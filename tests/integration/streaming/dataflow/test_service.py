@@ -107,11 +107,14 @@ def test_native_output_goes_to_its_file_and_ours_where_it_went_before(
             os.write(1, b"connecting\n")
             log.warning("ours")
             sys.stderr.write("also ours\n")
+            sys.excepthook(RuntimeError, RuntimeError("a panic"), None)  # as `PyErr_Print` of native code
         log.warning("as before")
         os.write(2, b"native again\n")
     finally:
         logging.getLogger().removeHandler(handler)
-    assert (tmp_path / "stream" / "native.log").read_text() == "thread panicked\nconnecting\n"
+    assert (
+        tmp_path / "stream" / "native.log"
+    ).read_text() == "thread panicked\nconnecting\nRuntimeError: a panic\n"
     said = capfd.readouterr()
     assert said.err.split("\n") == ["ours", "also ours", "as before", "native again", ""]
     assert said.out == ""
