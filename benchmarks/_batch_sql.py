@@ -144,7 +144,8 @@ def _items(events: str, items: str, as_of: str, params: BatchParams) -> list[str
         f"CREATE OR REPLACE TEMP TABLE slots AS SELECT item_id, p, count(*) AS n, min(event_time) AS first FROM "
         "(SELECT unnest(items).item_id AS item_id, least(unnest(range(len(items))), 99) AS p, event_time FROM "
         f"({events}) WHERE event_type = 'impression') GROUP BY ALL",
-        "WITH eng AS (SELECT item_id, count(*) AS c, min(event_time) AS first, "
+        "WITH eng AS (SELECT item_id, count(*) AS c, count(*) FILTER (event_type = 'purchase') AS b, "
+        "min(event_time) AS first, "
         f"{popularity} FROM ({events}) WHERE w > 0 GROUP BY ALL), "
         f"wanted AS (SELECT request_id, item_id FROM ({events}) WHERE w > 0 AND position IS NULL "
         "AND request_id IS NOT NULL), "
@@ -173,26 +174,37 @@ def _items(events: str, items: str, as_of: str, params: BatchParams) -> list[str
 
 
 def _neighbours(events: str, params: BatchParams) -> list[str]:
-    gap = params.session_gap.total_seconds()
+    gap, most = params.session_gap.total_seconds(), params.neighbours_top_k
     return [
-        f"CREATE OR REPLACE TEMP TABLE si AS WITH ev AS ({events}), "
+        f"CREATE OR REPLACE TEMP TABLE walks AS WITH ev AS ({events}), "
         "wide AS (SELECT session_id FROM ev WHERE ok GROUP BY ALL "
         f"HAVING max(event_time) - min(event_time) > to_seconds({gap})), "
         "runs AS (SELECT session_id, event_time, item_id, w, sum(gap) OVER (PARTITION BY session_id "
         "ORDER BY event_time) AS run FROM (SELECT *, (event_time - lag(event_time) OVER (PARTITION BY session_id "
         f"ORDER BY event_time) > to_seconds({gap}))::INT AS gap FROM ev WHERE ok AND session_id IN "
         "(SELECT session_id FROM wide))) "
-        "SELECT session_id, run, item_id FROM (SELECT session_id, coalesce(run, 0) AS run, item_id, "
-        "max(event_time) AS last FROM (SELECT session_id, run, item_id, w, event_time FROM runs UNION ALL "
+        "SELECT session_id, coalesce(run, 0) AS run, item_id, event_time FROM "
+        "(SELECT session_id, run, item_id, w, event_time FROM runs UNION ALL "
         "SELECT session_id, 0, item_id, w, event_time FROM ev WHERE ok AND session_id NOT IN "
-        "(SELECT session_id FROM wide)) WHERE w > 0 GROUP BY ALL) "
+        "(SELECT session_id FROM wide)) WHERE w > 0",
+        "CREATE OR REPLACE TEMP TABLE si AS SELECT session_id, run, item_id FROM "
+        "(SELECT session_id, run, item_id, max(event_time) AS last FROM walks GROUP BY ALL) "
         "QUALIFY row_number() OVER (PARTITION BY session_id, run ORDER BY last DESC, item_id DESC) <= 50",
+        "CREATE OR REPLACE TEMP TABLE steps AS WITH moments AS (SELECT *, "
+        "lag(newest) OVER (PARTITION BY session_id, run ORDER BY event_time) AS x FROM (SELECT session_id, run, "
+        "event_time, max(item_id) AS newest FROM walks GROUP BY ALL)) "
+        "SELECT x, item_id AS y, count(*) AS n FROM (SELECT DISTINCT * FROM walks) "
+        "JOIN moments USING (session_id, run, event_time) WHERE x IS NOT NULL AND x != item_id GROUP BY ALL",
         "WITH half AS (SELECT a.item_id AS x, b.item_id AS y, count(*) AS n FROM si a JOIN si b "
         "ON a.session_id = b.session_id AND a.run = b.run AND a.item_id < b.item_id GROUP BY ALL), "
         "ranked AS (SELECT x, y, n, row_number() OVER (PARTITION BY x ORDER BY n DESC, y) AS r FROM "
         "(SELECT x, y, n FROM half UNION ALL SELECT y, x, n FROM half) "
-        f"QUALIFY r <= {params.neighbours_top_k}) "
+        f"QUALIFY r <= {most}), "
+        "next AS (SELECT x, y, n, row_number() OVER (PARTITION BY x ORDER BY n DESC, y) AS r FROM steps "
+        f"QUALIFY r <= {most}) "
         "SELECT * FROM (SELECT item_id, count(*) AS sessions FROM si GROUP BY ALL) LEFT JOIN "
         "(SELECT x AS item_id, list(y ORDER BY r) AS ids, list(n ORDER BY r) AS counts FROM ranked GROUP BY ALL) "
-        "USING (item_id)",
+        "USING (item_id) LEFT JOIN "
+        "(SELECT x AS item_id, list(y ORDER BY r) AS next_ids, list(n ORDER BY r) AS next_counts FROM next GROUP BY ALL) "
+        "USING (item_id) LEFT JOIN (SELECT x AS item_id, sum(n) AS total FROM steps GROUP BY ALL) USING (item_id)",
     ]

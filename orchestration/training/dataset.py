@@ -27,7 +27,7 @@ from orchestration.builds.fingerprint import fingerprint
 from orchestration.training import assemble
 from orchestration.training.card import Card, describe
 from orchestration.training.examples import EXAMPLE_COLUMNS, examples_sql, shown_sql
-from orchestration.training.logged import LOGGED_AS, logged_rows, row_schema
+from orchestration.training.logged import logged_rows, row_schema
 from orchestration.training.parts import Parts
 from orchestration.training.reading import ROWS, events_by_session, items_named, parquet, users_who_stated
 from orchestration.training.sessions import session_rows
@@ -157,7 +157,7 @@ class TrainingSet:
         )
 
     def _spool_logged(self, con: duckdb.DuckDBPyConnection) -> dict[str, Spool]:
-        groups = {name: self._groups[name] for name in LOGGED_AS}
+        groups = {name: group for name, group in self._groups.items() if group.ranked_as}
         spools = {n: Spool(con, f"logged_{n}", self._scratch, row_schema(g)) for n, g in groups.items()}
         for group, batch in logged_rows(self._decisions, groups):
             spools[group.name].add(batch)

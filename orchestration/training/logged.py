@@ -16,8 +16,6 @@ from streaming.log import open_log
 
 _log = logging.getLogger(__name__)
 REQUEST = "request_id"
-LOGGED_AS = {"user_profile": "user", "segment_profile": "segment", "session_profile": "session"}
-"""Maps a group to its name in a decision."""
 
 
 def row_schema(group: FeatureGroup) -> pa.Schema:
@@ -38,10 +36,10 @@ def logged_rows(
 
     Records hash the ids of people: such values are left empty, because the example has the id itself.
     """
-    held: dict[str, list[dict[str, Any]]] = {name: [] for name in LOGGED_AS if name in groups}
+    held: dict[str, list[dict[str, Any]]] = {name: [] for name, group in groups.items() if group.ranked_as}
     for decision in decisions:
         for name, rows in held.items():
-            used = decision.features.get(LOGGED_AS[name])
+            used = decision.features.get(groups[name].ranked_as)
             if used is None:
                 continue
             rows.append(_row(groups[name], decision.request_id, used.event_time, used.values))

@@ -12,7 +12,6 @@ from feature_repo.lake.lake import Builds
 from feature_repo.offline.point_in_time import FeatureTable, point_in_time_sql
 from orchestration.training import assemble
 from orchestration.training.examples import EXAMPLE_COLUMNS
-from orchestration.training.logged import LOGGED_AS
 from orchestration.training.reading import parquet
 from orchestration.training.spool import Spool
 
@@ -142,7 +141,7 @@ class Parts:
         )
         table, columns = "part", [*EXAMPLE_COLUMNS, "split"]
         for number, (name, group) in enumerate(self._groups.items()):
-            logged = f"logged_{name}" if name in LOGGED_AS else None
+            logged = f"logged_{name}" if name in self._logged else None
             if name == "segment_profile":
                 segment = assemble.segment_sql(table, self._groups["user_profile"])
                 con.execute(f"CREATE OR REPLACE VIEW segmented AS {segment}")

@@ -20,7 +20,7 @@ from feature_repo.groups import all_groups
 from feature_repo.groups.session_profile import Profile, SessionRules, step, touch_of, values
 from feature_repo.home import Home
 from feature_repo.settings import Settings
-from orchestration.training.logged import LOGGED_AS, logged_decisions, logged_rows, row_schema
+from orchestration.training.logged import logged_decisions, logged_rows, row_schema
 from orchestration.training.sessions import session_rows
 from orchestration.training.split import TEST, TRAIN, VALIDATION, Split
 from serving.decisions.hashing import hashed
@@ -137,7 +137,7 @@ def used(time: datetime, **known: Any) -> UsedRow:
     return UsedRow(known, time, cached=False)
 
 
-GROUPS = {name: all_groups()[name] for name in LOGGED_AS}
+GROUPS = {name: all_groups()[name] for name in ("user_profile", "segment_profile", "session_profile")}
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
@@ -169,7 +169,7 @@ def test_only_the_groups_asked_for_are_taken() -> None:
     assert found == ["user_profile"]
 
 
-@pytest.mark.parametrize("name", sorted(LOGGED_AS))
+@pytest.mark.parametrize("name", sorted(GROUPS))
 def test_a_row_survives_the_record_it_went_through(name: str) -> None:
     """Times are text in JSON and come back as times; the hash of a person's id does not come back."""
     group = GROUPS[name]
@@ -186,7 +186,7 @@ def test_a_row_survives_the_record_it_went_through(name: str) -> None:
     }
     row = {f.name: samples[f.dtype] for f in group.features}
     served = {**row, "user_id": hashed("anna", "salt")} if "user_id" in row else row
-    raw = encode_decision(decision("r", START, **{LOGGED_AS[name]: used(START, **served)}))
+    raw = encode_decision(decision("r", START, **{GROUPS[name].ranked_as: used(START, **served)}))
     [(_, batch)] = logged_rows([msgspec.json.decode(raw, type=Decision)], {name: group})
     [found] = batch.to_pylist()
     expected = {**row, "user_id": None} if "user_id" in row else row

@@ -87,7 +87,7 @@ def test_a_snapshot_is_whole_or_not_at_all(path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(
-        StoreError, match=r"No space left.*Deleting HEADRACE_HOME/stream makes the stream begin"
+        StoreError, match=r"No space left.*Deleting HEADRACE_HOME/stream makes the stream read"
     ):
         folder.save({"a": b"9", "b": b"2"}, ["a"], {"position": b"8"})
     monkeypatch.setattr(os, "write", write)
