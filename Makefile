@@ -52,7 +52,7 @@ bench: $(STAMP) ## Benchmarks with their baselines; NAME=rank_100 runs one
 up: $(STAMP) ## Serving, the stream and Dagster's UI together; Ctrl-C stops all three
 	@$(BIN)/headrace up
 
-lock: $(STAMP) ## Resolve the lock anew
+lock: $(STAMP) ## Resolve the lock again
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-strip-extras --generate-hashes \
 		--group dev pyproject.toml --output-file requirements.lock
 
